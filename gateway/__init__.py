@@ -1,0 +1,1 @@
+"""The door: settings, the FastAPI app, the data plane, dialects, telemetry and the command line."""

@@ -1,0 +1,1 @@
+"""Wire protocols as codecs over `InferenceRequest` and `InferenceResponse`; one module each."""

@@ -1,0 +1,1 @@
+"""What Sluice tells about itself: Prometheus metrics and structured logs."""

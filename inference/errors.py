@@ -1,0 +1,100 @@
+"""Everything that can go wrong in the house, as one tree. No error here knows HTTP; each dialect has a table for that.
+
+SluiceError
+ ├─ RequestError                the caller can mend it
+ │   ├─ InvalidRequest          malformed, or not what the model takes
+ │   ├─ RequestTooLarge         beyond a limit of the door or of the queue
+ │   └─ ModelNotFound           no such model, or no such version of it
+ ├─ Unavailable                 the same call may succeed later
+ │   ├─ QueueFull               refused at once; carries `retry_after_s`
+ │   └─ ModelNotReady           loading, stopping, or without a living worker
+ ├─ DeadlineExceeded            the time that the request had is over
+ ├─ ExecutionError              the model was run and gave no answer
+ │   ├─ ModelFailed             it raised an error
+ │   ├─ WorkerDied              its process ended before the answer; the batch may be run again
+ │   └─ WorkerKilled            this very request ended the worker process more than once
+ └─ StartError                  told to the operator, not to a caller
+     ├─ RepositoryError         the model repository or a model.toml is wrong
+     └─ ModelLoadError          a worker could not load the model
+"""
+
+from __future__ import annotations
+
+
+class SluiceError(Exception):
+    """The root of the tree. `str(error)` says what was wrong, where, and what would be right."""
+
+
+class RequestError(SluiceError):
+    """The caller can mend it."""
+
+
+class InvalidRequest(RequestError):
+    """The request is malformed, or not what the model takes."""
+
+
+class RequestTooLarge(RequestError):
+    """The request is beyond a limit, which the message names."""
+
+
+class ModelNotFound(RequestError):
+    """There is no such model, or no such version of it."""
+
+
+class Unavailable(SluiceError):
+    """The same call may succeed later, in about `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(Unavailable):
+    """The model's queue holds as many rows or bytes as it may."""
+
+
+class ModelNotReady(Unavailable):
+    """The model is loading, stopping, or has no living worker."""
+
+
+class DeadlineExceeded(SluiceError):
+    """The time that the request had was over before its answer was there."""
+
+
+class ExecutionError(SluiceError):
+    """The model was run and gave no answer."""
+
+
+class ModelFailed(ExecutionError):
+    """The engine raised an error. `invalid_input` is true where it blamed the input's values or shapes."""
+
+    def __init__(self, message: str, *, invalid_input: bool = False) -> None:
+        super().__init__(message)
+        self.invalid_input = invalid_input
+
+
+class WorkerDied(ExecutionError):
+    """The worker process ended before it answered.
+
+    `running` is true for the batch that the worker was running, false for one that it had not begun.
+    """
+
+    def __init__(self, message: str, *, running: bool) -> None:
+        super().__init__(message)
+        self.running = running
+
+
+class WorkerKilled(ExecutionError):
+    """This request ended its worker process more than once, the last time running alone."""
+
+
+class StartError(SluiceError):
+    """Told to the operator who starts or changes the service."""
+
+
+class RepositoryError(StartError):
+    """The model repository or a `model.toml` is wrong; the message names the file and the key."""
+
+
+class ModelLoadError(StartError):
+    """A worker could not load or warm up the model."""

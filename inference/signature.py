@@ -1,0 +1,72 @@
+"""Holding a request's tensors against a model's signature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inference.errors import InvalidRequest
+from inference.types import Arrays, Shape, Signature, Tensor, TensorSpec
+
+
+def conform(signature: Signature, tensors: Sequence[Tensor]) -> Arrays:
+    """The tensors' arrays in the signature's order, once they are known to be what the model takes.
+
+    Raises `InvalidRequest`, naming the input and what was expected: a missing, unknown or repeated input, another
+    datatype, another rank, another size on a fixed axis, or inputs of a batched model that disagree on the rows.
+    """
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if len(by_name) != len(tensors) or len(tensors) != len(signature.inputs):
+        raise _wrong_names(signature, tensors)
+    arrays = []
+    for spec in signature.inputs:
+        tensor = by_name.get(spec.name)
+        if tensor is None:
+            raise _wrong_names(signature, tensors)
+        if tensor.datatype is not spec.datatype:
+            raise InvalidRequest(f"input {spec.name!r} has datatype {tensor.datatype}; expected {spec.datatype}")
+        if not fits(tensor.array.shape, spec.shape):
+            raise InvalidRequest(
+                f"input {spec.name!r} has shape {shape_text(tensor.array.shape)}; expected {shape_text(spec.shape)}"
+            )
+        arrays.append(tensor.array)
+    if signature.batched and len(arrays) > 1 and len({array.shape[0] for array in arrays}) > 1:
+        rows = ", ".join(f"{s.name!r}: {a.shape[0]}" for s, a in zip(signature.inputs, arrays, strict=True))
+        raise InvalidRequest(f"inputs have different numbers of rows ({rows}); axis 0 must be equal for all of them")
+    return tuple(arrays)
+
+
+def row_count(signature: Signature, arrays: Arrays) -> int:
+    """Rows in a request: the size of the batch axis, or one for a model that is not batched."""
+    return int(arrays[0].shape[0]) if signature.batched else 1
+
+
+def shape_key(signature: Signature, arrays: Arrays) -> tuple[Shape, ...]:
+    """Equal for requests whose rows can be stacked: every axis but the batch axis, input by input."""
+    if signature.batched:
+        return tuple([array.shape[1:] for array in arrays])
+    return tuple([array.shape for array in arrays])
+
+
+def fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:
+    """Whether a concrete shape is one that the expected shape allows."""
+    if len(shape) != len(expected):
+        return False
+    return all([want is None or size == want for size, want in zip(shape, expected, strict=True)])
+
+
+def shape_text(shape: tuple[int | None, ...]) -> str:
+    """`[*, 4]` for `(None, 4)`."""
+    return "[" + ", ".join("*" if size is None else str(size) for size in shape) + "]"
+
+
+def _wrong_names(signature: Signature, tensors: Sequence[Tensor]) -> InvalidRequest:
+    expected = [spec.name for spec in signature.inputs]
+    given = [tensor.name for tensor in tensors]
+    faults = [f"missing {name!r}" for name in expected if name not in given]
+    faults += [f"unknown {name!r}" for name in given if name not in expected]
+    faults += [f"repeated {name!r}" for name in sorted(set(given)) if given.count(name) > 1]
+    return InvalidRequest(f"wrong inputs: {', '.join(faults)}; expected {_listed(signature.inputs)}")
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name!r} ({spec.datatype} {shape_text(spec.shape)})" for spec in specs)

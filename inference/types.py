@@ -1,0 +1,146 @@
+"""The words that every room uses: datatypes, tensors, signatures, requests and responses.
+
+These values are made several times per prediction, so they are frozen `msgspec.Struct`s: the contract of a
+frozen slotted dataclass, built nine times faster (docs/decisions/0002-structs-for-hot-values.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+Arrays: TypeAlias = tuple[Array, ...]
+"""One array per input (or output), in the order of the model's signature, in storage dtypes."""
+
+Shape: TypeAlias = tuple[int, ...]
+ParameterValue: TypeAlias = bool | int | float | str
+Parameters: TypeAlias = Mapping[str, ParameterValue]
+
+NO_PARAMETERS: Parameters = MappingProxyType({})
+
+
+class Datatype(StrEnum):
+    """A tensor element type, by its name in the Open Inference Protocol V2."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    BF16 = "BF16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+
+STORAGE: Mapping[Datatype, np.dtype[Any]] = MappingProxyType(
+    {
+        Datatype.BOOL: np.dtype(np.bool_),
+        Datatype.UINT8: np.dtype(np.uint8),
+        Datatype.UINT16: np.dtype(np.uint16),
+        Datatype.UINT32: np.dtype(np.uint32),
+        Datatype.UINT64: np.dtype(np.uint64),
+        Datatype.INT8: np.dtype(np.int8),
+        Datatype.INT16: np.dtype(np.int16),
+        Datatype.INT32: np.dtype(np.int32),
+        Datatype.INT64: np.dtype(np.int64),
+        Datatype.FP16: np.dtype(np.float16),
+        Datatype.BF16: np.dtype(np.uint16),
+        Datatype.FP32: np.dtype(np.float32),
+        Datatype.FP64: np.dtype(np.float64),
+        Datatype.BYTES: np.dtype(np.object_),
+    }
+)
+"""How a datatype lies in memory. numpy has no bfloat16: BF16 is carried as its 16 bits. BYTES elements are `bytes`."""
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """A named array with its datatype.
+
+    `array` is C-contiguous, has the dtype `STORAGE[datatype]`, and belongs to the tensor: nobody writes to it.
+    """
+
+    name: str
+    datatype: Datatype
+    array: Array
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """What a model says of one input or output. `shape` counts every axis; `None` is an axis of any size."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int | None, ...]
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """A model's inputs and outputs, in its own order.
+
+    `batched` is true where axis 0 of every input and output is the batch axis: rows of different requests may then
+    be stacked. Otherwise each request runs by itself and counts as one row.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool
+
+
+class BatchResult(msgspec.Struct, frozen=True):
+    """What a worker gave back for one batch.
+
+    `outputs` has one array per wanted output. Of a batched model, axis 0 has the rows of all stacked parts, in order.
+    `compute_s` is the time that the engine ran, measured in the worker.
+    """
+
+    outputs: Arrays
+    compute_s: float
+
+
+class Vacancy(msgspec.Struct, frozen=True):
+    """Room for batches. `idle` workers have nothing to do; `spare` further batches could wait behind running ones."""
+
+    idle: int
+    spare: int
+
+
+class InferenceRequest(msgspec.Struct, frozen=True):
+    """One prediction call, free of any dialect.
+
+    `inputs` are in the caller's order. `outputs` names the wanted outputs in the wanted order; empty means all, in
+    the order of the signature. `id` is the caller's own, echoed in the answer; `None` where it gave none.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...] = ()
+    id: str | None = None
+    parameters: Parameters = NO_PARAMETERS
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Where the time of one answer went, in seconds. Both are zero for an answer that no model had to give."""
+
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+
+
+class InferenceResponse(msgspec.Struct, frozen=True):
+    """The answer to one `InferenceRequest`: the wanted outputs, in the wanted order."""
+
+    model: str
+    version: int
+    outputs: tuple[Tensor, ...]
+    id: str | None = None
+    parameters: Parameters = NO_PARAMETERS
+    timings: Timings = Timings()
