@@ -1,0 +1,132 @@
+"""Jobs and batches: what waits, and what travels together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from itertools import accumulate
+from typing import TypeAlias
+
+import msgspec
+
+from inference.errors import ModelFailed
+from inference.types import Arrays, BatchResult
+
+Key: TypeAlias = Hashable
+"""Equal for jobs that may share a batch: they have the same shape key and want the same outputs in the same order."""
+
+
+class JobResult(msgspec.Struct, frozen=True):
+    """The answer to one job.
+
+    `outputs` are in the wanted order, and may be views of arrays that the whole batch shares: read them, or copy
+    them before keeping them. `compute_s` is what the engine took for the batch, measured in the worker; `queue_s` is
+    all the rest between acceptance and answer: the wait for a worker, stacking, and the way there and back.
+    `batch_rows` counts the rows of the batch that the job travelled in.
+    """
+
+    outputs: Arrays
+    queue_s: float
+    compute_s: float
+    batch_rows: int
+
+
+class Job(msgspec.Struct, eq=False):
+    """One request on its way, or one piece of a request that was too large for a batch.
+
+    `inputs` are in the signature's order and have `rows` rows each; `size_bytes` is the memory that they hold.
+    `deadline_s` and `enqueued_s` are monotonic times; the queue writes `enqueued_s`. The job is over once `future` is
+    done. It belongs to the client, who may cancel it at any moment.
+    """
+
+    rows: int
+    size_bytes: int
+    key: Key
+    inputs: Arrays
+    outputs: tuple[str, ...]
+    deadline_s: float
+    future: asyncio.Future[JobResult]
+    enqueued_s: float = 0.0
+
+    @property
+    def places(self) -> int:
+        """What the job counts for in bounds: its rows, or one if it has none, so that empty jobs are bounded too."""
+        return self.rows or 1
+
+    def answer(self, result: JobResult) -> None:
+        """End the job with its result. It must not be over."""
+        self.future.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """End the job with an error, unless it is over already."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Batch(msgspec.Struct, frozen=True, eq=False):
+    """Jobs of one key that travel together: at least one, and none is added once the batch is born.
+
+    `deaths` is how many workers have died while they ran these jobs.
+    """
+
+    jobs: tuple[Job, ...]
+    rows: int
+    deaths: int = 0
+
+    @property
+    def key(self) -> Key:
+        """The key of every job."""
+        return self.jobs[0].key
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The wanted outputs, which are the same for every job."""
+        return self.jobs[0].outputs
+
+    def answer(self, result: BatchResult, now_s: float) -> None:
+        """End every job that is not over with its own rows of the outputs.
+
+        A batch of one job gets the outputs whole, whatever their shape: so a model without a batch axis, or one that
+        does not give a row for a row, answers rightly when it runs alone. Raises `ModelFailed` if several jobs would
+        have to share an output that has not their number of rows.
+        """
+        if len(self.jobs) > 1:
+            self._share_out(result, now_s)
+        elif not (job := self.jobs[0]).future.done():
+            queue_s = max(0.0, now_s - job.enqueued_s - result.compute_s)
+            job.answer(JobResult(result.outputs, queue_s, result.compute_s, self.rows))
+
+    def fail(self, error: Exception) -> None:
+        """End every job that is not over with this error."""
+        for job in self.jobs:
+            job.fail(error)
+
+    def _share_out(self, result: BatchResult, now_s: float) -> None:
+        outputs, compute_s, rows = result.outputs, result.compute_s, self.rows
+        for name, array in zip(self.outputs, outputs, strict=True):
+            if array.shape[:1] != (rows,):
+                raise ModelFailed(
+                    f"output {name!r} has shape {array.shape} for a batch of {rows} rows; axis 0 must match"
+                )
+        ends = list(accumulate([job.rows for job in self.jobs]))
+        spans = [slice(end - job.rows, end) for job, end in zip(self.jobs, ends, strict=True)]
+        shares = zip(*[[array[span] for span in spans] for array in outputs], strict=True)
+        left_s = now_s - compute_s
+        for job, own in zip(self.jobs, shares, strict=True):
+            if not job.future.done():
+                job.answer(JobResult(own, max(0.0, left_s - job.enqueued_s), compute_s, rows))
+
+
+def batch_of(jobs: list[Job], deaths: int = 0) -> Batch:
+    """The batch that these jobs make, in this order."""
+    return Batch(tuple(jobs), sum([job.rows for job in jobs]), deaths)
+
+
+def size_bytes(arrays: Arrays) -> int:
+    """The memory that arrays hold, with the elements of BYTES tensors, which `nbytes` leaves out."""
+    size = 0
+    for array in arrays:
+        size += array.nbytes
+        if array.dtype.hasobject:
+            size += sum(map(len, array.flat))
+    return size

@@ -1,0 +1,48 @@
+"""What a batcher tells of itself, as frozen values."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from batching.policy import Reason
+from batching.queue import QueueStatistics
+
+
+class Outcome(StrEnum):
+    """How a batch ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    """The model raised an error."""
+    DIED = "died"
+    """Its worker process ended while it ran."""
+    ERROR = "error"
+    """The workers raised something else."""
+
+
+class BatchReport(msgspec.Struct, frozen=True):
+    """One batch that ran, for metrics.
+
+    `queue_s` is how long its oldest job had waited when the batch was dispatched, `wall_s` the time from then to its
+    end, and `compute_s` the engine's share of that; zero unless it was answered.
+    """
+
+    rows: int
+    jobs: int
+    reason: Reason
+    outcome: Outcome
+    queue_s: float
+    compute_s: float
+    wall_s: float
+
+
+class BatcherStatistics(msgspec.Struct, frozen=True):
+    """A batcher at one moment: what waits, what waits to be run again, what is out, and how fast rows drain."""
+
+    queue: QueueStatistics
+    again_batches: int
+    running_batches: int
+    running_rows: int
+    rows_per_s: float

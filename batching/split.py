@@ -1,0 +1,92 @@
+"""Requests with more rows than a batch may have: cut into pieces, and put together again. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from batching.job import Job, JobResult, Key, size_bytes
+from inference.errors import ModelFailed
+from inference.types import Arrays
+
+
+class Piece(Job, kw_only=True):
+    """A job that is one piece of a larger request. All pieces share the request's future.
+
+    The first piece to fail ends the request, and with it every other piece: the future is done, so the queue drops
+    them. The last piece to be answered ends it with the whole result.
+    """
+
+    whole: Whole
+    place: int
+
+    def answer(self, result: JobResult) -> None:
+        """Hand in this piece's part. The request must not be over."""
+        self.whole.put(self, result)
+
+
+class Whole:
+    """The parts of one request, gathered until none is missing."""
+
+    __slots__ = ("_max_rows", "_missing", "_parts")
+
+    def __init__(self, pieces: int, max_rows: int) -> None:
+        self._max_rows = max_rows
+        self._parts: list[JobResult | None] = [None] * pieces
+        self._missing = pieces
+
+    def put(self, piece: Piece, result: JobResult) -> None:
+        """Take in one part, and end the request if it was the last."""
+        if any([array.shape[:1] != (piece.rows,) for array in result.outputs]):
+            piece.fail(self._cannot_split("the model does not give one output row per input row"))
+            return
+        self._parts[piece.place] = result
+        self._missing -= 1
+        if self._missing:
+            return
+        try:
+            joined = join([part for part in self._parts if part is not None])
+        except ValueError:
+            piece.fail(self._cannot_split("the outputs of its pieces differ in shape"))
+        else:
+            piece.future.set_result(joined)
+
+    def _cannot_split(self, because: str) -> ModelFailed:
+        return ModelFailed(f"the request cannot be answered in pieces: {because}; send at most {self._max_rows} rows")
+
+
+def split(
+    inputs: Arrays,
+    rows: int,
+    max_rows: int,
+    key: Key,
+    outputs: tuple[str, ...],
+    deadline_s: float,
+    future: asyncio.Future[JobResult],
+) -> list[Piece]:
+    """Pieces of at most `max_rows` rows, in order, whose inputs are views of the request's."""
+    starts = range(0, rows, max_rows)
+    whole = Whole(len(starts), max_rows)
+    pieces = []
+    for place, start in enumerate(starts):
+        part = tuple([array[start : start + max_rows] for array in inputs])
+        part_rows = min(max_rows, rows - start)
+        pieces.append(
+            Piece(part_rows, size_bytes(part), key, part, outputs, deadline_s, future, whole=whole, place=place)
+        )
+    return pieces
+
+
+def join(parts: list[JobResult]) -> JobResult:
+    """One result from the parts in order; raises `ValueError` if their outputs do not fit together.
+
+    `queue_s` is the longest wait of a part, `compute_s` the sum: what the request cost the engine. Parts may have run
+    side by side, so the two together can be more than the time that passed. `batch_rows` is that of the largest batch.
+    """
+    return JobResult(
+        outputs=tuple([np.concatenate(arrays) for arrays in zip(*[part.outputs for part in parts], strict=True)]),
+        queue_s=max([part.queue_s for part in parts]),
+        compute_s=sum([part.compute_s for part in parts]),
+        batch_rows=max([part.batch_rows for part in parts]),
+    )
