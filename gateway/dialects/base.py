@@ -26,7 +26,10 @@ class Dialect(Protocol):
     """As it stands in metrics and logs."""
 
     def recognise(self, path: str) -> Call | None:
-        """The prediction call that a percent-decoded path names, or `None` if it names none of this dialect."""
+        """The prediction call that a percent-decoded path names, or `None` if it names none of this dialect.
+
+        Raises `ModelNotFound` for a path of this dialect with a version that is no number.
+        """
         ...
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], signature: Signature) -> InferenceRequest:

@@ -1,0 +1,111 @@
+"""Tensors as JSON text, exactly: numbers, booleans and strings to arrays and back. Every JSON dialect shares this.
+
+Numbers go through double precision and are then rounded once, to nearest, ties to even, as `numpy.float32(json_value)`
+would; a number that rounds to infinity is refused. Elements are one flat list in row-major order, or nested as the
+shape says. The element of a shape without axes may also stand alone.
+
+There are three ways in, which agree on every text that they accept:
+
+- `tensor_from_json`: typed lists, a Python object for each element; the quickest for small tensors and the way of
+  booleans and strings;
+- `json_tape.numbers_from_tape`: no object per number; for large numeric tensors;
+- `json_reference.elements_of`: slow, decides every odd case, and says exactly what is wrong.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+
+from gateway.dialects import bfloat16
+from gateway.dialects.json_forms import FORMS, Form, array_of, element_count, shown
+from gateway.dialects.json_reference import elements_of
+from inference.errors import InvalidRequest
+from inference.types import Array, Datatype, Shape, Tensor
+
+MAX_TYPED_AXES = 8
+"""Deeper nesting is left to the reference: a decoder for it would have to be built first."""
+
+
+def tensor_from_json(name: str, form: Form, shape: Shape, data: msgspec.Raw) -> Tensor:
+    """One input from its JSON text. Raises `InvalidRequest`, naming the input and what was expected."""
+    count = element_count(name, shape)
+    try:
+        values = _flat_or_nested(form, shape, data)
+        if len(values) == count:
+            return Tensor(name, form.datatype, array_of(form, values, shape))
+    except (ValueError, RecursionError, OverflowError, struct.error):
+        pass
+    values = elements_of(name, form, shape, data)
+    try:
+        return Tensor(name, form.datatype, array_of(form, values, shape))
+    except ValueError:
+        raise InvalidRequest(
+            f"input {shown(name)} has shape {shown(list(shape))}; no array has so large an axis, even without elements"
+        ) from None
+
+
+def _flat_or_nested(form: Form, shape: Shape, data: msgspec.Raw) -> list[Any]:
+    if len(shape) < 2:
+        return form.flat.decode(data)
+    text = bytes(data)
+    # A bracket in a string misleads this test, not the answer: the nested decoder then refuses, the reference decides.
+    if text.find(b"[", 1) < 0:
+        return form.flat.decode(text)
+    if len(shape) > MAX_TYPED_AXES:
+        raise ValueError("nested more deeply than is usual")
+    rows = _nested(form.datatype, len(shape)).decode(text)
+    if len(rows) != shape[0]:
+        raise ValueError("not nested as the shape says")
+    for size in shape[1:]:
+        if any([len(row) != size for row in rows]):
+            raise ValueError("not nested as the shape says")
+        rows = list(chain.from_iterable(rows))
+    return rows
+
+
+@lru_cache(maxsize=len(FORMS) * MAX_TYPED_AXES)
+def _nested(datatype: Datatype, depth: int) -> msgspec.json.Decoder[list[Any]]:
+    kind: Any = FORMS[datatype].element
+    for _ in range(depth):
+        kind = list[kind]
+    return msgspec.json.Decoder(kind)
+
+
+def flat_json(tensor: Tensor) -> Any:
+    """The elements of an output as a flat value that `orjson` writes, numpy arrays included.
+
+    A float that is not finite comes out of `orjson` as `null`; `with_non_finite` writes such an output.
+    Raises `InvalidRequest` if a string is not UTF-8, since JSON has no other strings.
+    """
+    array = tensor.array.ravel()
+    if tensor.datatype is Datatype.BYTES:
+        return [_string(tensor.name, index, item) for index, item in enumerate(array.tolist())]
+    if tensor.datatype is Datatype.BF16:
+        return bfloat16.to_float32(array)
+    return array
+
+
+def with_non_finite(flat: Any) -> Any:
+    """A flat value of `flat_json`, with the tokens `NaN`, `Infinity` and `-Infinity` where JSON has no number."""
+    if not isinstance(flat, np.ndarray) or flat.dtype.kind != "f":
+        return flat
+    odd: Array = flat[~np.isfinite(flat)]
+    pieces = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY).split(b"null")
+    tokens = [b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity" for value in odd.tolist()]
+    return orjson.Fragment(b"".join(chain.from_iterable(zip(pieces, [*tokens, b""], strict=True))))
+
+
+def _string(name: str, index: int, item: bytes) -> str:
+    try:
+        return item.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(
+            f"output {shown(name)} cannot be written as JSON: element {index}, {shown(item)}, is not UTF-8"
+        ) from None

@@ -1,0 +1,154 @@
+"""The Open Inference Protocol, version 2, over REST with JSON.
+
+The specification is `specification/protocol/inference_rest.md` of the Open Inference Protocol project. JSON has no
+word for a number that is not finite. An answer nevertheless says `NaN`, `Infinity` or `-Infinity` where an output
+holds one: the alternatives are `null`, a silently wrong answer, and no answer at all. Triton Inference Server and
+TensorFlow Serving write the same tokens, and Python's `json` and JavaScript's `eval` read them. A request with such a
+token is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from gateway.dialects.base import Call
+from gateway.dialects.json_tensors import flat_json, with_non_finite
+from gateway.dialects.v2_body import decode_body
+from gateway.dialects.v2_openapi import prediction_paths
+from gateway.http.messages import Header, HttpResponse
+from inference.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelFailed,
+    ModelNotFound,
+    RequestTooLarge,
+    SluiceError,
+    StartError,
+    Unavailable,
+)
+from inference.types import InferenceRequest, InferenceResponse, Signature, TensorSpec
+
+PLATFORM = "onnx_onnxv1"
+BINARY_LENGTH = b"inference-header-content-length"
+JSON: Sequence[Header] = ((b"content-type", b"application/json"),)
+PREFIX = "/v2/models/"
+
+STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
+    {
+        InvalidRequest: 400,
+        ModelNotFound: 404,
+        RequestTooLarge: 413,
+        Unavailable: 503,
+        DeadlineExceeded: 504,
+        SluiceError: 500,
+    }
+)
+"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
+
+
+class V2:
+    """The prediction calls of the Open Inference Protocol V2. Implements `gateway.dialects.base.Dialect`.
+
+    `POST /v2/models/{model}[/versions/{version}]/infer`, a slash at the end allowed. Data is flat or nested; answers
+    are flat. What the body's content type says is not looked at. Unknown members of a request are ignored. The
+    extension for binary tensors is not served: a request that uses it is refused.
+    """
+
+    name = "v2"
+
+    def recognise(self, path: str) -> Call | None:
+        """The model and version that a path names. Raises `ModelNotFound` for a version that is no number."""
+        if not path.startswith(PREFIX):
+            return None
+        parts = path.removesuffix("/")[len(PREFIX) :].split("/")
+        if parts[-1] != "infer" or not parts[0]:
+            return None
+        if len(parts) == 2:
+            return Call(parts[0], None)
+        if len(parts) == 4 and parts[1] == "versions":
+            return Call(parts[0], _version(parts[0], parts[2]))
+        return None
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], signature: Signature) -> InferenceRequest:
+        """The request in a body. Raises `InvalidRequest`, naming the input and what was expected."""
+        for name, _ in headers:
+            if name == BINARY_LENGTH:
+                raise InvalidRequest(
+                    "binary tensors are not served: send the inputs as JSON, without Inference-Header-Content-Length"
+                )
+        return decode_body(body, signature)
+
+    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+        """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""
+        outputs = [
+            {
+                "name": tensor.name,
+                "datatype": tensor.datatype,
+                "shape": tensor.array.shape,
+                "data": flat_json(tensor),
+            }
+            for tensor in response.outputs
+        ]
+        document: dict[str, Any] = {"model_name": response.model, "model_version": str(response.version)}
+        if response.id is not None:
+            document["id"] = response.id
+        if response.parameters:
+            document["parameters"] = dict(response.parameters)
+        document["outputs"] = outputs
+        body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        if b"null" in body:
+            # Only a number that is not finite is written so; or it is part of a name, and nothing changes.
+            for output in outputs:
+                output["data"] = with_non_finite(output["data"])
+            body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        return HttpResponse(200, body, JSON)
+
+    def refuse(self, error: SluiceError) -> HttpResponse:
+        """The protocol's error object, with a status by the kind of error, and `Retry-After` where that makes sense."""
+        # A StartError is told to the operator. It cannot get here but by mistake, and names files.
+        text = "internal error" if isinstance(error, StartError) else str(error)
+        # A path can be percent-decoded to half of a surrogate pair, which is no text.
+        body = orjson.dumps({"error": text.encode("utf-8", "backslashreplace").decode()})
+        if isinstance(error, Unavailable):
+            retry_after = b"%d" % max(1, math.ceil(error.retry_after_s))
+            return HttpResponse(STATUS[Unavailable], body, (*JSON, (b"retry-after", retry_after)))
+        return HttpResponse(status_of(error), body, JSON)
+
+    def openapi_paths(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 `paths` of both prediction routes, with schemas and examples in line."""
+        return prediction_paths()
+
+
+def status_of(error: SluiceError) -> int:
+    """The HTTP status that this dialect has for an error."""
+    if isinstance(error, ModelFailed) and error.invalid_input:
+        return 400
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
+    """The protocol's metadata of a model: versions as strings, and -1 for an axis of any size."""
+    return {
+        "name": name,
+        "versions": [str(version) for version in versions],
+        "platform": PLATFORM,
+        "inputs": [_tensor_metadata(spec) for spec in signature.inputs],
+        "outputs": [_tensor_metadata(spec) for spec in signature.outputs],
+    }
+
+
+def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
+    shape = [-1 if size is None else size for size in spec.shape]
+    return {"name": spec.name, "datatype": str(spec.datatype), "shape": shape}
+
+
+def _version(model: str, text: str) -> int:
+    # int() would take digits of other scripts too, and none beyond a few thousand.
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise ModelNotFound(f"model {model[:80]!r} has no version {text[:80]!r}; versions are whole numbers")
+    return int(text)

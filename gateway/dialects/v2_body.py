@@ -1,0 +1,138 @@
+"""The body of a prediction request in the Open Inference Protocol V2, from JSON text to an `InferenceRequest`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import simdjson
+
+from gateway.dialects.json_forms import FORMS, element_count, form_of, shown
+from gateway.dialects.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
+from gateway.dialects.json_tensors import tensor_from_json
+from gateway.dialects.v2_faults import fault_of
+from inference.errors import InvalidRequest
+from inference.types import NO_PARAMETERS, InferenceRequest, ParameterValue, Signature, Tensor
+
+TAPE_FROM_BYTES = 4096
+"""Bodies from this length on are tried on the tape first; below, typed lists are as quick or quicker."""
+
+
+class _Output(msgspec.Struct, gc=False):
+    name: str
+
+
+class _Head(msgspec.Struct, gc=False):
+    id: str | None = None
+    parameters: dict[str, ParameterValue] | None = None
+    outputs: list[_Output] | None = None
+
+
+class _InputHead(msgspec.Struct, gc=False):
+    name: str
+    shape: tuple[int, ...]
+    datatype: str
+
+
+class _Input(_InputHead, gc=False):
+    data: msgspec.Raw
+
+
+class _Body(_Head, gc=False, kw_only=True):
+    inputs: list[_Input]
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_BODY_KEYS = frozenset(_Body.__struct_fields__)
+_INPUT_KEYS = frozenset(_Input.__struct_fields__)
+
+
+def decode_body(body: bytes | bytearray, signature: Signature) -> InferenceRequest:
+    """The request in a body. Raises `InvalidRequest`, naming the input and what was expected."""
+    if len(body) >= TAPE_FROM_BYTES and all([FORMS[spec.datatype].lane for spec in signature.inputs]):
+        request = decode_by_tape(body)
+        if request is not None:
+            return request
+    return decode_by_lists(body, signature)
+
+
+def decode_by_lists(body: bytes | bytearray, signature: Signature) -> InferenceRequest:
+    """The ordinary way, which decides every request and explains what is wrong with it."""
+    try:
+        parsed = _BODY.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise fault_of(body, error) from None
+    if not parsed.inputs and signature.inputs:
+        names = ", ".join([repr(spec.name) for spec in signature.inputs])
+        raise InvalidRequest(f"the request has no inputs; expected {names}")
+    tensors = tuple(
+        [
+            tensor_from_json(each.name, form_of(each.name, each.datatype), each.shape, each.data)
+            for each in parsed.inputs
+        ]
+    )
+    return _request(tensors, parsed)
+
+
+def decode_by_tape(body: bytes | bytearray) -> InferenceRequest | None:
+    """The quick way for large numeric tensors, or `None` if there is anything that it does not know or not allow."""
+    # simdjson would skip a byte order mark, which the ordinary way refuses.
+    if not body.startswith(b"{"):
+        return None
+    try:
+        return _from_tape(simdjson.Parser().parse(body), body)
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, InvalidRequest):
+        return None
+
+
+def _from_tape(document: Any, body: bytes | bytearray) -> InferenceRequest | None:
+    whole = _members(document, _BODY_KEYS)
+    inputs = whole.pop("inputs")
+    head = msgspec.convert({key: _plain(value) for key, value in whole.items()}, _Head)
+    tensors = []
+    brackets = 1 if head.outputs is None else 2
+    for element in inputs:
+        members = _members(element, _INPUT_KEYS)
+        data = list_on_tape(members.pop("data"))
+        each = msgspec.convert({key: _plain(value) for key, value in members.items()}, _InputHead)
+        form = form_of(each.name, each.datatype)
+        count = element_count(each.name, each.shape)
+        brackets += 1 + bracket_count(each.shape, count, data)
+        tensors.append(Tensor(each.name, form.datatype, numbers_from_tape(form, each.shape, data)))
+    return _request(tuple(tensors), head) if tensors and has_brackets(body, brackets) else None
+
+
+def _members(element: Any, wanted: frozenset[str]) -> dict[str, Any]:
+    """The wanted members of an object, their values still on the tape."""
+    if not isinstance(element, simdjson.Object):
+        raise TypeError("not an object")
+    keys = list(element)
+    if len(set(keys)) != len(keys):
+        # The ordinary way takes the last of equal keys, the tape the first.
+        raise ValueError("a key stands twice")
+    # Each look-up walks along the object, so that only those few are made.
+    return {key: element[key] for key in wanted.intersection(keys)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, simdjson.Array):
+        return value.as_list()
+    return value.as_dict() if isinstance(value, simdjson.Object) else value
+
+
+def _request(tensors: tuple[Tensor, ...], head: _Head) -> InferenceRequest:
+    if len(tensors) > 1:
+        _refuse_repeated("input", [tensor.name for tensor in tensors])
+    outputs: tuple[str, ...] = ()
+    if head.outputs:
+        outputs = tuple([output.name for output in head.outputs])
+        _refuse_repeated("output", outputs)
+    return InferenceRequest(tensors, outputs, head.id, head.parameters or NO_PARAMETERS)
+
+
+def _refuse_repeated(kind: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        [(name, times)] = Counter(names).most_common(1)
+        raise InvalidRequest(f"{kind} {shown(name)} is listed {times} times; every name may be listed once")

@@ -1,0 +1,164 @@
+"""The prediction routes of the Open Inference Protocol V2 for OpenAPI 3.1, with examples that can be run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference.types import Datatype
+
+
+def prediction_paths() -> dict[str, Any]:
+    """`paths` for the route with and the route without a version. Every call makes a new value."""
+    path = "/v2/models/{model}"
+    return {
+        f"{path}/infer": {"post": _operation("Predict with a model's highest version", "predict", [_MODEL])},
+        f"{path}/versions/{{version}}/infer": {
+            "post": _operation("Predict with one version of a model", "predict_version", [_MODEL, _VERSION])
+        },
+    }
+
+
+def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "tags": ["predictions"],
+        "summary": summary,
+        "operationId": operation_id,
+        "description": (
+            "Open Inference Protocol V2. `data` holds the elements in row-major order, flat or nested as the shape is. "
+            "Requests that arrive together travel to the model in one batch. An output with a number that is not "
+            "finite has the token `NaN`, `Infinity` or `-Infinity` in its place."
+        ),
+        "parameters": [dict(parameter) for parameter in parameters],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _request_schema(), "examples": _request_examples()}},
+        },
+        "responses": {
+            "200": {
+                "description": "The outputs, flat, in the order in which they were asked for",
+                "content": {"application/json": {"schema": _response_schema(), "examples": _response_examples()}},
+            },
+            "400": _error("The request is malformed, or not what the model takes", _EXAMPLE_400),
+            "404": _error("No such model, or no such version of it", "there is no model 'no-such-model'"),
+            "413": _error("The body or the number of rows is beyond a limit", "the body is larger than 67108864 bytes"),
+            "500": _error("The model failed", "the model failed"),
+            "503": _error("Overloaded or not ready", "the queue of model 'digits' is full", _RETRY_AFTER),
+            "504": _error("No answer in the time that a request has", "no answer within 30 s"),
+        },
+    }
+
+
+_MODEL = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": "A model's name",
+    "schema": {"type": "string"},
+    "examples": {"linear": {"value": "linear"}, "digits": {"value": "digits"}},
+}
+_VERSION = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "description": "A version's number",
+    "schema": {"type": "integer", "minimum": 0},
+    "example": 1,
+}
+_EXAMPLE_400 = "input 'x': data has 3 elements; expected 1 element for shape [1, 1], flat or nested as the shape is"
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds after which to try again", "schema": {"type": "integer"}}}
+
+
+def _error(description: str, example: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    content = {"application/json": {"schema": schema, "example": {"error": example}}}
+    return {"description": description, "content": content} | ({"headers": headers} if headers else {})
+
+
+def _request_schema() -> dict[str, Any]:
+    output = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+    return {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string", "description": "Comes back with the answer"},
+            "parameters": _parameters_schema(),
+            "inputs": {"type": "array", "items": _tensor_schema()},
+            "outputs": {"type": "array", "items": output, "description": "The wanted outputs; all if left out"},
+        },
+    }
+
+
+def _response_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["model_name", "model_version", "outputs"],
+        "properties": {
+            "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
+            "id": {"type": "string"},
+            "parameters": _parameters_schema(),
+            "outputs": {"type": "array", "items": _tensor_schema()},
+        },
+    }
+
+
+def _parameters_schema() -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": {"type": ["boolean", "number", "string"]}}
+
+
+def _tensor_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "properties": {
+            "name": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "datatype": {"type": "string", "enum": [str(datatype) for datatype in Datatype]},
+            "data": {
+                "description": "The elements in row-major order, flat or nested as the shape is",
+                "type": "array",
+                "items": {"type": ["number", "boolean", "string", "array"]},
+            },
+        },
+    }
+
+
+def _request_examples() -> dict[str, Any]:
+    return {
+        "linear": {
+            "summary": "linear: y = 2x - 1",
+            "value": {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [3.0]}]},
+        },
+        "digits": {
+            "summary": "digits: an 8 x 8 picture of a zero, brightness from 0 to 16",
+            "value": {"inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP32", "data": ZERO}]},
+        },
+    }
+
+
+def _response_examples() -> dict[str, Any]:
+    linear = {"name": "y", "datatype": "FP32", "shape": [1, 1], "data": [5.0]}
+    label = {"name": "label", "datatype": "INT64", "shape": [1], "data": [0]}
+    probabilities = {"name": "probabilities", "datatype": "FP32", "shape": [1, 10], "data": PROBABILITIES}
+    return {
+        "linear": {"value": {"model_name": "linear", "model_version": "1", "outputs": [linear]}},
+        "digits": {"value": {"model_name": "digits", "model_version": "1", "outputs": [label, probabilities]}},
+    }
+
+
+# fmt: off
+ZERO = [
+    0,  0,  5, 13,  9,  1,  0,  0,
+    0,  0, 13, 15, 10, 15,  5,  0,
+    0,  3, 15,  2,  0, 11,  8,  0,
+    0,  4, 12,  0,  0,  8,  8,  0,
+    0,  5,  8,  0,  0,  9,  8,  0,
+    0,  4, 11,  0,  1, 12,  7,  0,
+    0,  2, 14,  5, 10, 12,  0,  0,
+    0,  0,  6, 13, 10,  0,  0,  0,
+]
+# fmt: on
+"""A hand-written zero: the first sample of scikit-learn's digits."""
+
+PROBABILITIES = [1.0, 3.5e-12, 6.9e-09, 1.3e-08, 6.2e-07, 5.8e-07, 4.4e-07, 9.8e-07, 2.4e-07, 9.3e-07]
+"""What the bundled model `digits` makes of it, rounded."""
