@@ -1,0 +1,66 @@
+# Every target first makes .venv, with the `sluice` command in it, if it is not there. `make help` lists them.
+
+PYTHON ?= python3
+UV ?= uv
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip
+SLUICE := $(VENV)/bin/sluice
+DEV := $(VENV)/.dev-installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DELETE_ON_ERROR:
+.PHONY: help setup run test check lock bench clean
+
+help: $(SLUICE)
+	@echo "make setup   make .venv with everything that working on Sluice needs"
+	@echo "make run     serve the models in examples/models at http://127.0.0.1:8000"
+	@echo "make test    make check, then every test"
+	@echo "make check   lint, formatting, types, and which room may import which"
+	@echo "make lock    resolve the dependencies anew (needs uv)"
+	@echo "make bench   measure, and compare with the baselines"
+	@echo "make clean   remove what the tools leave behind; .venv stays"
+
+setup: $(DEV)
+
+run: $(SLUICE)
+	$(SLUICE) serve examples/models
+
+test: check
+	$(VENV)/bin/pytest
+
+check: $(DEV)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(DEV)
+	$(VENV)/bin/python -m benchmarks
+
+# Versions that are locked stay as they are where they still fit; `make lock UPGRADE=--upgrade` takes the newest.
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	--annotation-style line --group build $(UPGRADE)
+
+lock: $(SLUICE)
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv, or its place: make lock UV=/path/to/uv" >&2; exit 1; }
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+clean: $(SLUICE)
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(SLUICE): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Sluice needs Python 3.11 or newer, and $(PYTHON) is not; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making $(VENV) with what Sluice needs to run..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -qq --require-hashes -r requirements.lock
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(SLUICE)
+	@echo "Adding what working on Sluice needs..."
+	@$(PIP) install -qq --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,1 @@
+"""Models to try Sluice with, and the scripts that made them."""

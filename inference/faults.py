@@ -1,0 +1,173 @@
+"""Reading configuration, and saying plainly what is wrong with it: the key, its value, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import annotated_types
+import msgspec
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SecretBytes,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticKnownError
+
+MASK = "**********"
+LONGEST_VALUE = 80
+
+_KINDS: Mapping[str, str] = {
+    "_bytes": 'a whole number of bytes, such as 65536 or "64KiB" (KiB, MiB or GiB),',
+    "_s": "a number of seconds",
+}
+"""By the unit at the end of a key's name."""
+
+
+class Section(BaseModel):
+    """A table of configuration: frozen, refuses unknown keys, infinities, and true and false where a number belongs."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: object, info: ValidationInfo) -> object:
+        # To Python, and so to pydantic, true is the number 1.
+        if isinstance(value, bool) and bool not in _types(cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticKnownError("int_type")
+        return value
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing that is wrong. `value` is as it would be written in TOML; `None` where it is not to be shown."""
+
+    key: str
+    value: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        """`batching.max_rows = 0: expected a whole number from 1 to 65536`."""
+        return f"{self.key}: {self.reason}" if self.value is None else f"{self.key} = {self.value}: {self.reason}"
+
+
+def faults(tree: type[BaseModel], error: ValidationError) -> list[Fault]:
+    """Every fault that pydantic found in values for `tree`, with dotted keys and without the values of secrets."""
+    keys = dict(leaves(tree))
+    return [_fault(tree, keys, details) for details in error.errors(include_url=False)]
+
+
+def leaves(tree: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """The dotted keys of a tree of sections, in its own order."""
+    for name, field in tree.model_fields.items():
+        section = _section(field)
+        if section is None:
+            yield f"{prefix}{name}", field
+        else:
+            yield from leaves(section, f"{prefix}{name}.")
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises `ValueError` naming the file, what was wrong, and the line where it was."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{file}: line {line} is not UTF-8; a TOML file must be") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file}: not valid TOML: {error}") from error
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean x?`, or nothing where no known word is like this one."""
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def shown(value: object) -> str:
+    """A value as it would be written in TOML, cut where it is very long."""
+    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def _fault(tree: type[BaseModel], keys: Mapping[str, FieldInfo], details: ErrorDetails) -> Fault:
+    context = details.get("ctx", {})
+    location = [str(part) for part in (*details["loc"], *([context["key"]] if "key" in context else []))]
+    if details["type"] == "extra_forbidden":
+        return Fault(".".join(location), None, _unknown(tree, list(keys), location))
+    # Behind the key of a value there may be places inside it, or the names of a union's members.
+    ends = [".".join(location[:end]) for end in range(1, len(location) + 1)]
+    key = next((end for end in ends if end in keys), ends[-1] if ends else "")
+    if key not in keys:
+        return Fault(key, None, _reason(key, None, details))
+    secret = any(each in (SecretStr, SecretBytes) for each in _types(keys[key].annotation))
+    given = None if "key" in context else MASK if secret else shown(details["input"])
+    return Fault(key, given, _reason(key, keys[key], details))
+
+
+def _reason(key: str, field: FieldInfo | None, details: ErrorDetails) -> str:
+    kind = details["type"]
+    if kind == "value_error":
+        return str(details["ctx"]["error"])
+    if kind == "literal_error":
+        return f"expected {details['ctx']['expected']}".replace("'", '"')
+    if kind in ("model_type", "model_attributes_type"):
+        return f"expected a table, [{key}]"
+    if kind.startswith("bool_"):
+        return "expected true or false"
+    if kind == "finite_number":
+        return "expected a finite number"
+    if field is not None and kind.startswith(("int_", "float_", "greater_", "less_")):
+        return f"expected {_number(key, field)}"
+    if kind == "string_type":
+        return "expected text in quotation marks"
+    return details["msg"]
+
+
+def _number(key: str, field: FieldInfo) -> str:
+    plain = "a number" if float in _types(field.annotation) else "a whole number"
+    kind = next((words for unit, words in _KINDS.items() if key.endswith(unit)), plain)
+    bounds = {type(each): each for each in field.metadata}
+    match bounds.get(annotated_types.Gt), bounds.get(annotated_types.Ge), bounds.get(annotated_types.Le):
+        case None, annotated_types.Ge(ge=least), annotated_types.Le(le=most):
+            return f"{kind} from {least} to {most}"
+        case annotated_types.Gt(gt=bottom), None, None:
+            return f"{kind} above {bottom}"
+        case None, annotated_types.Ge(ge=least), None:
+            return f"{kind} of at least {least}"
+        case _:
+            return kind.rstrip(",")
+
+
+def _unknown(tree: type[BaseModel], keys: list[str], location: list[str]) -> str:
+    section: type[BaseModel] = tree
+    for part in location[:-1]:
+        section = _section(section.model_fields[part]) or section
+    here = list(section.model_fields)
+    name = location[-1]
+    elsewhere = [key for key in keys if key.rpartition(".")[2] == name]
+    hint = f"; did you mean {elsewhere[0]}?" if elsewhere else nearest(name, here)
+    the_keys = "The keys" if hint else "the keys"
+    return f"unknown key{hint or ';'} {the_keys} here are {', '.join(here)}"
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _types(annotation: Any) -> list[Any]:
+    """The annotation and every type inside it."""
+    return [annotation, *(inner for argument in get_args(annotation) for inner in _types(argument))]

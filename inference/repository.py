@@ -1,0 +1,154 @@
+"""The model repository: which models and versions there are, told from the file names alone.
+
+    models/
+        <name>/
+            model.toml              optional
+            sample.json             optional, a request to try the model with
+            sample.json             optional: a request that the model takes, as Open Inference Protocol V2 JSON
+            <version>/
+                model.onnx
+                ...                 whatever model.onnx refers to, such as external weights
+
+Hidden files and folders, whose names begin with a dot, are passed over, as is everything else that is no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from inference.config import ModelConfig, load_model_config
+from inference.errors import RepositoryError
+
+MODEL_FILE = "model.onnx"
+CONFIG_FILE = "model.toml"
+SAMPLE_FILE = "sample.json"
+SAMPLE_FILE = "sample.json"
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", re.ASCII)
+_VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+
+
+class ModelVersion(msgspec.Struct, frozen=True):
+    """One version of a model, as it lies on disk.
+
+    `file` is the ONNX file. `digest` is the sha256, in hexadecimal, of the names and contents of the version's files:
+    two versions with equal digests give equal answers. `sample` is a request to try the model with, in V2 JSON; nobody
+    has looked into it.
+    """
+
+    name: str
+    version: int
+    file: Path
+    digest: str
+    config: ModelConfig
+    sample: Path | None = None
+
+
+def scan(path: Path, defaults: ModelConfig | None = None) -> tuple[ModelVersion, ...]:
+    """Every model version at a path, by name and version; at least one.
+
+    `path` is a repository folder, or one `.onnx` file, which becomes version 1 of the model named by its stem. A
+    `model.toml` overrides `defaults` key by key. Raises `RepositoryError`, naming the path, what was wrong with it and
+    what would be right. Reads every file once, in pieces.
+    """
+    try:
+        return _scan(path, defaults or ModelConfig())
+    except OSError as error:
+        raise RepositoryError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
+
+
+def _scan(path: Path, defaults: ModelConfig) -> tuple[ModelVersion, ...]:
+    if not path.exists():
+        raise RepositoryError(f"{path}: does not exist; give a folder of models or a .onnx file")
+    if path.is_dir():
+        return _scan_folder(path, defaults)
+    if path.suffix != ".onnx" or not path.is_file():
+        raise RepositoryError(f"{path}: is neither a folder nor a .onnx file; give a folder of models or a .onnx file")
+    _check_name(path, path.stem)
+    # Exporters keep large weights beside the model, in files whose names begin with its own.
+    beside = [each for each in path.parent.iterdir() if each.name.startswith(path.name) and each.is_file()]
+    return (ModelVersion(path.stem, 1, path, _digest(path.parent, beside), defaults),)
+
+
+def _scan_folder(path: Path, defaults: ModelConfig) -> tuple[ModelVersion, ...]:
+    entries = _visible(path)
+    for entry in entries:
+        if _VERSION.fullmatch(entry.name) and (entry / MODEL_FILE).is_file():
+            name = path.resolve().name
+            _check_name(path, name)
+            return _scan_model(path, name, defaults)
+    for entry in entries:
+        if entry.suffix == ".onnx" and entry.is_file():
+            right = path / (entry.stem if entry.name != MODEL_FILE else "NAME") / "1" / MODEL_FILE
+            raise RepositoryError(
+                f"{entry}: lies in the repository's root; move it to {right}, or serve {entry} itself"
+            )
+    folders = [entry for entry in entries if entry.is_dir()]
+    if not folders:
+        raise RepositoryError(f"{path}: holds no models; put one at {path / 'NAME' / '1' / MODEL_FILE}")
+    versions: list[ModelVersion] = []
+    for folder in folders:
+        _check_name(folder, folder.name)
+        versions += _scan_model(folder, folder.name, defaults)
+    return tuple(versions)
+
+
+def _scan_model(folder: Path, name: str, defaults: ModelConfig) -> tuple[ModelVersion, ...]:
+    config_file = folder / CONFIG_FILE
+    config = load_model_config(config_file, defaults) if config_file.exists() else defaults
+    sample = folder / SAMPLE_FILE if (folder / SAMPLE_FILE).is_file() else None
+    sample = folder / SAMPLE_FILE if (folder / SAMPLE_FILE).is_file() else None
+    versions: list[ModelVersion] = []
+    for entry in [entry for entry in _visible(folder) if entry.is_dir()]:
+        file = entry / MODEL_FILE
+        if _VERSION.fullmatch(entry.name):
+            if not file.is_file():
+                raise RepositoryError(f"{entry}: has no {MODEL_FILE}; the model of version {entry.name} must be {file}")
+            digest = _digest(entry, _files_below(entry))
+            versions.append(ModelVersion(name, int(entry.name), file, digest, config, sample))
+        elif file.exists() or _NUMBER.fullmatch(entry.name):
+            raise RepositoryError(
+                f"{entry}: {entry.name!r} is not a version; versions are whole numbers from 1 up without leading zeros"
+            )
+    if not versions:
+        raise RepositoryError(f"{folder}: has no versions; put the first one at {folder / '1' / MODEL_FILE}")
+    return tuple(sorted(versions, key=lambda each: each.version))
+
+
+def _check_name(path: Path, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise RepositoryError(
+            f"{path}: {name!r} cannot be a model's name; rename it to 1 to 128 of the characters A-Z a-z 0-9 . _ -, "
+            "the first of which is not a dot"
+        )
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (file for name in files if not name.startswith(".") and (file := Path(parent, name)).is_file())
+
+
+def _digest(root: Path, files: Iterator[Path] | list[Path]) -> str:
+    """Over each file's name below `root` and the digest of its content, which is read in pieces."""
+    whole = hashlib.sha256()
+    for name, file in sorted((file.relative_to(root).as_posix(), file) for file in files):
+        with file.open("rb") as content:
+            # The fixed length of a digest, and the zero that no name contains, keep one file's end from being read
+            # as the next one's beginning.
+            whole.update(os.fsencode(name) + b"\0" + hashlib.file_digest(content, "sha256").digest())
+    return whole.hexdigest()

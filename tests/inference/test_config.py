@@ -1,0 +1,153 @@
+"""`model.toml`: what it may say, and what is said of it where it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from inference.config import GIB, KIB, MIB, BatchingConfig, ModelConfig, WorkersConfig, load_model_config
+from inference.errors import RepositoryError
+
+MAX_ROWS = "expected a whole number from 1 to 65536"
+BYTES = 'expected a whole number of bytes, such as 65536 or "64KiB" (KiB, MiB or GiB)'
+DEVICE = 'expected "cpu", or "cuda:N" for the GPU with the number N ("cuda" is "cuda:0")'
+BATCHING_KEYS = "keys here are max_rows, max_queue_rows, max_queue_bytes"
+
+
+def load(tmp_path: Path, text: str | bytes, defaults: ModelConfig | None = None) -> ModelConfig:
+    file = tmp_path / "model.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_model_config(file, defaults or ModelConfig())
+
+
+def problems(tmp_path: Path, text: str | bytes) -> list[str]:
+    with pytest.raises(RepositoryError) as caught:
+        load(tmp_path, text)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{tmp_path}/model.toml: ") for line in lines)
+    return [line.removeprefix(f"{tmp_path}/model.toml: ") for line in lines]
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    defaults = ModelConfig(workers=WorkersConfig(count=3))
+    assert load(tmp_path, "", defaults) == defaults
+
+
+def test_defaults() -> None:
+    config = ModelConfig()
+    assert config.batching == BatchingConfig(max_rows=64, max_queue_rows=4096, max_queue_bytes=256 * MIB)
+    assert config.workers == WorkersConfig(count=1, device="cpu", intra_op_threads=None, run_timeout_s=60.0)
+
+
+def test_only_the_keys_of_the_file_override(tmp_path: Path) -> None:
+    defaults = ModelConfig(
+        batching=BatchingConfig(max_rows=8, max_queue_rows=99), workers=WorkersConfig(count=3, device="cuda:1")
+    )
+    loaded = load(tmp_path, "[batching]\nmax_rows = 16\n[workers]\nintra_op_threads = 2\nrun_timeout_s = 5\n", defaults)
+    assert loaded == ModelConfig(
+        batching=BatchingConfig(max_rows=16, max_queue_rows=99),
+        workers=WorkersConfig(count=3, device="cuda:1", intra_op_threads=2, run_timeout_s=5.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "bytes_"),
+    [("7", 7), ('"7"', 7), ('"7B"', 7), ('"64KiB"', 64 * KIB), ('"256 MiB"', 256 * MIB), ('" 2GiB "', 2 * GIB)],
+)
+def test_sizes(tmp_path: Path, written: str, bytes_: int) -> None:
+    assert load(tmp_path, f"batching.max_queue_bytes = {written}").batching.max_queue_bytes == bytes_
+
+
+@pytest.mark.parametrize("written", ["1MB", "64kib", "1.5GiB", "-1KiB", "", "KiB", "٣KiB", "1 000"])
+def test_sizes_that_are_refused(tmp_path: Path, written: str) -> None:
+    expected = [f'batching.max_queue_bytes = "{written}": {BYTES}']
+    assert problems(tmp_path, f'batching.max_queue_bytes = "{written}"') == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "device"), [("cpu", "cpu"), ("cuda", "cuda:0"), ("cuda:0", "cuda:0"), ("cuda:12", "cuda:12")]
+)
+def test_devices(tmp_path: Path, written: str, device: str) -> None:
+    assert load(tmp_path, f'workers.device = "{written}"').workers.device == device
+
+
+@pytest.mark.parametrize("written", ["gpu", "cuda:", "cuda:-1", "cuda:01", "cpu:0", "cuda:0 ", "", "cuda:\uff11"])
+def test_devices_that_are_refused(tmp_path: Path, written: str) -> None:
+    assert problems(tmp_path, f'workers.device = "{written}"') == [f'workers.device = "{written}": {DEVICE}']
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("batching.max_rows = 0", f"batching.max_rows = 0: {MAX_ROWS}"),
+        ("batching.max_rows = 65537", f"batching.max_rows = 65537: {MAX_ROWS}"),
+        ("batching.max_rows = 1.5", f"batching.max_rows = 1.5: {MAX_ROWS}"),
+        ("batching.max_rows = true", f"batching.max_rows = true: {MAX_ROWS}"),
+        ('batching.max_rows = "many"', f'batching.max_rows = "many": {MAX_ROWS}'),
+        ("batching.max_rows = [1]", f"batching.max_rows = [1]: {MAX_ROWS}"),
+        ("batching.max_queue_rows = 0", "batching.max_queue_rows = 0: expected a whole number of at least 1"),
+        ("batching.max_queue_bytes = 0", f"batching.max_queue_bytes = 0: {BYTES}, of at least 1"),
+        ("batching = 3", "batching: expected a table, [batching]"),
+        ("workers.count = 65", "workers.count = 65: expected a whole number from 1 to 64"),
+        ("workers.device = 0", "workers.device = 0: expected text in quotation marks"),
+        ("workers.run_timeout_s = 0", "workers.run_timeout_s = 0: expected a number of seconds above 0"),
+        ("workers.run_timeout_s = inf", "workers.run_timeout_s = inf: expected a finite number"),
+        ("workers.run_timeout_s = nan", "workers.run_timeout_s = nan: expected a finite number"),
+        ("workers.run_timeout_s = false", "workers.run_timeout_s = false: expected a number of seconds above 0"),
+        (
+            "workers.intra_op_threads = 0",
+            "workers.intra_op_threads = 0: expected a whole number from 1 to 1024",
+        ),
+    ],
+)
+def test_wrong_values(tmp_path: Path, written: str, fault: str) -> None:
+    assert problems(tmp_path, written) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("batching.max_row = 1", f"batching.max_row: unknown key; did you mean max_rows? The {BATCHING_KEYS}"),
+        ("batching.colour = 1", f"batching.colour: unknown key; the {BATCHING_KEYS}"),
+        ("max_rows = 1", "max_rows: unknown key; did you mean batching.max_rows? The keys here are batching, workers"),
+        ("[bathcing]", "bathcing: unknown key; did you mean batching? The keys here are batching, workers"),
+    ],
+)
+def test_unknown_keys(tmp_path: Path, written: str, fault: str) -> None:
+    assert problems(tmp_path, written) == [fault]
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    found = problems(tmp_path, '[batching]\nmax_rows = 0\nmax_rwos = 1\n[workers]\ndevice = "gpu"\n')
+    assert [each.split(":")[0].split(" ")[0] for each in found] == [
+        "batching.max_rows",
+        "batching.max_rwos",
+        "workers.device",
+    ]
+
+
+def test_a_long_value_is_cut(tmp_path: Path) -> None:
+    (fault,) = problems(tmp_path, f'workers.device = "{"x" * 5000}"')
+    assert len(fault) < 300
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    (fault,) = problems(tmp_path, "[batching]\nmax_rows = 1\nmax_queue_rows 7\n")
+    assert fault.startswith("not valid TOML: ")
+    assert "line 3" in fault
+
+
+def test_a_file_that_is_not_utf8_names_the_line(tmp_path: Path) -> None:
+    assert problems(tmp_path, b"# ok\n# \xff\n") == ["line 2 is not UTF-8; a TOML file must be"]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"cannot be read: Is a directory"):
+        load_model_config(tmp_path, ModelConfig())
+
+
+def test_configuration_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        ModelConfig().batching.max_rows = 3  # type: ignore[misc]
