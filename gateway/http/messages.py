@@ -14,7 +14,7 @@ Header: TypeAlias = tuple[bytes, bytes]
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """A whole answer. `headers` leaves out `content-length`, `date`, `server` and `connection`: the lane writes those."""
+    """A whole answer. The lane adds `content-length`, `date`, `server` and `connection` to `headers`."""
 
     status: int
     body: bytes

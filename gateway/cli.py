@@ -1,0 +1,93 @@
+"""The command line: `sluice serve` and `sluice config`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from gateway.settings import LoadedSettings, SettingsError, load_settings
+
+OPTIONS: Mapping[str, tuple[str, str]] = {
+    "host": ("server.host", "Address to listen on."),
+    "port": ("server.port", "Port to listen on; 0 lets the system choose."),
+    "tls_cert": ("server.tls_cert", "Certificate chain (PEM): serve HTTPS."),
+    "tls_key": ("server.tls_key", "The certificate's private key (PEM)."),
+    "tls_client_ca": ("server.tls_client_ca", "Ask clients for a certificate signed by this CA (PEM)."),
+    "log_level": ("logs.level", "debug, info, warning or error."),
+    "log_format": ("logs.format", "json, console, or auto: console on a terminal."),
+}
+"""Command-line options and the settings they set. Every other setting has an environment variable and a key."""
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that set settings."""
+    for name, (_, text) in reversed(list(OPTIONS.items())):
+        command = click.option(f"--{name.replace('_', '-')}", name, help=text)(command)
+    return click.option("--config", "config_file", type=click.Path(), help="Settings file instead of sluice.toml.")(
+        command
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sluice")
+def main() -> None:
+    """Serve ONNX models over HTTP, with dynamic batching."""
+
+
+@main.command()
+@click.argument("models", type=click.Path(), required=False)
+@with_settings
+def serve(models: str | None, config_file: str | None, **options: str | None) -> None:
+    """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
+    if sys.platform != "linux":
+        raise click.ClickException(f"sluice serve needs Linux (memfd, SCM_RIGHTS); this is {sys.platform}")
+    # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
+    from gateway.app import Gateway, listen, run
+    from gateway.banner import banner
+    from gateway.telemetry.logs import configure_logs
+    from inference.errors import StartError
+    from inference.repository import scan
+
+    settings = _load(config_file, options | {"models": models}).settings
+    configure_logs(settings.logs.format, settings.logs.level)
+    try:
+        gateway = Gateway(settings, scan(settings.models.path, settings.model_defaults))
+        listener = listen(settings.server.host, settings.server.port)
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        where = f"{settings.server.host}:{settings.server.port}"
+        raise click.ClickException(f"cannot listen on {where}: {error.strerror or error}") from None
+    try:
+        with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(gateway, listener, lambda: click.echo(banner(gateway, listener.getsockname()))))
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@main.command("config")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@with_settings
+def show_config(config_file: str | None, as_json: bool, **options: str | None) -> None:
+    """Print the settings in force, and where each value comes from."""
+    from gateway.show_settings import as_json_text, as_table
+
+    loaded = _load(config_file, options)
+    click.echo(as_json_text(loaded) if as_json else as_table(loaded))
+
+
+def _load(config_file: str | None, options: Mapping[str, Any]) -> LoadedSettings:
+    keys = {name: key for name, (key, _) in OPTIONS.items()} | {"models": "models.path"}
+    given = {keys[name]: value for name, value in options.items() if value is not None}
+    try:
+        return load_settings(given, config_file=None if config_file is None else Path(config_file))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None

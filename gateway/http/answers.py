@@ -1,0 +1,221 @@
+"""The way out of a connection: which answer is due, and how it gets onto the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
+
+from gateway.http import wire
+from gateway.http.connection import BARE_500, BODY, NOTHING, Connection
+from gateway.http.exchange import Exchange
+from gateway.http.messages import HttpResponse
+
+_logger = logging.getLogger("sluice.http")
+
+_STOPPING = wire.plain(503, "The server is stopping.")
+
+
+class Answers(Connection):
+    """Answers go out in the order in which their requests came.
+
+    `_current` is the request whose answer is the next on the wire, and `pipeline` (uvicorn's own) has those behind it.
+    Nothing is begun while the client leaves more of the last answer unread than the transport's high-water mark.
+    """
+
+    __slots__ = ("_answer_plane", "_task")
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._answer_plane = self.door.plane.answer
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel what is being worked out for a client that has gone, and forget what waits behind it."""
+        self.deadline = math.inf
+        self._end()
+        self.pipeline.clear()
+        if isinstance(self._current, Exchange):
+            if self._task is not None:
+                # A task that is cancelled before its first step never runs, and cannot leave the set by itself.
+                self._task.add_done_callback(self.tasks.discard)
+                self._task.cancel()
+        elif self._current is not None:
+            _disconnect(self._current)
+        self._current = self._filling = None
+        if isinstance(self.cycle, Exchange):
+            self.cycle = cast(RequestResponseCycle, None)
+        super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """The client has read on: begin what was held back."""
+        super().resume_writing()
+        if self._current is None and not self._lingering and not self.transport.is_closing():
+            self._advance()
+        else:
+            self._settle()
+
+    # Whose turn it is.
+
+    def _take_place(self, exchange: Exchange) -> None:
+        self.cycle = cast(RequestResponseCycle, exchange)
+        if self._current is None:
+            self._current = exchange
+        else:
+            self.pipeline.appendleft((self.cycle, self.app))
+            self._hold()
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._task = task = self.loop.create_task(self._answer(exchange))
+        self.tasks.add(task)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._current = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Go on after an answer of FastAPI's.
+
+        uvicorn's own method would read on while requests are still queued, and set a timer per request.
+        """
+        self.server_state.total_requests += 1
+        self._current = None
+        if self.transport.is_closing():
+            self._settle()
+        else:
+            self._advance()
+
+    def _advance(self) -> None:
+        """An answer has been written: go on to the next request."""
+        if self.flow.write_paused:
+            self._hold()
+        else:
+            if self.pipeline:
+                self._start_next()
+            if not self.pipeline:
+                self._release()
+        self._settle()
+
+    def _start_next(self) -> None:
+        cycle, app = self.pipeline.pop()
+        if not isinstance(cycle, Exchange):
+            self._start_asgi_task(cycle, app)
+            return
+        self._current = cycle
+        if cycle.refusal is not None:
+            self._write_last(cycle, cycle.refusal)
+        elif cycle.received:
+            self._begin(cycle)
+        elif cycle.expects_continue:
+            self.transport.write(wire.CONTINUE)
+
+    def _hold(self) -> None:
+        self._held = True
+        self.flow.pause_reading()
+
+    def _release(self) -> None:
+        if not self._ended:
+            self._held = False
+            self._parse_unread()
+        if self._ended or not self._held:
+            self.flow.resume_reading()
+
+    def _parse_unread(self) -> None:
+        raise NotImplementedError
+
+    # What goes on the wire.
+
+    async def _answer(self, exchange: Exchange) -> None:
+        task = self._task
+        try:
+            response = await self._answer_plane(exchange.route, exchange.method, exchange.headers, exchange.body)
+        except asyncio.CancelledError:
+            if task is not None and task.cancelling():
+                self._give_up(exchange)
+                raise
+            _logger.exception("a prediction was given up from within")
+            response = BARE_500
+        except Exception:
+            _logger.exception("a prediction raised an unexpected error")
+            response = BARE_500
+        finally:
+            self.tasks.discard(cast(Any, task))
+        self._deliver(exchange, response)
+
+    def _deliver(self, exchange: Exchange, response: HttpResponse) -> None:
+        if self.transport.is_closing():
+            return
+        exchange.response_complete = True
+        self.server_state.total_requests += 1
+        if not exchange.keep_alive or (self.door.draining() and not self.pipeline):
+            self._write(exchange.method, response, wire.CLOSE)
+            self._current = None
+            self._finish()
+            return
+        self._write(exchange.method, response, b"")
+        self._current = None
+        if self._held or self._stage or self.flow.write_paused:
+            self._advance()
+        else:
+            self.deadline = self.loop.time() + self._keep_alive_s
+
+    def _write_last(self, exchange: Exchange, response: HttpResponse) -> None:
+        """The last answer of a connection on which more may be coming in."""
+        if self.transport.is_closing():
+            return
+        exchange.response_complete = True
+        self._write(exchange.method, response, wire.CLOSE)
+        self._current = None
+        self._linger()
+
+    # How it ends.
+
+    def _give_up(self, exchange: Exchange) -> None:
+        """The answer was cancelled: the client has gone, or the server has lost patience with it."""
+        if not self.transport.is_closing():
+            self._write(exchange.method, _STOPPING, wire.CLOSE)
+            self._end()
+            self.transport.close()
+
+    def _refuse(self, response: HttpResponse) -> None:
+        """End the connection with this answer, when its turn has come."""
+        broken = self.cycle if self._stage == BODY else None
+        self._end()
+        self._stage = NOTHING
+        self._filling = None
+        if isinstance(broken, Exchange):
+            broken.refusal = response
+            if broken is self._current:
+                self._write_last(broken, response)
+            return
+        if broken is not None and broken is not self._current:
+            if broken.response_complete:
+                self._linger()
+                return
+            self.pipeline.popleft()
+        elif broken is not None:
+            _disconnect(broken)
+            if broken.response_started:
+                self.transport.close()
+                return
+            self._current = None
+        exchange = Exchange(None, "", [], False, response)
+        self._take_place(exchange)
+        if exchange is self._current:
+            self._write_last(exchange, response)
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    cycle.disconnected = True
+    cycle.message_event.set()

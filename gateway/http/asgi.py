@@ -1,0 +1,158 @@
+"""The same data plane as a plain ASGI application, for any ASGI server and for tests without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from gateway.http import wire
+from gateway.http.limits import LaneLimits
+from gateway.http.messages import DataPlane, Header, HttpResponse
+from inference.errors import RequestTooLarge
+
+_logger = logging.getLogger("sluice.http")
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_CLOSE: Header = (b"connection", b"close")
+_BARE_500 = wire.plain(500, "Internal Server Error")
+
+
+class AsgiLane:
+    """Predictions to the plane, everything else (WebSockets and the lifespan, too) to `app`, untouched.
+
+    A body is held against `plane.max_body_bytes` by its announced length and then as it comes in; one that is over it
+    is refused, and the connection closed. When the client disconnects, the answer is cancelled and nothing is sent.
+    How long a client may take, and the rest of HTTP, is the server's own affair.
+    """
+
+    def __init__(self, plane: DataPlane[Any], app: App, limits: LaneLimits | None = None) -> None:
+        self._plane = plane
+        self._app = app
+        self._limits = limits or LaneLimits()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry point."""
+        route = self._plane.recognise(target(scope)) if scope["type"] == "http" else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        headers: list[Header] = [(name.lower(), value) for name, value in scope["headers"]]
+        body = bytearray()
+        try:
+            await self._gather(headers, body, receive)
+        except _OverLimitError as over:
+            if over.more and not any(name == b"expect" for name, _ in headers):
+                await self._discard(receive)
+            error = RequestTooLarge(f"the body is larger than the limit of {self._plane.max_body_bytes} bytes")
+            closing = () if scope.get("http_version", "1.1").startswith(("2", "3")) else (_CLOSE,)
+            await _send(send, scope["method"], self._plane.refuse(route, error), closing)
+        except _GoneError:
+            return
+        else:
+            await self._answer(route, scope["method"], headers, body, receive, send)
+
+    async def _gather(self, headers: Sequence[Header], body: bytearray, receive: Receive) -> None:
+        limit_bytes = self._plane.max_body_bytes
+        if _announced_bytes(headers) > limit_bytes:
+            raise _OverLimitError(more=True)
+        more = True
+        while more:
+            part, more = await _part(receive)
+            body += part
+            if len(body) > limit_bytes:
+                raise _OverLimitError(more=more)
+
+    async def _discard(self, receive: Receive) -> None:
+        """Let a refused client send on for a while: closed at once, it would see a reset and not the refusal.
+
+        Not for one that waits for `100 Continue`: to ask for its body is to make the server say so.
+        """
+        left_bytes, more = self._limits.linger_bytes, True
+        with suppress(TimeoutError, _GoneError):
+            async with asyncio.timeout(self._limits.linger_s):
+                while more and left_bytes > 0:
+                    part, more = await _part(receive)
+                    left_bytes -= len(part)
+
+    async def _answer(
+        self, route: Any, method: str, headers: list[Header], body: bytearray, receive: Receive, send: Send
+    ) -> None:
+        answer = asyncio.create_task(self._plane.answer(route, method, headers, body))
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                await _send(send, method, _outcome(answer), ())
+        finally:
+            answer.cancel()
+            gone.cancel()
+            await asyncio.gather(answer, gone, return_exceptions=True)
+
+
+def target(scope: Scope) -> bytes:
+    """The request target in origin form, as a lane would have seen it: percent-encoded, without the root path."""
+    root_path = scope.get("root_path", "")
+    raw_path: bytes = scope.get("raw_path") or quote(scope["path"], safe="/:@!$&'()*+,;=~").encode("ascii")
+    raw_path = raw_path.removeprefix(quote(root_path).encode("ascii"))
+    query: bytes = scope.get("query_string", b"")
+    return raw_path + b"?" + query if query else raw_path
+
+
+class _GoneError(Exception):
+    """The client has disconnected."""
+
+
+class _OverLimitError(Exception):
+    """The body is over the limit; `more` of it is to come."""
+
+    def __init__(self, *, more: bool) -> None:
+        super().__init__()
+        self.more = more
+
+
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _GoneError
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _outcome(answer: asyncio.Task[HttpResponse]) -> HttpResponse:
+    try:
+        response = answer.result()
+        wire.header_lines(response.headers)
+    except (Exception, asyncio.CancelledError):
+        _logger.exception("a prediction raised an unexpected error")
+        return _BARE_500
+    return response
+
+
+async def _send(send: Send, method: str, response: HttpResponse, closing: Sequence[Header]) -> None:
+    headers = [*response.headers, *closing]
+    if response.status not in wire.BODILESS:
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    body = response.body if wire.has_body(method, response.status) else b""
+    await send({"type": "http.response.body", "body": body})
+
+
+def _announced_bytes(headers: Sequence[Header]) -> int:
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            # Python reads no number of any length; this many digits are over any limit.
+            return int(value[:20])
+    return 0

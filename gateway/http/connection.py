@@ -1,0 +1,193 @@
+"""One connection: its state, what is written to it, how long each thing may take, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import Any, ClassVar
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from gateway.http import wire
+from gateway.http.exchange import Door, Exchange
+from gateway.http.messages import HttpResponse
+from gateway.http.sweep import Timed
+
+_logger = logging.getLogger("sluice.http")
+
+NOTHING, HEAD, BODY, UPGRADE = range(4)
+"""What is coming in. `UPGRADE`: a complete head that asks for another protocol."""
+
+BARE_500 = wire.plain(500, "Internal Server Error")
+_FULL = wire.plain(503, "Too many connections.")
+_SLOW = wire.plain(408, "The request was not complete in time.")
+
+
+class Connection(HttpToolsProtocol, Timed):
+    """What holds for every request on a connection, prediction or not; `Answers` and `LaneProtocol` build on it.
+
+    It always has the deadline that its state asks for, and none while an answer is being worked out. It ends without
+    a reset wherever the client may still be sending, so that the last answer is not lost on the way.
+    """
+
+    __slots__ = (
+        "_current",
+        "_discarded_bytes",
+        "_ended",
+        "_filling",
+        "_held",
+        "_keep_alive_s",
+        "_lingering",
+        "_stage",
+        "_unread",
+        "_unsent_bytes",
+        "deadline",
+    )
+
+    door: ClassVar[Door]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._keep_alive_s = float(config.timeout_keep_alive)
+        self._current: Exchange | RequestResponseCycle | None = None
+        # The prediction whose body is coming in.
+        self._filling: Exchange | None = None
+        self._stage = NOTHING
+        # Nothing may be parsed for now: `_unread` waits.
+        self._held = False
+        self._unread = memoryview(b"")
+        # Nothing will be parsed any more.
+        self._ended = False
+        # The last answer is written, and the client may take a moment to read it.
+        self._lingering = False
+        self._discarded_bytes = 0
+        # How much of the answers was unsent when the deadline was set; 0 where it was not about sending.
+        self._unsent_bytes = 0
+        self.deadline = math.inf
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock, or turn the client away."""
+        super().connection_made(transport)
+        limits = self.door.limits
+        self.deadline = self.loop.time() + limits.request_read_timeout_s
+        self.door.watch(self.loop, self.connections, self._keep_alive_s)
+        if len(self.connections) > limits.max_connections:
+            self._turn_away(len(self.connections) - limits.max_connections)
+
+    def shutdown(self) -> None:
+        """Answer what is there, and take nothing more."""
+        super().shutdown()
+        if self._stage != BODY:
+            self._end()
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: from now on it has to make progress."""
+        super().pause_writing()
+        self._settle()
+
+    def _write(self, method: str, response: HttpResponse, connection: bytes) -> None:
+        start = self.door.heads.start(response.status, self.server_state.default_headers)
+        try:
+            head = wire.head(start, response, connection)
+        except ValueError:
+            _logger.exception("an answer could not be written")
+            self._write(method, BARE_500, connection)
+            return
+        body = response.body if wire.has_body(method, response.status) else b""
+        if len(body) <= wire.JOINED_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+
+    # How it ends.
+
+    def _turn_away(self, surplus: int) -> None:
+        if surplus > max(16, self.door.limits.max_connections // 8):
+            # So many that even telling them would be a burden.
+            self.transport.abort()
+        else:
+            self._write("GET", _FULL, wire.CLOSE)
+            self._linger()
+
+    def _refuse(self, response: HttpResponse) -> None:
+        """End the connection with this answer, when its turn has come."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        self._ended = self._held = True
+        self._discarded_bytes += len(self._unread)
+        self._unread = memoryview(b"")
+
+    def _finish(self) -> None:
+        if self.flow.read_paused or self._discarded_bytes:
+            self._linger()
+        else:
+            self._end()
+            self.transport.close()
+            self._settle()
+
+    def _linger(self) -> None:
+        """Close, but not with a reset: the kernel sends one for bytes unread, and the client would lose the answer."""
+        self._end()
+        self._lingering = True
+        self._discarded_bytes = 0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._settle()
+
+    def _discard(self, size_bytes: int) -> None:
+        self._discarded_bytes += size_bytes
+        if self._discarded_bytes > self.door.limits.linger_bytes:
+            if self._lingering:
+                self.transport.close()
+            else:
+                self.flow.pause_reading()
+
+    # How long it may take.
+
+    def _settle(self) -> None:
+        """Set the deadline that the state of the connection asks for."""
+        limits = self.door.limits
+        self._unsent_bytes = 0
+        if self.flow.write_paused or self.transport.is_closing():
+            self._unsent_bytes = self.transport.get_write_buffer_size()
+            allowed_s = limits.write_timeout_s
+        elif self._lingering:
+            allowed_s = limits.linger_s
+        elif self._current is None:
+            allowed_s = limits.request_read_timeout_s if self._stage else self._keep_alive_s
+        elif self._stage == BODY and self._current is self.cycle:
+            allowed_s = limits.request_read_timeout_s
+        else:
+            self.deadline = math.inf
+            return
+        self.deadline = self.loop.time() + allowed_s
+
+    def overdue(self, now: float) -> None:
+        """Close, cut off or refuse, whichever the state asks for."""
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes:
+            if self._unsent_bytes and unsent_bytes >= self._unsent_bytes:
+                self.transport.abort()
+            self._unsent_bytes = unsent_bytes
+            self.deadline = now + self.door.limits.write_timeout_s
+        elif self._lingering or self.transport.is_closing():
+            self.transport.abort()
+        elif self._stage == NOTHING:
+            self.transport.close()
+        elif self._stage == BODY and self._filling is None and self.flow.read_paused:
+            # It is FastAPI that does not read on, not the client that does not send.
+            self._settle()
+        else:
+            self._refuse(_SLOW)

@@ -1,0 +1,313 @@
+"""The lane: uvicorn's HTTP protocol, with a way of its own for predictions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from gateway.http import wire
+from gateway.http.answers import Answers
+from gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
+from gateway.http.exchange import Door, Exchange
+from gateway.http.limits import LaneLimits
+from gateway.http.messages import DataPlane, Header
+from inference.errors import RequestTooLarge
+
+_logger = logging.getLogger("sluice.http")
+
+_SLICE_BYTES = 4096
+"""Bytes that are parsed in one go, so that one read never queues more than some two hundred pipelined requests."""
+
+_BULK_BYTES = 64 * 1024
+"""A body that still lacks this much does not pass through the parser, which would copy it once more."""
+
+
+def _never() -> bool:
+    return False
+
+
+def make_lane(
+    plane: DataPlane[Any], limits: LaneLimits | None = None, draining: Callable[[], bool] = _never
+) -> type[LaneProtocol]:
+    """A protocol class for one uvicorn server: `uvicorn.Config(AsgiLane(plane, app), http=make_lane(plane))`.
+
+    What the lane does not recognise goes to the ASGI application (a target in absolute form, for one, which
+    `AsgiLane` then knows). While `draining()` is true, answers close their connection.
+    """
+
+    class Lane(LaneProtocol):
+        __slots__ = ()
+        door = Door(plane, limits or LaneLimits(), draining)
+
+    return Lane
+
+
+class LaneProtocol(Answers):
+    """One connection.
+
+    A prediction is recognised when its headers are complete; its body is gathered up to `max_body_bytes`, one task
+    runs `plane.answer`, and the answer is written straight to the transport. Everything else takes uvicorn's way.
+
+    Requests are answered in the order in which they came. While one waits behind another nothing more is read, and
+    what has been read already (at most one read of the socket) is parsed slice by slice as the queue empties.
+
+    An EOF or a reset by the client cancels the task. A request that breaks HTTP or a limit is refused when its turn
+    has come and ends the connection: where it ends and the next one begins is anybody's guess (RFC 9112, section 11.2).
+    """
+
+    __slots__ = ("_bulk", "_head_slack_bytes", "_max_body_bytes", "_quiet_bytes", "_reading", "_recognise")
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        plane, limits = self.door.plane, self.door.limits
+        self._recognise = plane.recognise
+        self._max_body_bytes = plane.max_body_bytes
+        # A head whose slices before the last are within this is within the limit: no need to weigh it.
+        self._head_slack_bytes = limits.max_header_bytes - 2 * _SLICE_BYTES
+        # Bytes parsed since the last byte of a body, or since a request began; -1: that was in this very slice.
+        self._quiet_bytes = -1
+        # A request is incomplete, and its deadline runs.
+        self._reading = False
+        # Where the rest of a large body goes, past the parser; empty where there is none.
+        self._bulk = memoryview(b"")
+
+    # From the socket to the parser.
+
+    def data_received(self, data: bytes) -> None:
+        """Parse at once what is short and may be parsed; keep the rest."""
+        if self._held or len(data) > _SLICE_BYTES:
+            self._store(data)
+        else:
+            self._feed(data)
+
+    def _store(self, data: bytes) -> None:
+        """Keep what may not be parsed yet, or not all at once."""
+        if self._ended:
+            self._discard(len(data))
+            return
+        if self._bulk:
+            self._fill(data)
+            return
+        self._unread = memoryview(bytes(self._unread) + data) if self._unread else memoryview(data)
+        self._parse_unread()
+        if self._unread:
+            self.flow.pause_reading()
+
+    def _parse_unread(self) -> None:
+        while self._unread and not self._held:
+            # A body of known length needs no slices: no request can hide in it.
+            size_bytes = max(_SLICE_BYTES, self._filling.left_bytes if self._filling is not None else 0)
+            piece, self._unread = self._unread[:size_bytes], self._unread[size_bytes:]
+            self._feed(piece)
+        if self._bulk and self._unread:
+            rest, self._unread = self._unread, memoryview(b"")
+            self._fill(rest)
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._on_upgrade(bytes(data[upgrade.args[0] :]))
+            return
+        except httptools.HttpParserError as error:
+            self._on_error(error)
+        if self._stage and not self._ended:
+            self._on_incomplete(len(data))
+
+    def _fill(self, data: bytes | memoryview) -> None:
+        """Take the bytes of a large body as they are. Its end is known, and so the parser has no part in it."""
+        size_bytes = min(len(data), len(self._bulk))
+        self._bulk[:size_bytes] = data if size_bytes == len(data) else data[:size_bytes]
+        self._bulk = self._bulk[size_bytes:]
+        if not self._bulk:
+            self._bulk = memoryview(b"")
+            self._held = False
+            # The old parser still waits for the body; a new one is in the state that it would have come to.
+            self.parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+            if size_bytes < len(data):
+                self.data_received(bytes(data[size_bytes:]))
+
+    # What the parser says.
+
+    def on_message_begin(self) -> None:
+        """Forget the request before. What uvicorn builds here is built when it turns out to be needed."""
+        if self._ended:
+            raise _EndedError
+        self.url = b""
+        self.headers = []
+        self._stage = HEAD
+        self._quiet_bytes = -1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what it means is looked up for the few requests for which it matters."""
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Tell a prediction from everything else, and give it its place in the order."""
+        parser = self.parser
+        if self._quiet_bytes > self._head_slack_bytes:
+            self._weigh_head()
+        self._quiet_bytes = -1
+        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
+            self._stage = UPGRADE
+            if self._should_upgrade():
+                self._take_ordinary_way()
+            return
+        route = self._recognise(self.url)
+        if route is None:
+            self._take_ordinary_way()
+            self.cycle.keep_alive = self.cycle.keep_alive and not self.door.draining()
+            if self.pipeline:
+                self._hold()
+        else:
+            keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+            self._filling = exchange = Exchange(route, parser.get_method().decode("ascii"), self.headers, keep_alive)
+            self._take_place(exchange)
+        self._stage = BODY
+        # Trailers are no headers: they land in a list that nobody reads.
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """Gather a prediction's body, up to the limit."""
+        self._quiet_bytes = -1
+        exchange = self._filling
+        if exchange is None:
+            super().on_body(body)
+            return
+        exchange.left_bytes -= len(body)
+        if not exchange.body:
+            exchange.body = body
+        elif isinstance(exchange.body, bytes):
+            exchange.body = bytearray().join((exchange.body, body))
+        else:
+            exchange.body += body
+        if len(exchange.body) > self._max_body_bytes:
+            self._refuse_large(exchange)
+            raise _EndedError
+
+    def on_message_complete(self) -> None:
+        """Begin the answer, if it is its turn."""
+        if self._stage == UPGRADE:
+            return
+        self._stage = NOTHING
+        self._reading = False
+        self.deadline = math.inf
+        exchange = self._filling
+        if exchange is None:
+            super().on_message_complete()
+            if self._current is None:
+                # FastAPI has answered without waiting for the body.
+                self._settle()
+        else:
+            self._filling = None
+            exchange.received = True
+            if exchange is self._current:
+                self._begin(exchange)
+        if not self.cycle.keep_alive:
+            self._end()
+
+    # What is rare.
+
+    def _take_ordinary_way(self) -> None:
+        """Build what uvicorn builds when a request begins, and let it go on from there."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers += headers
+        self.expect_100_continue = any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in headers
+        )
+        super().on_headers_complete()
+
+    def _weigh_head(self) -> None:
+        head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if head_bytes > self.door.limits.max_header_bytes:
+            self._refuse_head()
+            raise _EndedError
+
+    def _on_incomplete(self, fed_bytes: int) -> None:
+        """A slice is parsed, and the request in it is not complete."""
+        self._quiet_bytes = self._quiet_bytes + fed_bytes if self._quiet_bytes >= 0 else 0
+        if self._quiet_bytes > self.door.limits.max_header_bytes:
+            self._refuse_head()
+            return
+        exchange = self._filling
+        if exchange is not None and not exchange.examined:
+            if exchange.examine() > self._max_body_bytes:
+                self._refuse_large(exchange)
+                return
+            if exchange is self._current:
+                self._invite(exchange)
+        if not self._reading or (self._stage == BODY and exchange is None):
+            self._reading = True
+            self._settle()
+
+    def _invite(self, exchange: Exchange) -> None:
+        """The body is wanted, and this is its turn."""
+        if exchange.expects_continue:
+            self.transport.write(wire.CONTINUE)
+        if exchange.left_bytes >= _BULK_BYTES:
+            have_bytes = len(exchange.body)
+            body = bytearray(have_bytes + exchange.left_bytes)
+            body[:have_bytes] = exchange.body
+            exchange.body = body
+            self._bulk = memoryview(body)[have_bytes:]
+            self._held = True
+
+    def _on_upgrade(self, rest: bytes) -> None:
+        """A head has asked for another protocol. One that is not spoken here may be ignored (RFC 9110, section 7.8)."""
+        if self._stage != UPGRADE:
+            self._end()
+        elif not self._should_upgrade():
+            self._unsupported_upgrade_warning()
+            self._stage = NOTHING
+            self._feed(_without_upgrade(self.parser, self.url, self.headers) + rest)
+        elif self._current is None:
+            self._stage = NOTHING
+            self.deadline = math.inf
+            self.handle_websocket_upgrade()
+        else:
+            self._refuse(wire.plain(400, "An upgrade cannot be asked for while another request is unanswered."))
+
+    def _on_error(self, error: httptools.HttpParserError) -> None:
+        if self._ended:
+            return
+        cause = error.__context__
+        if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(cause, httptools.HttpParserError):
+            _logger.error("a request could not be taken in", exc_info=cause)
+            self._refuse(wire.plain(500, "Internal Server Error"))
+        else:
+            self.logger.warning("Invalid HTTP request received.")
+            self._refuse(wire.plain(400, "Invalid HTTP request received."))
+
+    def _refuse_head(self) -> None:
+        limit_bytes = self.door.limits.max_header_bytes
+        self._refuse(wire.plain(431, f"The request line and headers are over the limit of {limit_bytes} bytes."))
+
+    def _refuse_large(self, exchange: Exchange) -> None:
+        error = RequestTooLarge(f"the body is larger than the limit of {self._max_body_bytes} bytes")
+        self._refuse(self.door.plane.refuse(exchange.route, error))
+
+
+class _EndedError(Exception):
+    """Makes the parser stop: nothing after this belongs to a request."""
+
+
+def _without_upgrade(parser: httptools.HttpRequestParser, url: bytes, headers: list[Header]) -> bytes:
+    line = b"%b %b HTTP/%b\r\n" % (parser.get_method(), url, parser.get_http_version().encode("ascii"))
+    kept = [b"%b: %b\r\n" % header for header in headers if header[0] != b"upgrade"]
+    return b"".join([line, *kept, b"\r\n"])

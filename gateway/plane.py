@@ -1,0 +1,200 @@
+"""The data plane: from the bytes of one prediction call to the bytes of its answer.
+
+Everything between the socket and the batcher costs more than the batcher and a small model together, so this path
+is short: no framework, one coroutine, one place that writes metrics and the log line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from gateway.dialects.base import Call, Dialect
+from gateway.http.messages import Header, HttpResponse
+from gateway.http.request_ids import REQUEST_ID, RequestIds
+from gateway.serving import Catalogue
+from gateway.telemetry.logs import Sampler, log
+from gateway.telemetry.metrics import Metrics, Outcome
+from inference.errors import (
+    DeadlineExceeded,
+    ExecutionError,
+    InvalidRequest,
+    ModelFailed,
+    ModelNotFound,
+    RequestError,
+    RequestTooLarge,
+    SluiceError,
+    Unavailable,
+)
+from inference.types import InferenceResponse
+
+REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
+"""So many routes of recent targets are remembered, of targets up to this length: callers use few different ones."""
+
+OUTCOMES = MappingProxyType(
+    {
+        ModelNotFound: Outcome.NOT_FOUND,
+        RequestTooLarge: Outcome.TOO_LARGE,
+        RequestError: Outcome.INVALID,
+        Unavailable: Outcome.REFUSED,
+        DeadlineExceeded: Outcome.TIMEOUT,
+        ExecutionError: Outcome.FAILED,
+    }
+)
+
+
+class MethodNotAllowed(InvalidRequest):
+    """A prediction route was called with another method than POST. HTTP's own affair, and so known here alone."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a request target leads: to a call of a dialect, or to what is wrong with it."""
+
+    dialect: Dialect
+    call: Call
+    fault: SluiceError | None = None
+
+
+class Plane:
+    """Answers prediction calls of every dialect. Implements `gateway.http.messages.DataPlane`."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        dialects: Sequence[Dialect],
+        metrics: Metrics,
+        request_ids: RequestIds,
+        *,
+        max_body_bytes: int,
+        successes_logged_per_s: int,
+        refusals_logged_per_s: int,
+    ) -> None:
+        self.max_body_bytes = max_body_bytes
+        self._catalogue = catalogue
+        self._dialects = tuple(dialects)
+        self._unknown_model = metrics.unknown_model
+        self._samplers: dict[Outcome, Sampler] = {
+            outcome: Sampler(successes_logged_per_s if outcome is Outcome.SUCCESS else refusals_logged_per_s)
+            for outcome in Outcome
+            if outcome is not Outcome.FAILED
+        }
+        self._request_ids = request_ids
+        self._remembered = lru_cache(maxsize=REMEMBERED_TARGETS)(self._recognise)
+
+    def recognise(self, target: bytes) -> Route | None:
+        """The route of a prediction call, or `None` if FastAPI is to answer."""
+        return self._remembered(target) if len(target) <= REMEMBERED_BYTES else self._recognise(target)
+
+    def _recognise(self, target: bytes) -> Route | None:
+        path = target.partition(b"?")[0].decode("ascii", "replace")
+        if "%" in path:
+            path = unquote(path)
+        for dialect in self._dialects:
+            try:
+                call = dialect.recognise(path)
+            except SluiceError as fault:
+                return Route(dialect, Call("", None), fault)
+            if call is not None:
+                return Route(dialect, call)
+        return None
+
+    async def answer(
+        self, route: Route, method: str, headers: Sequence[Header], body: bytes | bytearray
+    ) -> HttpResponse:
+        """The answer to one call, observed. Never raises, save for cancellation: the client has gone."""
+        started_s = time.perf_counter()
+        dialect = route.dialect
+        metrics = self._unknown_model
+        request_id = self._request_ids.of(headers)
+        end: InferenceResponse | Exception
+        try:
+            if route.fault is not None:
+                raise route.fault
+            served = self._catalogue.resolve(route.call.model, route.call.version)
+            metrics = served.metrics
+            if method != "POST":
+                raise MethodNotAllowed(f"method {method} is not allowed here; use POST")
+            request = dialect.decode(body, headers, served.signature)
+            end = await served.walk(request)
+            answer = dialect.encode(request, end)
+            outcome = Outcome.SUCCESS
+        except SluiceError as error:
+            end, outcome = error, outcome_of(error)
+            answer = _refusal(dialect, error)
+        except asyncio.CancelledError:
+            metrics.request_ended(dialect.name, Outcome.CANCELLED, time.perf_counter() - started_s)
+            raise
+        except Exception as error:
+            end, outcome = error, Outcome.FAILED
+            answer = dialect.refuse(SluiceError("internal error; the log has the details under this request's id"))
+        duration_s = time.perf_counter() - started_s
+        metrics.request_ended(dialect.name, outcome, duration_s)
+        self._log(route, request_id, answer.status, outcome, duration_s, end)
+        return HttpResponse(answer.status, answer.body, (*answer.headers, (REQUEST_ID, request_id)))
+
+    def _log(
+        self,
+        route: Route,
+        request_id: bytes,
+        status: int,
+        outcome: Outcome,
+        duration_s: float,
+        end: InferenceResponse | Exception,
+    ) -> None:
+        sampler = self._samplers.get(outcome)
+        kept_back = 0 if sampler is None else sampler.admit()
+        if kept_back is None:
+            return
+        facts: dict[str, Any] = {
+            "request_id": request_id.decode(),
+            "model": route.call.model[:128],
+            "version": route.call.version,
+            "dialect": route.dialect.name,
+            "status": status,
+            "outcome": outcome.value,
+            "duration_ms": _milliseconds(duration_s),
+        }
+        if kept_back:
+            facts["lines_kept_back"] = kept_back
+        if isinstance(end, InferenceResponse):
+            facts["version"] = end.version
+            facts["queue_ms"] = _milliseconds(end.timings.queue_s)
+            facts["compute_ms"] = _milliseconds(end.timings.compute_s)
+            log.info("prediction", **facts)
+        elif outcome is Outcome.FAILED:
+            log.error("prediction", error=str(end), exc_info=None if isinstance(end, SluiceError) else end, **facts)
+        else:
+            log.warning("prediction", error=str(end), **facts)
+
+    def refuse(self, route: Route, error: SluiceError) -> HttpResponse:
+        """The answer to a request that a lane turned away before it was read whole."""
+        self._unknown_model.request_ended(route.dialect.name, outcome_of(error), 0.0)
+        return route.dialect.refuse(error)
+
+
+def outcome_of(error: SluiceError) -> Outcome:
+    """How an error is counted: by the nearest of its ancestors in the table."""
+    if isinstance(error, ModelFailed) and error.invalid_input:
+        return Outcome.INVALID
+    for kind in type(error).__mro__:
+        if kind in OUTCOMES:
+            return OUTCOMES[kind]
+    return Outcome.FAILED
+
+
+def _refusal(dialect: Dialect, error: SluiceError) -> HttpResponse:
+    refusal = dialect.refuse(error)
+    if isinstance(error, MethodNotAllowed):
+        return HttpResponse(405, refusal.body, (*refusal.headers, (b"allow", b"POST")))
+    return refusal
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1e3, 3)

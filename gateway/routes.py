@@ -1,0 +1,161 @@
+"""The routes that FastAPI serves: the Open Inference Protocol's server and model pages, and `/metrics`.
+
+Prediction routes are not here: the data plane answers them before FastAPI sees them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel
+
+from gateway.dialects.v2 import model_metadata
+from gateway.serving import Catalogue
+from gateway.shutdown import Drain
+from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+
+ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
+Version = Annotated[int, Path(description="A version's number", examples=[1])]
+
+
+class ServerMetadata(BaseModel):
+    """What this server is."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(BaseModel):
+    """Whether the process answers."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Whether predictions can be sent here."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """Whether one model answers predictions."""
+
+    name: str
+    ready: bool
+
+
+class ModelSummary(BaseModel):
+    """One model and its versions, lowest first."""
+
+    name: str
+    versions: list[str]
+    ready: bool
+
+
+class ModelList(BaseModel):
+    """All models that are served, in alphabetical order."""
+
+    models: list[ModelSummary]
+
+
+class TensorMetadata(BaseModel):
+    """One input or output. A size of -1 is an axis of any size."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """One version's inputs and outputs, in its own order."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class Problem(BaseModel):
+    """An error, in the protocol's form."""
+
+    error: str
+
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Unknown model or version"}}
+NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready"}}
+
+
+def server_routes(catalogue: Catalogue, drain: Drain, metrics: Metrics, version: str) -> APIRouter:
+    """The routes about the server as a whole."""
+    router = APIRouter()
+
+    @router.get("/v2", tags=["server"], summary="Server metadata")
+    async def server_metadata() -> ServerMetadata:
+        return ServerMetadata(name="sluice", version=version, extensions=[])
+
+    @router.get("/v2/health/live", tags=["health"], summary="Is the process alive?")
+    async def live() -> Live:
+        return Live(live=True)
+
+    @router.get("/v2/health/ready", tags=["health"], summary="Can predictions be sent here?", responses=NOT_READY)
+    async def ready(response: Response) -> Ready:
+        is_ready = catalogue.ready and not drain.begun
+        response.status_code = 200 if is_ready else 503
+        return Ready(ready=is_ready)
+
+    @router.get("/metrics", tags=["server"], summary="Prometheus metrics", response_class=Response)
+    async def exposition() -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+
+    return router
+
+
+def model_routes(catalogue: Catalogue) -> APIRouter:
+    """The routes about models and their versions."""
+    router = APIRouter(prefix="/v2/models", tags=["models"])
+
+    def metadata(model: str, version: int | None) -> ModelMetadata:
+        served = catalogue.resolve(model, version)
+        versions = [served] if version is not None else catalogue.versions(model)
+        return ModelMetadata.model_validate(
+            model_metadata(model, [each.version for each in versions], served.signature)
+        )
+
+    def readiness(model: str, version: int | None, response: Response) -> ModelReady:
+        is_ready = catalogue.resolve(model, version).ready
+        response.status_code = 200 if is_ready else 503
+        return ModelReady(name=model, ready=is_ready)
+
+    @router.get("", summary="Models that are served")
+    async def models() -> ModelList:
+        return ModelList(
+            models=[
+                ModelSummary(
+                    name=name,
+                    versions=[str(served.version) for served in catalogue.versions(name)],
+                    ready=catalogue.resolve(name, None).ready,
+                )
+                for name in catalogue.models
+            ]
+        )
+
+    @router.get("/{model}", summary="Metadata of a model's highest version", responses=NOT_FOUND)
+    async def model_page(model: ModelName) -> ModelMetadata:
+        return metadata(model, None)
+
+    @router.get("/{model}/versions/{version}", summary="Metadata of one version", responses=NOT_FOUND)
+    async def version_page(model: ModelName, version: Version) -> ModelMetadata:
+        return metadata(model, version)
+
+    @router.get("/{model}/ready", summary="Is the model ready?", responses=NOT_FOUND | NOT_READY)
+    async def model_ready(model: ModelName, response: Response) -> ModelReady:
+        return readiness(model, None, response)
+
+    @router.get("/{model}/versions/{version}/ready", summary="Is the version ready?", responses=NOT_FOUND | NOT_READY)
+    async def version_ready(model: ModelName, version: Version, response: Response) -> ModelReady:
+        return readiness(model, version, response)
+
+    return router

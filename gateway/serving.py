@@ -1,0 +1,166 @@
+"""Model versions in service: what each one owns, and how a name becomes one of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from batching.batcher import Batcher, BatchLimits
+from gateway.corridor import Stage, corridor
+from gateway.settings import Settings
+from gateway.telemetry.logs import log
+from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from inference.errors import ModelNotFound
+from inference.repository import ModelVersion
+from inference.types import Signature
+from inference.workers import WorkerOptions, Workers
+
+
+class ServedVersion(msgspec.Struct, frozen=True):
+    """One version of one model, warm and able to answer."""
+
+    name: str
+    version: int
+    digest: str
+    sample: Path | None
+    signature: Signature
+    walk: Stage
+    metrics: ModelMetrics
+    workers: Workers
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one worker process lives."""
+        return self.workers.statistics().alive > 0
+
+
+@asynccontextmanager
+async def serve_version(source: ModelVersion, settings: Settings, metrics: Metrics) -> AsyncIterator[ServedVersion]:
+    """Bring one version into service, and on leaving answer what it had accepted, then end its workers.
+
+    Raises `ModelLoadError` if its workers cannot load it.
+    """
+    meters = metrics.of_model(source.name, source.version)
+    config = source.config
+    facts = {"model": source.name, "version": source.version}
+
+    def restarted() -> None:
+        meters.worker_restarted()
+        log.warning("a worker process died and is being replaced", **facts)
+
+    async with AsyncExitStack() as stack:
+        options = WorkerOptions(
+            count=config.workers.count,
+            device=config.workers.device,
+            intra_op_threads=config.workers.intra_op_threads,
+            run_timeout_s=config.workers.run_timeout_s,
+            max_batch_rows=config.batching.max_rows,
+        )
+        workers = await stack.enter_async_context(
+            Workers(source.file, options, on_vacancy=lambda: None, on_restart=restarted)
+        )
+        limits = BatchLimits(
+            max_rows=config.batching.max_rows if workers.signature.batched else 1,
+            max_queue_rows=config.batching.max_queue_rows,
+            max_queue_bytes=config.batching.max_queue_bytes,
+        )
+        batcher = await stack.enter_async_context(
+            Batcher(
+                workers,
+                limits,
+                on_batch=meters.batch_ended,
+                drain_timeout_s=settings.server.shutdown_timeout_s,
+            )
+        )
+        workers.on_vacancy = batcher.wake
+        meters.watch(
+            ModelGauges(
+                queue_rows=lambda: batcher.statistics().queue.rows,
+                queue_bytes=lambda: batcher.statistics().queue.size_bytes,
+                batches_in_flight=lambda: batcher.statistics().running_batches,
+                workers_alive=lambda: workers.statistics().alive,
+            )
+        )
+        stack.callback(meters.forget)
+        if workers.unbatched_because:
+            log.warning("served without batching", because=workers.unbatched_because, **facts)
+        log.info("model ready", device=options.device, workers=options.count, **facts)
+        yield ServedVersion(
+            name=source.name,
+            version=source.version,
+            digest=source.digest,
+            sample=source.sample,
+            signature=workers.signature,
+            walk=corridor(source.name, source.version, workers.signature, batcher, settings.server.request_timeout_s),
+            metrics=meters,
+            workers=workers,
+        )
+
+
+class Catalogue:
+    """The versions in service, by name. An async context manager that owns them all.
+
+    Entering loads every version of `sources` at the same time, and fails with the first `ModelLoadError`, leaving
+    nothing behind.
+    """
+
+    def __init__(self, sources: Iterable[ModelVersion], settings: Settings, metrics: Metrics) -> None:
+        self._sources = tuple(sources)
+        self._settings = settings
+        self._metrics = metrics
+        self._versions: dict[str, dict[int, ServedVersion]] = {}
+        self._latest: dict[str, ServedVersion] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Catalogue:
+        async def load(source: ModelVersion) -> ServedVersion:
+            return await self._stack.enter_async_context(serve_version(source, self._settings, self._metrics))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                loads = [group.create_task(load(source)) for source in self._sources]
+        except BaseExceptionGroup as failures:
+            await self._stack.aclose()
+            raise failures.exceptions[0] from None
+        for served in sorted([task.result() for task in loads], key=lambda served: served.version):
+            self._versions.setdefault(served.name, {})[served.version] = served
+            self._latest[served.name] = served
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._versions.clear()
+        self._latest.clear()
+        await self._stack.aclose()
+
+    def resolve(self, model: str, version: int | None) -> ServedVersion:
+        """The version that a caller means; the highest one where it named none. Raises `ModelNotFound`."""
+        served = self._latest.get(model) if version is None else self._versions.get(model, {}).get(version)
+        if served is None:
+            raise self._not_found(model, version)
+        return served
+
+    def versions(self, model: str) -> tuple[ServedVersion, ...]:
+        """All versions of a model, lowest first. Raises `ModelNotFound`."""
+        if model not in self._versions:
+            raise self._not_found(model, None)
+        return tuple(self._versions[model].values())
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names in service, in alphabetical order."""
+        return tuple(sorted(self._versions))
+
+    @property
+    def ready(self) -> bool:
+        """Whether every version in service has a living worker; false before loading and after leaving."""
+        return bool(self._latest) and all(v.ready for versions in self._versions.values() for v in versions.values())
+
+    def _not_found(self, model: str, version: int | None) -> ModelNotFound:
+        if model not in self._versions:
+            return ModelNotFound(f"unknown model {model[:128]!r}; see GET /v2/models for the models that are served")
+        served = ", ".join(map(str, self._versions[model]))
+        return ModelNotFound(f"model {model!r} has no version {version}; it has {served}")

@@ -1,0 +1,90 @@
+"""Structured logs: JSON lines for machines, coloured text for people, one line per prediction call.
+
+Standard-library loggers (uvicorn's, asyncio's, warnings) are written in the same form.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("sluice")
+
+
+def configure_logs(form: Literal["auto", "json", "console"], level: str, stream: TextIO = sys.stderr) -> None:
+    """Send every log line of the process to `stream`, once, in one form.
+
+    `auto` writes for people where the stream is a terminal and JSON elsewhere.
+    """
+    people = form == "console" or (form == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if people else "iso", utc=not people),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        if people
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # uvicorn tells at "info" what Sluice says itself; its warnings and errors are kept.
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+class Sampler:
+    """Lets at most `per_s` lines through in each second of the clock, and counts those that it kept back.
+
+    A log line costs more than a small prediction, and much more than refusing a call: without a bound, whoever sends
+    nonsense fast enough would slow everybody down.
+    """
+
+    def __init__(self, per_s: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._clock = clock
+        self._second = -1
+        self._left = 0
+        self._kept_back = 0
+
+    def admit(self) -> int | None:
+        """The number of lines kept back since the last one let through, or `None` to keep this one back too."""
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._left = second, self._per_s
+        if self._left <= 0:
+            self._kept_back += 1
+            return None
+        self._left -= 1
+        kept_back, self._kept_back = self._kept_back, 0
+        return kept_back

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import pytest
+
+from gateway.telemetry.logs import Sampler, configure_logs, log
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> object:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+def test_sampler_admits_so_many_lines_a_second_and_counts_the_rest() -> None:
+    now_s = 10.0
+    sampler = Sampler(2, clock=lambda: now_s)
+    assert [sampler.admit() for _ in range(5)] == [0, 0, None, None, None]
+    now_s = 11.2
+    assert [sampler.admit() for _ in range(3)] == [3, 0, None]
+    now_s = 19.0
+    assert sampler.admit() == 1
+
+
+def test_sampler_of_zero_admits_nothing() -> None:
+    assert Sampler(0, clock=lambda: 1.0).admit() is None
+
+
+def test_json_lines_hold_facts_and_tracebacks() -> None:
+    stream = io.StringIO()
+    configure_logs("json", "info", stream)
+    log.info("model ready", model="digits")
+    logging.getLogger("uvicorn.error").warning("odd %s", "thing")
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError as error:
+        log.error("prediction", exc_info=error)
+    log.debug("too fine")
+    first, second, third = map(json.loads, stream.getvalue().splitlines())
+    assert (first["event"], first["model"], first["level"]) == ("model ready", "digits", "info")
+    assert (second["event"], second["level"]) == ("odd thing", "warning")
+    assert third["exception"][0]["exc_value"] == "broken"
+
+
+def test_a_stream_that_is_no_terminal_gets_json_and_console_gets_text() -> None:
+    stream = io.StringIO()
+    configure_logs("auto", "info", stream)
+    log.info("to a file")
+    assert json.loads(stream.getvalue())["event"] == "to a file"
+    stream = io.StringIO()
+    configure_logs("console", "info", stream)
+    log.info("to a person", model="digits")
+    assert "to a person" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")

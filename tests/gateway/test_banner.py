@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json
+
+from gateway.banner import zeros
+from inference.types import Datatype, Signature, TensorSpec
+
+
+def _signature(*inputs: TensorSpec) -> Signature:
+    return Signature(inputs, (), batched=True)
+
+
+def test_zeros_are_a_request_that_the_model_takes() -> None:
+    body = json.loads(
+        zeros(
+            _signature(
+                TensorSpec("x", Datatype.FP32, (None, 3)),
+                TensorSpec("name", Datatype.BYTES, (None,)),
+                TensorSpec("flag", Datatype.BOOL, (1,)),
+            )
+        )
+    )
+    assert [(each["name"], each["shape"], each["data"]) for each in body["inputs"]] == [
+        ("x", [1, 3], [0, 0, 0]),
+        ("name", [1], [""]),
+        ("flag", [1], [False]),
+    ]
+
+
+def test_a_large_input_is_not_spelled_out() -> None:
+    assert "…" in zeros(_signature(TensorSpec("image", Datatype.FP32, (None, 3, 224, 224))))
