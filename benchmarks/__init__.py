@@ -1,0 +1,1 @@
+"""What Sluice costs, always beside a reference measured in the same run."""

@@ -1,0 +1,64 @@
+"""`make bench`: run every measurement, print Markdown tables, and say which bounds were missed."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks import scenarios
+from benchmarks.scenarios import Report
+from tests import models as built
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--rounds", default=5, show_default=True, help="Interleaved repetitions; medians are reported.")
+@click.option("--seconds", default=3, show_default=True, help="Length of one run of the load generator.")
+def main(names: Sequence[str], rounds: int, seconds: int) -> None:
+    """Run the benchmarks NAMES (all by default): tiny, mlp, decode, image, rest."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder)
+        for name in ("tiny", "mlp", "image"):
+            models.joinpath(f"{name}.onnx").write_bytes(getattr(built, name)())
+        runs: dict[str, Callable[[], Report]] = {
+            "tiny": lambda: scenarios.tiny(models, rounds, seconds),
+            "mlp": lambda: scenarios.mlp(models, rounds, seconds),
+            "decode": lambda: scenarios.decode(rounds * 5),
+            "image": lambda: scenarios.image(models, rounds, seconds),
+            "rest": lambda: scenarios.rest(models, rounds),
+        }
+        missed = 0
+        for name in names or runs:
+            report = runs[name]()
+            click.echo(_markdown(report))
+            missed += sum(not check.holds for check in report.checks)
+    sys.exit(1 if missed else 0)
+
+
+def _markdown(report: Report) -> str:
+    lines = [f"### {report.title}", "", _row(report.columns), _row(["---"] * len(report.columns))]
+    lines += [_row([_text(cell) for cell in row]) for row in report.rows]
+    lines += ["", _row(["claim", "measured", "bound", ""]), _row(["---"] * 4)]
+    lines += [
+        _row([check.what, _text(check.measured), check.bound, "holds" if check.holds else "**missed**"])
+        for check in report.checks
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _text(cell: str | float) -> str:
+    if isinstance(cell, str):
+        return cell
+    return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.3g}"
+
+
+if __name__ == "__main__":
+    main()

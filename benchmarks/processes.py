@@ -1,0 +1,94 @@
+"""Server processes under measurement: started, timed, and ended by their pid."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+SLUICE = Path(sys.executable).with_name("sluice")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A running server: its address, and the processor time of it and all its children."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, ready_after_s: float) -> None:
+        self.port = port
+        self.ready_after_s = ready_after_s
+        self._process = psutil.Process(process.pid)
+
+    def cpu_s(self) -> float:
+        """User and system time so far, of the server and its living children, in seconds."""
+        total = 0.0
+        for process in (self._process, *self._process.children(recursive=True)):
+            times = process.cpu_times()
+            total += times.user + times.system
+        return total
+
+    def gateway_rss_bytes(self) -> int:
+        """Resident memory of the server process alone, without its children."""
+        rss: int = self._process.memory_info().rss
+        return rss
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A server that accepts connections on `port`; it gets SIGTERM at the end."""
+    started_s = time.perf_counter()
+    process = subprocess.Popen([*command], stdout=subprocess.DEVNULL, env=env)
+    try:
+        _wait_until_listening(process, port)
+        yield Server(process, port, time.perf_counter() - started_s)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def sluice(models: Path, *options: str) -> Iterator[Server]:
+    """Sluice as a user runs it, all metrics on."""
+    port = free_port()
+    command = [str(SLUICE), "serve", str(models), "--port", str(port), *options]
+    with running(command, port) as server:
+        yield server
+
+
+@contextmanager
+def bare_uvicorn() -> Iterator[Server]:
+    """The reference for the HTTP path: uvicorn with an ASGI handler that does nothing."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.bare_asgi", str(port)]
+    with running(command, port) as server:
+        yield server
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline_s = time.perf_counter() + 60
+    while time.perf_counter() < deadline_s:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} exited with {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.005)
+        else:
+            return
+    raise RuntimeError(f"{process.args!r} does not listen on {port}")

@@ -1,0 +1,93 @@
+"""A real `sluice serve` process, started for a test and ended by its pid."""
+
+from __future__ import annotations
+
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+SLUICE = Path(sys.executable).with_name("sluice")
+PATIENCE_S = 60.0
+
+
+class SluiceProcess:
+    """A gateway that is ready, and a client for it."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, verify: ssl.SSLContext | bool) -> None:
+        self.process = process
+        self.url = url
+        self.client = httpx.Client(base_url=url, timeout=PATIENCE_S, verify=verify)
+
+    @property
+    def port(self) -> int:
+        return httpx.URL(self.url).port or 0
+
+    def infer(self, model: str, body: Mapping[str, Any]) -> httpx.Response:
+        return self.client.post(f"/v2/models/{model}/infer", json=body)
+
+    def outputs(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self.infer(model, body)
+        assert answer.status_code == 200, answer.text
+        return {output["name"]: output["data"] for output in answer.json()["outputs"]}
+
+    def workers(self) -> list[psutil.Process]:
+        return [child for child in psutil.Process(self.process.pid).children() if child.is_running()]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of one series, summed over the labels that are not given."""
+        total = 0.0
+        for line in self.client.get("/metrics").text.splitlines():
+            match = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
+            if match and labels.items() <= dict(re.findall(r'(\w+)="([^"]*)"', match[1] or "")).items():
+                total += float(match[2])
+        return total
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def serving(
+    models: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    verify: ssl.SSLContext | bool = True,
+    cwd: Path | None = None,
+) -> Iterator[SluiceProcess]:
+    """`sluice serve models --port 0 …`, from its banner until the test is done with it."""
+    command: Sequence[str] = [str(SLUICE), "serve", str(models), "--port", "0", *options]
+    with open(log, "w") if log else open("/dev/null", "w") as errors:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=None if env is None else dict(env), cwd=cwd
+        )
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        match = re.search(r"ready at (\S+)", first)
+        assert match, f"sluice did not become ready: {first!r}, status {process.poll()}"
+        server = SluiceProcess(process, match[1], verify)
+        with server.client:
+            yield server
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def v2(name: str, shape: Sequence[int], data: Sequence[Any], datatype: str = "FP32") -> dict[str, Any]:
+    """A V2 request body with one input."""
+    return {"inputs": [{"name": name, "shape": list(shape), "datatype": datatype, "data": list(data)}]}

@@ -1,0 +1,77 @@
+"""Metrics and logs say what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.integration.conftest import EXAMPLES
+from tests.integration.server import serving, v2
+
+GOOD = v2("x", [2, 1], [3, 4])
+
+
+def test_metrics_count_what_clients_saw() -> None:
+    with serving(EXAMPLES) as server:
+        for _ in range(7):
+            server.infer("linear", GOOD)
+        for _ in range(3):
+            server.infer("linear", v2("z", [1, 1], [3]))
+        for number in range(5):
+            server.infer(f"unknown-{number}", GOOD)
+        text = server.client.get("/metrics").text
+        assert server.metric("sluice_requests_total", model="linear", version="1", outcome="success") == 7
+        assert server.metric("sluice_requests_total", model="linear", outcome="invalid") == 3
+        assert server.metric("sluice_requests_total", model="", outcome="not_found") == 5
+        assert server.metric("sluice_request_duration_seconds_count", model="linear") == 10
+        assert server.metric("sluice_batch_rows_sum", model="linear") == 14
+        assert server.metric("sluice_queue_rows", model="linear") == 0
+        assert server.metric("sluice_worker_restarts_total", model="linear") == 0
+        assert "unknown-" not in text, "a name from outside became a label"
+        assert list(text_string_to_metric_families(text))
+
+
+def test_one_json_line_per_request_with_its_id(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serving(EXAMPLES, "--log-format", "json", log=log) as server:
+        headers = {"X-Request-Id": "good-1"}
+        server.client.post("/v2/models/linear/infer", json=GOOD, headers=headers)
+        server.client.post("/v2/models/nowhere/infer", json=GOOD, headers={"X-Request-Id": "bad-1"})
+        assert server.stop() == 0
+    lines = {line.get("request_id"): line for line in map(json.loads, log.read_text().splitlines())}
+    assert lines["good-1"]["model"] == "linear"
+    assert lines["good-1"]["outcome"] == "success"
+    assert lines["good-1"]["duration_ms"] > 0
+    assert lines["bad-1"]["outcome"] == "not_found"
+    assert lines["bad-1"]["status"] == 404
+    assert "nowhere" in lines["bad-1"]["error"]
+
+
+def test_success_lines_are_sampled_and_counted(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    environment = os.environ | {"SLUICE_LOGS_SUCCESSES_PER_S": "0"}
+    with serving(EXAMPLES, "--log-format", "json", env=environment, log=log) as server:
+        server.infer("linear", GOOD)
+        server.infer("nowhere", GOOD)
+        assert server.stop() == 0
+    outcomes = [line.get("outcome") for line in map(json.loads, log.read_text().splitlines())]
+    assert "success" not in outcomes
+    assert "not_found" in outcomes
+
+
+def test_config_tells_where_each_value_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "sluice.toml").write_text("[server]\nport = 9000\nhost = '127.0.0.2'\n")
+    environment = os.environ | {"SLUICE_SERVER_PORT": "9001"}
+    command = [str(Path(sys.executable).with_name("sluice")), "config", "--log-level", "debug"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment).stdout
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert "9001" in lines["server.port"]
+    assert "SLUICE_SERVER_PORT" in lines["server.port"]
+    assert "sluice.toml" in lines["server.host"]
+    assert "--log-level" in lines["logs.level"]
+    assert "default" in lines["server.max_body_bytes"]
