@@ -14,25 +14,34 @@ def conform(signature: Signature, tensors: Sequence[Tensor]) -> Arrays:
     Raises `InvalidRequest`, naming the input and what was expected: a missing, unknown or repeated input, another
     datatype, another rank, another size on a fixed axis, or inputs of a batched model that disagree on the rows.
     """
-    by_name = {tensor.name: tensor for tensor in tensors}
-    if len(by_name) != len(tensors) or len(tensors) != len(signature.inputs):
+    specs = signature.inputs
+    if len(tensors) != len(specs):
         raise _wrong_names(signature, tensors)
     arrays = []
-    for spec in signature.inputs:
-        tensor = by_name.get(spec.name)
-        if tensor is None:
-            raise _wrong_names(signature, tensors)
+    for spec, tensor in zip(specs, in_order(signature, tensors), strict=True):
         if tensor.datatype is not spec.datatype:
             raise InvalidRequest(f"input {spec.name!r} has datatype {tensor.datatype}; expected {spec.datatype}")
-        if not fits(tensor.array.shape, spec.shape):
+        array = tensor.array
+        if not fits(array.shape, spec.shape):
             raise InvalidRequest(
-                f"input {spec.name!r} has shape {shape_text(tensor.array.shape)}; expected {shape_text(spec.shape)}"
+                f"input {spec.name!r} has shape {shape_text(array.shape)}; expected {shape_text(spec.shape)}"
             )
-        arrays.append(tensor.array)
+        arrays.append(array)
     if signature.batched and len(arrays) > 1 and len({array.shape[0] for array in arrays}) > 1:
         rows = ", ".join(f"{s.name!r}: {a.shape[0]}" for s, a in zip(signature.inputs, arrays, strict=True))
         raise InvalidRequest(f"inputs have different numbers of rows ({rows}); axis 0 must be equal for all of them")
     return tuple(arrays)
+
+
+def in_order(signature: Signature, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The tensors in the signature's order. Raises `InvalidRequest` if their names are not those of its inputs."""
+    if all([spec.name == tensor.name for spec, tensor in zip(signature.inputs, tensors, strict=True)]):
+        return tensors
+    by_name = {tensor.name: tensor for tensor in tensors}
+    try:
+        return [by_name[spec.name] for spec in signature.inputs]
+    except KeyError:
+        raise _wrong_names(signature, tensors) from None
 
 
 def row_count(signature: Signature, arrays: Arrays) -> int:

@@ -1,0 +1,117 @@
+"""Memory that the gateway and one worker share: the slots of the arena, and buffers for what does not fit a slot."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import mmap
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Self
+
+import msgspec
+
+from inference.types import STORAGE, Datatype, Signature, TensorSpec
+
+SLOTS = 2
+"""Batches in flight per worker: one runs while the next is being stacked."""
+
+SMALLEST_AREA_BYTES = 1 << 20
+GUESSED_AREA_BYTES = 16 << 20
+LARGEST_AREA_BYTES = 64 << 20
+"""Bounds of a slot's area. Its pages come into being when they are written first, so a generous area costs nothing."""
+
+_NEVER_RESIZED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class SharedMemory:
+    """A memory file, mapped here, whose descriptor the other side can be given.
+
+    The creator owns the mapping and the descriptor until `close`; whoever attaches owns a mapping of its own. A
+    descriptor on its way in a message keeps the memory alive, so the sender may close as soon as it has sent. The file
+    is sealed against any change of its size: a mapped page cannot be taken away by the other side.
+    """
+
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
+        self.descriptor = descriptor
+        try:
+            self.buffer = mmap.mmap(descriptor, size_bytes)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @classmethod
+    def create(cls, size_bytes: int) -> Self:
+        """New memory, all zeros. Raises `OSError` where the machine has no more memory or descriptors to give."""
+        descriptor = os.memfd_create("sluice", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(descriptor, size_bytes)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _NEVER_RESIZED)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, size_bytes)
+
+    def close_descriptor(self) -> None:
+        """Closes the descriptor; the mapping stays."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Gives the memory back, now or, if an array still looks at it, when that array goes."""
+        self.close_descriptor()
+        with suppress(BufferError):
+            self.buffer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class ArenaShape(msgspec.Struct, frozen=True, array_like=True):
+    """How an arena is cut: `SLOTS` slots, each an area for inputs and then one for outputs."""
+
+    input_bytes: int
+    output_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole arena."""
+        return SLOTS * (self.input_bytes + self.output_bytes)
+
+    def input_start(self, slot: int) -> int:
+        """Where a slot's input area begins."""
+        return slot * (self.input_bytes + self.output_bytes)
+
+    def output_start(self, slot: int) -> int:
+        """Where a slot's output area begins."""
+        return self.input_start(slot) + self.input_bytes
+
+
+def arena_shape(signature: Signature, max_batch_rows: int) -> ArenaShape:
+    """Slots that the largest batch fits, as far as the signature tells its size and the bounds of an area allow."""
+    rows = max_batch_rows if signature.batched else 1
+    return ArenaShape(_area_bytes(signature.inputs, rows), _area_bytes(signature.outputs, rows))
+
+
+def _area_bytes(specs: Sequence[TensorSpec], rows: int) -> int:
+    sizes = [_tensor_bytes(spec, rows) for spec in specs]
+    known = sum([size for size in sizes if size is not None])
+    wanted = known if None not in sizes else max(known, GUESSED_AREA_BYTES)
+    return _whole_pages(min(max(wanted, SMALLEST_AREA_BYTES), LARGEST_AREA_BYTES))
+
+
+def _tensor_bytes(spec: TensorSpec, rows: int) -> int | None:
+    axes = [rows if size is None and axis == 0 else size for axis, size in enumerate(spec.shape)]
+    if spec.datatype is Datatype.BYTES or None in axes:
+        return None
+    size = math.prod([axis for axis in axes if axis is not None]) * STORAGE[spec.datatype].itemsize
+    return _whole_pages(size)  # more than the alignment between tensors needs
+
+
+def _whole_pages(size_bytes: int) -> int:
+    return -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,0 +1,193 @@
+"""ONNX Runtime. The one module that imports it, itself imported in worker processes alone.
+
+Source: the Python API of ONNX Runtime, https://onnxruntime.ai/docs/api/python/api_summary.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference.errors import ModelFailed, ModelLoadError
+from inference.types import Array, Arrays, Datatype, TensorSpec
+
+# Its Linux builds report models and machine to their maker unless this says otherwise when they are imported.
+os.putenv("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+_DATATYPES: Mapping[str, Datatype] = {
+    "tensor(bool)": Datatype.BOOL,
+    "tensor(uint8)": Datatype.UINT8,
+    "tensor(uint16)": Datatype.UINT16,
+    "tensor(uint32)": Datatype.UINT32,
+    "tensor(uint64)": Datatype.UINT64,
+    "tensor(int8)": Datatype.INT8,
+    "tensor(int16)": Datatype.INT16,
+    "tensor(int32)": Datatype.INT32,
+    "tensor(int64)": Datatype.INT64,
+    "tensor(float16)": Datatype.FP16,
+    "tensor(bfloat16)": Datatype.BF16,
+    "tensor(float)": Datatype.FP32,
+    "tensor(double)": Datatype.FP64,
+    "tensor(string)": Datatype.BYTES,
+}
+_ONNX_BFLOAT16 = 16
+_WARNING, _FATAL = 2, 4
+
+
+class OnnxBackend:
+    """One ONNX model in a session of its own. See `Backend`.
+
+    Raises `ModelLoadError` where the engine cannot load the file, the model has an input or output that is no tensor of
+    an Open Inference Protocol datatype, or the session did not get the device asked for.
+
+    BYTES are UTF-8 text to ONNX Runtime: an input element that is not fails as an invalid input.
+    """
+
+    def __init__(self, model_file: Path, device: str, intra_op_threads: int) -> None:
+        provider = _provider(device)
+        try:
+            self._session = ort.InferenceSession(
+                model_file, _session_options(intra_op_threads), providers=[provider], enable_fallback=0
+            )
+        except Exception as error:  # the engine's errors have no common base
+            raise ModelLoadError(engine_text(error)) from error
+        _check_provider(self._session.get_providers(), provider[0], device)
+        self.inputs = tuple([_spec("input", node) for node in self._session.get_inputs()])
+        self.outputs = tuple([_spec("output", node) for node in self._session.get_outputs()])
+        self._output_types = {spec.name: spec.datatype for spec in self.outputs}
+        self._has_bfloat16 = any(spec.datatype is Datatype.BF16 for spec in (*self.inputs, *self.outputs))
+        self._run_options = ort.RunOptions()
+        self._run_options.log_severity_level = _FATAL  # a failed run is told to its caller, not to the log as well
+
+    def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:
+        """The named outputs. See `Backend.run`."""
+        feed = {
+            spec.name: _to_text(spec.name, array) if spec.datatype is Datatype.BYTES else array
+            for spec, array in zip(self.inputs, arrays, strict=True)
+        }
+        try:
+            values = self._run_bound(feed, outputs) if self._has_bfloat16 else self._run(feed, outputs)
+        except InvalidArgument as error:
+            raise ModelFailed(engine_text(error), invalid_input=True) from error
+        except Exception as error:  # the engine's errors have no common base
+            raise ModelFailed(engine_text(error)) from error
+        return tuple([_from_text(value) if value.dtype.hasobject else value for value in values])
+
+    def _run(self, feed: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        values: list[Array] = self._session.run(outputs, feed, self._run_options)
+        return values
+
+    def _run_bound(self, feed: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """As `_run`, for models with BF16, which the engine takes and gives as bound values only."""
+        binding = self._session.io_binding()
+        for spec in self.inputs:
+            array = feed[spec.name]
+            if spec.datatype is Datatype.BF16:
+                value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ONNX_BFLOAT16)
+                binding.bind_ortvalue_input(spec.name, value)
+            else:
+                binding.bind_cpu_input(spec.name, array)
+        for name in outputs:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding, self._run_options)
+        values = zip(outputs, binding.get_outputs(), strict=True)
+        return [_bits(value) if self._output_types[name] is Datatype.BF16 else value.numpy() for name, value in values]
+
+
+def engine_text(error: Exception) -> str:
+    """The first line of what the engine says, without its error codes, source lines and asserted expressions."""
+    text = str(error).strip() or type(error).__name__
+    text = text.splitlines()[0]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text)
+    text = re.sub(r"\S+\.(?:h|hpp|cc|cpp|cu|cuh):\d+ (?:.*? was false\. ?)?", "", text)
+    text = re.sub(r"(?<![\w.])(?:/[^/\s:]+)+/([^/\s:]+)", r"\1", text)
+    return text.strip()
+
+
+def _session_options(intra_op_threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = intra_op_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _WARNING
+    # Threads that spin while they wait would take the cores that the gateway needs between two batches.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _provider(device: str) -> tuple[str, dict[str, str]]:
+    if device == "cpu":
+        return "CPUExecutionProvider", {}
+    index = re.fullmatch(r"cuda:(\d+)", device)
+    if index is None:
+        raise ModelLoadError(f"there is no device {device!r}; give 'cpu' or 'cuda:N' with the number of a GPU")
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        raise _no_cuda(device)
+    return "CUDAExecutionProvider", {"device_id": index[1]}
+
+
+def _check_provider(actual: Sequence[str], wanted: str, device: str) -> None:
+    """Holds the session to its device: without a usable GPU the engine falls back to the CPU and does not say so."""
+    if not actual or actual[0] != wanted:
+        raise _no_cuda(device)
+
+
+def _no_cuda(device: str) -> ModelLoadError:
+    return ModelLoadError(
+        f"the model is to run on {device}, but ONNX Runtime gives no CUDA session here: install "
+        "onnxruntime-gpu in place of onnxruntime, with the CUDA and cuDNN versions that it asks for, and check that "
+        "nvidia-smi lists the GPU"
+    )
+
+
+def _spec(kind: str, node: Any) -> TensorSpec:
+    datatype = _DATATYPES.get(node.type)
+    if datatype is not None:
+        shape = tuple([size if isinstance(size, int) and size >= 0 else None for size in node.shape])
+        return TensorSpec(node.name, datatype, shape)
+    if node.type.startswith("tensor("):
+        remedy = f"give it one of the types {', '.join(known[7:-1] for known in _DATATYPES)}"
+    else:
+        remedy = "export the model with tensors only (from skl2onnx: with the option zipmap=False)"
+    raise ModelLoadError(f"{kind} {node.name!r} has the type {node.type}, which no request can carry; {remedy}")
+
+
+def _to_text(name: str, array: Array) -> Array:
+    elements = array.ravel().tolist()
+    text = np.empty(len(elements), np.object_)
+    for index, element in enumerate(elements):
+        try:
+            text[index] = element.decode()
+        except UnicodeDecodeError as error:
+            raise ModelFailed(
+                f"element {index} of input {name!r} is not UTF-8 text (byte {error.start} is "
+                f"0x{element[error.start]:02x}); ONNX Runtime takes no other BYTES",
+                invalid_input=True,
+            ) from error
+    return text.reshape(array.shape)
+
+
+def _from_text(array: Array) -> Array:
+    encoded = np.empty(array.size, np.object_)
+    encoded[:] = [element.encode() for element in array.ravel().tolist()]
+    return encoded.reshape(array.shape)
+
+
+def _bits(value: Any) -> Array:
+    """The 16 bits of each BF16 element. The engine has no numpy array for them, only their address."""
+    shape = tuple(value.shape())
+    size = math.prod(shape)
+    if size == 0:
+        return np.empty(shape, np.uint16)
+    return np.frombuffer(ctypes.string_at(value.data_ptr(), 2 * size), np.uint16).reshape(shape)

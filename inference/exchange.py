@@ -1,0 +1,103 @@
+"""The gateway's side of one batch's memory: parts stacked into shared memory, outputs taken out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from inference.arena import SLOTS, SharedMemory, arena_shape
+from inference.errors import ModelFailed
+from inference.layout import Plan, copies, plan, write
+from inference.types import Arrays, Datatype, Signature
+from inference.wire import Answer, Channel, Done, Run, Share
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """The outputs that a batch is to give: their names, and their places and datatypes in the signature."""
+
+    names: Sequence[str]
+    places: tuple[int, ...]
+    datatypes: Sequence[Datatype]
+
+
+class Exchange:
+    """One worker's arena. Owns it until `close`, and knows which of its slots are free.
+
+    Making one raises `OSError` where there is no memory for it, `PeerGone` or `WireError` where the worker does not
+    take it.
+    """
+
+    def __init__(self, channel: Channel[Answer], signature: Signature, max_batch_rows: int) -> None:
+        self._channel = channel
+        self._shape = arena_shape(signature, max_batch_rows)
+        self._free = list(range(SLOTS))
+        self._places = {spec.name: place for place, spec in enumerate(signature.outputs)}
+        self._datatypes = tuple([spec.datatype for spec in signature.outputs])
+        self._arena = SharedMemory.create(self._shape.size_bytes)
+        try:
+            channel.send(Share(self._shape), self._arena.descriptor)
+        except BaseException:
+            self._arena.close()
+            raise
+        self._arena.close_descriptor()
+
+    @property
+    def free_slots(self) -> int:
+        """Batches that may be sent now."""
+        return len(self._free)
+
+    def wanted(self, outputs: Sequence[str]) -> Wanted:
+        """The outputs of these names. Raises `KeyError` for a name that the signature does not have."""
+        places = tuple([self._places[name] for name in outputs])
+        return Wanted(outputs, places, [self._datatypes[place] for place in places])
+
+    def send(self, parts: Sequence[Arrays], wanted: Wanted) -> int:
+        """Stacks the parts and sends them off; the slot that they hold until `take` or `release`.
+
+        Raises `ModelFailed` if the machine has no memory for parts that do not fit the slot, `PeerGone` or `WireError`
+        if the worker does not take them. The slot stays free then.
+        """
+        slot = self._free[-1]
+        planned = plan(list(zip(*parts, strict=True)))
+        if planned.size_bytes <= self._shape.input_bytes:
+            write(planned, self._arena.buffer, self._shape.input_start(slot))
+            self._channel.send(Run(slot, planned.placed, wanted.places, 0))
+        else:
+            self._send_apart(slot, planned, wanted)
+        return self._free.pop()
+
+    def _send_apart(self, slot: int, planned: Plan, wanted: Wanted) -> None:
+        """Inputs larger than the slot: in memory of their own, which the worker has once it is sent."""
+        try:
+            own = SharedMemory.create(planned.size_bytes)
+        except OSError as error:
+            raise _no_memory(planned.size_bytes, error) from error
+        with own:
+            write(planned, own.buffer, 0)
+            self._channel.send(Run(slot, planned.placed, wanted.places, planned.size_bytes), own.descriptor)
+
+    def take(self, slot: int, done: Done, descriptor: int | None, wanted: Wanted) -> Arrays:
+        """The outputs, copied out. `descriptor` is of outputs that did not fit the slot."""
+        if not done.own_bytes:
+            return copies(self._arena.buffer, self._shape.output_start(slot), done.outputs, wanted.datatypes)
+        if descriptor is None:
+            raise ModelFailed("the outputs' memory did not reach the gateway: it has too many open files")
+        try:
+            own = SharedMemory(descriptor, done.own_bytes)
+        except OSError as error:
+            raise _no_memory(done.own_bytes, error) from error
+        with own:
+            return copies(own.buffer, 0, done.outputs, wanted.datatypes)
+
+    def release(self, slot: int) -> None:
+        """The slot is free again."""
+        self._free.append(slot)
+
+    def close(self) -> None:
+        """Gives the arena back."""
+        self._arena.close()
+
+
+def _no_memory(size_bytes: int, error: OSError) -> ModelFailed:
+    return ModelFailed(f"there is no shared memory for a batch of {size_bytes} bytes: {error.strerror}")

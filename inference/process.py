@@ -1,0 +1,208 @@
+"""One worker process as the gateway has it: a model that takes batches, until it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import msgspec
+
+from inference.errors import ModelFailed, ModelLoadError, WorkerDied
+from inference.exchange import Exchange, Wanted
+from inference.spawn import end, kill, load, spawn
+from inference.types import Arrays, BatchResult
+from inference.wire import Answer, Channel, Done, Failed, Load, Loaded, PeerGone, WireError
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one worker process is held to."""
+
+    run_timeout_s: float
+    max_batch_rows: int
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A batch in flight. `rows` is `None` for a single part, whose outputs may have any size."""
+
+    answer: asyncio.Future[BatchResult]
+    slot: int
+    wanted: Wanted
+    rows: int | None
+
+
+class WorkerProcess:
+    """A worker that has loaded its model. Takes as many batches at once as its arena has slots, answers in their order.
+
+    Owns the process, the sockets and the arena until `close`. It is lost when its process ends, breaks the protocol, or
+    runs one batch for longer than `run_timeout_s`; it is killed then, `lost` is set, and every batch in flight raises
+    `WorkerDied`, the oldest with `running`. `on_room` is called after each answer, when a slot is free again.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        channel: Channel[Answer],
+        loaded: Loaded,
+        limits: Limits,
+        on_room: Callable[[], None],
+    ) -> None:
+        self.pid = process.pid
+        self.loaded = loaded
+        self.lost = asyncio.Event()
+        self.answered = 0
+        self._process = process
+        self._channel = channel
+        self._run_timeout_s = limits.run_timeout_s
+        self._on_room = on_room
+        self._in_flight: deque[Batch] = deque()
+        self._gone = False
+        self._oldest_since_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._exchange = Exchange(channel, loaded.signature, limits.max_batch_rows)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(channel.fileno(), self._on_readable)
+
+    @classmethod
+    async def start(cls, order: Load, limits: Limits, on_room: Callable[[], None]) -> Self:
+        """Starts the process and has it load its model. Raises `ModelLoadError`, and leaves nothing running then."""
+        process, channel = await spawn()
+        try:
+            return cls(process, channel, await load(process, channel, order), limits, on_room)
+        except BaseException as error:
+            channel.close()
+            kill(process)
+            await end(process)
+            if isinstance(error, OSError | PeerGone | WireError):
+                raise ModelLoadError(
+                    f"{order.model_file}: the worker could not be given its arena: {error!r}"
+                ) from error
+            raise
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that are not answered yet."""
+        return len(self._in_flight)
+
+    @property
+    def room(self) -> int:
+        """Batches that it would take now."""
+        return 0 if self._gone else self._exchange.free_slots
+
+    def submit(self, parts: Sequence[Arrays], outputs: Sequence[str]) -> asyncio.Future[BatchResult]:
+        """Stacks the parts and sends them off; the answer to come. Only while there is `room`."""
+        rows = None
+        if len(parts) > 1:
+            if not self.loaded.signature.batched:
+                raise ValueError(f"{len(parts)} parts were given to a model that is not batched; give one at a time")
+            rows = sum([part[0].shape[0] for part in parts])
+        wanted = self._exchange.wanted(outputs)
+        try:
+            slot = self._exchange.send(parts, wanted)
+        except (PeerGone, WireError) as error:
+            if isinstance(error, WireError):
+                self._lose("does not take batches any more")
+            self._gone = True  # its last answers are still to be read, and then its end
+            raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
+        answer: asyncio.Future[BatchResult] = self._loop.create_future()
+        self._in_flight.append(Batch(answer, slot, wanted, rows))
+        if len(self._in_flight) == 1:
+            self._watch_oldest()
+        return answer
+
+    async def close(self) -> int:
+        """Ends the worker, and returns its exit code. Batches still in flight raise `WorkerDied`.
+
+        A worker that is not lost ends by itself when its sockets close, and is killed if it does not.
+        """
+        self._let_go("was closed")
+        return await end(self._process)
+
+    def _on_readable(self) -> None:
+        try:
+            answer, descriptor = self._channel.receive()
+        except BlockingIOError:
+            return
+        except PeerGone:
+            self._lose("ended")
+            return
+        except WireError as error:
+            self._lose(f"sent an answer that cannot be read: {error}")
+            return
+        if not self._in_flight or not isinstance(answer, Done | Failed):
+            self._lose("sent an answer that nobody asked for")
+            return
+        batch = self._in_flight.popleft()
+        self.answered += 1
+        self._settle(batch, answer, descriptor)
+        self._exchange.release(batch.slot)
+        if self._in_flight:
+            self._watch_oldest()
+        self._on_room()
+
+    def _settle(self, batch: Batch, answer: Done | Failed, descriptor: int | None) -> None:
+        try:
+            result = self._result(batch, answer, descriptor)
+        except ModelFailed as error:
+            if not batch.answer.done():
+                batch.answer.set_exception(error)
+        else:
+            if not batch.answer.done():
+                batch.answer.set_result(result)
+
+    def _result(self, batch: Batch, answer: Done | Failed, descriptor: int | None) -> BatchResult:
+        if isinstance(answer, Failed):
+            raise ModelFailed(answer.message, invalid_input=answer.invalid_input)
+        outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted)
+        if batch.rows is not None:
+            _check_rows(batch.rows, batch.wanted.names, outputs)
+        return BatchResult(outputs, answer.compute_s)
+
+    def _watch_oldest(self) -> None:
+        """The oldest batch runs from now on. One timer serves many batches: it looks for the oldest when it is due."""
+        self._oldest_since_s = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._run_timeout_s, self._check_oldest)
+
+    def _check_oldest(self) -> None:
+        self._timer = None
+        if not self._in_flight:
+            return
+        left_s = self._oldest_since_s + self._run_timeout_s - self._loop.time()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._check_oldest)
+        else:
+            self._lose(f"was killed: a batch ran for longer than {self._run_timeout_s:g} s")
+
+    def _lose(self, how: str) -> None:
+        kill(self._process)
+        self._let_go(how)
+        self._gone = True
+        self.lost.set()
+
+    def _let_go(self, how: str) -> None:
+        """Closes everything but the process. May be called again."""
+        if self._channel.fileno() < 0:
+            return
+        self._loop.remove_reader(self._channel.fileno())
+        self._channel.close()
+        self._exchange.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        running = True
+        while self._in_flight:
+            answer = self._in_flight.popleft().answer
+            if not answer.done():
+                answer.set_exception(WorkerDied(f"worker process {self.pid} {how}", running=running))
+            running = False
+
+
+def _check_rows(rows: int, names: Sequence[str], outputs: Arrays) -> None:
+    """Holds a stacked batch to its rows: an output of any other size cannot be cut into the parts' answers."""
+    for name, output in zip(names, outputs, strict=True):
+        if not output.ndim or output.shape[0] != rows:
+            raise ModelFailed(
+                f"output {name!r} has the shape {list(output.shape)} for a batch of {rows} rows; "
+                "axis 0 must have the rows for a batch to be taken apart"
+            )

@@ -1,0 +1,131 @@
+"""Starting a worker process, waiting for its model, and seeing it off."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import inference
+from inference.errors import ModelLoadError
+from inference.wire import ANSWERS, Answer, Channel, Load, Loaded, LoadFailed, PeerGone, WireError, connected
+
+EXIT_PATIENCE_S = 2.0
+"""How long a worker whose sockets were closed has to end by itself."""
+
+# The worker finds the package where the gateway has it, installed or not, and behind the standard library.
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from inference.worker import main; main(*map(int, sys.argv[2:]))"
+_PACKAGES = str(Path(inference.__file__).parent.parent)
+
+
+async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
+    """A fresh interpreter that waits for its first order, and the channel to it, which does not block.
+
+    It is in a session of its own, where a terminal's Ctrl-C does not reach it. What it prints goes to standard error.
+    """
+    if sys.platform != "linux":
+        raise ModelLoadError(f"worker processes need Linux (memory files, descriptor passing); this is {sys.platform}")
+    try:
+        ours, theirs = connected()
+    except OSError as error:
+        raise _not_started(error) from error
+    ours.sends.setblocking(False)
+    ours.receives.setblocking(False)
+    descriptors = theirs.descriptors()
+    creating = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-c", _BOOT, _PACKAGES, *map(str, descriptors)),
+            pass_fds=descriptors,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=2,
+            start_new_session=True,
+        )
+    )
+    try:
+        # Shielded: event loops differ in what they leave of a process whose creation is cancelled.
+        process = await asyncio.shield(creating)
+    except asyncio.CancelledError:
+        ours.close()
+        with suppress(OSError):
+            kill(await creating)
+            await end(creating.result())
+        raise
+    except OSError as error:
+        ours.close()
+        raise _not_started(error) from error
+    finally:
+        theirs.close()
+    return process, Channel(ours, ANSWERS)
+
+
+async def load(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> Loaded:
+    """Has the worker load its model. Raises `ModelLoadError`, after which the process is still to be ended."""
+    try:
+        channel.send(order)
+        await _readable(channel)
+        answer, _ = channel.receive()
+    except PeerGone:
+        ended = how_it_ended(await end(process))
+        raise ModelLoadError(f"{order.model_file}: the worker process {ended} while it loaded the model") from None
+    except WireError as error:
+        raise ModelLoadError(f"{order.model_file}: the worker's answer cannot be read: {error}") from error
+    if isinstance(answer, LoadFailed):
+        raise ModelLoadError(f"{order.model_file}: {answer.message}")
+    if not isinstance(answer, Loaded):
+        raise ModelLoadError(f"{order.model_file}: the worker answered {type(answer).__name__} to Load")
+    return answer
+
+
+async def end(process: asyncio.subprocess.Process) -> int:
+    """The exit code of a worker whose sockets are closed; one that does not end by itself is killed. Reaps it.
+
+    A caller that is cancelled has the process killed at once, and reaped all the same.
+    """
+    try:
+        return await asyncio.wait_for(process.wait(), EXIT_PATIENCE_S)
+    except TimeoutError:
+        kill(process)
+        return await process.wait()
+    except asyncio.CancelledError:
+        kill(process)
+        await process.wait()
+        raise
+
+
+def kill(process: asyncio.subprocess.Process) -> None:
+    """Ends the process now, if it has not ended."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)  # process.kill() would reap it, and the event loop miss its exit code
+
+
+def how_it_ended(exit_code: int) -> str:
+    """Plain words for an exit code as `asyncio.subprocess.Process` has it."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        return f"was ended by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"was ended by signal {-exit_code}"
+
+
+async def _readable(channel: Channel[Answer]) -> None:
+    loop = asyncio.get_running_loop()
+    arrived = loop.create_future()
+
+    def arrive() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    loop.add_reader(channel.fileno(), arrive)
+    try:
+        await arrived
+    finally:
+        loop.remove_reader(channel.fileno())
+
+
+def _not_started(error: OSError) -> ModelLoadError:
+    return ModelLoadError(f"no worker process could be started: {error}")

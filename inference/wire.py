@@ -1,0 +1,197 @@
+"""What the gateway and a worker say to each other, and the sockets that carry it.
+
+    gateway                      worker
+    Load            ->
+                    <-           Loaded | LoadFailed
+    Share (+ arena) ->
+    Run (+ inputs)  ->                                  at most `arena.SLOTS` of them unanswered
+                    <-           Done (+ outputs) | Failed      in the order of the runs
+
+A message is one packet of msgpack. "+" is memory whose descriptor travels with the packet: the arena always, inputs and
+outputs where they are larger than the slot (`own_bytes` says how large; 0 means that they lie in the slot). Datatypes
+are not said: both sides know the signature.
+
+Each way has a socket of its own. On a single one, a worker that dies with an order unread would leave an error on the
+gateway's end in place of a plain end of file: asyncio calls the reader for it, uvloop closes its watch and does not.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from typing import Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from inference.arena import ArenaShape
+from inference.layout import Placed
+from inference.types import Signature
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """The first order to a worker: the model, and what to run it on."""
+
+    model_file: str
+    device: str
+    intra_op_threads: int
+
+
+class Share(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The arena, which comes with this message."""
+
+    shape: ArenaShape
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """One batch. `outputs` are the wanted ones, as places in the signature."""
+
+    slot: int
+    inputs: tuple[Placed, ...]
+    outputs: tuple[int, ...]
+    own_bytes: int
+
+
+class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The model is loaded and warm."""
+
+    signature: Signature
+    unbatched_because: str | None
+
+
+class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The model cannot be loaded; the worker ends."""
+
+    message: str
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """The oldest batch has its outputs."""
+
+    outputs: tuple[Placed, ...]
+    own_bytes: int
+    compute_s: float
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """The oldest batch failed; the worker goes on."""
+
+    message: str
+    invalid_input: bool
+
+
+Order: TypeAlias = Load | Share | Run
+Answer: TypeAlias = Loaded | LoadFailed | Done | Failed
+
+ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+PACKET_BYTES = 128 << 10
+"""The largest message: a few thousand tensors. The kernel's default limit for a packet is larger."""
+
+_TRUNCATED = int(socket.MSG_TRUNC)
+_CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
+_DESCRIPTOR_BYTES = array.array("i").itemsize
+_ENCODER = msgspec.msgpack.Encoder()
+
+ReceivedT = TypeVar("ReceivedT")
+
+
+class Ends(msgspec.Struct, frozen=True):
+    """One side's two sockets."""
+
+    sends: socket.socket
+    receives: socket.socket
+
+    def descriptors(self) -> tuple[int, int]:
+        """Of `sends` and of `receives`."""
+        return self.sends.fileno(), self.receives.fileno()
+
+    def close(self) -> None:
+        """Closes both."""
+        self.sends.close()
+        self.receives.close()
+
+
+class Channel(Generic[ReceivedT]):
+    """Messages over one side's sockets. Owns the sockets.
+
+    Blocks as they do. A packet is received whole or refused with `WireError`.
+    """
+
+    def __init__(self, ends: Ends, decoder: msgspec.msgpack.Decoder[ReceivedT]) -> None:
+        self._ends = ends
+        self._sends = ends.sends
+        self._receives = ends.receives
+        self._decoder = decoder
+        self._packet = memoryview(bytearray(PACKET_BYTES))
+        self._room = socket.CMSG_SPACE(_DESCRIPTOR_BYTES)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when there is something to receive; -1 once closed."""
+        return self._receives.fileno()
+
+    def send(self, message: msgspec.Struct, descriptor: int | None = None) -> None:
+        """Sends one message. Raises `PeerGone`, or `WireError` if the socket will not take it."""
+        packet = _ENCODER.encode(message)
+        if len(packet) > PACKET_BYTES:
+            raise WireError(f"a message of {len(packet)} bytes; at most {PACKET_BYTES} can be sent")
+        try:
+            if descriptor is None:
+                self._sends.send(packet)
+            else:
+                socket.send_fds(self._sends, [packet], [descriptor])
+        except (BrokenPipeError, ConnectionResetError) as gone:
+            raise PeerGone from gone
+        except OSError as refused:
+            raise WireError(f"the socket did not take a message: {refused.strerror}") from refused
+
+    def receive(self) -> tuple[ReceivedT, int | None]:
+        """The next message, and the descriptor that came with it, now the caller's.
+
+        Raises `PeerGone`, and `BlockingIOError` if the socket does not block and there is nothing to read.
+        """
+        size, ancillary, flags, _ = self._receives.recvmsg_into([self._packet], self._room, _CLOSE_ON_EXEC)
+        descriptor = _descriptor(ancillary) if ancillary else None
+        if size == 0:
+            raise PeerGone
+        try:
+            if flags & _TRUNCATED:
+                raise WireError(f"a message of more than {PACKET_BYTES} bytes was received")
+            return self._decoder.decode(self._packet[:size]), descriptor
+        except (msgspec.MsgspecError, WireError) as unreadable:
+            if descriptor is not None:
+                os.close(descriptor)
+            raise WireError(str(unreadable)) from unreadable
+
+    def close(self) -> None:
+        """Closes the sockets, which the other side sees as `PeerGone`."""
+        self._ends.close()
+
+
+class PeerGone(Exception):
+    """The other end is closed, or its process has ended."""
+
+
+class WireError(Exception):
+    """A message that cannot be sent, or is none of those above."""
+
+
+def connected() -> tuple[Ends, Ends]:
+    """Both sides' ends: Unix sockets that keep packets apart, inherited only by a process that they are passed to."""
+    our_sends, their_receives = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        their_sends, our_receives = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:
+        our_sends.close()
+        their_receives.close()
+        raise
+    return Ends(our_sends, our_receives), Ends(their_sends, their_receives)
+
+
+def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int | None:
+    descriptors: array.array[int] = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(payload[: len(payload) - len(payload) % _DESCRIPTOR_BYTES])
+    return descriptors[0] if descriptors else None

@@ -1,0 +1,86 @@
+"""The worker process: one model, one gateway, one batch after another.
+
+Started by `inference.spawn`, never by hand. Loads the model that the first message names, answers runs in their order,
+and ends when the gateway closes its ends of the sockets or has ended itself, in the middle of a run too.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from inference.arena import SharedMemory
+from inference.backends.base import Backend
+from inference.errors import ModelLoadError
+from inference.runner import Runner
+from inference.types import Signature
+from inference.warmup import Trial, try_out
+from inference.wire import ORDERS, Channel, Ends, Load, Loaded, LoadFailed, Order, PeerGone, Run, Share, WireError
+
+
+def main(sends: int, receives: int) -> None:
+    """Serves the gateway at the other ends of the two sockets, until they are closed."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the gateway still needs its workers then
+        signal.signal(stop, signal.SIG_IGN)
+    _die_before_the_gateway()
+    threading.Thread(target=_end_with_gateway, args=(receives,), daemon=True).start()
+    channel = Channel(Ends(socket.socket(fileno=sends), socket.socket(fileno=receives)), ORDERS)
+    with suppress(PeerGone):
+        loaded = _load(channel)
+        if loaded is not None:
+            _serve(channel, *loaded)
+
+
+def _die_before_the_gateway() -> None:
+    """When memory runs out, the kernel is to end a worker, which is replaced, and never the gateway."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _end_with_gateway(receives: int) -> None:
+    """Watches for the other end to close: the main thread may be deep in a run that never ends."""
+    poll = select.poll()
+    poll.register(receives, select.POLLRDHUP)
+    poll.poll()
+    os._exit(0)
+
+
+def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
+    order, _ = channel.receive()
+    if not isinstance(order, Load):
+        raise WireError(f"the first message was {type(order).__name__}, not Load")
+    try:
+        backend, trial = _load_model(order)
+        channel.send(Loaded(trial.signature, trial.unbatched_because))
+    except PeerGone:
+        raise
+    except Exception as error:  # whatever it is, the gateway tells the operator
+        channel.send(LoadFailed(str(error) if isinstance(error, ModelLoadError) else repr(error)))
+        return None
+    return backend, trial.signature
+
+
+def _load_model(order: Load) -> tuple[Backend, Trial]:
+    from inference.backends.onnx import OnnxBackend  # here, so that a broken engine is reported and not just a death
+
+    backend = OnnxBackend(Path(order.model_file), order.device, order.intra_op_threads)
+    return backend, try_out(backend)
+
+
+def _serve(channel: Channel[Order], backend: Backend, signature: Signature) -> None:
+    share, descriptor = channel.receive()
+    if not isinstance(share, Share) or descriptor is None:
+        raise WireError(f"the second message was {type(share).__name__}, not Share with an arena")
+    arena = SharedMemory(descriptor, share.shape.size_bytes)
+    arena.close_descriptor()
+    runner = Runner(backend, signature, share.shape, arena)
+    while True:
+        order, own_inputs = channel.receive()
+        if not isinstance(order, Run):
+            raise WireError(f"{type(order).__name__} was received where Run was expected")
+        runner.answer(channel, order, own_inputs)

@@ -1,0 +1,97 @@
+"""Real workers for a test, and what it needs to wait for them without sleeping."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import psutil
+
+from inference.types import Array
+from inference.workers import WorkerOptions, Workers
+from tests import models
+
+PATIENCE_S = 30.0
+
+
+class Listener:
+    """Hears of vacancies and restarts."""
+
+    def __init__(self) -> None:
+        self.vacancies = 0
+        self.restarts = 0
+        self._heard = asyncio.Event()
+
+    def on_vacancy(self) -> None:
+        self.vacancies += 1
+        self._heard.set()
+
+    def on_restart(self) -> None:
+        self.restarts += 1
+
+    async def until_idle(self, workers: Workers, count: int) -> None:
+        """Waits until so many workers have nothing to do."""
+        async with asyncio.timeout(PATIENCE_S):
+            while workers.vacancy().idle < count:
+                self._heard.clear()
+                await self._heard.wait()
+
+
+@asynccontextmanager
+async def running(
+    model: bytes, folder: Path, options: WorkerOptions | None = None
+) -> AsyncIterator[tuple[Workers, Listener]]:
+    """Workers for a model, entered."""
+    listener = Listener()
+    options = options or WorkerOptions(intra_op_threads=1)
+    file = models.place(model, folder)
+    async with Workers(file, options, on_vacancy=listener.on_vacancy, on_restart=listener.on_restart) as workers:
+        yield workers, listener
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets everything else go on until the condition holds, for what nobody announces."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 -- turns of the loop, not a wait
+            await asyncio.sleep(0)
+
+
+async def until_in_flight(workers: Workers, count: int) -> None:
+    """Lets the tasks that were just made send their batches."""
+    await until(lambda: workers.statistics().in_flight >= count)
+
+
+def assert_same(actual: Array, expected: Array) -> None:
+    """Equal in dtype, shape and every bit."""
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    if expected.dtype.hasobject:
+        assert actual.ravel().tolist() == expected.ravel().tolist()
+    else:
+        assert actual.tobytes() == expected.tobytes()
+
+
+def children() -> list[int]:
+    """Processes that this one has started and that still run."""
+    return [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+def descriptors(pid: int | None = None) -> int:
+    """Open files of a process, of this one if none is named."""
+    return len(os.listdir(f"/proc/{pid or os.getpid()}/fd"))
+
+
+def shared_mappings(pid: int | None = None) -> int:
+    """Arenas and buffers that a process has mapped."""
+    return Path(f"/proc/{pid or os.getpid()}/maps").read_text().count("memfd:sluice")
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """No process, open file or mapping more at the end than at the beginning."""
+    before = (children(), descriptors(), shared_mappings())
+    yield
+    assert (children(), descriptors(), shared_mappings()) == before

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from inference.post import LONGEST_DELAY_S, restart_delay_s
+
+
+def test_the_first_worker_is_replaced_at_once() -> None:
+    assert restart_delay_s(1) == 0.0
+
+
+def test_delays_double_from_a_tenth_of_a_second() -> None:
+    assert [restart_delay_s(failures) for failures in (2, 3, 4, 5)] == [0.1, 0.2, 0.4, 0.8]
+
+
+def test_delays_stay_bounded_for_ever() -> None:
+    assert restart_delay_s(9) == restart_delay_s(100_000) == LONGEST_DELAY_S

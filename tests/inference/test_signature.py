@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from inference.errors import InvalidRequest
+from inference.signature import conform, fits, row_count, shape_key, shape_text
+from inference.types import STORAGE, Datatype, Signature, Tensor, TensorSpec
+
+A = TensorSpec("a", Datatype.FP32, (None, 4))
+B = TensorSpec("b", Datatype.INT64, (None,))
+BATCHED = Signature((A, B), (A,), batched=True)
+UNBATCHED = Signature((TensorSpec("a", Datatype.FP32, (2, None)),), (A,), batched=False)
+
+
+def _tensor(name: str, datatype: Datatype, *shape: int) -> Tensor:
+    return Tensor(name, datatype, np.zeros(shape, STORAGE[datatype]))
+
+
+def test_arrays_come_in_the_order_of_the_signature() -> None:
+    b, a = _tensor("b", Datatype.INT64, 3), _tensor("a", Datatype.FP32, 3, 4)
+    first, second = conform(BATCHED, [b, a])
+    assert first is a.array
+    assert second is b.array
+
+
+def test_no_rows_are_rows_too() -> None:
+    arrays = conform(BATCHED, [_tensor("a", Datatype.FP32, 0, 4), _tensor("b", Datatype.INT64, 0)])
+    assert row_count(BATCHED, arrays) == 0
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ([], r"missing 'a', missing 'b'; expected 'a' \(FP32 \[\*, 4\]\), 'b' \(INT64 \[\*\]\)"),
+        ([_tensor("a", Datatype.FP32, 1, 4)], "missing 'b'"),
+        ([_tensor("a", Datatype.FP32, 1, 4), _tensor("c", Datatype.INT64, 1)], "missing 'b', unknown 'c'"),
+        ([_tensor("a", Datatype.FP32, 1, 4)] * 2, "missing 'b', repeated 'a'"),
+        (
+            [_tensor("a", Datatype.FP32, 1, 4), _tensor("b", Datatype.INT64, 1), _tensor("b", Datatype.INT64, 1)],
+            "repeated 'b'",
+        ),
+        ([_tensor("a", Datatype.FP64, 1, 4), _tensor("b", Datatype.INT64, 1)], "'a' has datatype FP64; expected FP32"),
+        ([_tensor("a", Datatype.FP32, 1, 5), _tensor("b", Datatype.INT64, 1)], r"\[1, 5\]; expected \[\*, 4\]"),
+        ([_tensor("a", Datatype.FP32, 4), _tensor("b", Datatype.INT64, 1)], r"\[4\]; expected \[\*, 4\]"),
+        ([_tensor("a", Datatype.FP32, 2, 4), _tensor("b", Datatype.INT64, 3)], "different numbers of rows .*2.*3"),
+    ],
+)
+def test_what_the_model_does_not_take_is_refused(tensors: list[Tensor], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        conform(BATCHED, tensors)
+
+
+def test_rows_are_counted_along_axis_0() -> None:
+    arrays = conform(BATCHED, [_tensor("a", Datatype.FP32, 3, 4), _tensor("b", Datatype.INT64, 3)])
+    assert row_count(BATCHED, arrays) == 3
+
+
+def test_a_request_to_a_model_that_is_not_batched_is_one_row() -> None:
+    assert row_count(UNBATCHED, conform(UNBATCHED, [_tensor("a", Datatype.FP32, 2, 7)])) == 1
+
+
+def test_the_shape_key_leaves_the_rows_out() -> None:
+    keys = {
+        shape_key(BATCHED, conform(BATCHED, [_tensor("a", Datatype.FP32, rows, 4), _tensor("b", Datatype.INT64, rows)]))
+        for rows in (1, 2, 3)
+    }
+    assert keys == {((4,), ())}
+
+
+def test_the_shape_key_of_a_model_that_is_not_batched_is_whole() -> None:
+    assert shape_key(UNBATCHED, (np.zeros((2, 7), np.float32),)) == ((2, 7),)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected", "whether"),
+    [((), (), True), ((1,), (), False), ((0, 4), (None, 4), True), ((1, 3), (None, 4), False), ((2,), (2,), True)],
+)
+def test_fits(shape: tuple[int, ...], expected: tuple[int | None, ...], whether: bool) -> None:
+    assert fits(shape, expected) is whether
+
+
+def test_shape_text() -> None:
+    assert shape_text((None, 4)) == "[*, 4]"
+    assert shape_text(()) == "[]"

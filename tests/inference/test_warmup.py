@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from inference.errors import ModelFailed
+from inference.types import STORAGE, Arrays, Datatype, Shape, Signature, TensorSpec
+from inference.warmup import try_out
+
+
+class PuppetBackend:
+    """Has the declared shapes, and answers with outputs of the shapes that it is told, by rows; `None` refuses."""
+
+    def __init__(self, declared_input: tuple[int | None, ...], declared_output: tuple[int | None, ...]) -> None:
+        self.inputs: tuple[TensorSpec, ...] = (TensorSpec("x", Datatype.FP32, declared_input),)
+        self.outputs: tuple[TensorSpec, ...] = (TensorSpec("y", Datatype.FP32, declared_output),)
+        self.answers: dict[int, Shape | None] = {}
+        self.seen: list[Arrays] = []
+
+    def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:
+        assert list(outputs) == ["y"]
+        self.seen.append(arrays)
+        rows = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
+        shape = self.answers.get(rows)
+        if shape is None:
+            raise ModelFailed("zeros will not do")
+        return (np.zeros(shape, np.float32),)
+
+
+def test_a_model_whose_outputs_follow_the_rows_is_batched() -> None:
+    backend = PuppetBackend((None, 4), (None, 3))
+    backend.answers = {1: (1, 3), 2: (2, 3)}
+    trial = try_out(backend)
+    assert trial.signature == Signature(backend.inputs, backend.outputs, batched=True)
+    assert trial.unbatched_because is None
+
+
+def test_zeros_are_of_the_declared_shape_with_size_1_for_other_open_axes() -> None:
+    backend = PuppetBackend((None, 4, None), (None,))
+    backend.answers = {1: (1,), 2: (2,)}
+    try_out(backend)
+    assert [array.shape for (array,) in backend.seen] == [(1, 4, 1), (2, 4, 1)]
+    assert all(not array.any() for (array,) in backend.seen)
+
+
+def test_bytes_are_tried_empty() -> None:
+    backend = PuppetBackend((None, 2), (None,))
+    backend.inputs = (TensorSpec("x", Datatype.BYTES, (None, 2)),)
+    backend.answers = {1: (1,), 2: (2,)}
+    try_out(backend)
+    assert backend.seen[0][0].dtype == STORAGE[Datatype.BYTES]
+    assert backend.seen[0][0].tolist() == [[b"", b""]]
+
+
+@pytest.mark.parametrize(
+    ("declared_input", "declared_output", "answers", "reason"),
+    [
+        ((1, 4), (None, 3), {1: (1, 3)}, "axis 0 of input 'x' has the fixed size 1"),
+        ((None, 4), (1, 3), {1: (1, 3)}, "axis 0 of output 'y' has the fixed size 1"),
+        ((), (None,), {1: (1,)}, "input 'x' is a single value, without an axis for rows"),
+        ((None,), (), {1: ()}, "output 'y' is a single value, without an axis for rows"),
+        ((None, 4), (None, 2), {1: (0, 2), 2: (0, 2)}, "axis 0 of output 'y' does not follow the rows: 1 in, 0 out"),
+        ((None, 4), (None,), {1: (1,), 2: (1,)}, "axis 0 of output 'y' does not follow the rows: 2 in, 1 out"),
+        ((None, 4), (None,), {1: (1,), 2: None}, "the model takes one row but not two: zeros will not do"),
+    ],
+)
+def test_a_model_that_is_not_batched_says_why(
+    declared_input: tuple[int | None, ...],
+    declared_output: tuple[int | None, ...],
+    answers: dict[int, Shape | None],
+    reason: str,
+) -> None:
+    backend = PuppetBackend(declared_input, declared_output)
+    backend.answers = answers
+    trial = try_out(backend)
+    assert trial.unbatched_because == reason
+    assert not trial.signature.batched
+
+
+def test_a_model_that_refuses_zeros_is_believed() -> None:
+    trial = try_out(PuppetBackend((None, 4), (None, 3)))
+    assert trial.signature.batched
+
+
+def test_a_model_without_inputs_is_not_batched() -> None:
+    backend = PuppetBackend((None,), (None,))
+    backend.inputs = ()
+    backend.answers = {1: (1,)}
+    assert try_out(backend).unbatched_because == "the model has no inputs"
+
+
+def test_a_run_shows_the_rank_that_the_engine_could_not_tell() -> None:
+    backend = PuppetBackend((None, 4), ())
+    backend.answers = {1: (1, 3), 2: (2, 3)}
+    trial = try_out(backend)
+    assert trial.signature.outputs[0].shape == (None, None)
+    assert trial.signature.batched

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from inference.arena import ArenaShape
+from inference.layout import Placed
+from inference.types import Datatype, Signature, TensorSpec
+from inference.wire import (
+    ANSWERS,
+    ORDERS,
+    PACKET_BYTES,
+    Answer,
+    Channel,
+    Done,
+    Failed,
+    Load,
+    Loaded,
+    LoadFailed,
+    Order,
+    PeerGone,
+    Run,
+    Share,
+    WireError,
+    connected,
+)
+from tests.inference.running import descriptors
+
+SPEC = TensorSpec("größe", Datatype.BF16, (None, 3))
+
+
+class Pair:
+    """Both sides, and the gateway's own sockets."""
+
+    def __init__(self) -> None:
+        self.raw, theirs = connected()
+        self.gateway: Channel[Answer] = Channel(self.raw, ANSWERS)
+        self.worker: Channel[Order] = Channel(theirs, ORDERS)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    pair = Pair()
+    yield pair
+    pair.gateway.close()
+    pair.worker.close()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        Load("/models/a b/1/model.onnx", "cuda:1", 4),
+        Share(ArenaShape(4096, 8192)),
+        Run(1, (Placed(0, 12, (1, 3)), Placed(64, 0, (0,)), Placed(64, 4, ())), (1, 0), 0),
+        Run(0, (), (0,), 1 << 40),
+    ],
+)
+def test_orders_arrive_as_they_were_sent(pair: Pair, order: Order) -> None:
+    pair.gateway.send(order)
+    assert pair.worker.receive() == (order, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Loaded(Signature((SPEC,), (SPEC, SPEC), True), None),
+        Loaded(Signature((), (SPEC,), False), "the model has no inputs"),
+        LoadFailed("no such file"),
+        Done((Placed(0, 12, (1, 3)),), 0, 1.5e-05),
+        Failed("out of range", True),
+    ],
+)
+def test_answers_arrive_as_they_were_sent(pair: Pair, answer: Answer) -> None:
+    pair.worker.send(answer)
+    assert pair.gateway.receive() == (answer, None)
+
+
+def test_messages_keep_their_borders(pair: Pair) -> None:
+    for message in ("one", "two"):
+        pair.worker.send(LoadFailed(message))
+    assert [pair.gateway.receive()[0] for _ in range(2)] == [LoadFailed("one"), LoadFailed("two")]
+
+
+def test_a_descriptor_travels_with_its_message_and_is_not_inherited(pair: Pair) -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "wb") as writer:
+        pair.worker.send(Failed("", False))
+        pair.worker.send(Done((), 1, 0.0), read_end)
+        assert pair.gateway.receive()[1] is None
+        _, received = pair.gateway.receive()
+        assert received is not None
+        writer.write(b"through")
+    os.close(read_end)
+    assert not os.get_inheritable(received)
+    with os.fdopen(received, "rb") as reader:
+        assert reader.read() == b"through"
+
+
+def test_an_end_that_closed_is_gone_for_both_ways(pair: Pair) -> None:
+    pair.worker.close()
+    with pytest.raises(PeerGone):
+        pair.gateway.receive()
+    with pytest.raises(PeerGone):
+        pair.gateway.send(Load("", "cpu", 1))
+
+
+def test_an_answer_is_received_although_its_sender_ended_with_an_order_unread(pair: Pair) -> None:
+    pair.gateway.send(Load("", "cpu", 1))
+    pair.worker.send(LoadFailed("last words"))
+    pair.worker.close()
+    poll = select.poll()
+    poll.register(pair.raw.receives, select.POLLIN)
+    assert poll.poll(0)[0][1] & select.POLLERR == 0
+    assert pair.gateway.receive() == (LoadFailed("last words"), None)
+    assert poll.poll(0)[0][1] & select.POLLERR == 0
+    with pytest.raises(PeerGone):
+        pair.gateway.receive()
+
+
+def test_nothing_to_read_does_not_block_a_socket_that_must_not(pair: Pair) -> None:
+    pair.raw.receives.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        pair.gateway.receive()
+
+
+@pytest.mark.parametrize("packet", [b"\x00", b"no msgpack", msgspec.msgpack.encode([99, "unknown tag"])])
+def test_a_packet_that_is_no_message_is_refused_and_its_descriptor_closed(pair: Pair, packet: bytes) -> None:
+    before = descriptors()
+    socket.send_fds(pair.raw.sends, [packet], [0])
+    with pytest.raises(WireError):
+        pair.worker.receive()
+    assert descriptors() == before
+
+
+def test_a_message_too_large_for_a_packet_is_refused(pair: Pair) -> None:
+    with pytest.raises(WireError, match=f"at most {PACKET_BYTES}"):
+        pair.worker.send(LoadFailed("x" * PACKET_BYTES))
+
+
+def test_a_packet_too_large_is_refused(pair: Pair) -> None:
+    pair.raw.sends.send(bytes(PACKET_BYTES + 1))
+    with pytest.raises(WireError, match=f"more than {PACKET_BYTES}"):
+        pair.worker.receive()

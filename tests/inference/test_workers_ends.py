@@ -1,0 +1,239 @@
+"""How workers start, die and end, with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvloop
+
+import inference
+from inference.errors import ModelLoadError, WorkerDied
+from inference.spawn import end, kill, load, spawn
+from inference.types import Arrays, Vacancy
+from inference.wire import Load
+from inference.workers import WorkerOptions, Workers
+from tests import models
+from tests.inference.running import PATIENCE_S, Listener, children, nothing_left, running, until, until_in_flight
+
+ENDLESS: Arrays = (np.zeros((1, 1), np.float32), np.array([[2**62]]))
+SHORT: Arrays = (np.full((1, 1), 3, np.float32), np.array([[2]]))
+
+GATEWAY = """
+import asyncio, sys
+from pathlib import Path
+from inference.workers import WorkerOptions, Workers
+import numpy as np
+
+async def main():
+    nothing = lambda: None
+    async with Workers(Path(sys.argv[1]), WorkerOptions(count=2), on_vacancy=nothing, on_restart=nothing) as workers:
+        endless = (np.zeros((1, 1), np.float32), np.array([[2**62]]))
+        run = asyncio.ensure_future(workers.run([endless], ["y"]))
+        await asyncio.sleep(0)
+        print(*workers.statistics().pids, flush=True)
+        await run
+
+asyncio.run(main())
+"""
+
+
+async def _answers(workers: Workers) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await workers.run([SHORT], ["y"])).outputs[0].tolist() == [[5]]
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_killed_worker_is_replaced(new_loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path) -> None:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_killed_with_a_batch_running_and_one_waiting(tmp_path))
+
+
+async def _killed_with_a_batch_running_and_one_waiting(tmp_path: Path) -> None:
+    with nothing_left():
+        async with running(models.loop(), tmp_path) as (workers, listener):
+            running_batch = asyncio.create_task(workers.run([ENDLESS], ["y"]))
+            waiting_batch = asyncio.create_task(workers.run([SHORT], ["y"]))
+            await until_in_flight(workers, 2)
+            (pid,) = workers.statistics().pids
+            os.kill(pid, signal.SIGKILL)
+            errors = await asyncio.gather(running_batch, waiting_batch, return_exceptions=True)
+            assert [type(error) for error in errors] == [WorkerDied, WorkerDied]
+            assert [error.running for error in errors if isinstance(error, WorkerDied)] == [True, False]
+            assert str(errors[0]) == f"worker process {pid} ended"
+            await listener.until_idle(workers, 1)
+            await _answers(workers)
+            statistics = workers.statistics()
+            assert statistics.pids != (pid,)
+            assert (statistics.alive, statistics.restarts, listener.restarts) == (1, 1, 1)
+
+
+async def test_a_batch_that_does_not_end_has_its_worker_killed(tmp_path: Path) -> None:
+    options = WorkerOptions(intra_op_threads=1, run_timeout_s=0.3)
+    async with running(models.loop(), tmp_path, options) as (workers, listener):
+        for _ in range(2):
+            with pytest.raises(WorkerDied, match=r"ran for longer than 0\.3 s") as caught:
+                await workers.run([ENDLESS], ["y"])
+            assert caught.value.running
+            await listener.until_idle(workers, 1)
+            await _answers(workers)
+        assert workers.statistics().restarts == 2
+
+
+async def test_a_batch_for_a_worker_that_is_dead_was_not_running(tmp_path: Path) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        (pid,) = workers.statistics().pids
+        handle = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        select.select([handle], [], [], PATIENCE_S)  # the loop does not turn, and has not seen the end of it
+        os.close(handle)
+        with pytest.raises(WorkerDied) as caught:
+            await workers.run([SHORT], ["y"])
+        assert not caught.value.running
+        assert workers.vacancy() == Vacancy(0, 0)
+        await listener.until_idle(workers, 1)
+        await _answers(workers)
+
+
+async def test_other_workers_answer_while_one_is_lost(tmp_path: Path) -> None:
+    options = WorkerOptions(count=2, intra_op_threads=1)
+    async with running(models.loop(), tmp_path, options) as (workers, listener):
+        first, second = workers.statistics().pids
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: workers.vacancy() == Vacancy(1, 0))
+        await _answers(workers)
+        assert second in workers.statistics().pids
+        await listener.until_idle(workers, 2)
+
+
+async def test_a_stopped_worker_is_missed_as_a_slow_one(tmp_path: Path) -> None:
+    options = WorkerOptions(intra_op_threads=1, run_timeout_s=0.3)
+    async with running(models.loop(), tmp_path, options) as (workers, listener):
+        os.kill(workers.statistics().pids[0], signal.SIGSTOP)
+        with pytest.raises(WorkerDied):
+            await workers.run([SHORT], ["y"])
+        await listener.until_idle(workers, 1)
+        await _answers(workers)
+
+
+async def test_a_worker_goes_on_when_it_is_asked_to_stop(tmp_path: Path) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        (pid,) = workers.statistics().pids
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+        await _answers(workers)
+        assert workers.statistics().pids == (pid,)
+        assert listener.restarts == 0
+
+
+async def test_a_replacement_that_cannot_load_is_tried_again(tmp_path: Path) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        file = tmp_path / "model.onnx"
+        kept = file.rename(tmp_path / "kept.onnx")
+        os.kill(workers.statistics().pids[0], signal.SIGKILL)
+        await until(lambda: listener.restarts == 2)  # the second start begins after the first has failed
+        assert workers.vacancy() == Vacancy(0, 0)
+        kept.rename(file)
+        await listener.until_idle(workers, 1)
+        await _answers(workers)
+
+
+async def test_a_replacement_with_another_signature_is_not_taken(tmp_path: Path) -> None:
+    with nothing_left():
+        async with running(models.loop(), tmp_path) as (workers, listener):
+            models.place(models.tiny(), tmp_path)
+            os.kill(workers.statistics().pids[0], signal.SIGKILL)
+            await until(lambda: listener.restarts == 2)
+            models.place(models.loop(), tmp_path)
+            await listener.until_idle(workers, 1)
+            await _answers(workers)
+
+
+async def test_leaving_ends_a_run_that_does_not_end(tmp_path: Path) -> None:
+    with nothing_left():
+        async with running(models.loop(), tmp_path) as (workers, _):
+            batch = asyncio.create_task(workers.run([ENDLESS], ["y"]))
+            await until_in_flight(workers, 1)
+        with pytest.raises(WorkerDied, match="was closed"):
+            await batch
+
+
+async def test_leaving_kills_a_worker_that_does_not_end(tmp_path: Path) -> None:
+    with nothing_left():
+        async with running(models.loop(), tmp_path) as (workers, _):
+            os.kill(workers.statistics().pids[0], signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "message"),
+    [
+        (b"not a model", "cpu", r"model\.onnx: .*Protobuf parsing failed"),
+        (models.tiny(), "cuda:0", "install onnxruntime-gpu"),
+        (models.sequence_output(), "cpu", "zipmap=False"),
+    ],
+    ids=["no model", "no GPU", "no tensors"],
+)
+async def test_a_model_that_cannot_be_loaded_leaves_nothing_running(
+    model: bytes, device: str, message: str, tmp_path: Path
+) -> None:
+    with nothing_left():
+        options = WorkerOptions(count=2, device=device, intra_op_threads=1)
+        with pytest.raises(ModelLoadError, match=message):
+            async with running(model, tmp_path, options):
+                pytest.fail("the workers were entered")
+
+
+async def test_giving_up_while_the_model_loads_leaves_nothing_running(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.onnx")  # has no writer, so that opening it takes for ever
+    listener = Listener()
+    with nothing_left():
+        workers = Workers(
+            tmp_path / "model.onnx",
+            WorkerOptions(count=2),
+            on_vacancy=listener.on_vacancy,
+            on_restart=listener.on_restart,
+        )
+        entering = asyncio.create_task(workers.__aenter__())
+        await until(lambda: len(children()) == 2)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+
+
+async def test_a_worker_that_dies_while_it_loads_is_told_by_its_end(tmp_path: Path) -> None:
+    with nothing_left():
+        process, channel = await spawn()
+        kill(process)
+        with pytest.raises(ModelLoadError, match="was ended by SIGKILL while it loaded the model"):
+            await load(process, channel, Load(str(models.place(models.tiny(), tmp_path)), "cpu", 1))
+        channel.close()
+        await end(process)
+
+
+def test_workers_end_with_a_gateway_that_is_killed(tmp_path: Path) -> None:
+    model = models.place(models.loop(), tmp_path)
+    packages = str(Path(inference.__file__).parent.parent)
+    command = [sys.executable, "-c", GATEWAY, str(model)]
+    with subprocess.Popen(command, cwd=packages, stdout=subprocess.PIPE, text=True) as gateway:
+        assert gateway.stdout is not None
+        pids = [int(pid) for pid in gateway.stdout.readline().split()]
+        assert len(pids) == 2
+        handles = [os.pidfd_open(pid) for pid in pids]
+        gateway.kill()
+    try:
+        for handle in handles:
+            ended, _, _ = select.select([handle], [], [], PATIENCE_S)
+            assert ended, "a worker outlived its gateway"
+    finally:
+        for pid, handle in zip(pids, handles, strict=True):
+            if not select.select([handle], [], [], 0)[0]:
+                os.kill(pid, signal.SIGKILL)
+            os.close(handle)

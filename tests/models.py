@@ -1,0 +1,244 @@
+"""Builders of small ONNX models, as bytes. Weights come from fixed seeds: every build of a model is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from inference.types import Array, Datatype
+
+OPSET = 21
+IR_VERSION = 10
+
+ELEMENT_TYPES = {
+    Datatype.BOOL: TensorProto.BOOL,
+    Datatype.UINT8: TensorProto.UINT8,
+    Datatype.UINT16: TensorProto.UINT16,
+    Datatype.UINT32: TensorProto.UINT32,
+    Datatype.UINT64: TensorProto.UINT64,
+    Datatype.INT8: TensorProto.INT8,
+    Datatype.INT16: TensorProto.INT16,
+    Datatype.INT32: TensorProto.INT32,
+    Datatype.INT64: TensorProto.INT64,
+    Datatype.FP16: TensorProto.FLOAT16,
+    Datatype.BF16: TensorProto.BFLOAT16,
+    Datatype.FP32: TensorProto.FLOAT,
+    Datatype.FP64: TensorProto.DOUBLE,
+    Datatype.BYTES: TensorProto.STRING,
+}
+
+Axes = Sequence[int | str | None]
+
+
+def place(model: bytes, folder: Path, name: str = "model.onnx") -> Path:
+    """The model as a file in the folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / name
+    file.write_bytes(model)
+    return file
+
+
+def tiny() -> bytes:
+    """float32[N,4] `x` -> float32[N,3] `y`: a linear layer and softmax."""
+    weights = _random(1, (4, 3))
+    nodes = [
+        helper.make_node("MatMul", ["x", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["y"], axis=1),
+    ]
+    return _model(nodes, [_floats("x", ["N", 4])], [_floats("y", ["N", 3])], {"weights": weights})
+
+
+def linear() -> bytes:
+    """float32[N,1] `x` -> float32[N,1] `y` = 2x - 1."""
+    nodes = [helper.make_node("Mul", ["x", "two"], ["double"]), helper.make_node("Sub", ["double", "one"], ["y"])]
+    constants = {"two": np.array([2], np.float32), "one": np.array([1], np.float32)}
+    return _model(nodes, [_floats("x", ["N", 1])], [_floats("y", ["N", 1])], constants)
+
+
+def mlp() -> bytes:
+    """float32[N,64] `x` -> float32[N,10] `y` by two hidden layers of 2048, so that batching pays."""
+    sizes = (64, 2048, 2048, 10)
+    nodes: list[Any] = []
+    weights: dict[str, Array] = {}
+    value = "x"
+    for layer, (taken, given) in enumerate(pairwise(sizes)):
+        weights[f"w{layer}"] = _random(layer, (taken, given)) / np.float32(np.sqrt(taken))
+        weights[f"b{layer}"] = _random(10 + layer, (given,))
+        out = "y" if given == sizes[-1] else f"h{layer}"
+        nodes.append(helper.make_node("Gemm", [value, f"w{layer}", f"b{layer}"], [f"z{layer}" if out != "y" else "y"]))
+        if out != "y":
+            nodes.append(helper.make_node("Relu", [f"z{layer}"], [out]))
+        value = out
+    return _model(nodes, [_floats("x", ["N", 64])], [_floats("y", ["N", 10])], weights)
+
+
+def image() -> bytes:
+    """float32[N,3,224,224] `image` -> float32[N,10] `y` by a small convolutional network."""
+    weights = {"k1": _random(1, (8, 3, 5, 5)), "k2": _random(2, (16, 8, 3, 3)), "w": _random(3, (16, 10))}
+    nodes = [
+        helper.make_node("Conv", ["image", "k1"], ["c1"], strides=[4, 4], pads=[2, 2, 2, 2]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "k2"], ["c2"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c2"], ["r2"]),
+        helper.make_node("GlobalAveragePool", ["r2"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+    ]
+    return _model(nodes, [_floats("image", ["N", 3, 224, 224])], [_floats("y", ["N", 10])], weights)
+
+
+def identity(datatype: Datatype, axes: Axes = ("N", 3)) -> bytes:
+    """`x` -> `y`, the same, of any datatype and shape."""
+    element = ELEMENT_TYPES[datatype]
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    return _model(nodes, [_value("x", element, axes)], [_value("y", element, axes)])
+
+
+def strings() -> bytes:
+    """BYTES[N] `x` -> BYTES[N] `y`, the same."""
+    return identity(Datatype.BYTES, ["N"])
+
+
+def two_in_two_out() -> bytes:
+    """float32[N,4] `a`, int64[N,2] `b` -> int64[N,2] `b_plus_one`, float32[N,4] `a_doubled`."""
+    nodes = [
+        helper.make_node("Add", ["b", "one"], ["b_plus_one"]),
+        helper.make_node("Add", ["a", "a"], ["a_doubled"]),
+    ]
+    return _model(
+        nodes,
+        [_floats("a", ["N", 4]), _value("b", TensorProto.INT64, ["N", 2])],
+        [_value("b_plus_one", TensorProto.INT64, ["N", 2]), _floats("a_doubled", ["N", 4])],
+        {"one": np.array([1], np.int64)},
+    )
+
+
+def fixed_rows(rows: int = 1) -> bytes:
+    """float32[rows,4] `x` -> float32[rows,4] `y` = 2x: the first axis is fixed, so the model is not batched."""
+    nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
+    return _model(nodes, [_floats("x", [rows, 4])], [_floats("y", [rows, 4])])
+
+
+def scalar() -> bytes:
+    """float32[] `x` -> float32[] `y` = 2x: no axis at all."""
+    return _model([helper.make_node("Add", ["x", "x"], ["y"])], [_floats("x", [])], [_floats("y", [])])
+
+
+def any_width() -> bytes:
+    """float32[N,W] `x` -> float32[N] `sum` over each row of any width."""
+    nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=0)]
+    return _model(nodes, [_floats("x", ["N", "W"])], [_floats("sum", ["N"])], {"axes": np.array([1], np.int64)})
+
+
+def widened(columns: int) -> bytes:
+    """float32[N,1] `x` -> float32[N,columns] `y`: each value repeated, so that a small input has a large output."""
+    nodes = [helper.make_node("Tile", ["x", "repeats"], ["y"])]
+    constants = {"repeats": np.array([1, columns], np.int64)}
+    return _model(nodes, [_floats("x", ["N", 1])], [_floats("y", ["N", columns])], constants)
+
+
+def repeated() -> bytes:
+    """float32[N,1] `x`, int64[2] `repeats` -> float32[...] `y`: the size of the output is the caller's choice."""
+    nodes = [helper.make_node("Tile", ["x", "repeats"], ["y"])]
+    inputs = [_floats("x", ["N", 1]), _value("repeats", TensorProto.INT64, [2])]
+    return _model(nodes, inputs, [_floats("y", ["M", "W"])])
+
+
+def nonzero() -> bytes:
+    """float32[N,3] `x` -> int64[M,2] `places` of what is not zero: declared like rows, which axis 0 does not follow."""
+    nodes = [helper.make_node("NonZero", ["x"], ["columns"]), helper.make_node("Transpose", ["columns"], ["places"])]
+    return _model(nodes, [_floats("x", ["N", 3])], [_value("places", TensorProto.INT64, ["M", 2])])
+
+
+def drops_negative_rows() -> bytes:
+    """float32[N,1] `x` -> float32[M,1] `y`, the rows that are not negative: all of them when warmed up with zeros."""
+    nodes = [
+        helper.make_node("GreaterOrEqual", ["x", "zero"], ["kept"]),
+        helper.make_node("Squeeze", ["kept", "axes"], ["mask"]),
+        helper.make_node("Compress", ["x", "mask"], ["y"], axis=0),
+    ]
+    constants: dict[str, Array] = {"zero": np.array([0], np.float32), "axes": np.array([1], np.int64)}
+    return _model(nodes, [_floats("x", ["N", 1])], [_floats("y", ["M", 1])], constants)
+
+
+def one_row_only() -> bytes:
+    """float32[N,4] `x` -> float32[N,W] `y`, declared for any rows, but a Reshape inside takes exactly one.
+
+    Its target is computed from `x`, so that the engine finds out only when it runs.
+    """
+    nodes = [
+        helper.make_node("Sub", ["x", "x"], ["zeros"]),
+        helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+        helper.make_node("Cast", ["zero"], ["nothing"], to=TensorProto.INT64),
+        helper.make_node("Add", ["one_row", "nothing"], ["shape"]),
+        helper.make_node("Reshape", ["x", "shape"], ["y"]),
+    ]
+    constants = {"one_row": np.array([1, 4], np.int64)}
+    return _model(nodes, [_floats("x", ["N", 4])], [_floats("y", ["M", "W"])], constants)
+
+
+def loop() -> bytes:
+    """float32[N,1] `x`, int64[N,1] `steps` -> float32[N,1] `y` = x plus the largest of `steps`, counted up one by one.
+
+    Slow or endless at will: 2**62 steps do not end, and hold the worker until it is killed.
+    """
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_in"], ["go_out"]),
+            helper.make_node("Add", ["sum_in", "one"], ["sum_out"]),
+        ],
+        "body",
+        [
+            _value("step", TensorProto.INT64, []),
+            _value("go_in", TensorProto.BOOL, []),
+            _value("sum_in", TensorProto.FLOAT, ["N", 1]),
+        ],
+        [_value("go_out", TensorProto.BOOL, []), _value("sum_out", TensorProto.FLOAT, ["N", 1])],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["steps"], ["most"], keepdims=0),
+        helper.make_node("Loop", ["most", "go", "x"], ["y"], body=body),
+    ]
+    constants: dict[str, Array] = {"go": np.array(True), "one": np.array([1], np.float32)}
+    inputs = [_floats("x", ["N", 1]), _value("steps", TensorProto.INT64, ["N", 1])]
+    return _model(nodes, inputs, [_floats("y", ["N", 1])], constants)
+
+
+def lookup(entries: int = 5) -> bytes:
+    """int64[N] `index` -> float32[N,2] `y`: an index outside [-entries, entries) fails, and fails its whole batch."""
+    table = np.arange(2 * entries, dtype=np.float32).reshape(entries, 2)
+    nodes = [helper.make_node("Gather", ["table", "index"], ["y"])]
+    return _model(nodes, [_value("index", TensorProto.INT64, ["N"])], [_floats("y", ["N", 2])], {"table": table})
+
+
+def sequence_output() -> bytes:
+    """float32[N] `x` -> a sequence of tensors, which no request can carry."""
+    nodes = [helper.make_node("SequenceConstruct", ["x"], ["y"])]
+    return _model(nodes, [_floats("x", ["N"])], [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)])
+
+
+def _random(seed: int, shape: tuple[int, ...]) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def _floats(name: str, axes: Axes) -> Any:
+    return _value(name, TensorProto.FLOAT, axes)
+
+
+def _value(name: str, element: int, axes: Axes) -> Any:
+    return helper.make_tensor_value_info(name, element, axes)
+
+
+def _model(
+    nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], constants: dict[str, Array] | None = None
+) -> bytes:
+    initializers = [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, initializers)
+    opsets = [helper.make_opsetid("", OPSET)]
+    serialized: bytes = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets).SerializeToString()
+    return serialized
