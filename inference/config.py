@@ -49,19 +49,33 @@ class BatchingConfig(Section):
     max_rows: int = Field(64, ge=1, le=65536, description="Rows in one batch, at most.")
     max_queue_rows: int = Field(4096, ge=1, description="Rows waiting in the queue, at most; more are refused.")
     max_queue_bytes: Bytes = Field(256 * MIB, ge=1, description="Bytes of input waiting in the queue, at most.")
+    batched: bool | None = Field(
+        None,
+        description="true: axis 0 is the batch axis, and rows are not compared when the model is tried at its start. "
+        "false: axis 0 is not the batch axis; every request runs alone.",
+    )
 
 
 class WorkersConfig(Section):
     """The processes that run a model.
 
     `intra_op_threads` is per worker; `None` leaves the choice to the pool, which shares the cores out. A run that takes
-    longer than `run_timeout_s` counts as hung, and its worker is replaced.
+    longer than `run_timeout_s` counts as hung, and its worker is replaced, as is one that is not ready to serve within
+    `load_timeout_s`; the first workers of a version fail its start instead.
     """
 
     count: int = Field(1, ge=1, le=64, description="Worker processes for each model version.")
     device: Device = Field("cpu", description='Where the model runs: "cpu" or "cuda:N".')
     intra_op_threads: int | None = Field(None, ge=1, le=1024, description="Threads in each worker.")
-    run_timeout_s: float = Field(60.0, gt=0, description="How long one batch may run before its worker is replaced.")
+    run_timeout_s: float = Field(
+        20.0,
+        gt=0,
+        description="How long one batch may run before its worker is replaced. Keep it well below the request timeout: "
+        "a batch that hangs is run again in parts, and its other requests are to be answered in time.",
+    )
+    load_timeout_s: float = Field(
+        300.0, gt=0, description="How long a worker may take to load the model and warm it up before it is killed."
+    )
 
 
 class ModelConfig(Section):

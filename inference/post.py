@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 
 import msgspec
 
 from inference.errors import ModelLoadError
-from inference.process import Limits, WorkerProcess
+from inference.process import WorkerLimits, WorkerProcess
+from inference.snapshot import Snapshot
 from inference.spawn import how_it_ended
 from inference.wire import Load
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sluice.workers")
 
 
 def restart_delay_s(failures: int) -> float:
@@ -28,6 +28,11 @@ def restart_delay_s(failures: int) -> float:
     if failures <= 1:
         return 0.0
     return min(FIRST_DELAY_S * 2.0 ** min(failures - 2, 30), LONGEST_DELAY_S)
+
+
+def failures_with(failures: int, answered: int, lived_s: float) -> int:
+    """The failures in a row, once another worker is lost: the first again after one that answered or lived long."""
+    return 1 if answered or lived_s > LONGEST_DELAY_S else failures + 1
 
 
 class Events(msgspec.Struct, frozen=True):
@@ -41,65 +46,87 @@ class Post:
     """Keeps one worker running from `fill` until `leave`, and owns it.
 
     A lost worker is replaced at once, and after growing delays while replacements end before they have served anything,
-    without end: a machine that recovers finds its workers again. `worker` is `None` in between.
+    without end: a machine that recovers finds its workers again. A replacement loads the files of the snapshot or none.
+    `worker` is `None` in between. What goes wrong meanwhile is logged, and the next start is tried all the same.
     """
 
-    def __init__(self, order: Load, limits: Limits, events: Events) -> None:
+    def __init__(self, order: Load, files: Snapshot, limits: WorkerLimits, events: Events) -> None:
         self.worker: WorkerProcess | None = None
         self.restarts = 0
         self._order = order
+        self._files = files
         self._limits = limits
         self._events = events
         self._keeper: asyncio.Task[None] | None = None
 
     async def fill(self) -> WorkerProcess:
         """Starts the first worker. Raises `ModelLoadError`."""
-        worker = await self._start()
+        worker = await self._start(self._order)
         self.worker = worker
         self._keeper = asyncio.create_task(self._keep(worker), name=f"keeper of worker {worker.pid}")
         return worker
 
     async def leave(self) -> None:
         """Ends the worker, or the start of one. Batches still in flight raise `WorkerDied`."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
-        worker, self.worker = self.worker, None
-        if worker is not None:
-            await worker.close()
+        try:
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.wait([self._keeper])
+        finally:
+            worker, self.worker = self.worker, None
+            if worker is not None:
+                await worker.close()
 
-    async def _start(self) -> WorkerProcess:
-        return await WorkerProcess.start(self._order, self._limits, self._events.on_vacancy)
+    async def _start(self, order: Load) -> WorkerProcess:
+        """A worker with the model of the snapshot: whatever changed before or while it was read is seen afterwards."""
+        self._files.hold()
+        worker = await WorkerProcess.start(order, self._limits, self._events.on_vacancy)
+        try:
+            self._files.hold()
+        except BaseException:
+            await worker.close()
+            raise
+        return worker
 
     async def _keep(self, worker: WorkerProcess) -> None:
         failures = 0
+        loop = asyncio.get_running_loop()
         while True:
+            began_s = loop.time()
             await worker.lost.wait()
-            failures = 1 if worker.answered else failures + 1
-            exit_code = await worker.close()
-            self.worker = None
-            _log.warning("worker %d of %s %s", worker.pid, self._order.model_file, how_it_ended(exit_code))
+            failures = failures_with(failures, worker.answered, loop.time() - began_s)
+            await self._see_off(worker)
             worker, failures = await self._replace(worker, failures)
             self.worker = worker
             _soon(self._events.on_vacancy)
 
+    async def _see_off(self, worker: WorkerProcess) -> None:
+        try:
+            exit_code = await worker.close()
+        except Exception:
+            _log.warning("worker %d of %s was lost", worker.pid, self._order.model_file, exc_info=True)
+        else:
+            _log.warning("worker %d of %s %s", worker.pid, self._order.model_file, how_it_ended(exit_code))
+        self.worker = None
+
     async def _replace(self, lost: WorkerProcess, failures: int) -> tuple[WorkerProcess, int]:
         """The next worker that loads the same model, and the failures up to it."""
+        signature = lost.loaded.signature
+        order = msgspec.structs.replace(self._order, batched=signature.batched)  # known by now
         while True:
             await asyncio.sleep(restart_delay_s(failures))
             self.restarts += 1
             _soon(self._events.on_restart)
             try:
-                worker = await self._start()
+                worker = await self._start(order)
+                if worker.loaded.signature == signature:
+                    return worker, failures
+                await worker.close()
+                raise ModelLoadError(f"{order.model_file}: the model has another signature than at its first start")
             except ModelLoadError as error:
                 _log.warning("a worker could not be replaced: %s", error)
-                failures += 1
-                continue
-            if worker.loaded.signature == lost.loaded.signature:
-                return worker, failures
-            _log.warning("%s has changed; its workers cannot be replaced", self._order.model_file)
-            await worker.close()
+            except Exception:
+                _log.exception("a worker of %s could not be replaced", order.model_file)
             failures += 1
 
 

@@ -13,17 +13,18 @@ from inference.errors import ModelFailed, ModelLoadError, WorkerDied
 from inference.exchange import Exchange, Wanted
 from inference.spawn import end, kill, load, spawn
 from inference.types import Arrays, BatchResult
-from inference.wire import Answer, Channel, Done, Failed, Load, Loaded, PeerGone, WireError
+from inference.wire import Answer, Channel, Done, Failed, Load, Loaded, NotSent, PeerGone, WireError
 
 
-class Limits(msgspec.Struct, frozen=True):
+class WorkerLimits(msgspec.Struct, frozen=True):
     """What one worker process is held to."""
 
     run_timeout_s: float
+    load_timeout_s: float
     max_batch_rows: int
 
 
-class Batch(msgspec.Struct, frozen=True):
+class InFlight(msgspec.Struct, frozen=True):
     """A batch in flight. `rows` is `None` for a single part, whose outputs may have any size."""
 
     answer: asyncio.Future[BatchResult]
@@ -45,7 +46,7 @@ class WorkerProcess:
         process: asyncio.subprocess.Process,
         channel: Channel[Answer],
         loaded: Loaded,
-        limits: Limits,
+        limits: WorkerLimits,
         on_room: Callable[[], None],
     ) -> None:
         self.pid = process.pid
@@ -56,7 +57,7 @@ class WorkerProcess:
         self._channel = channel
         self._run_timeout_s = limits.run_timeout_s
         self._on_room = on_room
-        self._in_flight: deque[Batch] = deque()
+        self._in_flight: deque[InFlight] = deque()
         self._gone = False
         self._oldest_since_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -65,15 +66,21 @@ class WorkerProcess:
         self._loop.add_reader(channel.fileno(), self._on_readable)
 
     @classmethod
-    async def start(cls, order: Load, limits: Limits, on_room: Callable[[], None]) -> Self:
+    async def start(cls, order: Load, limits: WorkerLimits, on_room: Callable[[], None]) -> Self:
         """Starts the process and has it load its model. Raises `ModelLoadError`, and leaves nothing running then."""
         process, channel = await spawn()
         try:
-            return cls(process, channel, await load(process, channel, order), limits, on_room)
+            async with asyncio.timeout(limits.load_timeout_s) as patience:
+                loaded = await load(process, channel, order)
+            return cls(process, channel, loaded, limits, on_room)
         except BaseException as error:
             channel.close()
             kill(process)
             await end(process)
+            if isinstance(error, TimeoutError) and patience.expired():
+                raise ModelLoadError(
+                    f"{order.model_file}: the worker did not load and warm up within {limits.load_timeout_s:g} s"
+                ) from None
             if isinstance(error, OSError | PeerGone | WireError):
                 raise ModelLoadError(
                     f"{order.model_file}: the worker could not be given its arena: {error!r}"
@@ -91,7 +98,11 @@ class WorkerProcess:
         return 0 if self._gone else self._exchange.free_slots
 
     def submit(self, parts: Sequence[Arrays], outputs: Sequence[str]) -> asyncio.Future[BatchResult]:
-        """Stacks the parts and sends them off; the answer to come. Only while there is `room`."""
+        """Stacks the parts and sends them off; the answer to come. Only while there is `room`.
+
+        Raises `ModelFailed` for a batch that cannot be described in one message, or for which the machine has no memory
+        now, and `WorkerDied` where the worker takes no batches any more.
+        """
         rows = None
         if len(parts) > 1:
             if not self.loaded.signature.batched:
@@ -100,13 +111,15 @@ class WorkerProcess:
         wanted = self._exchange.wanted(outputs)
         try:
             slot = self._exchange.send(parts, wanted)
+        except NotSent as error:
+            raise ModelFailed(f"the batch could not be given to a worker: {error}") from error
         except (PeerGone, WireError) as error:
             if isinstance(error, WireError):
                 self._lose("does not take batches any more")
             self._gone = True  # its last answers are still to be read, and then its end
             raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
         answer: asyncio.Future[BatchResult] = self._loop.create_future()
-        self._in_flight.append(Batch(answer, slot, wanted, rows))
+        self._in_flight.append(InFlight(answer, slot, wanted, rows))
         if len(self._in_flight) == 1:
             self._watch_oldest()
         return answer
@@ -136,22 +149,24 @@ class WorkerProcess:
         batch = self._in_flight.popleft()
         self.answered += 1
         self._settle(batch, answer, descriptor)
-        self._exchange.release(batch.slot)
         if self._in_flight:
             self._watch_oldest()
         self._on_room()
 
-    def _settle(self, batch: Batch, answer: Done | Failed, descriptor: int | None) -> None:
+    def _settle(self, batch: InFlight, answer: Done | Failed, descriptor: int | None) -> None:
+        """Ends the batch and frees its slot, whatever is wrong with its outputs."""
         try:
             result = self._result(batch, answer, descriptor)
-        except ModelFailed as error:
+        except Exception as error:  # from a lack of memory to places that are none
             if not batch.answer.done():
-                batch.answer.set_exception(error)
+                batch.answer.set_exception(_as_model_failed(error))
         else:
             if not batch.answer.done():
                 batch.answer.set_result(result)
+        finally:
+            self._exchange.release(batch.slot)
 
-    def _result(self, batch: Batch, answer: Done | Failed, descriptor: int | None) -> BatchResult:
+    def _result(self, batch: InFlight, answer: Done | Failed, descriptor: int | None) -> BatchResult:
         if isinstance(answer, Failed):
             raise ModelFailed(answer.message, invalid_input=answer.invalid_input)
         outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted)
@@ -196,6 +211,14 @@ class WorkerProcess:
             if not answer.done():
                 answer.set_exception(WorkerDied(f"worker process {self.pid} {how}", running=running))
             running = False
+
+
+def _as_model_failed(error: Exception) -> ModelFailed:
+    if isinstance(error, ModelFailed):
+        return error
+    failed = ModelFailed(f"the outputs could not be taken from the worker: {error!r}")
+    failed.__cause__ = error
+    return failed
 
 
 def _check_rows(rows: int, names: Sequence[str], outputs: Arrays) -> None:

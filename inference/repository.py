@@ -3,7 +3,6 @@
     models/
         <name>/
             model.toml              optional
-            sample.json             optional, a request to try the model with
             sample.json             optional: a request that the model takes, as Open Inference Protocol V2 JSON
             <version>/
                 model.onnx
@@ -17,17 +16,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from inference.config import ModelConfig, load_model_config
 from inference.errors import RepositoryError
+from inference.onnx_file import external_files
+from inference.snapshot import Snapshot, take_snapshot
 
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "model.toml"
-SAMPLE_FILE = "sample.json"
 SAMPLE_FILE = "sample.json"
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -39,8 +39,9 @@ class ModelVersion(msgspec.Struct, frozen=True):
     """One version of a model, as it lies on disk.
 
     `file` is the ONNX file. `digest` is the sha256, in hexadecimal, of the names and contents of the version's files:
-    two versions with equal digests give equal answers. `sample` is a request to try the model with, in V2 JSON; nobody
-    has looked into it.
+    two versions with equal digests give equal answers. The version's files are all of its folder, or of a bare file the
+    file itself and those that it refers to. `files` is how they lay on disk before the digest was taken. `sample` is a
+    request to try the model with, in V2 JSON; nobody has looked into it.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     digest: str
     config: ModelConfig
     sample: Path | None = None
+    files: Snapshot | None = None
 
 
 def scan(path: Path, defaults: ModelConfig | None = None) -> tuple[ModelVersion, ...]:
@@ -72,9 +74,9 @@ def _scan(path: Path, defaults: ModelConfig) -> tuple[ModelVersion, ...]:
     if path.suffix != ".onnx" or not path.is_file():
         raise RepositoryError(f"{path}: is neither a folder nor a .onnx file; give a folder of models or a .onnx file")
     _check_name(path, path.stem)
-    # Exporters keep large weights beside the model, in files whose names begin with its own.
-    beside = [each for each in path.parent.iterdir() if each.name.startswith(path.name) and each.is_file()]
-    return (ModelVersion(path.stem, 1, path, _digest(path.parent, beside), defaults),)
+    contents = {path.name: path} | {name: path.parent / name for name in external_files(path)}
+    snapshot, digest = _identity(path, {name: file for name, file in contents.items() if file.is_file()})
+    return (ModelVersion(path.stem, 1, path, digest, defaults, files=snapshot),)
 
 
 def _scan_folder(path: Path, defaults: ModelConfig) -> tuple[ModelVersion, ...]:
@@ -104,15 +106,15 @@ def _scan_model(folder: Path, name: str, defaults: ModelConfig) -> tuple[ModelVe
     config_file = folder / CONFIG_FILE
     config = load_model_config(config_file, defaults) if config_file.exists() else defaults
     sample = folder / SAMPLE_FILE if (folder / SAMPLE_FILE).is_file() else None
-    sample = folder / SAMPLE_FILE if (folder / SAMPLE_FILE).is_file() else None
     versions: list[ModelVersion] = []
     for entry in [entry for entry in _visible(folder) if entry.is_dir()]:
         file = entry / MODEL_FILE
         if _VERSION.fullmatch(entry.name):
             if not file.is_file():
                 raise RepositoryError(f"{entry}: has no {MODEL_FILE}; the model of version {entry.name} must be {file}")
-            digest = _digest(entry, _files_below(entry))
-            versions.append(ModelVersion(name, int(entry.name), file, digest, config, sample))
+            contents = {each.relative_to(entry).as_posix(): each for each in _files_below(entry)}
+            snapshot, digest = _identity(file, contents)
+            versions.append(ModelVersion(name, int(entry.name), file, digest, config, sample, snapshot))
         elif file.exists() or _NUMBER.fullmatch(entry.name):
             raise RepositoryError(
                 f"{entry}: {entry.name!r} is not a version; versions are whole numbers from 1 up without leading zeros"
@@ -143,10 +145,19 @@ def _files_below(folder: Path) -> Iterator[Path]:
         yield from (file for name in files if not name.startswith(".") and (file := Path(parent, name)).is_file())
 
 
-def _digest(root: Path, files: Iterator[Path] | list[Path]) -> str:
-    """Over each file's name below `root` and the digest of its content, which is read in pieces."""
+def _identity(model_file: Path, contents: Mapping[str, Path]) -> tuple[Snapshot, str]:
+    snapshot = take_snapshot(model_file)
+    digest = _digest(contents)
+    file = snapshot.changed() if model_file.resolve() == snapshot.model_file else model_file
+    if file is not None:
+        raise RepositoryError(f"{file}: has changed while it was read; put new files into a version of their own")
+    return snapshot, digest
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    """Over each file's name and the digest of its content, which is read in pieces."""
     whole = hashlib.sha256()
-    for name, file in sorted((file.relative_to(root).as_posix(), file) for file in files):
+    for name, file in sorted(files.items()):
         with file.open("rb") as content:
             # The fixed length of a digest, and the zero that no name contains, keep one file's end from being read
             # as the next one's beginning.

@@ -10,7 +10,7 @@ from inference.backends.base import Backend
 from inference.errors import ModelFailed
 from inference.layout import Plan, plan, views, write
 from inference.types import Arrays, Signature
-from inference.wire import Channel, Done, Failed, Order, Run, WireError
+from inference.wire import Channel, Done, Failed, Order, Run, WireError, clipped
 
 
 class Runner:
@@ -34,9 +34,9 @@ class Runner:
             write(planned, self._arena.buffer, self._shape.output_start(order.slot))
             channel.send(Done(planned.placed, 0, compute_s))
         except ModelFailed as error:
-            channel.send(Failed(str(error), error.invalid_input))
+            channel.send(Failed(clipped(str(error)), error.invalid_input))
         except (OSError, MemoryError, ValueError, WireError) as error:
-            channel.send(Failed(f"the worker could not run the batch: {error!r}", False))
+            channel.send(Failed(clipped(f"the worker could not run the batch: {error!r}"), False))
 
     def _run(self, order: Run, descriptor: int | None) -> tuple[Arrays, float]:
         """The outputs and the seconds that they took. Lets go of the inputs before it returns."""

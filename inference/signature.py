@@ -18,10 +18,13 @@ def conform(signature: Signature, tensors: Sequence[Tensor]) -> Arrays:
     if len(tensors) != len(specs):
         raise _wrong_names(signature, tensors)
     arrays = []
-    for spec, tensor in zip(specs, in_order(signature, tensors), strict=True):
+    for place, spec in enumerate(specs):
+        tensor = tensors[place]
+        if tensor.name != spec.name:
+            tensor = _named(spec.name, signature, tensors)
+        array = tensor.array
         if tensor.datatype is not spec.datatype:
             raise InvalidRequest(f"input {spec.name!r} has datatype {tensor.datatype}; expected {spec.datatype}")
-        array = tensor.array
         if not fits(array.shape, spec.shape):
             raise InvalidRequest(
                 f"input {spec.name!r} has shape {shape_text(array.shape)}; expected {shape_text(spec.shape)}"
@@ -31,17 +34,6 @@ def conform(signature: Signature, tensors: Sequence[Tensor]) -> Arrays:
         rows = ", ".join(f"{s.name!r}: {a.shape[0]}" for s, a in zip(signature.inputs, arrays, strict=True))
         raise InvalidRequest(f"inputs have different numbers of rows ({rows}); axis 0 must be equal for all of them")
     return tuple(arrays)
-
-
-def in_order(signature: Signature, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The tensors in the signature's order. Raises `InvalidRequest` if their names are not those of its inputs."""
-    if all([spec.name == tensor.name for spec, tensor in zip(signature.inputs, tensors, strict=True)]):
-        return tensors
-    by_name = {tensor.name: tensor for tensor in tensors}
-    try:
-        return [by_name[spec.name] for spec in signature.inputs]
-    except KeyError:
-        raise _wrong_names(signature, tensors) from None
 
 
 def row_count(signature: Signature, arrays: Arrays) -> int:
@@ -60,12 +52,22 @@ def fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:
     """Whether a concrete shape is one that the expected shape allows."""
     if len(shape) != len(expected):
         return False
-    return all([want is None or size == want for size, want in zip(shape, expected, strict=True)])
+    for size, want in zip(shape, expected, strict=True):  # noqa: SIM110 - a generator would cost three times as much
+        if size != want and want is not None:
+            return False
+    return True
 
 
 def shape_text(shape: tuple[int | None, ...]) -> str:
     """`[*, 4]` for `(None, 4)`."""
     return "[" + ", ".join("*" if size is None else str(size) for size in shape) + "]"
+
+
+def _named(name: str, signature: Signature, tensors: Sequence[Tensor]) -> Tensor:
+    found = [tensor for tensor in tensors if tensor.name == name]
+    if len(found) != 1:
+        raise _wrong_names(signature, tensors)
+    return found[0]
 
 
 def _wrong_names(signature: Signature, tensors: Sequence[Tensor]) -> InvalidRequest:

@@ -9,32 +9,44 @@ import numpy as np
 
 from inference.backends.base import Backend
 from inference.errors import ModelFailed
+from inference.rows import rows_lost, rows_mixed
 from inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
+
+TOLD = "model.toml or the settings say so"
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What came of it. `unbatched_because` is `None` where the signature is batched."""
+    """What came of it. `unbatched_because` is `None` where the signature is batched.
+
+    `untried_because` has the engine's words where it refused zeros, and `None` where it took them.
+    """
 
     signature: Signature
     unbatched_because: str | None
+    untried_because: str | None
 
 
-def try_out(backend: Backend) -> Trial:
-    """Runs zeros, one row of them and then two, and holds the shapes of the outputs against the declared ones.
+def try_out(backend: Backend, batched: bool | None = None) -> Trial:
+    """Runs zeros, one row of them and then two, then different rows alone and together, and compares what comes out.
 
-    A model that refuses zeros altogether is believed what it declares. Axes of any size, other than axis 0, are tried
-    with size 1.
+    Axes of any size, other than axis 0, are tried with size 1. A model that refuses what it is given is believed what
+    it declares. `batched` is the operator's word: where it is false, every request runs alone; where it is true, rows
+    are not compared, but declared and observed shapes still count.
     """
     names = [spec.name for spec in backend.outputs]
+    one: Arrays | None = None
+    untried: str | None = None
     try:
-        one: Arrays | None = backend.run(_zeros(backend.inputs, rows=1), names)
-    except ModelFailed:
-        one = None
+        one = backend.run(_zeros(backend.inputs, rows=1), names)
+    except ModelFailed as error:
+        untried = str(error)
     outputs = backend.outputs if one is None else _with_known_rank(backend.outputs, one)
-    reason = _declared_unbatched(backend.inputs, outputs)
+    reason = TOLD if batched is False else _declared_unbatched(backend.inputs, outputs)
     if reason is None and one is not None:
-        reason = _rows_lost(outputs, one, rows=1) or _two_rows_fail(backend, outputs)
-    return Trial(Signature(backend.inputs, outputs, reason is None), reason)
+        reason = rows_lost(outputs, one, rows=1) or _two_rows_fail(backend, outputs)
+    if reason is None and batched is None:
+        reason = rows_mixed(backend, outputs)
+    return Trial(Signature(backend.inputs, outputs, reason is None), reason, untried)
 
 
 def _zeros(specs: Sequence[TensorSpec], rows: int) -> Arrays:
@@ -70,17 +82,9 @@ def _declared_unbatched(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSp
     return None
 
 
-def _rows_lost(specs: Sequence[TensorSpec], arrays: Arrays, rows: int) -> str | None:
-    for spec, array in zip(specs, arrays, strict=True):
-        if not array.ndim or array.shape[0] != rows:
-            size = array.shape[0] if array.ndim else "no"
-            return f"axis 0 of output {spec.name!r} does not follow the rows: {rows} in, {size} out"
-    return None
-
-
 def _two_rows_fail(backend: Backend, outputs: Sequence[TensorSpec]) -> str | None:
     try:
         two = backend.run(_zeros(backend.inputs, rows=2), [spec.name for spec in outputs])
     except ModelFailed as error:
         return f"the model takes one row but not two: {error}"
-    return _rows_lost(outputs, two, rows=2)
+    return rows_lost(outputs, two, rows=2)

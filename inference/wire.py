@@ -18,6 +18,7 @@ gateway's end in place of a plain end of file: asyncio calls the reader for it, 
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 from typing import Generic, TypeAlias, TypeVar
@@ -30,11 +31,12 @@ from inference.types import Signature
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The first order to a worker: the model, and what to run it on."""
+    """The first order to a worker: the model, and what to run it on. `batched` is `None` for the worker to find out."""
 
     model_file: str
     device: str
     intra_op_threads: int
+    batched: bool | None = None
 
 
 class Share(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -53,10 +55,11 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """The model is loaded and warm."""
+    """The model is loaded, and warm unless it could not be tried."""
 
     signature: Signature
     unbatched_because: str | None
+    untried_because: str | None = None
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -89,6 +92,12 @@ ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 PACKET_BYTES = 128 << 10
 """The largest message: a few thousand tensors. The kernel's default limit for a packet is larger."""
 
+TEXT_BYTES = 4 << 10
+"""The longest words of an engine that are passed on, in UTF-8."""
+
+_PASSING = frozenset(
+    {errno.EAGAIN, errno.EINTR, errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ETOOMANYREFS}
+)
 _TRUNCATED = int(socket.MSG_TRUNC)
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _DESCRIPTOR_BYTES = array.array("i").itemsize
@@ -132,10 +141,10 @@ class Channel(Generic[ReceivedT]):
         return self._receives.fileno()
 
     def send(self, message: msgspec.Struct, descriptor: int | None = None) -> None:
-        """Sends one message. Raises `PeerGone`, or `WireError` if the socket will not take it."""
+        """Sends one message. Raises `PeerGone`, `NotSent`, or `WireError` if the socket takes no messages any more."""
         packet = _ENCODER.encode(message)
         if len(packet) > PACKET_BYTES:
-            raise WireError(f"a message of {len(packet)} bytes; at most {PACKET_BYTES} can be sent")
+            raise NotSent(f"a message of {len(packet)} bytes; at most {PACKET_BYTES} can be sent")
         try:
             if descriptor is None:
                 self._sends.send(packet)
@@ -144,7 +153,8 @@ class Channel(Generic[ReceivedT]):
         except (BrokenPipeError, ConnectionResetError) as gone:
             raise PeerGone from gone
         except OSError as refused:
-            raise WireError(f"the socket did not take a message: {refused.strerror}") from refused
+            kind = NotSent if refused.errno in _PASSING else WireError
+            raise kind(f"the socket did not take a message: {refused.strerror}") from refused
 
     def receive(self) -> tuple[ReceivedT, int | None]:
         """The next message, and the descriptor that came with it, now the caller's.
@@ -175,6 +185,16 @@ class PeerGone(Exception):
 
 class WireError(Exception):
     """A message that cannot be sent, or is none of those above."""
+
+
+class NotSent(WireError):
+    """This one message is too large, or the kernel has no room for it now. The channel is as it was."""
+
+
+def clipped(text: str) -> str:
+    """The text, or its first `TEXT_BYTES` and an ellipsis: whatever an engine says, it can be sent."""
+    encoded = text.encode(errors="replace")
+    return encoded.decode() if len(encoded) <= TEXT_BYTES else encoded[:TEXT_BYTES].decode(errors="ignore") + "…"
 
 
 def connected() -> tuple[Ends, Ends]:

@@ -20,7 +20,20 @@ from inference.errors import ModelLoadError
 from inference.runner import Runner
 from inference.types import Signature
 from inference.warmup import Trial, try_out
-from inference.wire import ORDERS, Channel, Ends, Load, Loaded, LoadFailed, Order, PeerGone, Run, Share, WireError
+from inference.wire import (
+    ORDERS,
+    Channel,
+    Ends,
+    Load,
+    Loaded,
+    LoadFailed,
+    Order,
+    PeerGone,
+    Run,
+    Share,
+    WireError,
+    clipped,
+)
 
 
 def main(sends: int, receives: int) -> None:
@@ -56,11 +69,11 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
         raise WireError(f"the first message was {type(order).__name__}, not Load")
     try:
         backend, trial = _load_model(order)
-        channel.send(Loaded(trial.signature, trial.unbatched_because))
+        channel.send(Loaded(trial.signature, _clipped(trial.unbatched_because), _clipped(trial.untried_because)))
     except PeerGone:
         raise
     except Exception as error:  # whatever it is, the gateway tells the operator
-        channel.send(LoadFailed(str(error) if isinstance(error, ModelLoadError) else repr(error)))
+        channel.send(LoadFailed(clipped(str(error) if isinstance(error, ModelLoadError) else repr(error))))
         return None
     return backend, trial.signature
 
@@ -69,7 +82,11 @@ def _load_model(order: Load) -> tuple[Backend, Trial]:
     from inference.backends.onnx import OnnxBackend  # here, so that a broken engine is reported and not just a death
 
     backend = OnnxBackend(Path(order.model_file), order.device, order.intra_op_threads)
-    return backend, try_out(backend)
+    return backend, try_out(backend, order.batched)
+
+
+def _clipped(words: str | None) -> str | None:
+    return None if words is None else clipped(words)
 
 
 def _serve(channel: Channel[Order], backend: Backend, signature: Signature) -> None:

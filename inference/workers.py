@@ -10,10 +10,11 @@ from typing import Self
 
 import msgspec
 
-from inference.errors import WorkerDied
+from inference.errors import ModelLoadError, WorkerDied
 from inference.machine import available_cores
 from inference.post import Events, Post
-from inference.process import Limits, WorkerProcess
+from inference.process import WorkerLimits, WorkerProcess
+from inference.snapshot import Snapshot, take_snapshot
 from inference.types import Arrays, BatchResult, Signature, Vacancy
 from inference.wire import Load
 
@@ -30,11 +31,17 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     intra_op_threads: int | None = None
     """Threads with which a worker computes one operator; `None` shares the available cores out among the workers."""
 
-    run_timeout_s: float = 60.0
+    run_timeout_s: float = 20.0
     """A worker that runs one batch for longer is killed."""
+
+    load_timeout_s: float = 300.0
+    """A worker that takes longer to load the model and warm it up is killed, and its start has failed."""
 
     max_batch_rows: int = 64
     """The rows that a slot of the arena is made for. Larger batches run too, in memory of their own."""
+
+    batched: bool | None = None
+    """Whether axis 0 is the batch axis; `None` lets the worker find out."""
 
 
 class WorkersStatistics(msgspec.Struct, frozen=True):
@@ -53,6 +60,9 @@ class Workers:
     if one cannot; nothing is left running then. Afterwards a lost worker is replaced without end. Leaving ends them;
     batches still in flight then raise `WorkerDied`.
 
+    All of them load the files of `files`, a snapshot of `model_file` from the time when its digest was taken; without
+    one it is taken here. A worker whose files have changed since is refused: until they are back, none is replaced.
+
     `on_vacancy` is called when there is room that was not there before: after each answer, and for each replacement.
     `on_restart` is called at each start of a replacement. Both are called from the event loop, between two steps of
     other tasks, and must not block.
@@ -64,6 +74,9 @@ class Workers:
     unbatched_because: str | None
     """Plain words where `signature.batched` is false. There once the workers are entered."""
 
+    untried_because: str | None
+    """The engine's words where it refused to be warmed up with zeros. There once the workers are entered."""
+
     def __init__(
         self,
         model_file: Path,
@@ -71,14 +84,16 @@ class Workers:
         *,
         on_vacancy: Callable[[], None],
         on_restart: Callable[[], None],
+        files: Snapshot | None = None,
     ) -> None:
         self.on_vacancy = on_vacancy
         self.on_restart = on_restart
         threads = options.intra_op_threads or max(1, available_cores() // options.count)
-        order = Load(str(model_file.resolve()), options.device, threads)
-        limits = Limits(options.run_timeout_s, options.max_batch_rows)
+        files = files or _snapshot(model_file)
+        order = Load(str(files.model_file), options.device, threads, options.batched)
+        limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s, options.max_batch_rows)
         events = Events(self._tell_vacancy, self._tell_restart)
-        self._posts = tuple([Post(order, limits, events) for _ in range(options.count)])
+        self._posts = tuple([Post(order, files, limits, events) for _ in range(options.count)])
 
     async def __aenter__(self) -> Self:
         try:
@@ -89,9 +104,12 @@ class Workers:
             if isinstance(error, BaseExceptionGroup):
                 raise error.exceptions[0] from None
             raise
-        loaded = starts[0].result().loaded
+        all_loaded = [start.result().loaded for start in starts]
+        # The trials of a model that is not deterministic may differ: what one worker cannot batch, none is given.
+        loaded = next((each for each in all_loaded if not each.signature.batched), all_loaded[0])
         self.signature = loaded.signature
         self.unbatched_because = loaded.unbatched_because
+        self.untried_because = loaded.untried_because
         return self
 
     async def __aexit__(
@@ -155,4 +173,14 @@ class Workers:
         return best
 
     async def _leave(self) -> None:
-        await asyncio.gather(*[post.leave() for post in self._posts])
+        ends = await asyncio.gather(*[post.leave() for post in self._posts], return_exceptions=True)
+        for error in ends:
+            if error is not None:
+                raise error
+
+
+def _snapshot(model_file: Path) -> Snapshot:
+    try:
+        return take_snapshot(model_file)
+    except OSError as error:
+        raise ModelLoadError(f"{model_file}: cannot be read: {error.strerror}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from inference.types import Array, Datatype
@@ -32,7 +33,7 @@ ELEMENT_TYPES = {
     Datatype.BYTES: TensorProto.STRING,
 }
 
-Axes = Sequence[int | str | None]
+Axes = Sequence[int | str | None] | None
 
 
 def place(model: bytes, folder: Path, name: str = "model.onnx") -> Path:
@@ -182,14 +183,68 @@ def one_row_only() -> bytes:
     return _model(nodes, [_floats("x", ["N", 4])], [_floats("y", ["M", "W"])], constants)
 
 
+def centred() -> bytes:
+    """float32[N,2] `x` -> float32[N,2] `y` = x less the mean of all rows: declared batched, but rows mix."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    return _model(nodes, [_floats("x", ["N", 2])], [_floats("y", ["N", 2])], {"axes": np.array([0], np.int64)})
+
+
+def softmax_over_rows() -> bytes:
+    """float32[N,2] `x` -> float32[N,2] `y`, a softmax along the wrong axis: declared batched, but rows mix."""
+    nodes = [helper.make_node("Softmax", ["x"], ["y"], axis=0)]
+    return _model(nodes, [_floats("x", ["N", 2])], [_floats("y", ["N", 2])])
+
+
+def noisy() -> bytes:
+    """float32[N,2] `x` -> float32[N,2] `y` = x plus random noise: no two answers are the same."""
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["noise"]), helper.make_node("Add", ["x", "noise"], ["y"])]
+    return _model(nodes, [_floats("x", ["N", 2])], [_floats("y", ["N", 2])])
+
+
+def shapeless() -> bytes:
+    """float32 `x` of undeclared shape -> float32 `y` = 2x."""
+    nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
+    return _model(nodes, [_value("x", TensorProto.FLOAT, None)], [_value("y", TensorProto.FLOAT, None)])
+
+
+def bfloat16_and_text() -> bytes:
+    """bfloat16[N] `x`, BYTES[N] `t` -> both, the same."""
+    nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["t"], ["u"])]
+    inputs = [_value("x", TensorProto.BFLOAT16, ["N"]), _value("t", TensorProto.STRING, ["N"])]
+    outputs = [_value("y", TensorProto.BFLOAT16, ["N"]), _value("u", TensorProto.STRING, ["N"])]
+    return _model(nodes, inputs, outputs)
+
+
+def external_weights(location: str) -> bytes:
+    """float32[N,1] `x` -> float32[N,2] `y` = x times the two weights in the file of that name beside the model."""
+    model = onnx.load_from_string(
+        _model(
+            [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+            [_floats("x", ["N", 1])],
+            [_floats("y", ["N", 2])],
+            {"weights": np.array([[2, 3]], np.float32)},
+        )
+    )
+    weights = model.graph.initializer[0]
+    onnx.external_data_helper.set_external_data(weights, location, offset=0, length=8)
+    weights.ClearField("raw_data")
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
 def loop() -> bytes:
-    """float32[N,1] `x`, int64[N,1] `steps` -> float32[N,1] `y` = x plus the largest of `steps`, counted up one by one.
+    """float32[N,1] `x`, int64[N,1] `steps` -> float32[N,1] `y` = x plus `steps`, counted up one by one.
 
     Slow or endless at will: 2**62 steps do not end, and hold the worker until it is killed.
     """
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["go_in"], ["go_out"]),
+            helper.make_node("Less", ["step", "steps"], ["counts"]),
+            helper.make_node("Cast", ["counts"], ["one"], to=TensorProto.FLOAT),
             helper.make_node("Add", ["sum_in", "one"], ["sum_out"]),
         ],
         "body",
@@ -204,7 +259,7 @@ def loop() -> bytes:
         helper.make_node("ReduceMax", ["steps"], ["most"], keepdims=0),
         helper.make_node("Loop", ["most", "go", "x"], ["y"], body=body),
     ]
-    constants: dict[str, Array] = {"go": np.array(True), "one": np.array([1], np.float32)}
+    constants: dict[str, Array] = {"go": np.array(True)}
     inputs = [_floats("x", ["N", 1]), _value("steps", TensorProto.INT64, ["N", 1])]
     return _model(nodes, inputs, [_floats("y", ["N", 1])], constants)
 

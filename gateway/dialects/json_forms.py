@@ -26,8 +26,8 @@ class Form(msgspec.Struct, frozen=True):
 
     An element has one of `types` once parsed, and, if it is a number, lies strictly between `above` and `below`:
     for floats these are the first values that would round to infinity. `noun` is what a caller should have written.
-    `flat` decodes a flat list of elements. `code` is the element's letter in `struct`, where there is one; `lane` its
-    64-bit carrier in simdjson, likewise.
+    `flat` decodes a flat list of elements. `code` is the element's letter in `struct`, where there is one, and
+    `carrier` that of the 64-bit number which simdjson has for it, likewise.
     """
 
     datatype: Datatype
@@ -39,7 +39,7 @@ class Form(msgspec.Struct, frozen=True):
     above: int = 0
     below: int = 0
     code: str = ""
-    lane: Literal["", "d", "i", "u"] = ""
+    carrier: Literal["", "d", "i", "u"] = ""
 
 
 def _form(
@@ -50,22 +50,22 @@ def _form(
     above: int = 0,
     below: int = 0,
     code: str = "",
-    lane: Literal["", "d", "i", "u"] = "",
+    carrier: Literal["", "d", "i", "u"] = "",
 ) -> Form:
     types = frozenset({int, float} if element is float else {element})
     flat: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]
-    return Form(datatype, STORAGE[datatype], noun, element, types, flat, above, below, code, lane)
+    return Form(datatype, STORAGE[datatype], noun, element, types, flat, above, below, code, carrier)
 
 
 def _floats(datatype: Datatype, code: str, beyond: int) -> Form:
-    return _form(datatype, "a number", float, above=-beyond, below=beyond, code=code, lane="d")
+    return _form(datatype, "a number", float, above=-beyond, below=beyond, code=code, carrier="d")
 
 
 def _integers(datatype: Datatype, code: str) -> Form:
     limits = np.iinfo(STORAGE[datatype])
     low, high = int(limits.min), int(limits.max)
     noun = f"a whole number from {low} to {high}, without fraction or exponent"
-    return _form(datatype, noun, int, above=low - 1, below=high + 1, code=code, lane="u" if high >= 2**63 else "i")
+    return _form(datatype, noun, int, above=low - 1, below=high + 1, code=code, carrier="u" if high >= 2**63 else "i")
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(

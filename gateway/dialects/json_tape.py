@@ -32,15 +32,15 @@ def numbers_from_tape(form: Form, shape: Shape, data: simdjson.Array) -> Array:
     text, with `bracket_count` for this list.
     Raises `ValueError`, `TypeError`, `OverflowError`, `FloatingPointError` or `RuntimeError` if the list is unusual.
     """
-    if not form.lane:
+    if not form.carrier:
         raise TypeError("no numbers")
-    buffer = data.as_buffer(of_type=form.lane)
-    wide: Array = np.frombuffer(buffer, {"d": np.float64, "i": np.int64, "u": np.uint64}[form.lane])
+    buffer = data.as_buffer(of_type=form.carrier)
+    wide: Array = np.frombuffer(buffer, {"d": np.float64, "i": np.int64, "u": np.uint64}[form.carrier])
     if form.datatype is Datatype.BF16:
         return bfloat16.from_float64(wide).reshape(shape)
     if wide.dtype == form.dtype:
         return wide.reshape(shape)
-    if form.lane == "d":
+    if form.carrier == "d":
         with np.errstate(over="raise"):
             return wide.astype(form.dtype).reshape(shape)
     narrow = wide.astype(form.dtype)

@@ -78,28 +78,24 @@ def _nested(datatype: Datatype, depth: int) -> msgspec.json.Decoder[list[Any]]:
     return msgspec.json.Decoder(kind)
 
 
-def flat_json(tensor: Tensor) -> Any:
-    """The elements of an output as a flat value that `orjson` writes, numpy arrays included.
+def data_json(tensor: Tensor) -> bytes:
+    """The elements of an output as one flat JSON list, with `NaN`, `Infinity` and `-Infinity` where JSON has no number.
 
-    A float that is not finite comes out of `orjson` as `null`; `with_non_finite` writes such an output.
     Raises `InvalidRequest` if a string is not UTF-8, since JSON has no other strings.
     """
     array = tensor.array.ravel()
     if tensor.datatype is Datatype.BYTES:
-        return [_string(tensor.name, index, item) for index, item in enumerate(array.tolist())]
+        return orjson.dumps([_string(tensor.name, index, item) for index, item in enumerate(array.tolist())])
     if tensor.datatype is Datatype.BF16:
-        return bfloat16.to_float32(array)
-    return array
+        array = bfloat16.to_float32(array)
+    text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+    return _with_non_finite(text, array) if b"null" in text else text
 
 
-def with_non_finite(flat: Any) -> Any:
-    """A flat value of `flat_json`, with the tokens `NaN`, `Infinity` and `-Infinity` where JSON has no number."""
-    if not isinstance(flat, np.ndarray) or flat.dtype.kind != "f":
-        return flat
-    odd: Array = flat[~np.isfinite(flat)]
-    pieces = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY).split(b"null")
-    tokens = [b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity" for value in odd.tolist()]
-    return orjson.Fragment(b"".join(chain.from_iterable(zip(pieces, [*tokens, b""], strict=True))))
+def _with_non_finite(text: bytes, array: Array) -> bytes:
+    odd: list[float] = array[~np.isfinite(array)].tolist()
+    tokens = [b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity" for value in odd]
+    return b"".join(chain.from_iterable(zip(text.split(b"null"), [*tokens, b""], strict=True)))
 
 
 def _string(name: str, index: int, item: bytes) -> str:

@@ -51,7 +51,7 @@ _INPUT_KEYS = frozenset(_Input.__struct_fields__)
 
 def decode_body(body: bytes | bytearray, signature: Signature) -> InferenceRequest:
     """The request in a body. Raises `InvalidRequest`, naming the input and what was expected."""
-    if len(body) >= TAPE_FROM_BYTES and all([FORMS[spec.datatype].lane for spec in signature.inputs]):
+    if len(body) >= TAPE_FROM_BYTES and all([FORMS[spec.datatype].carrier for spec in signature.inputs]):
         request = decode_by_tape(body)
         if request is not None:
             return request

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from inference.errors import ModelFailed, ModelLoadError
+from inference.onnx_file import shapeless_inputs
 from inference.types import Array, Arrays, Datatype, TensorSpec
 
 # Its Linux builds report models and machine to their maker unless this says otherwise when they are imported.
@@ -48,7 +49,8 @@ class OnnxBackend:
     """One ONNX model in a session of its own. See `Backend`.
 
     Raises `ModelLoadError` where the engine cannot load the file, the model has an input or output that is no tensor of
-    an Open Inference Protocol datatype, or the session did not get the device asked for.
+    an Open Inference Protocol datatype, an input without a shape, or both BF16 and BYTES, or the session did not get
+    the device asked for.
 
     BYTES are UTF-8 text to ONNX Runtime: an input element that is not fails as an invalid input.
     """
@@ -62,10 +64,17 @@ class OnnxBackend:
         except Exception as error:  # the engine's errors have no common base
             raise ModelLoadError(engine_text(error)) from error
         _check_provider(self._session.get_providers(), provider[0], device)
+        _check_shapes(model_file, self._session.get_inputs())
         self.inputs = tuple([_spec("input", node) for node in self._session.get_inputs()])
         self.outputs = tuple([_spec("output", node) for node in self._session.get_outputs()])
         self._output_types = {spec.name: spec.datatype for spec in self.outputs}
-        self._has_bfloat16 = any(spec.datatype is Datatype.BF16 for spec in (*self.inputs, *self.outputs))
+        datatypes = {spec.datatype for spec in (*self.inputs, *self.outputs)}
+        if {Datatype.BF16, Datatype.BYTES} <= datatypes:
+            raise ModelLoadError(
+                "the model has both BF16 and BYTES tensors, which ONNX Runtime takes by different ways of calling; "
+                "export it with FP32 in place of BF16, or without the BYTES"
+            )
+        self._has_bfloat16 = Datatype.BF16 in datatypes
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = _FATAL  # a failed run is told to its caller, not to the log as well
 
@@ -141,6 +150,16 @@ def _check_provider(actual: Sequence[str], wanted: str, device: str) -> None:
     """Holds the session to its device: without a usable GPU the engine falls back to the CPU and does not say so."""
     if not actual or actual[0] != wanted:
         raise _no_cuda(device)
+
+
+def _check_shapes(model_file: Path, inputs: Sequence[Any]) -> None:
+    """Refuses inputs of unknown rank. The engine reports them as it does single values, so the file itself is asked."""
+    if all(node.shape for node in inputs):
+        return
+    shapeless = shapeless_inputs(model_file)
+    for node in inputs:
+        if node.name in shapeless:
+            raise ModelLoadError(f"input {node.name!r} declares no shape; export it with one")
 
 
 def _no_cuda(device: str) -> ModelLoadError:

@@ -8,13 +8,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 
-from inference.types import Array
+from inference.types import Array, Arrays
 from inference.workers import WorkerOptions, Workers
 from tests import models
 
 PATIENCE_S = 30.0
+
+ENDLESS: Arrays = (np.zeros((1, 1), np.float32), np.array([[2**62]]))
+SHORT: Arrays = (np.full((1, 1), 3, np.float32), np.array([[2]]))
+"""Inputs of `models.loop`: one that holds its worker for ever, and one whose answer is 5."""
 
 
 class Listener:

@@ -13,7 +13,7 @@ from inference.errors import RepositoryError
 MAX_ROWS = "expected a whole number from 1 to 65536"
 BYTES = 'expected a whole number of bytes, such as 65536 or "64KiB" (KiB, MiB or GiB)'
 DEVICE = 'expected "cpu", or "cuda:N" for the GPU with the number N ("cuda" is "cuda:0")'
-BATCHING_KEYS = "keys here are max_rows, max_queue_rows, max_queue_bytes"
+BATCHING_KEYS = "keys here are max_rows, max_queue_rows, max_queue_bytes, batched"
 
 
 def load(tmp_path: Path, text: str | bytes, defaults: ModelConfig | None = None) -> ModelConfig:
@@ -38,7 +38,9 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 def test_defaults() -> None:
     config = ModelConfig()
     assert config.batching == BatchingConfig(max_rows=64, max_queue_rows=4096, max_queue_bytes=256 * MIB)
-    assert config.workers == WorkersConfig(count=1, device="cpu", intra_op_threads=None, run_timeout_s=60.0)
+    assert config.workers == WorkersConfig(
+        count=1, device="cpu", intra_op_threads=None, run_timeout_s=20.0, load_timeout_s=300.0
+    )
 
 
 def test_only_the_keys_of_the_file_override(tmp_path: Path) -> None:
@@ -146,6 +148,16 @@ def test_a_file_that_is_not_utf8_names_the_line(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"cannot be read: Is a directory"):
         load_model_config(tmp_path, ModelConfig())
+
+
+@pytest.mark.parametrize(("written", "batched"), [("true", True), ("false", False)])
+def test_the_operators_word_on_the_batch_axis(tmp_path: Path, written: str, batched: bool) -> None:
+    assert ModelConfig().batching.batched is None
+    assert load(tmp_path, f"batching.batched = {written}").batching.batched is batched
+
+
+def test_a_word_that_is_neither_true_nor_false(tmp_path: Path) -> None:
+    assert problems(tmp_path, 'batching.batched = "some"') == ['batching.batched = "some": expected true or false']
 
 
 def test_configuration_is_frozen() -> None:

@@ -110,13 +110,19 @@ def test_engine_text(said: str, told: str) -> None:
     [
         (b"not a model", "Protobuf parsing failed"),
         (b"", "No graph was found"),
+        (models.bfloat16_and_text(), "both BF16 and BYTES"),
+        (models.shapeless(), "input 'x' declares no shape; export it with one"),
         (models.sequence_output(), r"output 'y' has the type seq\(tensor\(float\)\).*zipmap=False"),
     ],
-    ids=["no protobuf", "empty", "sequence"],
+    ids=["no protobuf", "empty", "BF16 and BYTES", "no shape", "sequence"],
 )
 def test_what_cannot_be_served_is_refused(model: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=message):
         _load(model, tmp_path)
+
+
+def test_a_single_value_is_a_shape(tmp_path: Path) -> None:
+    assert _load(models.scalar(), tmp_path).inputs[0].shape == ()
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from inference.post import LONGEST_DELAY_S, restart_delay_s
+from inference.post import LONGEST_DELAY_S, failures_with, restart_delay_s
 
 
 def test_the_first_worker_is_replaced_at_once() -> None:
@@ -13,3 +13,12 @@ def test_delays_double_from_a_tenth_of_a_second() -> None:
 
 def test_delays_stay_bounded_for_ever() -> None:
     assert restart_delay_s(9) == restart_delay_s(100_000) == LONGEST_DELAY_S
+
+
+def test_a_worker_that_served_nothing_and_lived_shortly_adds_to_the_failures() -> None:
+    assert failures_with(4, answered=0, lived_s=LONGEST_DELAY_S) == 5
+
+
+def test_failures_begin_anew_with_a_worker_that_answered_or_lived_long() -> None:
+    assert failures_with(4, answered=1, lived_s=0.0) == 1
+    assert failures_with(4, answered=0, lived_s=LONGEST_DELAY_S + 1) == 1

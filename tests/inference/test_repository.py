@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inference.config import BatchingConfig, ModelConfig
 from inference.errors import RepositoryError
 from inference.repository import ModelVersion, scan
+from tests import models
 
 
 def put(file: Path, content: bytes = b"model") -> Path:
@@ -121,15 +123,38 @@ def test_a_digest_tells_where_one_file_ends_and_the_next_begins(tmp_path: Path) 
 
 
 def test_a_bare_files_digest_covers_the_weights_beside_it(tmp_path: Path) -> None:
-    file = put(tmp_path / "net.onnx")
-    put(tmp_path / "other.onnx", b"unrelated")
-    alone = scan(file)[0].digest
-    put(tmp_path / "other.bin", b"unrelated")
-    assert scan(file)[0].digest == alone
-    put(tmp_path / "net.onnx.data", b"weights")
+    file = put(tmp_path / "net.onnx", models.external_weights("weights.bin"))
+    without = scan(file)[0].digest
+    put(tmp_path / "weights.bin", b"weights!")
     with_weights = scan(file)[0].digest
-    put(tmp_path / "net.onnx.data", b"heavier")
-    assert len({alone, with_weights, scan(file)[0].digest}) == 3
+    put(tmp_path / "net.onnx.txt", b"unrelated")
+    put(tmp_path / "other.onnx", b"unrelated")
+    assert scan(file)[0].digest == with_weights
+    put(tmp_path / "weights.bin", b"heavier!")
+    assert len({without, with_weights, scan(file)[0].digest}) == 3
+
+
+def test_a_version_comes_with_the_state_of_its_files(tmp_path: Path) -> None:
+    file = put(tmp_path / "a/1/model.onnx", models.external_weights("w.bin"))
+    weights = put(tmp_path / "a/1/w.bin", b"weights!")
+    (version,) = scan(tmp_path)
+    assert version.files is not None
+    assert version.files.model_file == file
+    assert [state.file for state in version.files.files] == [file, weights]
+
+
+def test_files_that_change_while_they_are_read_have_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = put(tmp_path / "a/1/model.onnx")
+    opened = Path.open
+
+    def write_as_well(path: Path, *arguments: Any) -> Any:
+        monkeypatch.undo()
+        put(path, b"changed in between")
+        return opened(path, *arguments)
+
+    monkeypatch.setattr("inference.snapshot.external_files", lambda _: ())
+    monkeypatch.setattr(Path, "open", write_as_well)
+    assert refusal(tmp_path).startswith(f"{file}: has changed while it was read; ")
 
 
 def test_a_digest_never_holds_a_whole_file(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def test_zeros_are_of_the_declared_shape_with_size_1_for_other_open_axes() -> No
     backend = PuppetBackend((None, 4, None), (None,))
     backend.answers = {1: (1,), 2: (2,)}
     try_out(backend)
-    assert [array.shape for (array,) in backend.seen] == [(1, 4, 1), (2, 4, 1)]
-    assert all(not array.any() for (array,) in backend.seen)
+    assert [array.shape for (array,) in backend.seen[:2]] == [(1, 4, 1), (2, 4, 1)]
+    assert all(not array.any() for (array,) in backend.seen[:2])
 
 
 def test_bytes_are_tried_empty() -> None:
@@ -82,6 +82,28 @@ def test_a_model_that_is_not_batched_says_why(
 def test_a_model_that_refuses_zeros_is_believed() -> None:
     trial = try_out(PuppetBackend((None, 4), (None, 3)))
     assert trial.signature.batched
+    assert trial.untried_because == "zeros will not do"
+
+
+def test_a_model_that_takes_zeros_was_tried() -> None:
+    backend = PuppetBackend((None, 4), (None, 3))
+    backend.answers = {1: (1, 3), 2: (2, 3)}
+    assert try_out(backend).untried_because is None
+
+
+def test_the_operators_no_counts_without_a_trial_of_two_rows() -> None:
+    backend = PuppetBackend((None, 4), (None, 3))
+    backend.answers = {1: (1, 3), 2: (2, 3)}
+    trial = try_out(backend, batched=False)
+    assert not trial.signature.batched
+    assert trial.unbatched_because == "model.toml or the settings say so"
+    assert [len(array) for (array,) in backend.seen] == [1]
+
+
+def test_the_operators_yes_does_not_count_against_a_declared_size() -> None:
+    backend = PuppetBackend((1, 4), (1, 3))
+    backend.answers = {1: (1, 3)}
+    assert try_out(backend, batched=True).unbatched_because == "axis 0 of input 'x' has the fixed size 1"
 
 
 def test_a_model_without_inputs_is_not_batched() -> None:

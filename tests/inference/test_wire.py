@@ -15,6 +15,7 @@ from inference.wire import (
     ANSWERS,
     ORDERS,
     PACKET_BYTES,
+    TEXT_BYTES,
     Answer,
     Channel,
     Done,
@@ -22,11 +23,13 @@ from inference.wire import (
     Load,
     Loaded,
     LoadFailed,
+    NotSent,
     Order,
     PeerGone,
     Run,
     Share,
     WireError,
+    clipped,
     connected,
 )
 from tests.inference.running import descriptors
@@ -55,6 +58,7 @@ def pair() -> Iterator[Pair]:
     "order",
     [
         Load("/models/a b/1/model.onnx", "cuda:1", 4),
+        Load("/m.onnx", "cpu", 1, False),
         Share(ArenaShape(4096, 8192)),
         Run(1, (Placed(0, 12, (1, 3)), Placed(64, 0, (0,)), Placed(64, 4, ())), (1, 0), 0),
         Run(0, (), (0,), 1 << 40),
@@ -70,6 +74,7 @@ def test_orders_arrive_as_they_were_sent(pair: Pair, order: Order) -> None:
     [
         Loaded(Signature((SPEC,), (SPEC, SPEC), True), None),
         Loaded(Signature((), (SPEC,), False), "the model has no inputs"),
+        Loaded(Signature((SPEC,), (SPEC,), True), None, "zeros will not do"),
         LoadFailed("no such file"),
         Done((Placed(0, 12, (1, 3)),), 0, 1.5e-05),
         Failed("out of range", True),
@@ -138,8 +143,41 @@ def test_a_packet_that_is_no_message_is_refused_and_its_descriptor_closed(pair: 
 
 
 def test_a_message_too_large_for_a_packet_is_refused(pair: Pair) -> None:
-    with pytest.raises(WireError, match=f"at most {PACKET_BYTES}"):
+    with pytest.raises(NotSent, match=f"at most {PACKET_BYTES}"):
         pair.worker.send(LoadFailed("x" * PACKET_BYTES))
+
+
+def test_a_message_for_which_there_is_no_room_leaves_the_channel_well(pair: Pair) -> None:
+    pair.raw.sends.setblocking(False)
+    large = Load("x" * (PACKET_BYTES // 2), "cpu", 1)
+
+    def send_without_end() -> None:
+        while True:
+            pair.gateway.send(large)
+
+    with pytest.raises(NotSent):
+        send_without_end()
+    pair.worker.receive()
+    pair.gateway.send(Load("", "cpu", 1))
+
+
+def test_a_socket_that_takes_nothing_any_more_is_no_passing_matter(pair: Pair) -> None:
+    pair.raw.sends.close()
+    with pytest.raises(WireError) as caught:
+        pair.gateway.send(Load("", "cpu", 1))
+    assert not isinstance(caught.value, NotSent)
+
+
+@pytest.mark.parametrize("text", ["", "short", "ü" * (TEXT_BYTES // 2), "lone \udcff surrogate"])
+def test_words_that_fit_are_passed_on(pair: Pair, text: str) -> None:
+    pair.worker.send(Failed(clipped(text), False))
+    assert pair.gateway.receive() == (Failed(text.replace("\udcff", "?"), False), None)
+
+
+def test_words_of_any_length_can_be_sent(pair: Pair) -> None:
+    text = clipped("a" + "ü" * PACKET_BYTES)
+    assert text == "a" + "ü" * (TEXT_BYTES // 2 - 1) + "…"
+    pair.worker.send(Failed(text, False))
 
 
 def test_a_packet_too_large_is_refused(pair: Pair) -> None:

@@ -16,12 +16,22 @@ import pytest
 import uvloop
 
 import inference
-from inference.arena import SMALLEST_AREA_BYTES
+from inference.arena import SLOTS, SMALLEST_AREA_BYTES
 from inference.errors import ModelFailed, WorkerDied
 from inference.types import STORAGE, Array, Datatype, Vacancy
+from inference.wire import PACKET_BYTES
 from inference.workers import WorkerOptions
 from tests import models
-from tests.inference.running import assert_same, nothing_left, running, until, until_in_flight
+from tests.inference.running import (
+    ENDLESS,
+    PATIENCE_S,
+    SHORT,
+    assert_same,
+    nothing_left,
+    running,
+    until,
+    until_in_flight,
+)
 
 EDGES: dict[Datatype, list[int | float]] = {
     Datatype.FP16: [math.nan, math.inf, -0.0, 6.0e-8, 65504.0],
@@ -119,6 +129,60 @@ async def test_a_model_that_is_found_to_lose_rows_is_not_batched(tmp_path: Path)
         assert result.outputs[0].tolist() == [[0, 0], [1, 1], [2, 2]]
 
 
+async def test_a_model_that_mixes_rows_is_not_batched(tmp_path: Path) -> None:
+    async with running(models.centred(), tmp_path) as (workers, _):
+        assert not workers.signature.batched
+        assert workers.unbatched_because == "row 0 of output 'y' changes with the rows beside it"
+        with pytest.raises(ValueError, match="not batched"):
+            await workers.run([(np.ones((1, 2), np.float32),)] * 2, ["y"])
+
+
+async def test_the_operators_word_reaches_the_worker(tmp_path: Path) -> None:
+    async with running(models.linear(), tmp_path, WorkerOptions(intra_op_threads=1, batched=False)) as (workers, _):
+        assert not workers.signature.batched
+        assert workers.unbatched_because == "model.toml or the settings say so"
+
+
+async def test_a_model_that_cannot_be_warmed_up_says_why(tmp_path: Path) -> None:
+    async with running(models.lookup(0), tmp_path) as (workers, _):
+        assert workers.untried_because is not None
+        assert "idx=0 must be within" in workers.untried_because
+    async with running(models.lookup(1), tmp_path) as (workers, _):
+        assert workers.untried_because is None
+
+
+async def test_a_batch_that_no_message_can_describe_fails_alone(tmp_path: Path) -> None:
+    async with running(models.identity(Datatype.FP32, ["N"] + ["W"] * 7), tmp_path) as (workers, listener):
+        pid = workers.statistics().pids
+        names = ["y"] * PACKET_BYTES
+        with pytest.raises(ModelFailed, match=f"at most {PACKET_BYTES} can be sent"):
+            await workers.run([(np.ones((1,) * 8, np.float32),)], names)
+        assert workers.vacancy() == Vacancy(1, 0)
+        assert (await workers.run([(np.ones((1,) * 8, np.float32),)], ["y"])).outputs[0].size == 1
+        assert (workers.statistics().pids, listener.restarts) == (pid, 0)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), TypeError("nonsense")])
+async def test_outputs_that_cannot_be_taken_end_their_batch_and_free_its_slot(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    async with running(models.linear(), tmp_path) as (workers, listener):
+        x = (np.ones((1, 1), np.float32),)
+        with monkeypatch.context() as patched:
+            patched.setattr("inference.exchange.copies", broken)
+            for _ in range(SLOTS + 1):
+                async with asyncio.timeout(PATIENCE_S):
+                    with pytest.raises(ModelFailed, match="could not be taken from the worker") as caught:
+                        await workers.run([x], ["y"])
+                assert caught.value.__cause__ is error
+        assert workers.vacancy() == Vacancy(1, 0)
+        assert (await workers.run([x], ["y"])).outputs[0].tolist() == [[1]]
+        assert listener.restarts == 0
+
+
 async def test_a_model_with_one_row_only_is_not_batched(tmp_path: Path) -> None:
     async with running(models.one_row_only(), tmp_path) as (workers, _):
         assert workers.unbatched_because is not None
@@ -126,7 +190,8 @@ async def test_a_model_with_one_row_only_is_not_batched(tmp_path: Path) -> None:
 
 
 async def test_a_batch_whose_rows_cannot_be_told_apart_fails_and_a_single_part_does_not(tmp_path: Path) -> None:
-    async with running(models.drops_negative_rows(), tmp_path) as (workers, _):
+    options = WorkerOptions(intra_op_threads=1, batched=True)  # rows are not tried then
+    async with running(models.drops_negative_rows(), tmp_path, options) as (workers, _):
         assert workers.signature.batched
         part = (np.array([[1], [-1]], np.float32),)
         with pytest.raises(ModelFailed, match=r"output 'y' has the shape \[2, 1\] for a batch of 4 rows") as caught:
@@ -146,33 +211,33 @@ async def test_an_input_that_the_model_refuses_leaves_the_worker_well(tmp_path: 
 
 async def test_vacancy_and_statistics_tell_what_stands(tmp_path: Path) -> None:
     options = WorkerOptions(count=2, intra_op_threads=1)
-    async with running(models.linear(), tmp_path, options) as (workers, listener):
-        x = (np.ones((1, 1), np.float32),)
+    async with running(models.loop(), tmp_path, options) as (workers, listener):
+        await asyncio.gather(*[workers.run([SHORT], ["y"]) for _ in range(2)])
+        assert listener.vacancies == 2
         seen = [workers.vacancy()]
         tasks = []
         for count in range(1, 5):
-            tasks.append(asyncio.create_task(workers.run([x], ["y"])))
-            await asyncio.sleep(0)  # one turn of the loop: the batch is sent, no answer is read
+            tasks.append(asyncio.create_task(workers.run([ENDLESS], ["y"])))
+            await until_in_flight(workers, count)
             seen.append(workers.vacancy())
-            assert workers.statistics().in_flight <= count
-        assert seen[:3] == [Vacancy(2, 0), Vacancy(1, 1), Vacancy(0, 2)]
-        await asyncio.gather(*tasks)
-        assert listener.vacancies == 4
+        assert seen == [Vacancy(2, 0), Vacancy(1, 1), Vacancy(0, 2), Vacancy(0, 1), Vacancy(0, 0)]
         statistics = workers.statistics()
-        assert (statistics.alive, statistics.in_flight, statistics.restarts) == (2, 0, 0)
+        assert (statistics.alive, statistics.in_flight, statistics.restarts) == (2, 4, 0)
         assert len(set(statistics.pids)) == 2
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(end) for end in ends] == [WorkerDied] * 4
 
 
 async def test_a_batch_beyond_the_vacancy_may_be_run_again(tmp_path: Path) -> None:
     async with running(models.loop(), tmp_path) as (workers, _):
-        arrays = (np.zeros((1, 1), np.float32), np.array([[200_000]]))
-        tasks = [asyncio.create_task(workers.run([arrays], ["y"])) for _ in range(2)]
+        tasks = [asyncio.create_task(workers.run([ENDLESS], ["y"])) for _ in range(2)]
         await until_in_flight(workers, 2)
         assert workers.vacancy() == Vacancy(0, 0)
         with pytest.raises(WorkerDied, match="no worker has room") as caught:
-            await workers.run([arrays], ["y"])
+            await workers.run([SHORT], ["y"])
         assert not caught.value.running
-        await asyncio.gather(*tasks)
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(end) for end in ends] == [WorkerDied] * 2
 
 
 async def test_a_caller_that_gives_up_does_not_disturb_the_others(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +18,24 @@ import uvloop
 
 import inference
 from inference.errors import ModelLoadError, WorkerDied
+from inference.process import WorkerProcess
+from inference.snapshot import take_snapshot
 from inference.spawn import end, kill, load, spawn
-from inference.types import Arrays, Vacancy
+from inference.types import Vacancy
 from inference.wire import Load
 from inference.workers import WorkerOptions, Workers
 from tests import models
-from tests.inference.running import PATIENCE_S, Listener, children, nothing_left, running, until, until_in_flight
-
-ENDLESS: Arrays = (np.zeros((1, 1), np.float32), np.array([[2**62]]))
-SHORT: Arrays = (np.full((1, 1), 3, np.float32), np.array([[2]]))
+from tests.inference.running import (
+    ENDLESS,
+    PATIENCE_S,
+    SHORT,
+    Listener,
+    children,
+    nothing_left,
+    running,
+    until,
+    until_in_flight,
+)
 
 GATEWAY = """
 import asyncio, sys
@@ -146,15 +156,99 @@ async def test_a_replacement_that_cannot_load_is_tried_again(tmp_path: Path) -> 
         await _answers(workers)
 
 
-async def test_a_replacement_with_another_signature_is_not_taken(tmp_path: Path) -> None:
+async def test_other_weights_are_never_served_as_the_same_version(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "w.bin").write_bytes(np.array([2, 3], np.float32).tobytes())
+    x = (np.ones((1, 1), np.float32),)
     with nothing_left():
-        async with running(models.loop(), tmp_path) as (workers, listener):
-            models.place(models.tiny(), tmp_path)
+        async with running(models.external_weights("w.bin"), tmp_path) as (workers, listener):
+            kept = (tmp_path / "w.bin").rename(tmp_path / "kept.bin")
+            (tmp_path / "w.bin").write_bytes(np.array([4, 5], np.float32).tobytes())
             os.kill(workers.statistics().pids[0], signal.SIGKILL)
             await until(lambda: listener.restarts == 2)
-            models.place(models.loop(), tmp_path)
+            assert workers.vacancy() == Vacancy(0, 0)
+            kept.rename(tmp_path / "w.bin")
             await listener.until_idle(workers, 1)
-            await _answers(workers)
+            assert (await workers.run([x], ["y"])).outputs[0].tolist() == [[2, 3]]
+    told = [record.getMessage() for record in caplog.records if record.name == "sluice.workers"]
+    assert any(f"{tmp_path}/w.bin: has changed since the version was taken into service" in line for line in told)
+
+
+async def test_files_that_changed_since_their_digest_was_taken_are_not_loaded(tmp_path: Path) -> None:
+    file = models.place(models.tiny(), tmp_path)
+    snapshot = take_snapshot(file)
+    models.place(models.linear(), tmp_path)
+    nothing = Listener()
+    workers = Workers(
+        file, WorkerOptions(), on_vacancy=nothing.on_vacancy, on_restart=nothing.on_restart, files=snapshot
+    )
+    with nothing_left(), pytest.raises(ModelLoadError, match="has changed since"):
+        async with workers:
+            pytest.fail("the workers were entered")
+
+
+async def test_files_that_change_while_they_are_loaded_are_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = WorkerProcess.start
+
+    async def start(*arguments: Any) -> WorkerProcess:
+        models.place(models.linear(), tmp_path)
+        return await started(*arguments)
+
+    monkeypatch.setattr(WorkerProcess, "start", start)
+    with nothing_left(), pytest.raises(ModelLoadError, match="has changed since"):
+        async with running(models.tiny(), tmp_path):
+            pytest.fail("the workers were entered")
+
+
+async def test_a_replacement_survives_errors_that_nobody_foresaw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        with monkeypatch.context() as patched:
+
+            async def start(*_: object) -> None:
+                raise RuntimeError("unforeseen")
+
+            patched.setattr(WorkerProcess, "start", start)
+            os.kill(workers.statistics().pids[0], signal.SIGKILL)
+            await until(lambda: listener.restarts == 2)
+        await listener.until_idle(workers, 1)
+        await _answers(workers)
+    failure = next(record for record in caplog.records if record.exc_info)
+    assert failure.name == "sluice.workers"
+    assert failure.exc_info is not None
+    assert str(failure.exc_info[1]) == "unforeseen"
+
+
+async def test_leaving_ends_every_worker_even_if_one_end_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = WorkerProcess.close
+    calls = []
+
+    async def close(worker: WorkerProcess) -> int:
+        exit_code = await closed(worker)
+        calls.append(worker)
+        if len(calls) == 1:
+            raise RuntimeError("the first")
+        return exit_code
+
+    monkeypatch.setattr(WorkerProcess, "close", close)
+    with nothing_left(), pytest.raises(RuntimeError, match="the first"):
+        async with running(models.linear(), tmp_path, WorkerOptions(count=2, intra_op_threads=1)):
+            pass
+    assert len(calls) == 2
+
+
+async def test_a_model_that_does_not_load_in_time(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.onnx")  # has no writer, so that opening it takes for ever
+    nothing = Listener()
+    options = WorkerOptions(load_timeout_s=0.2)
+    workers = Workers(tmp_path / "model.onnx", options, on_vacancy=nothing.on_vacancy, on_restart=nothing.on_restart)
+    with nothing_left(), pytest.raises(ModelLoadError, match=r"did not load and warm up within 0\.2 s"):
+        async with workers:
+            pytest.fail("the workers were entered")
 
 
 async def test_leaving_ends_a_run_that_does_not_end(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_what_is_encoded_comes_back_bit_for_bit(tensor: Tensor) -> None:
 @given(tensors())
 def test_the_tape_takes_every_flat_numeric_tensor(tensor: Tensor) -> None:
     request = decode_by_tape(request_from_answer(tensor))
-    if not FORMS[tensor.datatype].lane:
+    if not FORMS[tensor.datatype].carrier:
         assert request is None
         return
     assert request is not None

@@ -1,0 +1,112 @@
+"""Whether rows keep apart, with the real engine in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.backends.onnx import OnnxBackend
+from inference.rows import rows_mixed
+from inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec
+from inference.warmup import try_out
+from tests import models
+
+
+def _load(model: bytes, folder: Path) -> OnnxBackend:
+    return OnnxBackend(models.place(model, folder), "cpu", 1)
+
+
+class Puppet:
+    """One input and one output of a datatype; the answer is what a function makes of the input."""
+
+    def __init__(self, datatype: Datatype, answer: Callable[[Array], Array]) -> None:
+        self.inputs: tuple[TensorSpec, ...] = (TensorSpec("x", datatype, (None, 200)),)
+        self.outputs: tuple[TensorSpec, ...] = (TensorSpec("y", datatype, (None, 200)),)
+        self._answer = answer
+
+    def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:
+        return (self._answer(arrays[0]),)
+
+
+@pytest.mark.parametrize("model", [models.centred(), models.softmax_over_rows()], ids=["centred", "softmax"])
+def test_models_that_mix_rows_are_found_out(model: bytes, tmp_path: Path) -> None:
+    trial = try_out(_load(model, tmp_path))
+    assert trial.unbatched_because == "row 0 of output 'y' changes with the rows beside it"
+    assert not trial.signature.batched
+
+
+@pytest.mark.parametrize("model", [models.centred(), models.softmax_over_rows()], ids=["centred", "softmax"])
+def test_the_operators_yes_is_believed(model: bytes, tmp_path: Path) -> None:
+    assert try_out(_load(model, tmp_path), batched=True).signature.batched
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.tiny(),
+        models.mlp(),
+        models.image(),
+        models.two_in_two_out(),
+        models.any_width(),
+        models.loop(),
+        models.lookup(),
+        models.strings(),
+        models.noisy(),
+        *[models.identity(datatype) for datatype in Datatype],
+    ],
+)
+def test_models_that_keep_rows_apart_stay_batched(model: bytes, tmp_path: Path) -> None:
+    assert try_out(_load(model, tmp_path)).unbatched_because is None
+
+
+def test_rows_that_only_other_values_than_zeros_lose_are_found_out(tmp_path: Path) -> None:
+    reason = try_out(_load(models.drops_negative_rows(), tmp_path)).unbatched_because
+    assert reason is not None
+    assert reason.startswith("axis 0 of output 'y' does not follow the rows: ")
+
+
+def test_a_model_that_refuses_the_rows_is_believed(tmp_path: Path) -> None:
+    backend = _load(models.lookup(1), tmp_path)  # takes 0 and not 1
+    assert rows_mixed(backend, backend.outputs) is None
+
+
+@pytest.mark.parametrize("datatype", [each for each in Datatype if each is not Datatype.BYTES])
+def test_mixing_shows_in_every_datatype(datatype: Datatype) -> None:
+    def last_row_for_all(x: Array) -> Array:
+        return np.repeat(x[-1:], len(x), axis=0)
+
+    backend = Puppet(datatype, last_row_for_all)
+    assert rows_mixed(backend, backend.outputs) == "row 0 of output 'y' changes with the rows beside it"
+
+
+def test_a_row_that_only_the_rows_before_it_change_is_found() -> None:
+    backend = Puppet(Datatype.FP32, lambda x: np.cumsum(x, axis=0, dtype=np.float32))
+    assert rows_mixed(backend, backend.outputs) == "row 1 of output 'y' changes with the rows beside it"
+
+
+@pytest.mark.parametrize(("datatype", "rounding"), [(Datatype.FP32, 1e-5), (Datatype.FP16, 5e-3)])
+def test_rounding_is_no_mixing(datatype: Datatype, rounding: float) -> None:
+    def rounded_otherwise_in_pairs(x: Array) -> Array:
+        return (x * (1 + rounding * (len(x) - 1))).astype(STORAGE[datatype])
+
+    backend = Puppet(datatype, rounded_otherwise_in_pairs)
+    assert rows_mixed(backend, backend.outputs) is None
+
+
+@pytest.mark.parametrize(("flips", "mixed"), [(2, False), (3, True)])
+def test_one_integer_in_a_hundred_may_flip(flips: int, mixed: bool) -> None:
+    def flipped_in_pairs(x: Array) -> Array:
+        flipped = x.copy()
+        flipped[:, :flips] += len(x) - 1
+        return flipped
+
+    backend = Puppet(Datatype.INT64, flipped_in_pairs)
+    assert (rows_mixed(backend, backend.outputs) is not None) is mixed
+
+
+def test_nan_is_equal_to_nan() -> None:
+    backend = Puppet(Datatype.FP32, lambda x: np.full_like(x, np.nan))
+    assert rows_mixed(backend, backend.outputs) is None
