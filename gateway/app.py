@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import ipaddress
+import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import cached_property
+from importlib import import_module
 from importlib.metadata import version as distribution_version
-from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
-from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
 
 from gateway.dialects.base import Dialect
 from gateway.dialects.v2 import V2
 from gateway.http.asgi import AsgiLane
 from gateway.http.lane import make_lane
-from gateway.http.limits import LaneLimits
+from gateway.http.limits import LaneLimits, connection_cap
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.plane import Plane
-from gateway.routes import model_routes, server_routes
 from gateway.serving import Catalogue
 from gateway.settings import Settings
-from gateway.shutdown import Drain, DrainingServer
+from gateway.shutdown import Drain, DrainingServer, StopSignals
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
-from inference.errors import SluiceError
+from inference.errors import StartError
 from inference.repository import ModelVersion
 
 VERSION = distribution_version("sluice")
+RESERVED_DESCRIPTORS = 256
+"""Open files that are not for connections: workers' sockets and memory, logs, and what the kernel has accepted."""
+
 DIALECTS: Sequence[Dialect] = (V2(),)
 
 
 class Gateway:
     """Everything that one process needs to serve. An async context manager: entered, its models are warm.
 
-    `app` is the whole gateway as an ASGI application for any server; entering happens in its lifespan there.
-    `serve` runs it in uvicorn with predictions taken straight from the protocol, which is several times faster.
+    `app` is for any ASGI server; `server` is uvicorn with predictions taken straight from the protocol.
     """
 
     def __init__(self, settings: Settings, models: Sequence[ModelVersion]) -> None:
@@ -52,17 +49,25 @@ class Gateway:
         self.drain = Drain()
         self.metrics = Metrics(VERSION)
         self.catalogue = Catalogue(models, settings, self.metrics)
-        request_ids = RequestIds()
+        self._request_ids = RequestIds()
         self.plane = Plane(
             self.catalogue,
             DIALECTS,
             self.metrics,
-            request_ids,
+            self._request_ids,
             max_body_bytes=settings.server.max_body_bytes,
             successes_logged_per_s=settings.logs.successes_per_s,
             refusals_logged_per_s=settings.logs.refusals_per_s,
         )
-        self.app = AsgiLane(self.plane, RequestIdMiddleware(self._fastapi(), request_ids))
+
+    @cached_property
+    def app(self) -> AsgiLane:
+        """The whole gateway as an ASGI application for any server; it enters and leaves in its lifespan."""
+        # Importing FastAPI takes as long as a worker takes to load a small model; so `run` does both at the same time.
+        from gateway.management import management_app
+
+        pages = management_app(self, DIALECTS, VERSION)
+        return AsgiLane(self.plane, RequestIdMiddleware(pages, self._request_ids))
 
     async def __aenter__(self) -> Gateway:
         await self.catalogue.__aenter__()
@@ -72,19 +77,23 @@ class Gateway:
         self.drain.begin()
         await self.catalogue.__aexit__(*exc_info)
 
-    async def serve(self, listener: socket.socket, on_started: Callable[[], None]) -> None:
-        """Serve on a bound socket until SIGTERM or SIGINT, then finish what is in flight.
+    def server(self, on_started: Callable[[], None]) -> DrainingServer:
+        """A uvicorn server for this gateway, to be entered by then; `on_started` is called once it accepts connections.
 
-        `on_started` is called once connections are accepted.
+        Raises `StartError` if the TLS files cannot be used.
         """
         server = self.settings.server
+        max_connections = connection_cap(server.max_connections, _descriptor_limit(), RESERVED_DESCRIPTORS)
+        if max_connections < server.max_connections:
+            log.warning("open files are limited, and so are connections", max_connections=max_connections)
         config = uvicorn.Config(
             self.app,
             http=make_lane(
                 self.plane,
                 LaneLimits(
                     max_header_bytes=server.max_header_bytes,
-                    max_connections=server.max_connections,
+                    max_buffered_bytes=server.max_buffered_bytes,
+                    max_connections=max_connections,
                     request_read_timeout_s=server.read_timeout_s,
                     write_timeout_s=server.write_timeout_s,
                 ),
@@ -102,23 +111,24 @@ class Gateway:
             timeout_graceful_shutdown=server.shutdown_timeout_s,  # type: ignore[arg-type]
             ssl_certfile=server.tls_cert,
             ssl_keyfile=server.tls_key,
+            # Nobody is there to type a passphrase: with a wrong one, an encrypted key is an error and not a question.
+            ssl_keyfile_password="none",
             ssl_ca_certs=None if server.tls_client_ca is None else str(server.tls_client_ca),
             ssl_cert_reqs=ssl.CERT_NONE if server.tls_client_ca is None else ssl.CERT_REQUIRED,
         )
-        await DrainingServer(config, self.drain, server.shutdown_delay_s, on_started).serve(sockets=[listener])
+        try:
+            config.load()
+        except OSError as error:
+            files = [str(file) for file in (server.tls_cert, server.tls_key, server.tls_client_ca) if file is not None]
+            raise StartError(f"the TLS files {', '.join(files)} cannot be used together: {error}") from error
+        return DrainingServer(config, self.drain, server.shutdown_delay_s, on_started)
 
-    def _fastapi(self) -> FastAPI:
-        @asynccontextmanager
-        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            async with self:
-                yield
 
-        app = FastAPI(title="Sluice", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
-        app.include_router(server_routes(self.catalogue, self.drain, self.metrics, VERSION))
-        app.include_router(model_routes(self.catalogue))
-        _add_docs(app, DIALECTS)
-        _add_error_bodies(app)
-        return app
+def _descriptor_limit() -> int:
+    """How many files the process may have open, once it has asked for as many as it may."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -141,64 +151,50 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
-def _add_docs(app: FastAPI, dialects: Sequence[Dialect]) -> None:
-    """`/docs` from files that come with a package, since a server room may have no way to a content network."""
-    app.mount("/docs/static", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="docs-static")
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> HTMLResponse:
-        root = request.scope.get("root_path", "").rstrip("/")
-        return get_swagger_ui_html(
-            openapi_url=f"{root}/openapi.json",
-            title="Sluice",
-            swagger_js_url=f"{root}/docs/static/swagger-ui-bundle.js",
-            swagger_css_url=f"{root}/docs/static/swagger-ui.css",
-            swagger_favicon_url=f"{root}/docs/static/favicon-32x32.png",
-            swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
-        )
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            for dialect in dialects:
-                schema["paths"] = dialect.openapi_paths() | schema["paths"]
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _add_error_bodies(app: FastAPI) -> None:
-    """Every error of FastAPI's routes in the body that the prediction routes use."""
-
-    def refuse(_: Request, error: Exception) -> Response:
-        assert isinstance(error, SluiceError)
-        refused = DIALECTS[0].refuse(error)
-        return Response(refused.body, refused.status, {k.decode(): v.decode() for k, v in refused.headers})
-
-    def http_error(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return JSONResponse({"error": error.detail}, error.status_code, dict(error.headers or {}))
-
-    def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        return JSONResponse({"error": faults}, 400)
-
-    def unknown(_: Request, error: Exception) -> Response:
-        log.error("a management route failed", exc_info=error)
-        return JSONResponse({"error": "internal error"}, 500)
-
-    app.add_exception_handler(SluiceError, refuse)
-    app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(Exception, unknown)
-
-
 async def run(gateway: Gateway, listener: socket.socket, on_started: Callable[[], None]) -> None:
-    """Load the models, serve, and leave in order. Raises `ModelLoadError` before anything is served."""
-    async with gateway:
-        # What was made so far lives as long as the process: no collection need look at it again.
-        gc.collect()
-        gc.freeze()
-        await gateway.serve(listener, on_started)
+    """Load the models, serve on a bound socket until SIGTERM or SIGINT, and leave in order.
+
+    A signal while the models load ends the loading. Raises `StartError` before anything is served.
+    """
+    signals = StopSignals()
+    with signals.caught():
+        async with AsyncExitStack() as stack:
+            server = await _loaded(gateway, stack, signals, on_started)
+            if server is None:
+                return
+            # What was made so far lives as long as the process: no collection need look at it again.
+            gc.collect()
+            gc.freeze()
+            with signals.handled_by(server.handle_exit):
+                await server.serve(sockets=[listener])
+
+
+async def _loaded(
+    gateway: Gateway, stack: AsyncExitStack, signals: StopSignals, on_started: Callable[[], None]
+) -> DrainingServer | None:
+    """Enter the gateway and make its server; `None` if a signal came first."""
+    stopped = False
+
+    async def load() -> DrainingServer:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stack.enter_async_context(gateway))
+            await asyncio.to_thread(import_module, "gateway.management")
+            return gateway.server(on_started)
+
+    loading = asyncio.ensure_future(load())
+
+    def stop(_: int) -> None:
+        nonlocal stopped
+        stopped = True
+        loading.cancel()
+
+    with signals.handled_by(stop):
+        try:
+            return await loading
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        except asyncio.CancelledError:
+            if not stopped:
+                raise
+    log.info("stopped while the models were loading")
+    return None

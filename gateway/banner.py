@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +25,26 @@ def banner(gateway: Gateway, address: tuple[Any, ...]) -> str:
         served = gateway.catalogue.resolve(name, None)
         versions = ", ".join(str(each.version) for each in gateway.catalogue.versions(name))
         lines.append(f"\n{name} (version {versions})")
-        lines.append(f"  curl -d {sample_argument(served)} {url}/v2/models/{name}/infer")
+        argument = sample_argument(served)
+        page = f"{url}/v2/models/{name}"
+        lines.append(f"  curl {page}" if argument is None else f"  curl -d {argument} {page}/infer")
     hidden = len(gateway.catalogue.models) - MAX_MODELS_SHOWN
     if hidden > 0:
         lines.append(f"\nand {hidden} more: {url}/v2/models")
     return "\n".join(lines) + "\n"
 
 
-def sample_argument(served: ServedVersion) -> str:
-    """What to write behind `curl -d` for a model: its own sample if it has one, else zeros of the right shape."""
+def sample_argument(served: ServedVersion) -> str | None:
+    """What to write behind `curl -d` for a model: its own sample if it has one, else zeros if they are few."""
     sample = served.sample
     if sample is not None:
-        return f"@{_shortest(sample)}"
-    return f"'{zeros(served.signature)}'"
+        return shlex.quote(f"@{_shortest(sample)}")
+    body = zeros(served.signature)
+    return None if body is None else shlex.quote(body)
 
 
-def zeros(signature: Signature) -> str:
-    """A request that the model takes, of one row, as V2 JSON on one line."""
+def zeros(signature: Signature) -> str | None:
+    """A request of one row that the model takes, as V2 JSON on one line; `None` if it would be a long one."""
     inputs = []
     for spec in signature.inputs:
         shape = [1 if size is None else size for size in spec.shape]
@@ -48,7 +52,7 @@ def zeros(signature: Signature) -> str:
         for size in shape:
             count *= size
         if count > MAX_INLINE_ELEMENTS:
-            return '{"inputs": …}'
+            return None
         element = {Datatype.BYTES: "", Datatype.BOOL: False}.get(spec.datatype, 0)
         inputs.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": [element] * count})
     return json.dumps({"inputs": inputs})

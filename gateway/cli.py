@@ -18,7 +18,7 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     "port": ("server.port", "Port to listen on; 0 lets the system choose."),
     "tls_cert": ("server.tls_cert", "Certificate chain (PEM): serve HTTPS."),
     "tls_key": ("server.tls_key", "The certificate's private key (PEM)."),
-    "tls_client_ca": ("server.tls_client_ca", "Ask clients for a certificate signed by this CA (PEM)."),
+    "tls_client_ca": ("server.tls_client_ca", "Only clients certified by this CA (PEM) may call."),
     "log_level": ("logs.level", "debug, info, warning or error."),
     "log_format": ("logs.format", "json, console, or auto: console on a terminal."),
 }
@@ -69,8 +69,6 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
             runner.run(run(gateway, listener, lambda: click.echo(banner(gateway, listener.getsockname()))))
     except StartError as error:
         raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 @main.command("config")

@@ -18,10 +18,10 @@ import msgspec
 
 from gateway.dialects.base import Call, Dialect
 from gateway.http.messages import Header, HttpResponse
-from gateway.http.request_ids import REQUEST_ID, RequestIds
+from gateway.http.request_ids import RequestIds
 from gateway.serving import Catalogue
 from gateway.telemetry.logs import Sampler, log
-from gateway.telemetry.metrics import Metrics, Outcome
+from gateway.telemetry.metrics import CallMetrics, Metrics, Outcome
 from inference.errors import (
     DeadlineExceeded,
     ExecutionError,
@@ -37,6 +37,9 @@ from inference.types import InferenceResponse
 
 REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
 """So many routes of recent targets are remembered, of targets up to this length: callers use few different ones."""
+
+CLIENT_GONE = 499
+"""What the log says as the status of an answer that nobody waited for, as nginx does."""
 
 OUTCOMES = MappingProxyType(
     {
@@ -111,7 +114,7 @@ class Plane:
         """The answer to one call, observed. Never raises, save for cancellation: the client has gone."""
         started_s = time.perf_counter()
         dialect = route.dialect
-        metrics = self._unknown_model
+        metrics: CallMetrics = self._unknown_model
         request_id = self._request_ids.of(headers)
         end: InferenceResponse | Exception
         try:
@@ -128,8 +131,10 @@ class Plane:
         except SluiceError as error:
             end, outcome = error, outcome_of(error)
             answer = _refusal(dialect, error)
-        except asyncio.CancelledError:
-            metrics.request_ended(dialect.name, Outcome.CANCELLED, time.perf_counter() - started_s)
+        except asyncio.CancelledError as gone:
+            duration_s = time.perf_counter() - started_s
+            metrics.request_ended(dialect.name, Outcome.CANCELLED, duration_s)
+            self._log(route, request_id, CLIENT_GONE, Outcome.CANCELLED, duration_s, gone)
             raise
         except Exception as error:
             end, outcome = error, Outcome.FAILED
@@ -137,7 +142,7 @@ class Plane:
         duration_s = time.perf_counter() - started_s
         metrics.request_ended(dialect.name, outcome, duration_s)
         self._log(route, request_id, answer.status, outcome, duration_s, end)
-        return HttpResponse(answer.status, answer.body, (*answer.headers, (REQUEST_ID, request_id)))
+        return HttpResponse(answer.status, answer.body, answer.headers, request_id)
 
     def _log(
         self,
@@ -146,7 +151,7 @@ class Plane:
         status: int,
         outcome: Outcome,
         duration_s: float,
-        end: InferenceResponse | Exception,
+        end: InferenceResponse | BaseException,
     ) -> None:
         sampler = self._samplers.get(outcome)
         kept_back = 0 if sampler is None else sampler.admit()
@@ -171,12 +176,20 @@ class Plane:
         elif outcome is Outcome.FAILED:
             log.error("prediction", error=str(end), exc_info=None if isinstance(end, SluiceError) else end, **facts)
         else:
-            log.warning("prediction", error=str(end), **facts)
+            log.warning("prediction", error=str(end) or "the client has gone", **facts)
 
-    def refuse(self, route: Route, error: SluiceError) -> HttpResponse:
-        """The answer to a request that a lane turned away before it was read whole."""
-        self._unknown_model.request_ended(route.dialect.name, outcome_of(error), 0.0)
-        return route.dialect.refuse(error)
+    def refuse(self, route: Route, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
+        """The answer to a request that a lane turned away before it was read whole, observed."""
+        dialect, outcome = route.dialect, outcome_of(error)
+        request_id = self._request_ids.of(headers)
+        try:
+            metrics: CallMetrics = self._catalogue.resolve(route.call.model, route.call.version).metrics
+        except ModelNotFound:
+            metrics = self._unknown_model
+        metrics.request_refused(dialect.name, outcome)
+        refusal = dialect.refuse(error)
+        self._log(route, request_id, refusal.status, outcome, 0.0, error)
+        return HttpResponse(refusal.status, refusal.body, refusal.headers, request_id)
 
 
 def outcome_of(error: SluiceError) -> Outcome:

@@ -58,10 +58,12 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
             device=config.workers.device,
             intra_op_threads=config.workers.intra_op_threads,
             run_timeout_s=config.workers.run_timeout_s,
+            load_timeout_s=config.workers.load_timeout_s,
             max_batch_rows=config.batching.max_rows,
+            batched=config.batching.batched,
         )
         workers = await stack.enter_async_context(
-            Workers(source.file, options, on_vacancy=lambda: None, on_restart=restarted)
+            Workers(source.file, options, on_vacancy=lambda: None, on_restart=restarted, files=source.files)
         )
         limits = BatchLimits(
             max_rows=config.batching.max_rows if workers.signature.batched else 1,
@@ -88,6 +90,10 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
         stack.callback(meters.forget)
         if workers.unbatched_because:
             log.warning("served without batching", because=workers.unbatched_because, **facts)
+        if workers.untried_because:
+            log.warning(
+                "not tried at its start, and served as it declares itself", because=workers.untried_because, **facts
+            )
         log.info("model ready", device=options.device, workers=options.count, **facts)
         yield ServedVersion(
             name=source.name,
@@ -114,18 +120,17 @@ class Catalogue:
         self._metrics = metrics
         self._versions: dict[str, dict[int, ServedVersion]] = {}
         self._latest: dict[str, ServedVersion] = {}
-        self._stack = AsyncExitStack()
+        self._stacks: list[AsyncExitStack] = []
 
     async def __aenter__(self) -> Catalogue:
-        async def load(source: ModelVersion) -> ServedVersion:
-            return await self._stack.enter_async_context(serve_version(source, self._settings, self._metrics))
-
         try:
             async with asyncio.TaskGroup() as group:
-                loads = [group.create_task(load(source)) for source in self._sources]
-        except BaseExceptionGroup as failures:
-            await self._stack.aclose()
-            raise failures.exceptions[0] from None
+                loads = [group.create_task(self._load(source)) for source in self._sources]
+        except BaseException as error:
+            await self._leave()
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None
+            raise
         for served in sorted([task.result() for task in loads], key=lambda served: served.version):
             self._versions.setdefault(served.name, {})[served.version] = served
             self._latest[served.name] = served
@@ -134,7 +139,18 @@ class Catalogue:
     async def __aexit__(self, *_: object) -> None:
         self._versions.clear()
         self._latest.clear()
-        await self._stack.aclose()
+        await self._leave()
+
+    async def _load(self, source: ModelVersion) -> ServedVersion:
+        stack = AsyncExitStack()
+        served = await stack.enter_async_context(serve_version(source, self._settings, self._metrics))
+        self._stacks.append(stack)
+        return served
+
+    async def _leave(self) -> None:
+        """All at the same time: each may take as long as its last request."""
+        stacks, self._stacks = self._stacks, []
+        await asyncio.gather(*[stack.aclose() for stack in stacks])
 
     def resolve(self, model: str, version: int | None) -> ServedVersion:
         """The version that a caller means; the highest one where it named none. Raises `ModelNotFound`."""

@@ -60,9 +60,12 @@ class ServerSettings(Section):
     tls_client_ca: ExistingFile | None = Field(None, description="Only clients certified by this CA (PEM) may call.")
     max_body_bytes: Bytes = Field(64 * MIB, ge=1, description="Longest body of a request.")
     max_header_bytes: Bytes = Field(64 * KIB, ge=KIB, description="Longest head of a request, all headers together.")
+    max_buffered_bytes: Bytes = Field(1024 * MIB, ge=1, description="Request bodies held in memory, all together.")
     max_connections: int = Field(10_000, ge=1, description="Connections open at the same time.")
     keep_alive_timeout_s: float = Field(75.0, gt=0, description="How long an idle connection stays open.")
-    read_timeout_s: float = Field(30.0, gt=0, description="How long a request may pause while it arrives.")
+    read_timeout_s: float = Field(
+        30.0, gt=0, description="How long a request may take to arrive; a large one gets more."
+    )
     write_timeout_s: float = Field(60.0, gt=0, description="How long a client may leave an answer unread.")
     request_timeout_s: float = Field(60.0, gt=0, description="How long a call may wait for its batch; 504 then.")
     shutdown_delay_s: float = Field(0.0, ge=0, description="How long to serve on, not ready, after SIGTERM.")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 import uvicorn
-from uvicorn.server import HANDLED_SIGNALS
 
 from gateway.telemetry.logs import log
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Drain:
@@ -30,11 +30,12 @@ class Drain:
 class DrainingServer(uvicorn.Server):
     """uvicorn's server with a way out that load balancers can follow.
 
-    The first SIGTERM or SIGINT begins the drain: readiness is refused and answers carry `Connection: close`, while new
-    connections and requests are still served for `shutdown_delay_s`, the time that load balancers need to notice.
-    Then the server stops listening, finishes what is in flight within uvicorn's `timeout_graceful_shutdown`, and
-    returns normally, where uvicorn would raise the signal again and make the exit status an error. A second signal
-    ends the delay; one more SIGINT ends the wait for what is in flight.
+    The first signal begins the drain: readiness is refused and answers carry `Connection: close`, while new connections
+    and requests are still served for `shutdown_delay_s`, the time that load balancers need to notice. Then the server
+    stops listening and finishes what is in flight within uvicorn's `timeout_graceful_shutdown`. A second signal ends
+    the delay; one more SIGINT ends the wait for what is in flight.
+
+    `on_started` is called once connections are accepted. Signals come from `StopSignals`, not from uvicorn.
     """
 
     def __init__(
@@ -44,41 +45,60 @@ class DrainingServer(uvicorn.Server):
         self._on_started = on_started
         self._drain = drain
         self._shutdown_delay_s = shutdown_delay_s
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell who waits for it."""
         await super().startup(sockets)
         self._on_started()
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Handle the signals while the server runs; nothing is raised again afterwards."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        self._loop = asyncio.get_running_loop()
-        former = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
+    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]
+        """Nothing: uvicorn would raise the signals again at the end, and make the exit status an error."""
+        return nullcontext()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin the drain, or hasten it."""
-        if not self._drain.begun and self._shutdown_delay_s > 0 and self._loop is not None:
+    def handle_exit(self, sig: int, frame: FrameType | None = None) -> None:
+        """Begin the drain, or hasten it. Called in the event loop's thread."""
+        if not self._drain.begun and self._shutdown_delay_s > 0:
             self._drain.begin()
-            self._loop.call_soon_threadsafe(self._serve_on)
+            log.info("shutting down: not ready, serving on", for_s=self._shutdown_delay_s)
+            asyncio.get_running_loop().call_later(self._shutdown_delay_s, self._stop)
         elif not self.should_exit:
             self._drain.begin()
-            self.should_exit = True
+            self._stop()
         elif sig == signal.SIGINT:
             self.force_exit = True
 
-    def _serve_on(self) -> None:
-        log.info("shutting down: not ready, serving on", for_s=self._shutdown_delay_s)
-        asyncio.get_running_loop().call_later(self._shutdown_delay_s, self._stop)
-
     def _stop(self) -> None:
-        self.should_exit = True
+        if not self.should_exit:
+            log.info("shutting down: finishing what is in flight")
+            self.should_exit = True
+
+
+class StopSignals:
+    """Hands SIGTERM and SIGINT to whoever knows at the moment what to do; with nobody there, nothing happens."""
+
+    def __init__(self) -> None:
+        self._handler: Callable[[int], None] = lambda number: None
+
+    @contextmanager
+    def handled_by(self, handler: Callable[[int], None]) -> Iterator[None]:
+        """While the block runs, the signals are for `handler`; it runs in the event loop's thread."""
+        former, self._handler = self._handler, handler
+        try:
+            yield
+        finally:
+            self._handler = former
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """From here to the end of the block, no such signal ends the process by itself. Main thread only."""
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            yield
+        finally:
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        self._handler(number)

@@ -13,8 +13,8 @@ from uvicorn.server import ServerState
 
 from gateway.http import wire
 from gateway.http.connection import BARE_500, BODY, NOTHING, Connection
-from gateway.http.exchange import Exchange
 from gateway.http.messages import HttpResponse
+from gateway.http.prediction import Prediction
 
 _logger = logging.getLogger("sluice.http")
 
@@ -46,7 +46,7 @@ class Answers(Connection):
         self.deadline = math.inf
         self._end()
         self.pipeline.clear()
-        if isinstance(self._current, Exchange):
+        if isinstance(self._current, Prediction):
             if self._task is not None:
                 # A task that is cancelled before its first step never runs, and cannot leave the set by itself.
                 self._task.add_done_callback(self.tasks.discard)
@@ -54,8 +54,9 @@ class Answers(Connection):
         elif self._current is not None:
             _disconnect(self._current)
         self._current = self._filling = None
-        if isinstance(self.cycle, Exchange):
+        if isinstance(self.cycle, Prediction):
             self.cycle = cast(RequestResponseCycle, None)
+        self._count()
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
@@ -68,16 +69,16 @@ class Answers(Connection):
 
     # Whose turn it is.
 
-    def _take_place(self, exchange: Exchange) -> None:
-        self.cycle = cast(RequestResponseCycle, exchange)
+    def _take_place(self, prediction: Prediction) -> None:
+        self.cycle = cast(RequestResponseCycle, prediction)
         if self._current is None:
-            self._current = exchange
+            self._current = prediction
         else:
             self.pipeline.appendleft((self.cycle, self.app))
             self._hold()
 
-    def _begin(self, exchange: Exchange) -> None:
-        self._task = task = self.loop.create_task(self._answer(exchange))
+    def _begin(self, prediction: Prediction) -> None:
+        self._task = task = self.loop.create_task(self._answer(prediction))
         self.tasks.add(task)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -109,7 +110,7 @@ class Answers(Connection):
 
     def _start_next(self) -> None:
         cycle, app = self.pipeline.pop()
-        if not isinstance(cycle, Exchange):
+        if not isinstance(cycle, Prediction):
             self._start_asgi_task(cycle, app)
             return
         self._current = cycle
@@ -136,13 +137,15 @@ class Answers(Connection):
 
     # What goes on the wire.
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, prediction: Prediction) -> None:
         task = self._task
         try:
-            response = await self._answer_plane(exchange.route, exchange.method, exchange.headers, exchange.body)
+            response = await self._answer_plane(
+                prediction.route, prediction.method, prediction.headers, prediction.body
+            )
         except asyncio.CancelledError:
             if task is not None and task.cancelling():
-                self._give_up(exchange)
+                self._give_up(prediction)
                 raise
             _logger.exception("a prediction was given up from within")
             response = BARE_500
@@ -151,40 +154,41 @@ class Answers(Connection):
             response = BARE_500
         finally:
             self.tasks.discard(cast(Any, task))
-        self._deliver(exchange, response)
+        self._deliver(prediction, response)
 
-    def _deliver(self, exchange: Exchange, response: HttpResponse) -> None:
+    def _deliver(self, prediction: Prediction, response: HttpResponse) -> None:
         if self.transport.is_closing():
             return
-        exchange.response_complete = True
+        prediction.response_complete = True
         self.server_state.total_requests += 1
-        if not exchange.keep_alive or (self.door.draining() and not self.pipeline):
-            self._write(exchange.method, response, wire.CLOSE)
-            self._current = None
+        self._current = None
+        if self._counted_bytes:
+            self._count()
+        if not prediction.keep_alive or (self.door.draining() and not self.pipeline):
+            self._write(prediction.method, response, wire.CLOSE)
             self._finish()
             return
-        self._write(exchange.method, response, b"")
-        self._current = None
+        self._write(prediction.method, response, b"")
         if self._held or self._stage or self.flow.write_paused:
             self._advance()
         else:
             self.deadline = self.loop.time() + self._keep_alive_s
 
-    def _write_last(self, exchange: Exchange, response: HttpResponse) -> None:
+    def _write_last(self, prediction: Prediction, response: HttpResponse) -> None:
         """The last answer of a connection on which more may be coming in."""
         if self.transport.is_closing():
             return
-        exchange.response_complete = True
-        self._write(exchange.method, response, wire.CLOSE)
+        prediction.response_complete = True
+        self._write(prediction.method, response, wire.CLOSE)
         self._current = None
         self._linger()
 
     # How it ends.
 
-    def _give_up(self, exchange: Exchange) -> None:
+    def _give_up(self, prediction: Prediction) -> None:
         """The answer was cancelled: the client has gone, or the server has lost patience with it."""
         if not self.transport.is_closing():
-            self._write(exchange.method, _STOPPING, wire.CLOSE)
+            self._write(prediction.method, _STOPPING, wire.CLOSE)
             self._end()
             self.transport.close()
 
@@ -194,8 +198,9 @@ class Answers(Connection):
         self._end()
         self._stage = NOTHING
         self._filling = None
-        if isinstance(broken, Exchange):
+        if isinstance(broken, Prediction):
             broken.refusal = response
+            broken.body = b""
             if broken is self._current:
                 self._write_last(broken, response)
             return
@@ -210,10 +215,10 @@ class Answers(Connection):
                 self.transport.close()
                 return
             self._current = None
-        exchange = Exchange(None, "", [], False, response)
-        self._take_place(exchange)
-        if exchange is self._current:
-            self._write_last(exchange, response)
+        prediction = Prediction(None, "", (), False, response)
+        self._take_place(prediction)
+        if prediction is self._current:
+            self._write_last(prediction, response)
 
 
 def _disconnect(cycle: RequestResponseCycle) -> None:

@@ -54,7 +54,7 @@ class AsgiLane:
                 await self._discard(receive)
             error = RequestTooLarge(f"the body is larger than the limit of {self._plane.max_body_bytes} bytes")
             closing = () if scope.get("http_version", "1.1").startswith(("2", "3")) else (_CLOSE,)
-            await _send(send, scope["method"], self._plane.refuse(route, error), closing)
+            await _send(send, scope["method"], self._plane.refuse(route, headers, error), closing)
         except _GoneError:
             return
         else:
@@ -142,7 +142,8 @@ def _outcome(answer: asyncio.Task[HttpResponse]) -> HttpResponse:
 
 
 async def _send(send: Send, method: str, response: HttpResponse, closing: Sequence[Header]) -> None:
-    headers = [*response.headers, *closing]
+    request_id = [] if response.request_id is None else [(b"x-request-id", response.request_id)]
+    headers = [*response.headers, *request_id, *closing]
     if response.status not in wire.BODILESS:
         headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

@@ -12,9 +12,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.http import wire
-from gateway.http.exchange import Door, Exchange
+from gateway.http.door import Door
+from gateway.http.limits import surplus_connections
+from gateway.http.long_body import LongBody
 from gateway.http.messages import HttpResponse
+from gateway.http.prediction import Prediction
 from gateway.http.sweep import Timed
+from inference.errors import Unavailable
 
 _logger = logging.getLogger("sluice.http")
 
@@ -23,6 +27,7 @@ NOTHING, HEAD, BODY, UPGRADE = range(4)
 
 BARE_500 = wire.plain(500, "Internal Server Error")
 _FULL = wire.plain(503, "Too many connections.")
+_CROWDED = wire.plain(503, "Too much is being read at once.", (b"retry-after", b"1"))
 _SLOW = wire.plain(408, "The request was not complete in time.")
 
 
@@ -34,6 +39,7 @@ class Connection(HttpToolsProtocol, Timed):
     """
 
     __slots__ = (
+        "_counted_bytes",
         "_current",
         "_discarded_bytes",
         "_ended",
@@ -41,6 +47,7 @@ class Connection(HttpToolsProtocol, Timed):
         "_held",
         "_keep_alive_s",
         "_lingering",
+        "_long_body",
         "_stage",
         "_unread",
         "_unsent_bytes",
@@ -58,13 +65,16 @@ class Connection(HttpToolsProtocol, Timed):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._keep_alive_s = float(config.timeout_keep_alive)
-        self._current: Exchange | RequestResponseCycle | None = None
-        # The prediction whose body is coming in.
-        self._filling: Exchange | None = None
+        self._current: Prediction | RequestResponseCycle | None = None
+        # The prediction whose body is coming in, and where the rest of it goes if it is long.
+        self._filling: Prediction | None = None
+        self._long_body: LongBody | None = None
         self._stage = NOTHING
         # Nothing may be parsed for now: `_unread` waits.
         self._held = False
         self._unread = memoryview(b"")
+        # How much of `door.buffered_bytes` is held here.
+        self._counted_bytes = 0
         # Nothing will be parsed any more.
         self._ended = False
         # The last answer is written, and the client may take a moment to read it.
@@ -109,10 +119,33 @@ class Connection(HttpToolsProtocol, Timed):
             self.transport.write(head)
             self.transport.write(body)
 
+    # How much it holds.
+
+    def _count(self) -> None:
+        held_bytes = len(self._unread)
+        if self._long_body is not None:
+            held_bytes += self._long_body.received_bytes
+        elif isinstance(self._current, Prediction):
+            held_bytes += len(self._current.body)
+        self.door.buffered_bytes += held_bytes - self._counted_bytes
+        self._counted_bytes = held_bytes
+
+    def _refuse_if_crowded(self) -> None:
+        """Give up what came last, if the connections now hold too much together."""
+        limit_bytes = self.door.limits.max_buffered_bytes
+        if self.door.buffered_bytes <= limit_bytes or self._ended:
+            return
+        refused = self._filling
+        if refused is None:
+            self._refuse(_CROWDED)
+        else:
+            error = Unavailable(f"the requests being read and answered are over the limit of {limit_bytes} bytes")
+            self._refuse(self.door.plane.refuse(refused.route, refused.headers, error))
+
     # How it ends.
 
     def _turn_away(self, surplus: int) -> None:
-        if surplus > max(16, self.door.limits.max_connections // 8):
+        if surplus > surplus_connections(self.door.limits.max_connections):
             # So many that even telling them would be a burden.
             self.transport.abort()
         else:
@@ -127,6 +160,9 @@ class Connection(HttpToolsProtocol, Timed):
         self._ended = self._held = True
         self._discarded_bytes += len(self._unread)
         self._unread = memoryview(b"")
+        self._long_body = None
+        if self._counted_bytes:
+            self._count()
 
     def _finish(self) -> None:
         if self.flow.read_paused or self._discarded_bytes:
@@ -189,5 +225,15 @@ class Connection(HttpToolsProtocol, Timed):
         elif self._stage == BODY and self._filling is None and self.flow.read_paused:
             # It is FastAPI that does not read on, not the client that does not send.
             self._settle()
-        else:
+        elif not self._is_worth_more_time(now):
             self._refuse(_SLOW)
+
+    def _is_worth_more_time(self, now: float) -> bool:
+        """Put the deadline off for what has come of a body since it was last put off; whether that was enough."""
+        filling = self._filling
+        if filling is None:
+            return False
+        received_bytes = len(filling.body) if self._long_body is None else self._long_body.received_bytes
+        self.deadline += (received_bytes - filling.timed_bytes) / self.door.limits.min_body_bytes_per_s
+        filling.timed_bytes = received_bytes
+        return now < self.deadline

@@ -15,9 +15,11 @@ from uvicorn.server import ServerState
 from gateway.http import wire
 from gateway.http.answers import Answers
 from gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
-from gateway.http.exchange import Door, Exchange
+from gateway.http.door import Door
 from gateway.http.limits import LaneLimits
+from gateway.http.long_body import LongBody
 from gateway.http.messages import DataPlane, Header
+from gateway.http.prediction import Prediction, expects_continue
 from inference.errors import RequestTooLarge
 
 _logger = logging.getLogger("sluice.http")
@@ -25,7 +27,7 @@ _logger = logging.getLogger("sluice.http")
 _SLICE_BYTES = 4096
 """Bytes that are parsed in one go, so that one read never queues more than some two hundred pipelined requests."""
 
-_BULK_BYTES = 64 * 1024
+_LONG_BYTES = 64 * 1024
 """A body that still lacks this much does not pass through the parser, which would copy it once more."""
 
 
@@ -62,7 +64,14 @@ class LaneProtocol(Answers):
     has come and ends the connection: where it ends and the next one begins is anybody's guess (RFC 9112, section 11.2).
     """
 
-    __slots__ = ("_bulk", "_head_slack_bytes", "_max_body_bytes", "_quiet_bytes", "_reading", "_recognise")
+    __slots__ = (
+        "_head_slack_bytes",
+        "_known_heads",
+        "_max_body_bytes",
+        "_quiet_bytes",
+        "_reading",
+        "_recognise",
+    )
 
     def __init__(
         self,
@@ -75,14 +84,13 @@ class LaneProtocol(Answers):
         plane, limits = self.door.plane, self.door.limits
         self._recognise = plane.recognise
         self._max_body_bytes = plane.max_body_bytes
+        self._known_heads = self.door.known_heads
         # A head whose slices before the last are within this is within the limit: no need to weigh it.
         self._head_slack_bytes = limits.max_header_bytes - 2 * _SLICE_BYTES
         # Bytes parsed since the last byte of a body, or since a request began; -1: that was in this very slice.
         self._quiet_bytes = -1
         # A request is incomplete, and its deadline runs.
         self._reading = False
-        # Where the rest of a large body goes, past the parser; empty where there is none.
-        self._bulk = memoryview(b"")
 
     # From the socket to the parser.
 
@@ -90,21 +98,31 @@ class LaneProtocol(Answers):
         """Parse at once what is short and may be parsed; keep the rest."""
         if self._held or len(data) > _SLICE_BYTES:
             self._store(data)
+        elif self._stage != NOTHING or self._current is not None:
+            self._feed(data)
+        elif (prediction := self._known_heads.complete(data)) is not None:
+            self.deadline = math.inf
+            self._take_place(prediction)
+            self._begin(prediction)
         else:
             self._feed(data)
+            if self._stage == NOTHING and isinstance(self._current, Prediction):
+                self._known_heads.learn(data, self._current)
 
     def _store(self, data: bytes) -> None:
         """Keep what may not be parsed yet, or not all at once."""
         if self._ended:
             self._discard(len(data))
             return
-        if self._bulk:
-            self._fill(data)
+        if self._long_body is not None:
+            self._fill(self._long_body, data)
             return
         self._unread = memoryview(bytes(self._unread) + data) if self._unread else memoryview(data)
+        self._count()
         self._parse_unread()
         if self._unread:
             self.flow.pause_reading()
+            self._refuse_if_crowded()
 
     def _parse_unread(self) -> None:
         while self._unread and not self._held:
@@ -112,9 +130,11 @@ class LaneProtocol(Answers):
             size_bytes = max(_SLICE_BYTES, self._filling.left_bytes if self._filling is not None else 0)
             piece, self._unread = self._unread[:size_bytes], self._unread[size_bytes:]
             self._feed(piece)
-        if self._bulk and self._unread:
+        if self._long_body is not None and self._unread:
             rest, self._unread = self._unread, memoryview(b"")
-            self._fill(rest)
+            self._fill(self._long_body, rest)
+        elif self._counted_bytes:
+            self._count()
 
     def _feed(self, data: bytes | memoryview) -> None:
         try:
@@ -127,19 +147,20 @@ class LaneProtocol(Answers):
         if self._stage and not self._ended:
             self._on_incomplete(len(data))
 
-    def _fill(self, data: bytes | memoryview) -> None:
-        """Take the bytes of a large body as they are. Its end is known, and so the parser has no part in it."""
-        size_bytes = min(len(data), len(self._bulk))
-        self._bulk[:size_bytes] = data if size_bytes == len(data) else data[:size_bytes]
-        self._bulk = self._bulk[size_bytes:]
-        if not self._bulk:
-            self._bulk = memoryview(b"")
+    def _fill(self, long_body: LongBody, data: bytes | memoryview) -> None:
+        """Take the bytes of a long body as they are. Its end is known, and so the parser has no part in it."""
+        rest = long_body.take(data)
+        self._count()
+        self._refuse_if_crowded()
+        if not long_body.left_bytes and self._filling is not None:
+            self._filling.body = long_body.whole()
+            self._long_body = None
             self._held = False
             # The old parser still waits for the body; a new one is in the state that it would have come to.
             self.parser = httptools.HttpRequestParser(self)
             self.on_message_complete()
-            if size_bytes < len(data):
-                self.data_received(bytes(data[size_bytes:]))
+            if rest:
+                self.data_received(bytes(rest))
 
     # What the parser says.
 
@@ -175,8 +196,10 @@ class LaneProtocol(Answers):
                 self._hold()
         else:
             keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
-            self._filling = exchange = Exchange(route, parser.get_method().decode("ascii"), self.headers, keep_alive)
-            self._take_place(exchange)
+            self._filling = prediction = Prediction(
+                route, parser.get_method().decode("ascii"), self.headers, keep_alive
+            )
+            self._take_place(prediction)
         self._stage = BODY
         # Trailers are no headers: they land in a list that nobody reads.
         self.headers = []
@@ -184,19 +207,19 @@ class LaneProtocol(Answers):
     def on_body(self, body: bytes) -> None:
         """Gather a prediction's body, up to the limit."""
         self._quiet_bytes = -1
-        exchange = self._filling
-        if exchange is None:
+        prediction = self._filling
+        if prediction is None:
             super().on_body(body)
             return
-        exchange.left_bytes -= len(body)
-        if not exchange.body:
-            exchange.body = body
-        elif isinstance(exchange.body, bytes):
-            exchange.body = bytearray().join((exchange.body, body))
+        prediction.left_bytes -= len(body)
+        if not prediction.body:
+            prediction.body = body
+        elif isinstance(prediction.body, bytes):
+            prediction.body = bytearray().join((prediction.body, body))
         else:
-            exchange.body += body
-        if len(exchange.body) > self._max_body_bytes:
-            self._refuse_large(exchange)
+            prediction.body += body
+        if len(prediction.body) > self._max_body_bytes:
+            self._refuse_large(prediction)
             raise _EndedError
 
     def on_message_complete(self) -> None:
@@ -206,17 +229,17 @@ class LaneProtocol(Answers):
         self._stage = NOTHING
         self._reading = False
         self.deadline = math.inf
-        exchange = self._filling
-        if exchange is None:
+        prediction = self._filling
+        if prediction is None:
             super().on_message_complete()
             if self._current is None:
                 # FastAPI has answered without waiting for the body.
                 self._settle()
         else:
             self._filling = None
-            exchange.received = True
-            if exchange is self._current:
-                self._begin(exchange)
+            prediction.received = True
+            if prediction is self._current:
+                self._begin(prediction)
         if not self.cycle.keep_alive:
             self._end()
 
@@ -228,9 +251,7 @@ class LaneProtocol(Answers):
         super().on_message_begin()
         self.url = url
         self.headers += headers
-        self.expect_100_continue = any(
-            name == b"expect" and value.lower() == b"100-continue" for name, value in headers
-        )
+        self.expect_100_continue = expects_continue(self.parser.get_http_version(), headers)
         super().on_headers_complete()
 
     def _weigh_head(self) -> None:
@@ -245,27 +266,28 @@ class LaneProtocol(Answers):
         if self._quiet_bytes > self.door.limits.max_header_bytes:
             self._refuse_head()
             return
-        exchange = self._filling
-        if exchange is not None and not exchange.examined:
-            if exchange.examine() > self._max_body_bytes:
-                self._refuse_large(exchange)
+        prediction = self._filling
+        if prediction is not None and not prediction.examined:
+            if prediction.examine(self.parser.get_http_version()) > self._max_body_bytes:
+                self._refuse_large(prediction)
                 return
-            if exchange is self._current:
-                self._invite(exchange)
-        if not self._reading or (self._stage == BODY and exchange is None):
+            if prediction is self._current:
+                self._invite(prediction)
+        if prediction is not None:
+            self._count()
+            self._refuse_if_crowded()
+            if self._ended:
+                return
+        if not self._reading or (self._stage == BODY and prediction is None):
             self._reading = True
             self._settle()
 
-    def _invite(self, exchange: Exchange) -> None:
+    def _invite(self, prediction: Prediction) -> None:
         """The body is wanted, and this is its turn."""
-        if exchange.expects_continue:
+        if prediction.expects_continue:
             self.transport.write(wire.CONTINUE)
-        if exchange.left_bytes >= _BULK_BYTES:
-            have_bytes = len(exchange.body)
-            body = bytearray(have_bytes + exchange.left_bytes)
-            body[:have_bytes] = exchange.body
-            exchange.body = body
-            self._bulk = memoryview(body)[have_bytes:]
+        if prediction.left_bytes >= _LONG_BYTES:
+            self._long_body = LongBody(prediction.body, prediction.left_bytes)
             self._held = True
 
     def _on_upgrade(self, rest: bytes) -> None:
@@ -273,7 +295,6 @@ class LaneProtocol(Answers):
         if self._stage != UPGRADE:
             self._end()
         elif not self._should_upgrade():
-            self._unsupported_upgrade_warning()
             self._stage = NOTHING
             self._feed(_without_upgrade(self.parser, self.url, self.headers) + rest)
         elif self._current is None:
@@ -288,19 +309,19 @@ class LaneProtocol(Answers):
             return
         cause = error.__context__
         if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(cause, httptools.HttpParserError):
-            _logger.error("a request could not be taken in", exc_info=cause)
+            self.door.log_fault(_logger, logging.ERROR, "a request could not be taken in", cause)
             self._refuse(wire.plain(500, "Internal Server Error"))
         else:
-            self.logger.warning("Invalid HTTP request received.")
+            self.door.log_fault(self.logger, logging.WARNING, "Invalid HTTP request received.")
             self._refuse(wire.plain(400, "Invalid HTTP request received."))
 
     def _refuse_head(self) -> None:
         limit_bytes = self.door.limits.max_header_bytes
         self._refuse(wire.plain(431, f"The request line and headers are over the limit of {limit_bytes} bytes."))
 
-    def _refuse_large(self, exchange: Exchange) -> None:
+    def _refuse_large(self, prediction: Prediction) -> None:
         error = RequestTooLarge(f"the body is larger than the limit of {self._max_body_bytes} bytes")
-        self._refuse(self.door.plane.refuse(exchange.route, error))
+        self._refuse(self.door.plane.refuse(prediction.route, prediction.headers, error))
 
 
 class _EndedError(Exception):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+_MIN_SURPLUS, _SURPLUS_SHARE = 16, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,18 @@ class LaneLimits:
     write_timeout_s: float = 30.0
     """How long a client may leave an answer unread without taking one byte of it. Beyond it the connection is cut."""
 
-    max_connections: int = 4096
-    """Open connections. A further one is told 503 and closed."""
+    min_body_bytes_per_s: int = 64 * 1024
+    """How fast a prediction's body has to come in where it is too long for `request_read_timeout_s`: this many bytes
+    received allow a second more."""
+
+    max_connections: int = 10_000
+    """Open connections. A further one is told 503 and closed; so many more than that are closed without a word that
+    `surplus_connections` are told at a time."""
+
+    max_buffered_bytes: int = 1024 * 1024 * 1024
+    """How much of requests all connections together hold: what was read but may not be parsed yet, and the bodies of
+    predictions until they are answered. A request that would pass it is told 503 to, and its connection closed.
+    Requests that come whole and in at most 4 KiB are not counted, nor are heads."""
 
     linger_s: float = 2.0
     """How long a refused client may go on sending, so that it reads the refusal instead of a reset."""
@@ -34,9 +46,27 @@ class LaneLimits:
     """How much of what a refused client goes on sending is read and thrown away."""
 
     def __post_init__(self) -> None:
-        for name in ("max_header_bytes", "request_read_timeout_s", "write_timeout_s", "max_connections", "linger_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value!r}; expected a number greater than 0")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "linger_bytes" and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{field.name} is {value!r}; expected a number greater than 0")
         if self.linger_bytes < 0:
             raise ValueError(f"linger_bytes is {self.linger_bytes!r}; expected 0 or more")
+
+
+def surplus_connections(max_connections: int) -> int:
+    """How many connections beyond `max_connections` are told so at a time. To tell more of them would be a burden."""
+    return max(_MIN_SURPLUS, max_connections // _SURPLUS_SHARE)
+
+
+def connection_cap(max_connections: int, descriptor_limit: int, reserved: int) -> int:
+    """How many connections may be open, at most `max_connections`, where a process may have so many descriptors.
+
+    Leaves room for those that are told that there are too many, and `reserved` descriptors for everything else: files,
+    workers, and what the kernel has accepted before anybody could look at it. At least 1, even where there is no room
+    for it. A `descriptor_limit` below 0 is none (`resource.RLIM_INFINITY`).
+    """
+    if descriptor_limit < 0:
+        return max_connections
+    room = descriptor_limit - reserved
+    return max(1, min(max_connections, room - _MIN_SURPLUS, room * _SURPLUS_SHARE // (_SURPLUS_SHARE + 1)))

@@ -14,11 +14,16 @@ Header: TypeAlias = tuple[bytes, bytes]
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """A whole answer. The lane adds `content-length`, `date`, `server` and `connection` to `headers`."""
+    """A whole answer. The lane adds `content-length`, `date`, `server` and `connection` to its headers.
+
+    `headers` are the same few for most answers, and their text is remembered; the `request_id`, visible ASCII without
+    spaces, is another one each time and stands apart: it becomes `x-request-id`.
+    """
 
     status: int
     body: bytes
-    headers: Sequence[Header] = ()
+    headers: tuple[Header, ...] = ()
+    request_id: bytes | None = None
 
 
 RouteT = TypeVar("RouteT")
@@ -32,7 +37,8 @@ class DataPlane(Protocol[RouteT]):
     def recognise(self, target: bytes) -> RouteT | None:
         """The route of a prediction call, or `None` if FastAPI is to answer.
 
-        `target` is the raw request target, query included. Cheap enough to be called for every request.
+        `target` is the raw request target, query included. The same target always has the same route, which lanes
+        remember. Cheap enough to be called for every request.
         """
         ...
 
@@ -42,6 +48,9 @@ class DataPlane(Protocol[RouteT]):
         """The answer to a request whose body is complete. Never raises, save for cancellation: the client has gone."""
         ...
 
-    def refuse(self, route: RouteT, error: SluiceError) -> HttpResponse:
-        """The answer to a request that a lane turned away, in the dialect of its route."""
+    def refuse(self, route: RouteT, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
+        """The answer to a request that a lane turned away before it was read whole, in the dialect of its route.
+
+        `headers` are those of the request as far as they are known.
+        """
         ...

@@ -19,7 +19,7 @@ class RequestIds:
     """Knows the id of a request, making one where the caller gave none. The ids made are unique across processes."""
 
     def __init__(self) -> None:
-        self._prefix = secrets.token_hex(6)
+        self._prefix = secrets.token_hex(6).encode("ascii")
         self._count = itertools.count(1)
 
     def of(self, headers: Iterable[Header]) -> bytes:
@@ -27,7 +27,7 @@ class RequestIds:
         for name, value in headers:
             if name == REQUEST_ID and _ACCEPTABLE.fullmatch(value):
                 return value
-        return f"{self._prefix}-{next(self._count):x}".encode("ascii")
+        return b"%b-%x" % (self._prefix, next(self._count))
 
 
 class RequestIdMiddleware:

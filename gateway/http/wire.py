@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 
 from gateway.http.messages import Header, HttpResponse
@@ -48,12 +49,15 @@ def head(start: bytes, response: HttpResponse, connection: bytes) -> bytes:
     Raises `ValueError` as `header_lines` does.
     """
     lines = header_lines(response.headers)
+    if response.request_id is not None:
+        lines = b"%bx-request-id: %b\r\n" % (lines, response.request_id)
     if response.status in BODILESS:
         return b"%b%b%b\r\n" % (start, lines, connection)
     return b"%b%d\r\n%b%b\r\n" % (start, len(response.body), lines, connection)
 
 
-def header_lines(headers: Sequence[Header]) -> bytes:
+@lru_cache(maxsize=256)
+def header_lines(headers: tuple[Header, ...]) -> bytes:
     """Headers as they stand on the wire.
 
     Raises `ValueError` for a name or value with a control character in it: a line end there would let whoever chose
@@ -70,9 +74,9 @@ def has_body(method: str, status: int) -> bool:
     return method != "HEAD" and status not in BODILESS
 
 
-def plain(status: int, text: str) -> HttpResponse:
+def plain(status: int, text: str, *headers: Header) -> HttpResponse:
     """An answer that the lane gives by itself, where no dialect is known or none has a word for it."""
-    return HttpResponse(status, text.encode(), ((b"content-type", b"text/plain; charset=utf-8"),))
+    return HttpResponse(status, text.encode(), ((b"content-type", b"text/plain; charset=utf-8"), *headers))
 
 
 def _start(status: int, defaults: Sequence[Header]) -> bytes:

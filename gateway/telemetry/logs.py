@@ -31,7 +31,7 @@ def configure_logs(form: Literal["auto", "json", "console"], level: str, stream:
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty(), repr_native_str=True)]
         if people
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     )

@@ -15,7 +15,6 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     Info,
     PlatformCollector,
     ProcessCollector,
@@ -24,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from batching.report import BatchReport
+from gateway.telemetry.tally import CounterFamily, HistogramFamily
 
 SECONDS_BUCKETS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -57,28 +57,39 @@ class ModelGauges:
     workers_alive: Callable[[], float]
 
 
-class ModelMetrics:
-    """The metrics of one model version with their labels already bound, since binding costs more than counting."""
+class CallMetrics:
+    """The metrics of prediction calls for one model version, or for calls that name no model: empty labels then."""
 
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
-        self._metrics = metrics
         self._labels = (model, version)
+        self._requests = metrics.requests
         self._duration = metrics.request_duration.labels(model, version)
-        self._outcomes = _ByLabel(lambda key: metrics.requests.labels(model, version, *key))
-        self._batch_rows = metrics.batch_rows.labels(model, version)
-        self._reasons = _ByLabel(lambda key: metrics.batches.labels(model, version, *key))
-        self._compute = metrics.batch_compute.labels(model, version)
-        self._restarts = metrics.worker_restarts.labels(model, version)
 
     def request_ended(self, dialect: str, outcome: Outcome, duration_s: float) -> None:
         """Count one prediction call."""
-        self._outcomes[dialect, outcome].inc()
+        self._requests.add(*self._labels, dialect, outcome)
         self._duration.observe(duration_s)
+
+    def request_refused(self, dialect: str, outcome: Outcome) -> None:
+        """Count one call that was turned away before it was read; it has no duration."""
+        self._requests.add(*self._labels, dialect, outcome)
+
+
+class ModelMetrics(CallMetrics):
+    """All metrics of one model version, with its labels already bound where that costs more than counting."""
+
+    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+        super().__init__(metrics, model, version)
+        self._metrics = metrics
+        self._batches = metrics.batches
+        self._batch_rows = metrics.batch_rows.labels(model, version)
+        self._compute = metrics.batch_compute.labels(model, version)
+        self._restarts = metrics.worker_restarts.labels(model, version)
 
     def batch_ended(self, report: BatchReport) -> None:
         """Count one batch that ran."""
+        self._batches.add(*self._labels, report.reason, report.outcome)
         self._batch_rows.observe(report.rows)
-        self._reasons[report.reason, report.outcome].inc()
         self._compute.observe(report.compute_s)
 
     def worker_restarted(self) -> None:
@@ -100,17 +111,6 @@ class ModelMetrics:
             gauge.remove(*self._labels)
 
 
-class _ByLabel(dict[tuple[str, ...], Counter]):
-    """Bound counters, made at first use; the keys come from fixed tables."""
-
-    def __init__(self, bind: Callable[[tuple[str, ...]], Counter]) -> None:
-        self._bind = bind
-
-    def __missing__(self, key: tuple[str, ...]) -> Counter:
-        counter = self[key] = self._bind(key)
-        return counter
-
-
 class Metrics:
     """One registry and the metric families in it."""
 
@@ -121,33 +121,33 @@ class Metrics:
         GCCollector(registry=registry)
         model = ["model", "version"]
         Info("sluice_build", "The running Sluice.", registry=registry).info({"version": sluice_version})
-        self.requests = Counter(
+        self.requests = CounterFamily(
             "sluice_requests",
             "Prediction calls that ended, by how they ended.",
             [*model, "dialect", "outcome"],
             registry=registry,
         )
-        self.request_duration = Histogram(
+        self.request_duration = HistogramFamily(
             "sluice_request_duration_seconds",
             "From the complete request to the encoded answer, in seconds.",
             model,
-            buckets=SECONDS_BUCKETS,
+            bounds=SECONDS_BUCKETS,
             registry=registry,
         )
-        self.batch_rows = Histogram(
-            "sluice_batch_rows", "Rows per batch that ran.", model, buckets=ROWS_BUCKETS, registry=registry
+        self.batch_rows = HistogramFamily(
+            "sluice_batch_rows", "Rows per batch that ran.", model, bounds=ROWS_BUCKETS, registry=registry
         )
-        self.batches = Counter(
+        self.batches = CounterFamily(
             "sluice_batches",
             "Batches that ran, by why they were dispatched and how they ended.",
             [*model, "reason", "outcome"],
             registry=registry,
         )
-        self.batch_compute = Histogram(
+        self.batch_compute = HistogramFamily(
             "sluice_batch_compute_seconds",
             "Time that the engine ran per batch, measured in the worker, in seconds.",
             model,
-            buckets=SECONDS_BUCKETS,
+            bounds=SECONDS_BUCKETS,
             registry=registry,
         )
         self.queue_rows = Gauge("sluice_queue_rows", "Rows waiting for a batch.", model, registry=registry)
@@ -161,7 +161,7 @@ class Metrics:
         self.worker_restarts = Counter(
             "sluice_worker_restarts", "Worker processes that died and were replaced.", model, registry=registry
         )
-        self.unknown_model = ModelMetrics(self, "", "")
+        self.unknown_model = CallMetrics(self, "", "")
 
     def of_model(self, model: str, version: int) -> ModelMetrics:
         """The metrics of one version that the repository holds."""

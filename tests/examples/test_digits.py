@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -74,3 +75,14 @@ def test_the_sample_is_the_one_the_script_writes_and_the_page_has_its_answer() -
     assert str(unseen.labels[: train.SAMPLE_ROWS].tolist()) in (train.HERE / "README.md").read_text()
     assert np.array_equal(unseen.labels_predicted[: train.SAMPLE_ROWS], unseen.labels[: train.SAMPLE_ROWS])
     assert (train.MODEL_FILE.parents[1] / "sample.json").read_text() == text
+
+
+def test_training_leaves_the_sample_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "MODEL_FILE", tmp_path / "models/digits/1/model.onnx")
+    monkeypatch.setattr(train, "SAMPLE_FILE", tmp_path / "digits/sample.json")
+    monkeypatch.setattr(train, "ACCURACY_FILE", tmp_path / "digits/accuracy.json")
+    (tmp_path / "digits").mkdir()
+    for _ in range(2):
+        train.main()
+        assert (tmp_path / "models/digits/sample.json").is_symlink()
+        assert (tmp_path / "models/digits/sample.json").read_text() == train.sample()

@@ -10,9 +10,15 @@ def _signature(*inputs: TensorSpec) -> Signature:
     return Signature(inputs, (), batched=True)
 
 
+def _zeros(signature: Signature) -> str:
+    body = zeros(signature)
+    assert body is not None
+    return body
+
+
 def test_zeros_are_a_request_that_the_model_takes() -> None:
     body = json.loads(
-        zeros(
+        _zeros(
             _signature(
                 TensorSpec("x", Datatype.FP32, (None, 3)),
                 TensorSpec("name", Datatype.BYTES, (None,)),
@@ -28,4 +34,4 @@ def test_zeros_are_a_request_that_the_model_takes() -> None:
 
 
 def test_a_large_input_is_not_spelled_out() -> None:
-    assert "…" in zeros(_signature(TensorSpec("image", Datatype.FP32, (None, 3, 224, 224))))
+    assert zeros(_signature(TensorSpec("image", Datatype.FP32, (None, 3, 224, 224)))) is None

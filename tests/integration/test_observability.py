@@ -43,13 +43,38 @@ def test_one_json_line_per_request_with_its_id(tmp_path: Path) -> None:
         server.client.post("/v2/models/linear/infer", json=GOOD, headers=headers)
         server.client.post("/v2/models/nowhere/infer", json=GOOD, headers={"X-Request-Id": "bad-1"})
         assert server.stop() == 0
-    lines = {line.get("request_id"): line for line in map(json.loads, log.read_text().splitlines())}
+    written = [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "prediction"]
+    assert len(written) == 2
+    lines = {line["request_id"]: line for line in written}
     assert lines["good-1"]["model"] == "linear"
     assert lines["good-1"]["outcome"] == "success"
     assert lines["good-1"]["duration_ms"] > 0
     assert lines["bad-1"]["outcome"] == "not_found"
     assert lines["bad-1"]["status"] == 404
     assert "nowhere" in lines["bad-1"]["error"]
+
+
+def test_a_call_turned_away_unread_is_counted_and_logged_like_any_other(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    environment = os.environ | {"SLUICE_SERVER_MAX_BODY_BYTES": "1000"}
+    with serving(EXAMPLES, "--log-format", "json", env=environment, log=log) as server:
+        answer = server.client.post("/v2/models/linear/infer", content=b"x" * 2000, headers={"X-Request-Id": "big-1"})
+        assert answer.status_code == 413
+        assert answer.headers["x-request-id"] == "big-1"
+        assert server.metric("sluice_requests_total", model="linear", outcome="too_large") == 1
+        assert server.stop() == 0
+    assert [line["status"] for line in map(json.loads, log.read_text().splitlines()) if "status" in line] == [413]
+
+
+def test_a_caller_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serving(EXAMPLES, "--log-format", "console", log=log) as server:
+        server.client.post("/v2/models/%1b%5B31mFAKE%0aline/infer", json=GOOD)
+        assert server.stop() == 0
+    text = log.read_text()
+    assert "FAKE" in text
+    assert "\x1b" not in text
+    assert not any(line.startswith("line") for line in text.splitlines())
 
 
 def test_success_lines_are_sampled_and_counted(tmp_path: Path) -> None:

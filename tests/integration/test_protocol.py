@@ -101,8 +101,11 @@ def test_unknown_pages_have_the_protocols_error_body(examples: SluiceProcess, pa
 
 def test_a_version_that_is_no_number(examples: SluiceProcess) -> None:
     answer = examples.client.get("/v2/models/linear/versions/latest")
-    assert answer.status_code == 400
+    assert answer.status_code == 404
     assert "version" in answer.json()["error"]
+    answer = examples.client.post("/v2/models/linear/versions/latest/infer", json=GOOD)
+    assert answer.status_code == 404
+    assert "latest" in answer.json()["error"]
 
 
 def test_prediction_routes_are_described_with_examples(examples: SluiceProcess) -> None:
@@ -110,6 +113,9 @@ def test_prediction_routes_are_described_with_examples(examples: SluiceProcess) 
     assert "post" in paths["/v2/models/{model}/infer"]
     assert "post" in paths["/v2/models/{model}/versions/{version}/infer"]
     assert "get" in paths["/v2/health/ready"]
+    assert not [
+        path for path, operations in paths.items() for each in operations.values() if "422" in each["responses"]
+    ]
 
 
 def test_the_api_pages_need_no_other_server(examples: SluiceProcess) -> None:

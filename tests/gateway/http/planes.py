@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gateway.http.asgi import Receive, Scope, Send
 from gateway.http.messages import Header, HttpResponse
-from inference.errors import SluiceError
+from inference.errors import SluiceError, Unavailable
 
 TEXT: Header = (b"content-type", b"text/plain")
 MAX_BODY_BYTES = 256 * 1024
@@ -84,8 +84,11 @@ class PuppetPlane:
         }
         return HttpResponse(200, answers[action], (TEXT,))
 
-    def refuse(self, route: str, error: SluiceError) -> HttpResponse:
-        return HttpResponse(413, str(error).encode(), (TEXT,))
+    def refuse(self, route: str, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
+        request_id = dict(headers).get(b"x-request-id")
+        if isinstance(error, Unavailable):
+            return HttpResponse(503, str(error).encode(), (TEXT, (b"retry-after", b"1")), request_id)
+        return HttpResponse(413, str(error).encode(), (TEXT,), request_id)
 
 
 class PuppetApp:

@@ -120,6 +120,7 @@ class Answer:
     status: int
     body: bytes
     headers: dict[str, str] = field(compare=False, default_factory=dict)
+    head: str = field(compare=False, default="")
 
 
 class Client:
@@ -161,10 +162,10 @@ class Client:
         status = int(line.split(" ")[1])
         headers = {name.lower(): value for name, _, value in (text.partition(": ") for text in lines)}
         if status < 200 or status in (204, 304) or method == "HEAD":
-            return Answer(status, b"", headers)
+            return Answer(status, b"", headers, head)
         if headers.get("transfer-encoding") == "chunked":
-            return Answer(status, self._chunks(), headers)
-        return Answer(status, self._exactly(int(headers["content-length"])), headers)
+            return Answer(status, self._chunks(), headers, head)
+        return Answer(status, self._exactly(int(headers["content-length"])), headers, head)
 
     def hears(self, patience_s: float) -> bool:
         """Whether the server says something, or closes, within this time."""
@@ -176,6 +177,12 @@ class Client:
         finally:
             self.socket.settimeout(PATIENCE_S)
         return True
+
+    def read(self, size_bytes: int) -> int:
+        """Read on by at most so many bytes, and throw nothing away; how many they were."""
+        part = self.socket.recv(size_bytes)
+        self._heard += part
+        return len(part)
 
     def begun(self) -> None:
         """Wait for the head of an answer, and throw it away."""

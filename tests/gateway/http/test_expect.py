@@ -46,6 +46,18 @@ def test_a_body_that_is_there_already_is_not_asked_for(lane: Way) -> None:
         assert client.answer().body == b"hello"
 
 
+@pytest.mark.parametrize("prefix", ["/v2", "/app"])
+def test_an_old_client_is_not_asked(lane: Way, prefix: str) -> None:
+    """One of HTTP/1.0 would take it for the answer."""
+    with lane.client() as client:
+        client.send(request(f"{prefix}/echo", b"", EXPECT, "Content-Length: 5", version="1.0", length=False))
+        connection = lane.served.connection_of(client)
+        lane.served.until(lambda: connection.cycle is not None)
+        client.send(b"hello")
+        answer = client.answer()
+        assert (answer.status, answer.body) == (200, b"hello")
+
+
 @pytest.mark.parametrize("first", ["/v2", "/app"])
 def test_it_is_asked_for_in_its_turn(lane: Way, first: str) -> None:
     name = f"expect{first[1:]}"

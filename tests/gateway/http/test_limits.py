@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.http.asgi import AsgiLane
 from gateway.http.lane import make_lane
-from gateway.http.limits import LaneLimits
+from gateway.http.limits import LaneLimits, connection_cap, surplus_connections
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
-from tests.gateway.http.servers import Client, Served, request
+from tests.gateway.http.servers import Client, Served, chunked, request
 
 SOON_S = 0.25
 
@@ -36,7 +38,8 @@ def served(limits: LaneLimits, plane: PuppetPlane | None = None, **config: Any) 
     ],
 )
 def test_a_slow_sender_is_told_so(sent: bytes) -> None:
-    with served(LaneLimits(request_read_timeout_s=SOON_S)) as server, Client(server.address) as client:
+    limits = LaneLimits(request_read_timeout_s=SOON_S, min_body_bytes_per_s=10_000_000)
+    with served(limits) as server, Client(server.address) as client:
         client.send(request("/v2/echo", b"quick"), sent)
         assert client.answer().body == b"quick"
         assert client.answer().status == 408
@@ -122,14 +125,66 @@ def test_a_client_that_never_reads_the_last_answer_is_cut_off() -> None:
 
 
 def test_a_slow_reader_is_served() -> None:
-    """Longer than the time limit in all, but never without progress."""
+    """Longer than the time limit in all, but never without progress. The time is the test's own."""
+    size, limit_s = 20_000_000, 1000.0
     with (
-        served(LaneLimits(write_timeout_s=1.0), timeout_keep_alive=30) as server,
-        Client(server.address, receive_buffer_bytes=4096) as client,
+        served(LaneLimits(write_timeout_s=limit_s), timeout_keep_alive=30) as server,
+        Client(server.address, receive_buffer_bytes=65536) as client,
     ):
-        client.send(request("/v2/large/3000000") + request("/v2/echo", b"next"))
-        assert len(client.answer().body) == 3_000_000
+        client.send(request(f"/v2/large/{size}") + request("/v2/echo", b"next"))
+        connection = server.connection_of(client)
+        server.until(lambda: connection.transport.get_write_buffer_size())
+        began_s = server.ask(lambda: connection.deadline)
+        for _ in range(4):
+            unsent_bytes = server.ask(lambda: connection.transport.get_write_buffer_size())
+            while server.ask(lambda: connection.transport.get_write_buffer_size()) == unsent_bytes:
+                assert client.read(65536)
+            server.ask(lambda: connection.overdue(connection.deadline))
+        assert server.ask(lambda: connection.deadline) == began_s + 4 * limit_s
+        assert len(client.answer().body) == size
         assert client.answer().body == b"next"
+
+
+def test_a_reader_that_stops_is_cut_off() -> None:
+    with (
+        served(LaneLimits(write_timeout_s=1000.0)) as server,
+        Client(server.address, receive_buffer_bytes=65536) as client,
+    ):
+        client.send(request("/v2/large/20000000"))
+        connection = server.connection_of(client)
+        server.until(lambda: connection.transport.get_write_buffer_size())
+        client.begun()
+        # Once what the kernel holds has found its way, nothing more moves.
+        server.ask(lambda: connection.overdue(connection.deadline))
+        unsent_bytes = -1
+        while unsent_bytes != server.ask(lambda: connection.transport.get_write_buffer_size()):
+            unsent_bytes = server.ask(lambda: connection.transport.get_write_buffer_size())
+            server.ask(lambda: connection.overdue(connection.deadline))
+        server.until_connections(0)
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=["a length", "chunks"])
+def test_a_long_body_may_take_longer(chunks: bool) -> None:
+    body = b"x" * 200_000
+    sent = chunked("/v2/echo", body) if chunks else request("/v2/echo", body)
+    limits = LaneLimits(request_read_timeout_s=SOON_S, min_body_bytes_per_s=1000)
+    with served(limits) as server, Client(server.address) as client:
+        client.send(sent[:-1])
+        connection = server.connection_of(client)
+        server.until(lambda: connection._filling is not None)
+        begun_s = server.ask(lambda: connection.deadline)
+        # The time is over, and more is granted.
+        server.until(lambda: connection.deadline > begun_s + 100)
+        client.send(sent[-1:])
+        assert client.answer().body == body
+
+
+def test_a_long_body_may_not_take_any_time() -> None:
+    limits = LaneLimits(request_read_timeout_s=SOON_S, min_body_bytes_per_s=1_000_000)
+    with served(limits) as server, Client(server.address) as client:
+        client.send(request("/v2/echo", b"x" * 200_000)[:-1])
+        assert client.answer().status == 408
+        assert client.ended()
 
 
 def test_an_answer_that_is_not_read_holds_the_next_request_back() -> None:
@@ -218,7 +273,44 @@ def test_a_refused_client_may_not_stay() -> None:
         server.until_connections(0)
 
 
-@pytest.mark.parametrize("name", ["max_header_bytes", "request_read_timeout_s", "max_connections"])
+@pytest.mark.parametrize(
+    ("max_connections", "descriptors", "reserved", "cap"),
+    [
+        (10_000, 1_048_576, 1000, 10_000),
+        (10_000, -1, 1000, 10_000),
+        (10_000, 1024, 124, 800),
+        (10_000, 100, 20, 64),
+        (50, 1024, 124, 50),
+        (10_000, 1024, 2048, 1),
+        (10_000, 10, 0, 1),
+    ],
+)
+def test_connections_leave_descriptors_for_everything_else(
+    max_connections: int, descriptors: int, reserved: int, cap: int
+) -> None:
+    assert connection_cap(max_connections, descriptors, reserved) == cap
+
+
+@given(st.integers(1, 100_000), st.integers(100, 200_000), st.integers(0, 60))
+def test_as_many_connections_as_there_is_room_for(max_connections: int, descriptors: int, reserved: int) -> None:
+    def needed(cap: int) -> int:
+        return cap + surplus_connections(cap) + reserved
+
+    cap = connection_cap(max_connections, descriptors, reserved)
+    assert needed(cap) <= descriptors
+    assert cap == max_connections or needed(cap + 2) > descriptors
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "max_header_bytes",
+        "request_read_timeout_s",
+        "min_body_bytes_per_s",
+        "max_connections",
+        "max_buffered_bytes",
+    ],
+)
 def test_limits_must_be_limits(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         LaneLimits(**{name: 0})

@@ -47,7 +47,6 @@ def test_a_connection_has(protocol: HttpToolsProtocol, name: str) -> None:
         (HttpToolsProtocol, "on_response_complete", ["self"]),
         (HttpToolsProtocol, "handle_websocket_upgrade", ["self"]),
         (HttpToolsProtocol, "_should_upgrade", ["self"]),
-        (HttpToolsProtocol, "_unsupported_upgrade_warning", ["self"]),
         (HttpToolsProtocol, "_start_asgi_task", ["self", "cycle", "app"]),
         (HttpToolsProtocol, "shutdown", ["self"]),
         (FlowControl, "pause_reading", ["self"]),

@@ -37,8 +37,8 @@ def test_heads_follow_the_server_s_headers() -> None:
 def test_no_header_can_begin_another(value: bytes) -> None:
     for header in ((b"x", value), (value, b"x")):
         with pytest.raises(ValueError, match="control character"):
-            wire.header_lines([header])
+            wire.header_lines((header,))
 
 
 def test_a_tab_is_no_line_end() -> None:
-    assert wire.header_lines([(b"x", b"a\tb")]) == b"x: a\tb\r\n"
+    assert wire.header_lines(((b"x", b"a\tb"),)) == b"x: a\tb\r\n"

@@ -1,0 +1,50 @@
+"""What all connections of a server share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from typing import Any
+
+from gateway.http.known_heads import KnownHeads
+from gateway.http.limits import LaneLimits
+from gateway.http.messages import DataPlane
+from gateway.http.sweep import Sweep
+from gateway.http.wire import Heads
+from gateway.telemetry.logs import Sampler
+
+_FAULTS_LOGGED_PER_S = 5
+
+
+class Door:
+    """What all connections of one server share. One server, one loop.
+
+    `buffered_bytes` is how much of requests the connections hold: each of them sees to its own share.
+    """
+
+    __slots__ = ("_faults", "buffered_bytes", "draining", "heads", "known_heads", "limits", "plane", "sweep")
+
+    def __init__(self, plane: DataPlane[Any], limits: LaneLimits, draining: Callable[[], bool]) -> None:
+        self.plane = plane
+        self.limits = limits
+        self.draining = draining
+        self.heads = Heads()
+        self.known_heads = KnownHeads()
+        self.buffered_bytes = 0
+        self.sweep: Sweep | None = None
+        self._faults = Sampler(_FAULTS_LOGGED_PER_S)
+
+    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[object], keep_alive_s: float) -> None:
+        """See to it that the connections' deadlines are kept."""
+        if self.sweep is None:
+            limits = self.limits
+            self.sweep = Sweep((keep_alive_s, limits.request_read_timeout_s, limits.write_timeout_s, limits.linger_s))
+        self.sweep.watch(loop, connections)
+
+    def log_fault(self, logger: logging.Logger, level: int, text: str, cause: BaseException | None = None) -> None:
+        """Log what a client can bring about at will: a few lines per second, and how many were kept back."""
+        kept_back = self._faults.admit()
+        if kept_back is not None:
+            more = f" ({kept_back} such lines were kept back)" if kept_back else ""
+            logger.log(level, "%s%s", text, more, exc_info=cause)

@@ -1,0 +1,48 @@
+"""A long body on its way in, past the parser."""
+
+from __future__ import annotations
+
+_PIECE_BYTES = 16 * 1024
+
+
+class LongBody:
+    """A body whose length was announced, in the pieces in which it comes.
+
+    Holds what has come and no more: to announce a body costs its sender a body. Pieces under 16 KiB are put together
+    as they come, so that none of them costs more than it holds; all are joined once, when the body is `whole`.
+    """
+
+    __slots__ = ("_pieces", "_short", "left_bytes", "received_bytes")
+
+    def __init__(self, start: bytes | bytearray, left_bytes: int) -> None:
+        self.received_bytes = len(start)
+        self.left_bytes = left_bytes
+        self._pieces: list[bytes | bytearray | memoryview] = []
+        self._short = bytearray(start)
+
+    def take(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Take what belongs to the body, and give back what does not."""
+        rest: bytes | memoryview = b""
+        if len(data) > self.left_bytes:
+            data, rest = data[: self.left_bytes], data[self.left_bytes :]
+        self.left_bytes -= len(data)
+        self.received_bytes += len(data)
+        if len(data) < _PIECE_BYTES:
+            self._short += data
+            if len(self._short) >= _PIECE_BYTES:
+                self._keep_short()
+        else:
+            if self._short:
+                self._keep_short()
+            # A view would keep all that it is a part of for as long as the body is incomplete.
+            self._pieces.append(bytes(data) if self.left_bytes else data)
+        return rest
+
+    def whole(self) -> bytes:
+        """The body, once `left_bytes` is 0."""
+        self._keep_short()
+        return b"".join(self._pieces)
+
+    def _keep_short(self) -> None:
+        self._pieces.append(self._short)
+        self._short = bytearray()

@@ -1,0 +1,91 @@
+"""Counters and histograms for the event loop's thread alone, shown through prometheus-client.
+
+prometheus-client's own take a lock per number, 0.35 µs for a counter and 0.84 µs for a histogram, which is dear for a
+prediction of 20 µs with several of each. These count in plain integers; what a scrape sees is the same
+(docs/decisions/0005-counting-without-locks.md).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+
+class Tally:
+    """How many values fell into each bucket, and their sum."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value, into the first bucket whose bound is not below it."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+
+class HistogramFamily(Collector):
+    """A Prometheus histogram: one `Tally` per set of label values. `bounds` rise; the bucket above all is implied."""
+
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        self._name, self._text, self._labels, self._bounds = name, text, labels, tuple(bounds)
+        self._edges = [*map(floatToGoString, bounds), "+Inf"]
+        self._tallies: dict[tuple[str, ...], Tally] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Tally:
+        """The tally of these label values, made at first use."""
+        return self._tallies.setdefault(values, Tally(self._bounds))
+
+    def describe(self) -> Iterable[Metric]:
+        """The family without its samples, so that registering it counts nothing."""
+        return [self._family()]
+
+    def collect(self) -> Iterable[Metric]:
+        """The family as a scrape sees it."""
+        family = self._family()
+        for values, tally in list(self._tallies.items()):
+            buckets = zip(self._edges, accumulate(tally.counts), strict=True)
+            family.add_metric(values, [(edge, float(count)) for edge, count in buckets], tally.total)
+        return [family]
+
+    def _family(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self._name, self._text, labels=self._labels)
+
+
+class CounterFamily(Collector):
+    """A Prometheus counter. `counts` is by the values of all labels, in order; a missing one is zero."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._counts: dict[tuple[str, ...], int] = {}
+        registry.register(self)
+
+    def add(self, *values: str) -> None:
+        """Count one more."""
+        self._counts[values] = self._counts.get(values, 0) + 1
+
+    def describe(self) -> Iterable[Metric]:
+        """The family without its samples, so that registering it counts nothing."""
+        return [self._family()]
+
+    def collect(self) -> Iterable[Metric]:
+        """The family as a scrape sees it."""
+        family = self._family()
+        for values, count in list(self._counts.items()):
+            family.add_metric(values, count)
+        return [family]
+
+    def _family(self) -> CounterMetricFamily:
+        return CounterMetricFamily(self._name, self._text, labels=self._labels)
