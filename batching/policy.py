@@ -15,7 +15,7 @@ class Reason(StrEnum):
     IDLE = "idle"
     """A worker had nothing to do, so whatever had gathered went."""
     AHEAD = "ahead"
-    """At least as many rows waited as the batch ahead has, so it went to wait behind it."""
+    """At least three quarters of the rows of the batch ahead waited, so they went to wait behind it."""
     AGAIN = "again"
     """The jobs had been out before, and their batch gave no answer."""
 
@@ -28,8 +28,10 @@ def decide(vacancy: Vacancy, again: int, waiting_rows: int, ahead_rows: int, max
 
     Nothing is ever held while a worker is idle, so there is no wait timer: a batch is what gathered while the workers
     were busy. A batch may also take the spare place behind a running one, so that it is stacked while the other runs.
-    But what leaves early does not grow any more, so it leaves only if it is no smaller than the batch ahead: batches
-    then never shrink while the workers are busy.
+    But what leaves early does not grow any more, so it leaves only if it is not much smaller than the batch ahead. Not
+    smaller at all would be too strict: of two batches that take turns, one is always the smaller, and the worker would
+    stand idle before it, for as long as the gateway takes to notice. With three quarters it was busy for 97 % of the
+    time where it had been for 86 % (a closed loop of 64 clients, 3.3 ms a batch); with a half, batches shrank.
     """
     if not vacancy.idle and not vacancy.spare:
         return None
@@ -41,7 +43,7 @@ def decide(vacancy: Vacancy, again: int, waiting_rows: int, ahead_rows: int, max
         return Reason.FULL
     if vacancy.idle:
         return Reason.IDLE
-    return Reason.AHEAD if waiting_rows >= ahead_rows else None
+    return Reason.AHEAD if 4 * waiting_rows >= 3 * ahead_rows else None
 
 
 def after_dispatch(vacancy: Vacancy) -> Vacancy:

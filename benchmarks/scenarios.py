@@ -266,5 +266,5 @@ def _short(image: np.ndarray[Any, Any], form: str) -> bytes:
 
 
 def _default_threads() -> int:
-    """What a worker gets by default here: all cores of the machine, as one worker is the default."""
-    return len(os.sched_getaffinity(0))
+    """What a worker gets by default here: all cores but the gateway's, as one worker is the default."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)

@@ -29,7 +29,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """`cpu`, or `cuda:N` for the GPU of that number."""
 
     intra_op_threads: int | None = None
-    """Threads with which a worker computes one operator; `None` shares the available cores out among the workers."""
+    """Threads with which a worker computes one operator; `None` shares the available cores out
+    among the workers, all but the one that the gateway needs."""
 
     run_timeout_s: float = 20.0
     """A worker that runs one batch for longer is killed."""
@@ -88,7 +89,7 @@ class Workers:
     ) -> None:
         self.on_vacancy = on_vacancy
         self.on_restart = on_restart
-        threads = options.intra_op_threads or max(1, available_cores() // options.count)
+        threads = options.intra_op_threads or max(1, (available_cores() - 1) // options.count)
         files = files or _snapshot(model_file)
         order = Load(str(files.model_file), options.device, threads, options.batched)
         limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s, options.max_batch_rows)
