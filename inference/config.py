@@ -60,8 +60,8 @@ class WorkersConfig(Section):
     """The processes that run a model.
 
     `intra_op_threads` is per worker; `None` leaves the choice to the pool, which shares all cores but one out. A run
-    that takes longer than `run_timeout_s` counts as hung, and its worker is replaced, as is one that is not ready to serve within
-    `load_timeout_s`; the first workers of a version fail its start instead.
+    that takes longer than `run_timeout_s` counts as hung, and its worker is replaced, as is one that is not ready to
+    serve within `load_timeout_s`; the first workers of a version fail its start instead.
     """
 
     count: int = Field(1, ge=1, le=64, description="Worker processes for each model version.")
