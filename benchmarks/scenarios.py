@@ -165,7 +165,7 @@ def decode(rounds: int) -> Report:
 def image(models: Path, rounds: int, duration_s: int) -> Report:
     """A small convolutional network on that image, end to end as JSON."""
     model = models / "image.onnx"
-    body = v2_body(np.random.default_rng(0).random(IMAGE_SHAPE, np.float32))
+    body = v2_body(np.random.default_rng(0).random(IMAGE_SHAPE, np.float32), "image")
     threads = _default_threads()
     signature = Signature((TensorSpec("x", Datatype.FP32, (None, 3, 224, 224)),), (), batched=True)
     dialect = V2()
