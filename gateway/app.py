@@ -190,7 +190,9 @@ async def _loaded(
 
     with signals.handled_by(stop):
         try:
-            return await loading
+            server = await loading
+            if not stopped:
+                return server
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         except asyncio.CancelledError:
