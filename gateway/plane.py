@@ -119,7 +119,8 @@ class Plane:
         end: InferenceResponse | Exception
         try:
             if route.fault is not None:
-                raise route.fault
+                # The route may be remembered: without this, its error would grow by a traceback with each call.
+                raise route.fault.with_traceback(None)
             served = self._catalogue.resolve(route.call.model, route.call.version)
             metrics = served.metrics
             if method != "POST":
