@@ -164,7 +164,7 @@ class Answers(Connection):
         self._current = None
         if self._counted_bytes:
             self._count()
-        if not prediction.keep_alive or (self.door.draining() and not self.pipeline):
+        if not prediction.keep_alive or ((self._leaving or self.door.draining()) and not self.pipeline):
             self._write(prediction.method, response, wire.CLOSE)
             self._finish()
             return

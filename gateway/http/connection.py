@@ -46,6 +46,7 @@ class Connection(HttpToolsProtocol, Timed):
         "_filling",
         "_held",
         "_keep_alive_s",
+        "_leaving",
         "_lingering",
         "_long_body",
         "_stage",
@@ -77,6 +78,8 @@ class Connection(HttpToolsProtocol, Timed):
         self._counted_bytes = 0
         # Nothing will be parsed any more.
         self._ended = False
+        # The server stops: the next answer is the last.
+        self._leaving = False
         # The last answer is written, and the client may take a moment to read it.
         self._lingering = False
         self._discarded_bytes = 0
@@ -94,10 +97,17 @@ class Connection(HttpToolsProtocol, Timed):
             self._turn_away(len(self.connections) - limits.max_connections)
 
     def shutdown(self) -> None:
-        """Answer what is there, and take nothing more."""
-        super().shutdown()
-        if self._stage != BODY:
-            self._end()
+        """Answer what is there and what is on its way, and take nothing more.
+
+        A request may have been sent when the connection looks idle from here, so that it is not closed at once.
+        """
+        self._leaving = True
+        if self._current is not None:
+            super().shutdown()
+            if self._stage != BODY:
+                self._end()
+        elif self._stage == NOTHING and not self._lingering:
+            self.deadline = self.loop.time() + self.door.limits.farewell_s
 
     def pause_writing(self) -> None:
         """The client reads too slowly: from now on it has to make progress."""

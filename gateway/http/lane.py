@@ -191,7 +191,7 @@ class LaneProtocol(Answers):
         route = self._recognise(self.url)
         if route is None:
             self._take_ordinary_way()
-            self.cycle.keep_alive = self.cycle.keep_alive and not self.door.draining()
+            self.cycle.keep_alive = self.cycle.keep_alive and not (self._leaving or self.door.draining())
             if self.pipeline:
                 self._hold()
         else:

@@ -45,6 +45,9 @@ class LaneLimits:
     linger_bytes: int = 4 * 1024 * 1024
     """How much of what a refused client goes on sending is read and thrown away."""
 
+    farewell_s: float = 0.5
+    """How long an idle connection stays open once the server stops, for a request that is already on its way."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

@@ -149,6 +149,7 @@ def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
     environment = os.environ | {"SLUICE_SERVER_SHUTDOWN_DELAY_S": "60"}
     outcomes: Counter[str] = Counter()
     answered = threading.Semaphore(0)
+    closing = threading.Event()
     with serving(write_model(tmp_path, "linear", models.linear()), env=environment, log=log) as server:
 
         def call() -> None:
@@ -162,8 +163,9 @@ def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
                             answered.release()
                             if answer.headers.get("connection") == "close":
                                 break
-                    except (httpx.ConnectError, httpx.ReadError):
-                        # The port is closed, or was closed while this connection waited to be accepted.
+                    except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):
+                        # The port is closed, or was closed before this connection's first request came.
+                        assert closing.is_set()
                         return
 
         with ThreadPoolExecutor(8) as pool:
@@ -175,6 +177,7 @@ def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
                 assert server.process.poll() is None
             assert server.client.get("/v2/health/live").status_code == 200
             _wait_for(answered, 100)
+            closing.set()
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(PATIENCE_S) == 0
             for each in calls:

@@ -9,16 +9,52 @@ from typing import Any
 import pytest
 
 from gateway.http.asgi import AsgiLane
+from gateway.http.connection import HEAD
 from gateway.http.lane import make_lane
+from gateway.http.limits import LaneLimits
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, request
 
 
 @contextmanager
-def served(plane: PuppetPlane, draining: Callable[[], bool] = lambda: False, **config: Any) -> Iterator[Served]:
+def served(
+    plane: PuppetPlane,
+    draining: Callable[[], bool] = lambda: False,
+    limits: LaneLimits | None = None,
+    **config: Any,
+) -> Iterator[Served]:
     app = AsgiLane(plane, PuppetApp(plane))
-    with Served(app, http=make_lane(plane, draining=draining), **config) as server:
+    with Served(app, http=make_lane(plane, limits, draining), **config) as server:
         yield server
+
+
+@pytest.mark.parametrize("prefix", ["/v2", "/app"])
+def test_a_request_on_its_way_to_a_connection_that_looked_idle_is_answered(prefix: str) -> None:
+    """The server has closed its port, and so has seen nothing of these requests when it said farewell."""
+    limits = LaneLimits(farewell_s=60)
+    with (
+        served(PuppetPlane(), limits=limits) as server,
+        Client(server.address) as fresh,
+        Client(server.address) as used,
+        Client(server.address) as halfway,
+    ):
+        assert fresh.is_open()
+        used.send(request(f"{prefix}/echo", b"before"))
+        assert "connection" not in used.answer().headers
+        message = request(f"{prefix}/echo", b"after")
+        halfway.send(message[:20])
+        connections = [server.connection_of(client) for client in (fresh, used, halfway)]
+        server.until(lambda: connections[-1]._stage == HEAD)
+        server.stop()
+        server.until(lambda: all(connection._leaving for connection in connections))
+        halfway.send(message[20:])
+        for client in (fresh, used):
+            client.send(message)
+        for client in (fresh, used, halfway):
+            answer = client.answer()
+            assert (answer.body, answer.headers["connection"]) == (b"after", "close")
+            assert client.ended()
+        server.join()
 
 
 @pytest.mark.parametrize("prefix", ["/v2", "/app"])
