@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from batching.batcher import Batcher
 from inference.errors import InvalidRequest
-from inference.signature import conform, row_count, shape_key
+from inference.signature import Intake
 from inference.types import Array, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec, Timings
 
 Stage: TypeAlias = Callable[[InferenceRequest], Awaitable[InferenceResponse]]
@@ -32,17 +32,18 @@ def through_batcher(
     the batcher refuses or fails with.
     """
     all_outputs = tuple([spec.name for spec in signature.outputs])
+    intake = Intake(signature)
     specs = {spec.name: spec for spec in signature.outputs}
 
     async def stage(request: InferenceRequest) -> InferenceResponse:
-        arrays = conform(signature, request.inputs)
+        arrays, rows, key = intake.take(request.inputs)
         wanted = request.outputs or all_outputs
         if request.outputs:
             _check_outputs(request.outputs, specs)
         result = await batcher.submit(
             arrays,
-            rows=row_count(signature, arrays),
-            key=(shape_key(signature, arrays), wanted),
+            rows=rows,
+            key=(key, wanted),
             outputs=wanted,
             deadline_s=time.monotonic() + request_timeout_s,
         )

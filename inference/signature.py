@@ -36,6 +36,34 @@ def conform(signature: Signature, tensors: Sequence[Tensor]) -> Arrays:
     return tuple(arrays)
 
 
+class Intake:
+    """Takes requests in for one signature: `conform`, `row_count` and `shape_key` in one go.
+
+    Most models are batched and have one input whose other axes are fixed. All their requests have one shape key, so
+    that a comparison of a name, a datatype and a shape says everything; whatever differs goes the long way.
+    """
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self._only: TensorSpec | None = None
+        self._row_shape: tuple[int | None, ...] = ()
+        if signature.batched and len(signature.inputs) == 1:
+            (spec,) = signature.inputs
+            self._row_shape = spec.shape[1:]
+            self._only = spec if None not in self._row_shape else None
+
+    def take(self, tensors: Sequence[Tensor]) -> tuple[Arrays, int, tuple[Shape, ...]]:
+        """The arrays in the signature's order, their rows, and their shape key. Raises as `conform` does."""
+        only = self._only
+        if only is not None and len(tensors) == 1:
+            tensor = tensors[0]
+            shape = tensor.array.shape
+            if tensor.name == only.name and tensor.datatype is only.datatype and shape and shape[1:] == self._row_shape:
+                return (tensor.array,), shape[0], (shape[1:],)
+        arrays = conform(self._signature, tensors)
+        return arrays, row_count(self._signature, arrays), shape_key(self._signature, arrays)
+
+
 def row_count(signature: Signature, arrays: Arrays) -> int:
     """Rows in a request: the size of the batch axis, or one for a model that is not batched."""
     return int(arrays[0].shape[0]) if signature.batched else 1

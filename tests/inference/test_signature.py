@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.errors import InvalidRequest
-from inference.signature import conform, fits, row_count, shape_key, shape_text
-from inference.types import STORAGE, Datatype, Signature, Tensor, TensorSpec
+from inference.signature import Intake, conform, fits, row_count, shape_key, shape_text
+from inference.types import STORAGE, Arrays, Datatype, Shape, Signature, Tensor, TensorSpec
 
 A = TensorSpec("a", Datatype.FP32, (None, 4))
 B = TensorSpec("b", Datatype.INT64, (None,))
@@ -83,3 +87,37 @@ def test_fits(shape: tuple[int, ...], expected: tuple[int | None, ...], whether:
 def test_shape_text() -> None:
     assert shape_text((None, 4)) == "[*, 4]"
     assert shape_text(()) == "[]"
+
+
+SIGNATURES = [
+    BATCHED,
+    UNBATCHED,
+    Signature((A,), (A,), batched=True),
+    Signature((B,), (A,), batched=True),
+    Signature((TensorSpec("a", Datatype.FP32, (None, None)),), (A,), batched=True),
+]
+tensors = st.builds(
+    lambda name, datatype, shape: _tensor(name, datatype, *shape),
+    st.sampled_from(["a", "b"]),
+    st.sampled_from([Datatype.FP32, Datatype.INT64]),
+    st.lists(st.integers(0, 4), max_size=3),
+)
+
+
+def _conformed(signature: Signature, given: list[Tensor]) -> tuple[Arrays, int, tuple[Shape, ...]]:
+    arrays = conform(signature, given)
+    return arrays, row_count(signature, arrays), shape_key(signature, arrays)
+
+
+def _told(take: Callable[[], tuple[Arrays, int, tuple[Shape, ...]]]) -> object:
+    """What comes of it: the arrays themselves, the rows and the key, or the refusal's words."""
+    try:
+        arrays, rows, key = take()
+    except InvalidRequest as refusal:
+        return str(refusal)
+    return [id(array) for array in arrays], rows, key
+
+
+@given(st.sampled_from(SIGNATURES), st.lists(tensors, max_size=3))
+def test_taking_in_is_conforming_counting_and_keying(signature: Signature, given: list[Tensor]) -> None:
+    assert _told(lambda: Intake(signature).take(given)) == _told(lambda: _conformed(signature, given))
