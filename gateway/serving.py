@@ -48,10 +48,6 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
     config = source.config
     facts = {"model": source.name, "version": source.version}
 
-    def restarted() -> None:
-        meters.worker_restarted()
-        log.warning("a worker process died and is being replaced", **facts)
-
     async with AsyncExitStack() as stack:
         options = WorkerOptions(
             count=config.workers.count,
@@ -63,7 +59,9 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
             batched=config.batching.batched,
         )
         workers = await stack.enter_async_context(
-            Workers(source.file, options, on_vacancy=lambda: None, on_restart=restarted, files=source.files)
+            Workers(
+                source.file, options, on_vacancy=lambda: None, on_restart=meters.worker_restarted, files=source.files
+            )
         )
         limits = BatchLimits(
             max_rows=config.batching.max_rows if workers.signature.batched else 1,

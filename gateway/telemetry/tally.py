@@ -1,7 +1,7 @@
 """Counters and histograms for the event loop's thread alone, shown through prometheus-client.
 
-prometheus-client's own take a lock per number, 0.35 µs for a counter and 0.84 µs for a histogram, which is dear for a
-prediction of 20 µs with several of each. These count in plain integers; what a scrape sees is the same
+prometheus-client's own take a lock per number, 0.35 µs for a counter and 0.84 µs for a histogram, which is dear where
+a prediction needs several of each. These count in plain integers; what a scrape sees is the same
 (docs/decisions/0005-counting-without-locks.md).
 """
 
