@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from inference.errors import RepositoryError
 from inference.faults import Section, faults, read_toml
@@ -44,29 +47,42 @@ Device = Annotated[str, AfterValidator(_device)]
 
 
 class BatchingConfig(Section):
-    """How requests for a model travel together, and how many may wait."""
+    """How requests for a model travel together, and how many may wait.
 
-    max_rows: int = Field(64, ge=1, le=65536, description="Rows in one batch, at most.")
+    With `latency_objective_ms`, requests that could not be answered in that time are refused at once.
+    """
+
+    latency_objective_ms: float | None = Field(
+        None, gt=0, description="The latency that is promised for each request; none is promised where it is not set."
+    )
+    max_rows: int | None = Field(
+        None, ge=1, le=65536, description="Rows in one batch, at most; measured when the model loads, if not set."
+    )
     max_queue_rows: int = Field(4096, ge=1, description="Rows waiting in the queue, at most; more are refused.")
     max_queue_bytes: Bytes = Field(256 * MIB, ge=1, description="Bytes of input waiting in the queue, at most.")
-    batched: bool | None = Field(
+    batched: bool | Literal["unchecked"] | None = Field(
         None,
-        description="true: axis 0 is the batch axis, and rows are not compared when the model is tried at its start. "
-        "false: axis 0 is not the batch axis; every request runs alone.",
+        description="true: requests must be batched, and a model whose rows influence each other is refused. "
+        '"unchecked": so too, but rows are not compared when the model loads. false: every request runs alone. '
+        "Not set: found out when the model loads.",
     )
 
 
 class WorkersConfig(Section):
     """The processes that run a model.
 
-    `intra_op_threads` is per worker; `None` leaves the choice to the pool, which shares all cores but one out. A run
-    that takes longer than `run_timeout_s` counts as hung, and its worker is replaced, as is one that is not ready to
-    serve within `load_timeout_s`; the first workers of a version fail its start instead.
+    `intra_op_threads` is per worker. Where it or `count` is `None`, measurements at load decide. A run that takes
+    longer than `run_timeout_s` counts as hung, and its worker is replaced, as is one that is not ready to serve within
+    `load_timeout_s`; the first workers of a version fail its start instead.
     """
 
-    count: int = Field(1, ge=1, le=64, description="Worker processes for each model version.")
+    count: int | None = Field(
+        None, ge=1, le=64, description="Worker processes for each model version; planned from measurements, if not set."
+    )
     device: Device = Field("cpu", description='Where the model runs: "cpu" or "cuda:N".')
-    intra_op_threads: int | None = Field(None, ge=1, le=1024, description="Threads in each worker.")
+    intra_op_threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads in each worker; planned from measurements, if not set."
+    )
     run_timeout_s: float = Field(
         20.0,
         gt=0,
@@ -78,11 +94,67 @@ class WorkersConfig(Section):
     )
 
 
+def _finite(value: object) -> object:
+    if not isinstance(value, int) and not (isinstance(value, float) and math.isfinite(value)):
+        raise ValueError("expected a finite number")
+    return value
+
+
+def _rising(value: tuple[int, ...]) -> tuple[int, ...]:
+    if not value or value[0] < 1 or any(after <= before for before, after in pairwise(value)):
+        raise ValueError("expected rising lengths of at least 1, such as [16, 32, 64]")
+    return value
+
+
+class PaddedInput(Section):
+    """An input whose length varies along one axis, and the lengths that it is padded to.
+
+    It has either `buckets` of its own, or another padded input that it is always as long as: then both are padded to
+    the same length, and a request in which they differ is refused.
+    """
+
+    axis: int = Field(1, ge=1, le=31, description="The axis of varying length; 0 is the batch axis.")
+    value: Annotated[int | float, BeforeValidator(_finite)] = Field(
+        0, description='What the added elements are; BYTES take 0, which is "".'
+    )
+    buckets: Annotated[tuple[Annotated[int, Field(strict=True)], ...], AfterValidator(_rising)] | None = Field(
+        None, description="Lengths, rising; an input is padded to the first that holds it."
+    )
+    like: str | None = Field(None, description="Another padded input, with buckets, that this one is as long as.")
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Self:
+        if self.buckets is None and self.like is None:
+            reason = "expected lengths to pad to, such as [16, 32, 64], or `like` with the input that this one follows"
+            raise PydanticCustomError("no_length", reason, {"key": "buckets"})
+        if self.buckets is not None and self.like is not None:
+            reason = "an input with `like` is padded as the input that it follows; remove one of the two"
+            raise PydanticCustomError("two_lengths", reason, {"key": "buckets"})
+        return self
+
+
+class CutOutput(Section):
+    """An output that has the padded length along one axis, and is cut back to the length that the caller sent."""
+
+    axis: int = Field(1, ge=1, le=31, description="The axis that follows the input's length.")
+    like: str | None = Field(
+        None, description="The padded input whose length it follows; not needed if only one has buckets."
+    )
+
+
+class PaddingConfig(Section):
+    """Inputs of varying length that share batches, by name, and the outputs that are cut back."""
+
+    inputs: dict[str, PaddedInput] = Field({}, description="Inputs that are padded.")
+    outputs: dict[str, CutOutput] = Field({}, description="Outputs that are cut back.")
+
+
 class ModelConfig(Section):
     """Everything that a `model.toml` may say."""
 
     batching: BatchingConfig = BatchingConfig()
     workers: WorkersConfig = WorkersConfig()
+    padding: PaddingConfig = PaddingConfig()
 
 
 def load_model_config(file: Path, defaults: ModelConfig) -> ModelConfig:

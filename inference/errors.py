@@ -7,6 +7,7 @@ SluiceError
  │   └─ ModelNotFound           no such model, or no such version of it
  ├─ Unavailable                 the same call may succeed later
  │   ├─ QueueFull               refused at once; carries `retry_after_s`
+ │   ├─ Overloaded              would not be answered by its deadline; carries `retry_after_s`
  │   └─ ModelNotReady           loading, stopping, or without a living worker
  ├─ DeadlineExceeded            the time that the request had is over
  ├─ ExecutionError              the model was run and gave no answer
@@ -51,6 +52,10 @@ class Unavailable(SluiceError):
 
 class QueueFull(Unavailable):
     """The model's queue holds as many rows or bytes as it may."""
+
+
+class Overloaded(Unavailable):
+    """So much waits already that the request would not be answered by its deadline."""
 
 
 class ModelNotReady(Unavailable):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
 import annotated_types
 import msgspec
@@ -25,6 +26,8 @@ from pydantic_core import ErrorDetails, PydanticKnownError
 
 MASK = "**********"
 LONGEST_VALUE = 80
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 _KINDS: Mapping[str, str] = {
     "_bytes": 'a whole number of bytes, such as 65536 or "64KiB" (KiB, MiB or GiB),',
@@ -60,9 +63,17 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 def faults(tree: type[BaseModel], error: ValidationError) -> list[Fault]:
-    """Every fault that pydantic found in values for `tree`, with dotted keys and without the values of secrets."""
-    keys = dict(leaves(tree))
-    return [_fault(tree, keys, details) for details in error.errors(include_url=False)]
+    """Every fault that pydantic found in values for `tree`, with dotted keys and without the values of secrets.
+
+    A value that no member of a union takes is one fault, not one for each member.
+    """
+    found: dict[tuple[str, str | None], list[str]] = {}
+    for details in error.errors(include_url=False):
+        fault = _fault(tree, details)
+        reasons = found.setdefault((fault.key, fault.value), [])
+        if fault.reason not in reasons:
+            reasons.append(fault.reason)
+    return [Fault(key, value, _joined(reasons)) for (key, value), reasons in found.items()]
 
 
 def leaves(tree: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -90,6 +101,11 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: not valid TOML: {error}") from error
 
 
+def dotted(parts: Sequence[str]) -> str:
+    """The parts of a key as TOML wants them: `padding.inputs."input.1".axis`."""
+    return ".".join(part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False) for part in parts)
+
+
 def nearest(word: str, known: Sequence[str]) -> str:
     """`; did you mean x?`, or nothing where no known word is like this one."""
     matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
@@ -102,19 +118,45 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
 
 
-def _fault(tree: type[BaseModel], keys: Mapping[str, FieldInfo], details: ErrorDetails) -> Fault:
+def _fault(tree: type[BaseModel], details: ErrorDetails) -> Fault:
     context = details.get("ctx", {})
     location = [str(part) for part in (*details["loc"], *([context["key"]] if "key" in context else []))]
     if details["type"] == "extra_forbidden":
-        return Fault(".".join(location), None, _unknown(tree, list(keys), location))
-    # Behind the key of a value there may be places inside it, or the names of a union's members.
-    ends = [".".join(location[:end]) for end in range(1, len(location) + 1)]
-    key = next((end for end in ends if end in keys), ends[-1] if ends else "")
-    if key not in keys:
+        *table, name = location
+        return Fault(".".join([*([dotted(table)] if table else []), name]), None, _unknown(tree, location))
+    depth, field = _field_at(tree, location)
+    key = dotted(location[:depth])
+    if field is None:
         return Fault(key, None, _reason(key, None, details))
-    secret = any(each in (SecretStr, SecretBytes) for each in _types(keys[key].annotation))
+    secret = any(each in (SecretStr, SecretBytes) for each in _types(field.annotation))
     given = None if "key" in context else MASK if secret else shown(details["input"])
-    return Fault(key, given, _reason(key, keys[key], details))
+    return Fault(key, given, _reason(key, field, details))
+
+
+def _field_at(tree: type[BaseModel], location: Sequence[str]) -> tuple[int, FieldInfo | None]:
+    """The key that a location is at or inside of: how many of its parts, and its field; `None` if that is a table.
+
+    Behind the key of a value there may be places inside it, or the names of a union's members.
+    """
+    section: type[BaseModel] | None = tree
+    field = None
+    depth = 0
+    while section is not None and depth < len(location):
+        field = section.model_fields.get(location[depth])
+        if field is None:
+            return len(location), None
+        depth += 1
+        section = _section(field)
+        named = _named_section(field)
+        if named is not None and depth < len(location):
+            section = named
+            depth += 1
+    return depth, field if section is None else None
+
+
+def _joined(reasons: Sequence[str]) -> str:
+    first, *others = reasons
+    return ", or ".join([first, *[reason.removeprefix("expected ") for reason in others]])
 
 
 def _reason(key: str, field: FieldInfo | None, details: ErrorDetails) -> str:
@@ -125,12 +167,16 @@ def _reason(key: str, field: FieldInfo | None, details: ErrorDetails) -> str:
         return f"expected {details['ctx']['expected']}".replace("'", '"')
     if kind in ("model_type", "model_attributes_type"):
         return f"expected a table, [{key}]"
+    if field is not None and _named_section(field) is not None:
+        return f"expected tables, [{key}.NAME]"
     if kind.startswith("bool_"):
         return "expected true or false"
     if kind == "finite_number":
         return "expected a finite number"
     if field is not None and kind.startswith(("int_", "float_", "greater_", "less_")):
         return f"expected {_number(key, field)}"
+    if kind == "tuple_type":
+        return "expected a list in square brackets"
     if kind == "string_type":
         return "expected text in quotation marks"
     return details["msg"]
@@ -151,21 +197,39 @@ def _number(key: str, field: FieldInfo) -> str:
             return kind.rstrip(",")
 
 
-def _unknown(tree: type[BaseModel], keys: list[str], location: list[str]) -> str:
-    section: type[BaseModel] = tree
-    for part in location[:-1]:
-        section = _section(section.model_fields[part]) or section
+def _unknown(tree: type[BaseModel], location: Sequence[str]) -> str:
+    section = _section_at(tree, location[:-1])
     here = list(section.model_fields)
     name = location[-1]
-    elsewhere = [key for key in keys if key.rpartition(".")[2] == name]
+    elsewhere = [key for key, _ in leaves(tree) if key.rpartition(".")[2] == name]
     hint = f"; did you mean {elsewhere[0]}?" if elsewhere else nearest(name, here)
     the_keys = "The keys" if hint else "the keys"
     return f"unknown key{hint or ';'} {the_keys} here are {', '.join(here)}"
 
 
+def _section_at(tree: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
+    section: type[BaseModel] = tree
+    parts = iter(location)
+    for part in parts:
+        field = section.model_fields[part]
+        named = _named_section(field)
+        if named is not None:
+            next(parts, None)  # the name, which is the user's own
+        section = named or _section(field) or section
+    return section
+
+
 def _section(field: FieldInfo) -> type[BaseModel] | None:
     annotation = field.annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _named_section(field: FieldInfo) -> type[BaseModel] | None:
+    """The section of each table in a table of tables, whose names are the user's own."""
+    if get_origin(field.annotation) is not dict:
+        return None
+    section = get_args(field.annotation)[1]
+    return section if isinstance(section, type) and issubclass(section, BaseModel) else None
 
 
 def _types(annotation: Any) -> list[Any]:

@@ -1,12 +1,18 @@
-"""What the machine gives this process: the processor cores that it may use at once."""
+"""What the machine gives this process: the processor cores that it may use at once, and the memory that is left."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+MEMINFO = Path("/proc/meminfo")
+OWN_STATUS = Path("/proc/self/status")
+OWN_PEAK = Path("/proc/self/clear_refs")
 
 
 def available_cores() -> int:
@@ -25,19 +31,67 @@ def quota_cores(own_cgroups: Path, cgroups: Path) -> float | None:
     Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (`cpu.max`) and scheduler/sched-bwc.rst
     (`cpu.cfs_quota_us`). A group's quota binds every group below it, so all the way up to the root counts.
     """
-    try:
-        lines = own_cgroups.read_text().splitlines()
-    except OSError:
-        return None
     quotas = []
-    for line in lines:
+    for version, folder in _groups(own_cgroups, cgroups, "cpu"):
+        quotas.append(_quota_v2(folder) if version == 2 else _quota_v1(folder))
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that this process and its children may still take without anything being swapped out or killed.
+
+    What the kernel estimates for the machine, or less under a memory limit; `None` where it does not say.
+    """
+    kibibytes = _field(_read(MEMINFO), "MemAvailable")
+    left = [None if kibibytes is None else 1024 * kibibytes, limit_left_bytes(OWN_CGROUPS, CGROUPS)]
+    return min((each for each in left if each is not None), default=None)
+
+
+def limit_left_bytes(own_cgroups: Path, cgroups: Path) -> int | None:
+    """What the tightest memory limit of this process' control groups leaves; `None` where there is no limit.
+
+    File pages that nobody used lately count as left, for the kernel takes them back first. Source: the kernel's
+    Documentation/admin-guide/cgroup-v2.rst (`memory.max`, `memory.stat`) and cgroup-v1/memory.rst.
+    """
+    left = []
+    for version, folder in _groups(own_cgroups, cgroups, "memory"):
+        names = ("memory.max", "memory.current") if version == 2 else _MEMORY_V1
+        limit, used = [_read(folder / name) for name in names]
+        if not limit.isdigit() or not used.isdigit():
+            continue
+        unused = _field(_read(folder / "memory.stat"), "inactive_file" if version == 2 else "total_inactive_file")
+        left.append(max(0, int(limit) - int(used) + (unused or 0)))
+    return min(left, default=None)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that lies in the machine's memory now; 0 where the kernel does not say."""
+    return 1024 * (_field(_read(OWN_STATUS), "VmRSS") or 0)
+
+
+def peak_resident_bytes() -> int:
+    """The most that `resident_bytes` has been since `forget_peak`, or since the process began."""
+    return 1024 * (_field(_read(OWN_STATUS), "VmHWM") or 0)
+
+
+def forget_peak() -> None:
+    """Begins the peak anew. Source: the kernel's Documentation/filesystems/proc.rst (`clear_refs`, 5)."""
+    with suppress(OSError):
+        OWN_PEAK.write_text("5")
+
+
+_MEMORY_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+
+
+def _groups(own_cgroups: Path, cgroups: Path, controller: str) -> Iterator[tuple[int, Path]]:
+    """The folders of the control groups that bind this process, each with the version of its files."""
+    for line in _read(own_cgroups).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            quotas += [_quota_v2(folder) for folder in _upwards(cgroups, path)]
-        elif "cpu" in controllers.split(","):
-            for mount in {cgroups / controllers, cgroups / "cpu"}:
-                quotas += [_quota_v1(folder) for folder in _upwards(mount, path)]
-    return min((quota for quota in quotas if quota is not None), default=None)
+            yield from [(2, folder) for folder in _upwards(cgroups, path)]
+        elif controller in controllers.split(","):
+            for mount in {cgroups / controllers, cgroups / controller}:
+                yield from [(1, folder) for folder in _upwards(mount, path)]
 
 
 def _upwards(mount: Path, path: str) -> list[Path]:
@@ -57,6 +111,12 @@ def _quota_v1(folder: Path) -> float | None:
     if not quota or not period or int(quota) <= 0:
         return None
     return int(quota) / int(period)
+
+
+def _field(text: str, name: str) -> int | None:
+    """The number of a line such as `VmRSS:   1024 kB` or `inactive_file 4096`."""
+    match = re.search(rf"^{name}:?\s+([0-9]+)", text, re.MULTILINE)
+    return None if match is None else int(match[1])
 
 
 def _read(file: Path) -> str:

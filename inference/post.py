@@ -12,7 +12,8 @@ from inference.errors import ModelLoadError
 from inference.process import WorkerLimits, WorkerProcess
 from inference.snapshot import Snapshot
 from inference.spawn import how_it_ended
-from inference.wire import Load
+from inference.warmup import known
+from inference.wire import Load, Loaded
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0
@@ -33,6 +34,11 @@ def restart_delay_s(failures: int) -> float:
 def failures_with(failures: int, answered: int, lived_s: float) -> int:
     """The failures in a row, once another worker is lost: the first again after one that answered or lived long."""
     return 1 if answered or lived_s > LONGEST_DELAY_S else failures + 1
+
+
+def known_order(order: Load, loaded: Loaded) -> Load:
+    """The order for another worker of the same model: what the first one found out and planned holds for it too."""
+    return msgspec.structs.replace(order, plan=loaded.plan, batched=known(loaded.signature))
 
 
 class Events(msgspec.Struct, frozen=True):
@@ -110,9 +116,9 @@ class Post:
         self.worker = None
 
     async def _replace(self, lost: WorkerProcess, failures: int) -> tuple[WorkerProcess, int]:
-        """The next worker that loads the same model, and the failures up to it."""
+        """The next worker that loads the same model, and the failures up to it. It measures nothing again."""
         signature = lost.loaded.signature
-        order = msgspec.structs.replace(self._order, batched=signature.batched)  # known by now
+        order = known_order(self._order, lost.loaded)
         while True:
             await asyncio.sleep(restart_delay_s(failures))
             self.restarts += 1

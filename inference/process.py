@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -21,24 +23,28 @@ class WorkerLimits(msgspec.Struct, frozen=True):
 
     run_timeout_s: float
     load_timeout_s: float
-    max_batch_rows: int
 
 
 class InFlight(msgspec.Struct, frozen=True):
-    """A batch in flight. `rows` is `None` for a single part, whose outputs may have any size."""
+    """A batch in flight. `rows` is `None` for a single part, whose outputs may have any size.
+
+    Once it runs, it may do so for `limit_s`.
+    """
 
     answer: asyncio.Future[BatchResult]
     slot: int
     wanted: Wanted
     rows: int | None
+    limit_s: float
 
 
 class WorkerProcess:
     """A worker that has loaded its model. Takes as many batches at once as its arena has slots, answers in their order.
 
     Owns the process, the sockets and the arena until `close`. It is lost when its process ends, breaks the protocol, or
-    runs one batch for longer than `run_timeout_s`; it is killed then, `lost` is set, and every batch in flight raises
-    `WorkerDied`, the oldest with `running`. `on_room` is called after each answer, when a slot is free again.
+    runs one batch for longer than `run_timeout_s` or than that batch may; it is killed then, `lost` is set, and every
+    batch in flight raises `WorkerDied`, the oldest with `running`. `on_room` is called after each answer, when a slot
+    is free again.
     """
 
     def __init__(
@@ -61,7 +67,8 @@ class WorkerProcess:
         self._gone = False
         self._oldest_since_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._exchange = Exchange(channel, loaded.signature, limits.max_batch_rows)
+        self._timer_due_s = 0.0
+        self._exchange = Exchange(channel, loaded.signature, loaded.plan.max_rows)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(channel.fileno(), self._on_readable)
 
@@ -93,12 +100,21 @@ class WorkerProcess:
         return len(self._in_flight)
 
     @property
+    def alive(self) -> bool:
+        """Whether it may still take batches, now or later."""
+        return not self._gone
+
+    @property
     def room(self) -> int:
         """Batches that it would take now."""
         return 0 if self._gone else self._exchange.free_slots
 
-    def submit(self, parts: Sequence[Arrays], outputs: Sequence[str]) -> asyncio.Future[BatchResult]:
+    def submit(
+        self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float = math.inf
+    ) -> asyncio.Future[BatchResult]:
         """Stacks the parts and sends them off; the answer to come. Only while there is `room`.
+
+        `limit_s` is how long this batch may run, from now or, later, the answer to the batch before it.
 
         Raises `ModelFailed` for a batch that cannot be described in one message, or for which the machine has no memory
         now, and `WorkerDied` where the worker takes no batches any more.
@@ -109,6 +125,7 @@ class WorkerProcess:
                 raise ValueError(f"{len(parts)} parts were given to a model that is not batched; give one at a time")
             rows = sum([part[0].shape[0] for part in parts])
         wanted = self._exchange.wanted(outputs)
+        now_s = time.monotonic()  # before the worker is woken: it may be done before this process goes on
         try:
             slot = self._exchange.send(parts, wanted)
         except NotSent as error:
@@ -119,9 +136,9 @@ class WorkerProcess:
             self._gone = True  # its last answers are still to be read, and then its end
             raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
         answer: asyncio.Future[BatchResult] = self._loop.create_future()
-        self._in_flight.append(InFlight(answer, slot, wanted, rows))
+        self._in_flight.append(InFlight(answer, slot, wanted, rows, min(limit_s, self._run_timeout_s)))
         if len(self._in_flight) == 1:
-            self._watch_oldest()
+            self._watch_oldest(now_s)
         return answer
 
     async def close(self) -> int:
@@ -146,17 +163,19 @@ class WorkerProcess:
         if not self._in_flight or not isinstance(answer, Done | Failed):
             self._lose("sent an answer that nobody asked for")
             return
+        now_s = time.monotonic()
+        run_s = now_s - self._oldest_since_s
         batch = self._in_flight.popleft()
         self.answered += 1
-        self._settle(batch, answer, descriptor)
         if self._in_flight:
-            self._watch_oldest()
+            self._watch_oldest(now_s)
+        self._settle(batch, answer, descriptor, run_s)
         self._on_room()
 
-    def _settle(self, batch: InFlight, answer: Done | Failed, descriptor: int | None) -> None:
+    def _settle(self, batch: InFlight, answer: Done | Failed, descriptor: int | None, run_s: float) -> None:
         """Ends the batch and frees its slot, whatever is wrong with its outputs."""
         try:
-            result = self._result(batch, answer, descriptor)
+            result = self._result(batch, answer, descriptor, run_s)
         except Exception as error:  # from a lack of memory to places that are none
             if not batch.answer.done():
                 batch.answer.set_exception(_as_model_failed(error))
@@ -166,29 +185,47 @@ class WorkerProcess:
         finally:
             self._exchange.release(batch.slot)
 
-    def _result(self, batch: InFlight, answer: Done | Failed, descriptor: int | None) -> BatchResult:
+    def _result(self, batch: InFlight, answer: Done | Failed, descriptor: int | None, run_s: float) -> BatchResult:
         if isinstance(answer, Failed):
             raise ModelFailed(answer.message, invalid_input=answer.invalid_input)
         outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted)
         if batch.rows is not None:
             _check_rows(batch.rows, batch.wanted.names, outputs)
-        return BatchResult(outputs, answer.compute_s)
+        return BatchResult(outputs, answer.compute_s, run_s)
 
-    def _watch_oldest(self) -> None:
-        """The oldest batch runs from now on. One timer serves many batches: it looks for the oldest when it is due."""
-        self._oldest_since_s = self._loop.time()
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._run_timeout_s, self._check_oldest)
+    def _watch_oldest(self, now_s: float) -> None:
+        """The oldest batch runs from now on. One timer serves many batches: it looks for the oldest when it is due.
+
+        Not by the loop's own clock, which may stand still while the loop is busy and counts in milliseconds only.
+        """
+        self._oldest_since_s = now_s
+        due_s = now_s + self._in_flight[0].limit_s
+        if self._timer is not None:
+            if self._timer_due_s <= due_s:
+                return
+            self._timer.cancel()
+        self._set_timer(due_s, now_s)
+
+    def _set_timer(self, due_s: float, now_s: float) -> None:
+        self._timer_due_s = due_s
+        self._timer = self._loop.call_later(max(0.0, due_s - now_s), self._check_oldest)
 
     def _check_oldest(self) -> None:
         self._timer = None
-        if not self._in_flight:
+        if self._in_flight and self._left_s() <= 0:
+            self._on_readable()  # a gateway that was held up may have the answer unread
+        if not self._in_flight or self._timer is not None:
             return
-        left_s = self._oldest_since_s + self._run_timeout_s - self._loop.time()
+        left_s = self._left_s()
         if left_s > 0:
-            self._timer = self._loop.call_later(left_s, self._check_oldest)
+            now_s = time.monotonic()
+            self._set_timer(now_s + left_s, now_s)
         else:
-            self._lose(f"was killed: a batch ran for longer than {self._run_timeout_s:g} s")
+            self._lose(f"was killed: a batch ran for longer than {self._in_flight[0].limit_s:g} s")
+
+    def _left_s(self) -> float:
+        """How long the oldest batch may still run."""
+        return self._oldest_since_s + self._in_flight[0].limit_s - time.monotonic()
 
     def _lose(self, how: str) -> None:
         kill(self._process)

@@ -8,7 +8,7 @@ import numpy as np
 
 from inference.backends.base import Backend
 from inference.errors import ModelFailed
-from inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec
+from inference.types import STORAGE, Array, Arrays, Datatype, Shape, TensorSpec
 
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 3e-2
@@ -20,6 +20,9 @@ SMALLEST_SCALE = 1e-3
 
 FLIPPED_PART = 100
 """One in so many elements that are no floats may differ: rounding decides between two classes that are as likely."""
+
+DIFFERENT_ROWS = 8
+"""As many rows of a random batch differ; making millions of random numbers takes longer than running them."""
 
 _FLOATS = (Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64)
 _HALVES = (Datatype.FP16, Datatype.BF16)
@@ -64,23 +67,48 @@ def rows_mixed(backend: Backend, outputs: Sequence[TensorSpec]) -> str | None:
     return None
 
 
+class RandomRows:
+    """Batches of random inputs for a model. Beyond a few, rows are repeated: they are to be run, and not compared.
+
+    Floats are drawn from the normal distribution, integers are 0 or 1, BYTES are empty. Axes of any size, other than
+    axis 0, have size 1. An input whose axis 0 has a fixed size, or that has no axis, is as it is declared.
+    """
+
+    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+        rng = np.random.default_rng(0)
+        self._specs = tuple(specs)
+        self._pools = [_random(rng, spec.datatype, _shape(spec, DIFFERENT_ROWS)) for spec in specs]
+
+    def batch(self, rows: int) -> Arrays:
+        """So many rows of each input."""
+        return tuple([np.resize(pool, _shape(spec, rows)) for pool, spec in zip(self._pools, self._specs, strict=True)])
+
+
 def _two_rows(specs: Sequence[TensorSpec]) -> Arrays:
     rng = np.random.default_rng(0)
     return tuple([_random_pair(rng, spec) for spec in specs])
 
 
 def _random_pair(rng: np.random.Generator, spec: TensorSpec) -> Array:
-    shape = (2, *[1 if size is None else size for size in spec.shape[1:]])
-    storage = STORAGE[spec.datatype]
-    if spec.datatype is Datatype.BYTES:
+    pair = _random(rng, spec.datatype, _shape(spec, 2))
+    if spec.datatype is not Datatype.BYTES and spec.datatype not in _FLOATS:
+        pair[1] = 1 - pair[0]  # by chance, small rows would be equal
+    return pair
+
+
+def _shape(spec: TensorSpec, rows: int) -> Shape:
+    return tuple([(rows if axis == 0 else 1) if size is None else size for axis, size in enumerate(spec.shape)])
+
+
+def _random(rng: np.random.Generator, datatype: Datatype, shape: Shape) -> Array:
+    storage = STORAGE[datatype]
+    if datatype is Datatype.BYTES:
         return np.full(shape, b"", np.object_)
-    if spec.datatype is Datatype.BF16:
-        return (rng.standard_normal(shape, np.float32).view(np.uint32) >> 16).astype(storage)
-    if spec.datatype in _FLOATS:
-        return rng.standard_normal(shape, np.float32).astype(storage)
-    bits = rng.integers(0, 2, shape)
-    bits[1] = 1 - bits[0]  # by chance, small rows would be equal
-    return bits.astype(storage)
+    if datatype is Datatype.BF16:
+        return (np.asarray(rng.standard_normal(shape, np.float32)).view(np.uint32) >> 16).astype(storage)
+    if datatype in _FLOATS:
+        return np.asarray(rng.standard_normal(shape, np.float32)).astype(storage)
+    return np.asarray(rng.integers(0, 2, shape)).astype(storage)
 
 
 def _first_change(outputs: Sequence[TensorSpec], one: Arrays, other: Arrays) -> str | None:

@@ -25,6 +25,10 @@ Parameters: TypeAlias = Mapping[str, ParameterValue]
 
 NO_PARAMETERS: Parameters = MappingProxyType({})
 
+LOWEST_PRIORITY = 9
+DEFAULT_PRIORITY = 5
+"""Priorities are whole numbers, and 1 is the highest, as in Triton's scheduler."""
+
 
 class Datatype(StrEnum):
     """A tensor element type, by its name in the Open Inference Protocol V2."""
@@ -101,18 +105,31 @@ class BatchResult(msgspec.Struct, frozen=True):
     """What a worker gave back for one batch.
 
     `outputs` has one array per wanted output. Of a batched model, axis 0 has the rows of all stacked parts, in order.
-    `compute_s` is the time that the engine ran, measured in the worker.
+    `compute_s` is the time that the engine ran, measured in the worker. `run_s` is how long the batch kept its worker,
+    as the gateway saw it: from when it was sent, or from the answer to the batch before it, to its own answer.
     """
 
     outputs: Arrays
     compute_s: float
+    run_s: float
 
 
 class Vacancy(msgspec.Struct, frozen=True):
-    """Room for batches. `idle` workers have nothing to do; `spare` further batches could wait behind running ones."""
+    """Room for batches. `idle` workers have nothing to do; `spare` further batches could wait behind running ones.
+
+    `workers` is how many live, with room or without.
+    """
 
     idle: int
     spare: int
+    workers: int
+
+
+class Knot(msgspec.Struct, frozen=True, array_like=True):
+    """One measured point of a latency curve: how long the engine typically runs a batch of so many rows."""
+
+    rows: int
+    run_s: float
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):
@@ -120,12 +137,18 @@ class InferenceRequest(msgspec.Struct, frozen=True):
 
     `inputs` are in the caller's order. `outputs` names the wanted outputs in the wanted order; empty means all, in
     the order of the signature. `id` is the caller's own, echoed in the answer; `None` where it gave none.
+
+    `timeout_s` is how long the caller is going to wait; `None` where it did not say. `priority` is from 1, the highest,
+    to `LOWEST_PRIORITY`. `client` tells callers apart that are to get equal shares of an overloaded model.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[str, ...] = ()
     id: str | None = None
     parameters: Parameters = NO_PARAMETERS
+    timeout_s: float | None = None
+    priority: int = DEFAULT_PRIORITY
+    client: str = ""
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -136,7 +159,10 @@ class Timings(msgspec.Struct, frozen=True):
 
 
 class InferenceResponse(msgspec.Struct, frozen=True):
-    """The answer to one `InferenceRequest`: the wanted outputs, in the wanted order."""
+    """The answer to one `InferenceRequest`: the wanted outputs, in the wanted order.
+
+    `late` is true of one that came after its deadline: the model's objective, or what its caller asked for.
+    """
 
     model: str
     version: int
@@ -144,3 +170,4 @@ class InferenceResponse(msgspec.Struct, frozen=True):
     id: str | None = None
     parameters: Parameters = NO_PARAMETERS
     timings: Timings = Timings()
+    late: bool = False

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
 
 from inference.backends.base import Backend
-from inference.errors import ModelFailed
+from inference.errors import ModelFailed, ModelLoadError
 from inference.rows import rows_lost, rows_mixed
 from inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
 
 TOLD = "model.toml or the settings say so"
+
+Batched: TypeAlias = bool | Literal["unchecked"] | None
+"""The operator's word on the batch axis. `None`: find out. True: requests must be batched, and a model that cannot be
+is refused. "unchecked": rows are not compared, but declared and observed shapes still count. False: each runs alone."""
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -26,12 +31,11 @@ class Trial(msgspec.Struct, frozen=True):
     untried_because: str | None
 
 
-def try_out(backend: Backend, batched: bool | None = None) -> Trial:
+def try_out(backend: Backend, batched: Batched = None) -> Trial:
     """Runs zeros, one row of them and then two, then different rows alone and together, and compares what comes out.
 
     Axes of any size, other than axis 0, are tried with size 1. A model that refuses what it is given is believed what
-    it declares. `batched` is the operator's word: where it is false, every request runs alone; where it is true, rows
-    are not compared, but declared and observed shapes still count.
+    it declares. Raises `ModelLoadError` where `batched` is true and the model cannot be batched.
     """
     names = [spec.name for spec in backend.outputs]
     one: Arrays | None = None
@@ -44,9 +48,23 @@ def try_out(backend: Backend, batched: bool | None = None) -> Trial:
     reason = TOLD if batched is False else _declared_unbatched(backend.inputs, outputs)
     if reason is None and one is not None:
         reason = rows_lost(outputs, one, rows=1) or _two_rows_fail(backend, outputs)
-    if reason is None and batched is None:
+    if reason is None and batched in (None, True):
         reason = rows_mixed(backend, outputs)
+    if reason is not None and batched is True:
+        raise _not_to_be_batched(reason)
     return Trial(Signature(backend.inputs, outputs, reason is None), reason, untried)
+
+
+def known(signature: Signature) -> Batched:
+    """What to say of the same model the next time, so that it need not be found out again."""
+    return "unchecked" if signature.batched else False
+
+
+def _not_to_be_batched(reason: str) -> ModelLoadError:
+    return ModelLoadError(
+        f"batching.batched = true demands that requests share batches, but {reason}. Leave batching.batched unset to "
+        'serve the model without batching, or set it to "unchecked" if its rows are known to be independent'
+    )
 
 
 def _zeros(specs: Sequence[TensorSpec], rows: int) -> Arrays:

@@ -27,16 +27,21 @@ import msgspec
 
 from inference.arena import ArenaShape
 from inference.layout import Placed
+from inference.plan import PlanTerms, ServingPlan
 from inference.types import Signature
+from inference.warmup import Batched
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The first order to a worker: the model, and what to run it on. `batched` is `None` for the worker to find out."""
+    """The first order to a worker: the model, what to run it on, and the plan to serve it by.
+
+    The first worker of a version is given the terms instead, measures the model, and makes the plan.
+    """
 
     model_file: str
     device: str
-    intra_op_threads: int
-    batched: bool | None = None
+    plan: ServingPlan | PlanTerms
+    batched: Batched = None
 
 
 class Share(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -58,7 +63,8 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The model is loaded, and warm unless it could not be tried."""
 
     signature: Signature
-    unbatched_because: str | None
+    plan: ServingPlan
+    unbatched_because: str | None = None
     untried_because: str | None = None
 
 

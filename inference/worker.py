@@ -17,9 +17,11 @@ from pathlib import Path
 from inference.arena import SharedMemory
 from inference.backends.base import Backend
 from inference.errors import ModelLoadError
+from inference.plan import ServingPlan
 from inference.runner import Runner
+from inference.survey import Surveyed, survey
 from inference.types import Signature
-from inference.warmup import Trial, try_out
+from inference.warmup import try_out
 from inference.wire import (
     ORDERS,
     Channel,
@@ -68,21 +70,28 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
     if not isinstance(order, Load):
         raise WireError(f"the first message was {type(order).__name__}, not Load")
     try:
-        backend, trial = _load_model(order)
-        channel.send(Loaded(trial.signature, _clipped(trial.unbatched_because), _clipped(trial.untried_because)))
+        loaded = _load_model(order)
+        trial = loaded.trial
+        words = (_clipped(trial.unbatched_because), _clipped(trial.untried_because))
+        channel.send(Loaded(trial.signature, loaded.plan, *words))
     except PeerGone:
         raise
     except Exception as error:  # whatever it is, the gateway tells the operator
         channel.send(LoadFailed(clipped(str(error) if isinstance(error, ModelLoadError) else repr(error))))
         return None
-    return backend, trial.signature
+    return loaded.backend, trial.signature
 
 
-def _load_model(order: Load) -> tuple[Backend, Trial]:
+def _load_model(order: Load) -> Surveyed:
     from inference.backends.onnx import OnnxBackend  # here, so that a broken engine is reported and not just a death
 
-    backend = OnnxBackend(Path(order.model_file), order.device, order.intra_op_threads)
-    return backend, try_out(backend, order.batched)
+    def open_backend(threads: int) -> Backend:
+        return OnnxBackend(Path(order.model_file), order.device, threads)
+
+    if not isinstance(order.plan, ServingPlan):
+        return survey(open_backend, order.batched, order.plan)
+    backend = open_backend(order.plan.intra_op_threads)
+    return Surveyed(backend, try_out(backend, order.batched), order.plan)
 
 
 def _clipped(words: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,38 +12,15 @@ from typing import Self
 import msgspec
 
 from inference.errors import ModelLoadError, WorkerDied
-from inference.machine import available_cores
-from inference.post import Events, Post
+from inference.options import WorkerOptions, plan_terms
+from inference.plan import ServingPlan
+from inference.post import Events, Post, known_order
 from inference.process import WorkerLimits, WorkerProcess
 from inference.snapshot import Snapshot, take_snapshot
 from inference.types import Arrays, BatchResult, Signature, Vacancy
 from inference.wire import Load
 
-
-class WorkerOptions(msgspec.Struct, frozen=True):
-    """How a model is run. The defaults are right for a small model on the CPU of this machine."""
-
-    count: int = 1
-    """Worker processes."""
-
-    device: str = "cpu"
-    """`cpu`, or `cuda:N` for the GPU of that number."""
-
-    intra_op_threads: int | None = None
-    """Threads with which a worker computes one operator; `None` shares the available cores out
-    among the workers, all but the one that the gateway needs."""
-
-    run_timeout_s: float = 20.0
-    """A worker that runs one batch for longer is killed."""
-
-    load_timeout_s: float = 300.0
-    """A worker that takes longer to load the model and warm it up is killed, and its start has failed."""
-
-    max_batch_rows: int = 64
-    """The rows that a slot of the arena is made for. Larger batches run too, in memory of their own."""
-
-    batched: bool | None = None
-    """Whether axis 0 is the batch axis; `None` lets the worker find out."""
+__all__ = ["WorkerOptions", "Workers", "WorkersStatistics"]
 
 
 class WorkersStatistics(msgspec.Struct, frozen=True):
@@ -57,9 +35,10 @@ class WorkersStatistics(msgspec.Struct, frozen=True):
 class Workers:
     """The worker processes of one model version. An async context manager, which owns them while it is entered.
 
-    Entering starts all of them, each loads and warms up the model, and raises `ModelLoadError` with the engine's words
-    if one cannot; nothing is left running then. Afterwards a lost worker is replaced without end. Leaving ends them;
-    batches still in flight then raise `WorkerDied`.
+    Entering starts the first one, which tries the model out, measures it, and plans how many there are to be; then the
+    others, all at once, so that nothing disturbs the measurement. Raises `ModelLoadError` with the engine's words if
+    one cannot load the model; nothing is left running then. Afterwards a lost worker is replaced without end, as
+    planned. Leaving ends them; batches still in flight then raise `WorkerDied`.
 
     All of them load the files of `files`, a snapshot of `model_file` from the time when its digest was taken; without
     one it is taken here. A worker whose files have changed since is refused: until they are back, none is replaced.
@@ -78,6 +57,9 @@ class Workers:
     untried_because: str | None
     """The engine's words where it refused to be warmed up with zeros. There once the workers are entered."""
 
+    plan: ServingPlan
+    """How many workers, threads and rows, and why. There once the workers are entered."""
+
     def __init__(
         self,
         model_file: Path,
@@ -89,25 +71,23 @@ class Workers:
     ) -> None:
         self.on_vacancy = on_vacancy
         self.on_restart = on_restart
-        threads = options.intra_op_threads or max(1, (available_cores() - 1) // options.count)
-        files = files or _snapshot(model_file)
-        order = Load(str(files.model_file), options.device, threads, options.batched)
-        limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s, options.max_batch_rows)
-        events = Events(self._tell_vacancy, self._tell_restart)
-        self._posts = tuple([Post(order, files, limits, events) for _ in range(options.count)])
+        self._options = options
+        self._files = files or _snapshot(model_file)
+        self._posts: tuple[Post, ...] = ()
 
     async def __aenter__(self) -> Self:
+        terms = plan_terms(self._options)
+        order = Load(str(self._files.model_file), self._options.device, terms, self._options.batched)
         try:
-            async with asyncio.TaskGroup() as group:
-                starts = [group.create_task(post.fill()) for post in self._posts]
+            (first,) = await self._fill(order, 1)
+            loaded = first.loaded
+            await self._fill(known_order(order, loaded), loaded.plan.workers - 1)
         except BaseException as error:
             await self._leave()
             if isinstance(error, BaseExceptionGroup):
                 raise error.exceptions[0] from None
             raise
-        all_loaded = [start.result().loaded for start in starts]
-        # The trials of a model that is not deterministic may differ: what one worker cannot batch, none is given.
-        loaded = next((each for each in all_loaded if not each.signature.batched), all_loaded[0])
+        self.plan = loaded.plan
         self.signature = loaded.signature
         self.unbatched_because = loaded.unbatched_because
         self.untried_because = loaded.untried_because
@@ -120,23 +100,26 @@ class Workers:
 
     def vacancy(self) -> Vacancy:
         """The room that there is now."""
-        idle = spare = 0
+        idle = spare = alive = 0
         for post in self._posts:
             worker = post.worker
-            if worker is None:
+            if worker is None or not worker.alive:
                 continue
+            alive += 1
             if not worker.in_flight:
                 idle += worker.room > 0
             else:
                 spare += worker.room
-        return Vacancy(idle, spare)
+        return Vacancy(idle, spare, alive)
 
-    async def run(self, parts: Sequence[Arrays], outputs: Sequence[str]) -> BatchResult:
+    async def run(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float = math.inf) -> BatchResult:
         """Runs one batch on the worker with the fewest batches in flight. Only while `vacancy` has room.
 
         `parts` has the arrays of each job, in the signature's order, in storage dtypes, equal in all axes but the
         first; they are stacked along it before the first suspension, and free to go then. A model that is not batched
         takes one part. `outputs` names the wanted outputs in the wanted order, at least one.
+        A worker that runs this batch for longer than `limit_s`, or than the `run_timeout_s` of all, is killed and
+        replaced. The time that the batch waits behind another does not count.
 
         Raises `ModelFailed`, also where the outputs of several parts do not have their rows along axis 0; `WorkerDied`
         where the worker ended before its answer, with `running` false for a batch that it had not begun or could not be
@@ -145,11 +128,11 @@ class Workers:
         worker = self._least_loaded()
         if worker is None:
             raise WorkerDied("no worker has room for the batch", running=False)
-        return await worker.submit(parts, outputs)
+        return await worker.submit(parts, outputs, limit_s)
 
     def statistics(self) -> WorkersStatistics:
         """What stands now."""
-        workers = [post.worker for post in self._posts if post.worker is not None and not post.worker.lost.is_set()]
+        workers = [post.worker for post in self._posts if post.worker is not None and post.worker.alive]
         return WorkersStatistics(
             alive=len(workers),
             in_flight=sum([worker.in_flight for worker in workers]),
@@ -172,6 +155,16 @@ class Workers:
             if best is None or worker.in_flight < best.in_flight:
                 best = worker
         return best
+
+    async def _fill(self, order: Load, count: int) -> list[WorkerProcess]:
+        """Starts so many more workers at the same time."""
+        limits = WorkerLimits(self._options.run_timeout_s, self._options.load_timeout_s)
+        events = Events(self._tell_vacancy, self._tell_restart)
+        posts = [Post(order, self._files, limits, events) for _ in range(count)]
+        self._posts += tuple(posts)
+        async with asyncio.TaskGroup() as group:
+            starts = [group.create_task(post.fill()) for post in posts]
+        return [start.result() for start in starts]
 
     async def _leave(self) -> None:
         ends = await asyncio.gather(*[post.leave() for post in self._posts], return_exceptions=True)

@@ -277,6 +277,27 @@ def sequence_output() -> bytes:
     return _model(nodes, [_floats("x", ["N"])], [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)])
 
 
+def texts(tokens: int = 50) -> bytes:
+    """int64[N,L] `ids`, int64[N,L] `mask` -> float32[N,L,2] `logits` of each token, float32[N,2] `pooled`.
+
+    `pooled` is the sum over the tokens that the mask keeps. Every value is a whole number, so that sums are exact.
+    """
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["logits"]),
+        helper.make_node("Cast", ["mask"], ["kept"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["kept", "last"], ["weights"]),
+        helper.make_node("Mul", ["logits", "weights"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "along"], ["pooled"], keepdims=0),
+    ]
+    constants: dict[str, Array] = {
+        "table": np.arange(1, 2 * tokens + 1, dtype=np.float32).reshape(tokens, 2),
+        "last": np.array([2], np.int64),
+        "along": np.array([1], np.int64),
+    }
+    inputs = [_value(name, TensorProto.INT64, ["N", "L"]) for name in ("ids", "mask")]
+    return _model(nodes, inputs, [_floats("logits", ["N", "L", 2]), _floats("pooled", ["N", 2])], constants)
+
+
 def _random(seed: int, shape: tuple[int, ...]) -> Array:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 

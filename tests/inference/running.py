@@ -22,6 +22,9 @@ SHORT: Arrays = (np.full((1, 1), 3, np.float32), np.array([[2]]))
 """Inputs of `models.loop`: one that holds its worker for ever, and one whose answer is 5."""
 
 
+ONE_WORKER = WorkerOptions(count=1, intra_op_threads=1)
+
+
 class Listener:
     """Hears of vacancies and restarts."""
 
@@ -51,7 +54,7 @@ async def running(
 ) -> AsyncIterator[tuple[Workers, Listener]]:
     """Workers for a model, entered."""
     listener = Listener()
-    options = options or WorkerOptions(intra_op_threads=1)
+    options = options or ONE_WORKER
     file = models.place(model, folder)
     async with Workers(file, options, on_vacancy=listener.on_vacancy, on_restart=listener.on_restart) as workers:
         yield workers, listener

@@ -7,13 +7,24 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from inference.config import GIB, KIB, MIB, BatchingConfig, ModelConfig, WorkersConfig, load_model_config
+from inference.config import (
+    GIB,
+    KIB,
+    MIB,
+    BatchingConfig,
+    CutOutput,
+    ModelConfig,
+    PaddedInput,
+    PaddingConfig,
+    WorkersConfig,
+    load_model_config,
+)
 from inference.errors import RepositoryError
 
 MAX_ROWS = "expected a whole number from 1 to 65536"
 BYTES = 'expected a whole number of bytes, such as 65536 or "64KiB" (KiB, MiB or GiB)'
 DEVICE = 'expected "cpu", or "cuda:N" for the GPU with the number N ("cuda" is "cuda:0")'
-BATCHING_KEYS = "keys here are max_rows, max_queue_rows, max_queue_bytes, batched"
+BATCHING_KEYS = "keys here are latency_objective_ms, max_rows, max_queue_rows, max_queue_bytes, batched"
 
 
 def load(tmp_path: Path, text: str | bytes, defaults: ModelConfig | None = None) -> ModelConfig:
@@ -37,9 +48,11 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 def test_defaults() -> None:
     config = ModelConfig()
-    assert config.batching == BatchingConfig(max_rows=64, max_queue_rows=4096, max_queue_bytes=256 * MIB)
+    assert config.batching == BatchingConfig(
+        latency_objective_ms=None, max_rows=None, max_queue_rows=4096, max_queue_bytes=256 * MIB, batched=None
+    )
     assert config.workers == WorkersConfig(
-        count=1, device="cpu", intra_op_threads=None, run_timeout_s=20.0, load_timeout_s=300.0
+        count=None, device="cpu", intra_op_threads=None, run_timeout_s=20.0, load_timeout_s=300.0
     )
 
 
@@ -91,6 +104,10 @@ def test_devices_that_are_refused(tmp_path: Path, written: str) -> None:
         ("batching.max_rows = [1]", f"batching.max_rows = [1]: {MAX_ROWS}"),
         ("batching.max_queue_rows = 0", "batching.max_queue_rows = 0: expected a whole number of at least 1"),
         ("batching.max_queue_bytes = 0", f"batching.max_queue_bytes = 0: {BYTES}, of at least 1"),
+        (
+            "batching.latency_objective_ms = 0",
+            "batching.latency_objective_ms = 0: expected a number above 0",
+        ),
         ("batching = 3", "batching: expected a table, [batching]"),
         ("workers.count = 65", "workers.count = 65: expected a whole number from 1 to 64"),
         ("workers.device = 0", "workers.device = 0: expected text in quotation marks"),
@@ -113,8 +130,11 @@ def test_wrong_values(tmp_path: Path, written: str, fault: str) -> None:
     [
         ("batching.max_row = 1", f"batching.max_row: unknown key; did you mean max_rows? The {BATCHING_KEYS}"),
         ("batching.colour = 1", f"batching.colour: unknown key; the {BATCHING_KEYS}"),
-        ("max_rows = 1", "max_rows: unknown key; did you mean batching.max_rows? The keys here are batching, workers"),
-        ("[bathcing]", "bathcing: unknown key; did you mean batching? The keys here are batching, workers"),
+        (
+            "max_rows = 1",
+            "max_rows: unknown key; did you mean batching.max_rows? The keys here are batching, workers, padding",
+        ),
+        ("[bathcing]", "bathcing: unknown key; did you mean batching? The keys here are batching, workers, padding"),
     ],
 )
 def test_unknown_keys(tmp_path: Path, written: str, fault: str) -> None:
@@ -150,16 +170,87 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load_model_config(tmp_path, ModelConfig())
 
 
-@pytest.mark.parametrize(("written", "batched"), [("true", True), ("false", False)])
-def test_the_operators_word_on_the_batch_axis(tmp_path: Path, written: str, batched: bool) -> None:
+@pytest.mark.parametrize(("written", "batched"), [("true", True), ("false", False), ('"unchecked"', "unchecked")])
+def test_the_operators_word_on_the_batch_axis(tmp_path: Path, written: str, batched: bool | str) -> None:
     assert ModelConfig().batching.batched is None
-    assert load(tmp_path, f"batching.batched = {written}").batching.batched is batched
+    assert load(tmp_path, f"batching.batched = {written}").batching.batched == batched
 
 
-def test_a_word_that_is_neither_true_nor_false(tmp_path: Path) -> None:
-    assert problems(tmp_path, 'batching.batched = "some"') == ['batching.batched = "some": expected true or false']
+@pytest.mark.parametrize("written", ['"some"', "2", '"Unchecked"', "[true]"])
+def test_a_word_on_the_batch_axis_that_is_none(tmp_path: Path, written: str) -> None:
+    expected = f'batching.batched = {written}: expected true or false, or "unchecked"'
+    assert problems(tmp_path, f"batching.batched = {written}") == [expected]
 
 
 def test_configuration_is_frozen() -> None:
     with pytest.raises(ValidationError):
         ModelConfig().batching.max_rows = 3  # type: ignore[misc]
+
+
+def test_padding_of_inputs_and_cutting_of_outputs_by_name(tmp_path: Path) -> None:
+    written = """
+        [padding.inputs.ids]
+        axis = 2
+        value = -9223372036854775808
+        buckets = [16, 32]
+        [padding.inputs."mask.1"]
+        like = "ids"
+        [padding.outputs.logits]
+        like = "ids"
+    """
+    loaded = load(tmp_path, written).padding
+    assert loaded.inputs == {
+        "ids": PaddedInput(axis=2, value=-(2**63), buckets=(16, 32)),
+        "mask.1": PaddedInput(axis=1, value=0, like="ids"),
+    }
+    assert loaded.outputs == {"logits": CutOutput(axis=1, like="ids")}
+    assert ModelConfig().padding == PaddingConfig(inputs={}, outputs={})
+
+
+BUCKETS = "expected rising lengths of at least 1, such as [16, 32, 64]"
+PADDED_KEYS = "keys here are axis, value, buckets, like"
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("padding = 3", "padding: expected a table, [padding]"),
+        ("padding.inputs = 3", "padding.inputs = 3: expected tables, [padding.inputs.NAME]"),
+        ("padding.inputs = true", "padding.inputs = true: expected tables, [padding.inputs.NAME]"),
+        ("padding.inputs.x = 3", "padding.inputs.x: expected a table, [padding.inputs.x]"),
+        ("padding.inputs.x.axis = 0", "padding.inputs.x.axis = 0: expected a whole number from 1 to 31"),
+        ("padding.inputs.x.axis = true", "padding.inputs.x.axis = true: expected a whole number from 1 to 31"),
+        ("padding.inputs.x.value = inf", "padding.inputs.x.value = inf: expected a finite number"),
+        ('padding.inputs.x.value = "0"', 'padding.inputs.x.value = "0": expected a finite number'),
+        ("padding.inputs.x.value = true", "padding.inputs.x.value = true: expected a number"),
+        ("padding.inputs.x.buckets = 8", "padding.inputs.x.buckets = 8: expected a list in square brackets"),
+        ("padding.inputs.x.buckets = []", f"padding.inputs.x.buckets = []: {BUCKETS}"),
+        ("padding.inputs.x.buckets = [0, 8]", f"padding.inputs.x.buckets = [0, 8]: {BUCKETS}"),
+        ("padding.inputs.x.buckets = [8, 8]", f"padding.inputs.x.buckets = [8, 8]: {BUCKETS}"),
+        ("padding.inputs.x.buckets = [8, 4]", f"padding.inputs.x.buckets = [8, 4]: {BUCKETS}"),
+        ("padding.inputs.x.buckets = [4, true]", "padding.inputs.x.buckets = true: expected a whole number"),
+        ('padding.inputs.x.buckets = ["4"]', 'padding.inputs.x.buckets = "4": expected a whole number'),
+        (
+            "padding.inputs.x.value = 1",
+            "padding.inputs.x.buckets: expected lengths to pad to, such as [16, 32, 64], or `like` with the input that "
+            "this one follows",
+        ),
+        (
+            'padding.inputs.x = {buckets = [8], like = "y"}',
+            "padding.inputs.x.buckets: an input with `like` is padded as the input that it follows; "
+            "remove one of the two",
+        ),
+        (
+            'padding.inputs."in.1".bucket = [8]',
+            f'padding.inputs."in.1".bucket: unknown key; did you mean buckets? The {PADDED_KEYS}',
+        ),
+        ("padding.outputs.y.value = 3", "padding.outputs.y.value: unknown key; the keys here are axis, like"),
+        ("padding.outputs.y.like = 3", "padding.outputs.y.like = 3: expected text in quotation marks"),
+        (
+            "padding.input.x.axis = 1",
+            "padding.input: unknown key; did you mean inputs? The keys here are inputs, outputs",
+        ),
+    ],
+)
+def test_wrong_padding(tmp_path: Path, written: str, fault: str) -> None:
+    assert problems(tmp_path, written) == [fault]

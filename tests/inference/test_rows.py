@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from inference.backends.onnx import OnnxBackend
+from inference.errors import ModelLoadError
 from inference.rows import rows_mixed
 from inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec
 from inference.warmup import try_out
@@ -39,8 +40,19 @@ def test_models_that_mix_rows_are_found_out(model: bytes, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("model", [models.centred(), models.softmax_over_rows()], ids=["centred", "softmax"])
-def test_the_operators_yes_is_believed(model: bytes, tmp_path: Path) -> None:
-    assert try_out(_load(model, tmp_path), batched=True).signature.batched
+def test_the_operators_unchecked_is_believed(model: bytes, tmp_path: Path) -> None:
+    assert try_out(_load(model, tmp_path), batched="unchecked").signature.batched
+
+
+@pytest.mark.parametrize("model", [models.centred(), models.softmax_over_rows()], ids=["centred", "softmax"])
+def test_demanded_batching_refuses_models_that_mix_rows(model: bytes, tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError) as caught:
+        try_out(_load(model, tmp_path), batched=True)
+    assert str(caught.value) == (
+        "batching.batched = true demands that requests share batches, but row 0 of output 'y' changes with the rows "
+        'beside it. Leave batching.batched unset to serve the model without batching, or set it to "unchecked" if its '
+        "rows are known to be independent"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from inference.errors import ModelFailed
+from inference.errors import ModelFailed, ModelLoadError
 from inference.types import STORAGE, Arrays, Datatype, Shape, Signature, TensorSpec
-from inference.warmup import try_out
+from inference.warmup import known, try_out
 
 
 class PuppetBackend:
@@ -100,10 +101,42 @@ def test_the_operators_no_counts_without_a_trial_of_two_rows() -> None:
     assert [len(array) for (array,) in backend.seen] == [1]
 
 
-def test_the_operators_yes_does_not_count_against_a_declared_size() -> None:
+def test_the_operators_unchecked_does_not_count_against_a_declared_size() -> None:
     backend = PuppetBackend((1, 4), (1, 3))
     backend.answers = {1: (1, 3)}
-    assert try_out(backend, batched=True).unbatched_because == "axis 0 of input 'x' has the fixed size 1"
+    assert try_out(backend, batched="unchecked").unbatched_because == "axis 0 of input 'x' has the fixed size 1"
+
+
+@pytest.mark.parametrize(
+    ("declared_input", "answers", "reason"),
+    [
+        ((1, 4), {1: (1, 3)}, "axis 0 of input 'x' has the fixed size 1"),
+        ((None, 4), {1: (1, 3), 2: (1, 3)}, "axis 0 of output 'y' does not follow the rows: 2 in, 1 out"),
+        ((None, 4), {1: (1, 3), 2: None}, "the model takes one row but not two: zeros will not do"),
+    ],
+)
+def test_demanded_batching_refuses_a_model_whose_first_axis_is_not_the_batch_axis(
+    declared_input: tuple[int | None, ...], answers: dict[int, Shape | None], reason: str
+) -> None:
+    backend = PuppetBackend(declared_input, (None, 3))
+    backend.answers = answers
+    with pytest.raises(ModelLoadError, match=re.escape(f"share batches, but {reason}. Leave")):
+        try_out(backend, batched=True)
+
+
+def test_demanded_batching_takes_a_model_that_keeps_rows_apart() -> None:
+    backend = PuppetBackend((None, 4), (None, 3))
+    backend.answers = {1: (1, 3), 2: (2, 3)}
+    assert try_out(backend, batched=True).signature.batched
+
+
+def test_what_is_known_of_a_model_is_not_found_out_again() -> None:
+    backend = PuppetBackend((None, 4), (None, 3))
+    backend.answers = {1: (1, 3), 2: (2, 3)}
+    signature = try_out(backend).signature
+    backend.seen.clear()
+    assert try_out(backend, known(signature)).signature == signature
+    assert [len(array) for (array,) in backend.seen] == [1, 2]  # zeros alone, and nothing to compare
 
 
 def test_a_model_without_inputs_is_not_batched() -> None:

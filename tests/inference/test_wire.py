@@ -10,7 +10,8 @@ import pytest
 
 from inference.arena import ArenaShape
 from inference.layout import Placed
-from inference.types import Datatype, Signature, TensorSpec
+from inference.plan import PlanTerms, ServingPlan
+from inference.types import Datatype, Knot, Signature, TensorSpec
 from inference.wire import (
     ANSWERS,
     ORDERS,
@@ -34,6 +35,7 @@ from inference.wire import (
 )
 from tests.inference.running import descriptors
 
+PLAN = ServingPlan(2, 3, 64, (Knot(1, 1e-4), Knot(2, 1.5e-4)), ("because",))
 SPEC = TensorSpec("größe", Datatype.BF16, (None, 3))
 
 
@@ -57,8 +59,9 @@ def pair() -> Iterator[Pair]:
 @pytest.mark.parametrize(
     "order",
     [
-        Load("/models/a b/1/model.onnx", "cuda:1", 4),
-        Load("/m.onnx", "cpu", 1, False),
+        Load("/models/a b/1/model.onnx", "cuda:1", PlanTerms(8, "cuda:1", 2, 1, 32, 0.05, 1 << 40)),
+        Load("/m.onnx", "cpu", PLAN, False),
+        Load("/m.onnx", "cpu", PLAN, "unchecked"),
         Share(ArenaShape(4096, 8192)),
         Run(1, (Placed(0, 12, (1, 3)), Placed(64, 0, (0,)), Placed(64, 4, ())), (1, 0), 0),
         Run(0, (), (0,), 1 << 40),
@@ -72,9 +75,9 @@ def test_orders_arrive_as_they_were_sent(pair: Pair, order: Order) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Loaded(Signature((SPEC,), (SPEC, SPEC), True), None),
-        Loaded(Signature((), (SPEC,), False), "the model has no inputs"),
-        Loaded(Signature((SPEC,), (SPEC,), True), None, "zeros will not do"),
+        Loaded(Signature((SPEC,), (SPEC, SPEC), True), PLAN),
+        Loaded(Signature((), (SPEC,), False), PLAN, "the model has no inputs"),
+        Loaded(Signature((SPEC,), (SPEC,), True), PLAN, None, "zeros will not do"),
         LoadFailed("no such file"),
         Done((Placed(0, 12, (1, 3)),), 0, 1.5e-05),
         Failed("out of range", True),
@@ -111,11 +114,11 @@ def test_an_end_that_closed_is_gone_for_both_ways(pair: Pair) -> None:
     with pytest.raises(PeerGone):
         pair.gateway.receive()
     with pytest.raises(PeerGone):
-        pair.gateway.send(Load("", "cpu", 1))
+        pair.gateway.send(Load("", "cpu", PLAN))
 
 
 def test_an_answer_is_received_although_its_sender_ended_with_an_order_unread(pair: Pair) -> None:
-    pair.gateway.send(Load("", "cpu", 1))
+    pair.gateway.send(Load("", "cpu", PLAN))
     pair.worker.send(LoadFailed("last words"))
     pair.worker.close()
     poll = select.poll()
@@ -149,7 +152,7 @@ def test_a_message_too_large_for_a_packet_is_refused(pair: Pair) -> None:
 
 def test_a_message_for_which_there_is_no_room_leaves_the_channel_well(pair: Pair) -> None:
     pair.raw.sends.setblocking(False)
-    large = Load("x" * (PACKET_BYTES // 2), "cpu", 1)
+    large = Load("x" * (PACKET_BYTES // 2), "cpu", PLAN)
 
     def send_without_end() -> None:
         while True:
@@ -158,13 +161,13 @@ def test_a_message_for_which_there_is_no_room_leaves_the_channel_well(pair: Pair
     with pytest.raises(NotSent):
         send_without_end()
     pair.worker.receive()
-    pair.gateway.send(Load("", "cpu", 1))
+    pair.gateway.send(Load("", "cpu", PLAN))
 
 
 def test_a_socket_that_takes_nothing_any_more_is_no_passing_matter(pair: Pair) -> None:
     pair.raw.sends.close()
     with pytest.raises(WireError) as caught:
-        pair.gateway.send(Load("", "cpu", 1))
+        pair.gateway.send(Load("", "cpu", PLAN))
     assert not isinstance(caught.value, NotSent)
 
 

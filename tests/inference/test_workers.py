@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,17 @@ async def test_rows_of_several_parts_come_back_in_order(tmp_path: Path) -> None:
         assert_same((await workers.run(parts[:1], ["b_plus_one"])).outputs[0], parts[0][1] + 1)
 
 
+async def test_a_batch_says_how_long_it_kept_its_worker(tmp_path: Path) -> None:
+    async with running(models.loop(), tmp_path) as (workers, _):
+        long = (np.zeros((1, 1), np.float32), np.array([[20_000]]))
+        began_s = time.monotonic()
+        ahead, behind = await asyncio.gather(workers.run([long], ["y"]), workers.run([SHORT], ["y"]))
+        both_s = time.monotonic() - began_s
+        assert ahead.compute_s < ahead.run_s
+        assert 0 < behind.run_s < ahead.run_s  # the wait behind the other does not count
+        assert ahead.run_s + behind.run_s <= both_s
+
+
 async def test_an_array_that_is_not_contiguous_is_taken_as_it_reads(tmp_path: Path) -> None:
     async with running(models.identity(Datatype.FP32), tmp_path) as (workers, _):
         turned = np.arange(12, dtype=np.float32).reshape(3, 4).T
@@ -113,7 +125,7 @@ async def test_a_model_with_fixed_rows_takes_one_part_at_a_time(tmp_path: Path) 
         assert_same((await workers.run([part], ["y"])).outputs[0], 2 * part[0])
         with pytest.raises(ValueError, match="not batched"):
             await workers.run([part, part], ["y"])
-        assert workers.vacancy() == Vacancy(1, 0)
+        assert workers.vacancy() == Vacancy(1, 0, 1)
 
 
 async def test_a_single_value(tmp_path: Path) -> None:
@@ -138,7 +150,10 @@ async def test_a_model_that_mixes_rows_is_not_batched(tmp_path: Path) -> None:
 
 
 async def test_the_operators_word_reaches_the_worker(tmp_path: Path) -> None:
-    async with running(models.linear(), tmp_path, WorkerOptions(intra_op_threads=1, batched=False)) as (workers, _):
+    async with running(models.linear(), tmp_path, WorkerOptions(count=1, intra_op_threads=1, batched=False)) as (
+        workers,
+        _,
+    ):
         assert not workers.signature.batched
         assert workers.unbatched_because == "model.toml or the settings say so"
 
@@ -157,7 +172,7 @@ async def test_a_batch_that_no_message_can_describe_fails_alone(tmp_path: Path) 
         names = ["y"] * PACKET_BYTES
         with pytest.raises(ModelFailed, match=f"at most {PACKET_BYTES} can be sent"):
             await workers.run([(np.ones((1,) * 8, np.float32),)], names)
-        assert workers.vacancy() == Vacancy(1, 0)
+        assert workers.vacancy() == Vacancy(1, 0, 1)
         assert (await workers.run([(np.ones((1,) * 8, np.float32),)], ["y"])).outputs[0].size == 1
         assert (workers.statistics().pids, listener.restarts) == (pid, 0)
 
@@ -178,7 +193,7 @@ async def test_outputs_that_cannot_be_taken_end_their_batch_and_free_its_slot(
                     with pytest.raises(ModelFailed, match="could not be taken from the worker") as caught:
                         await workers.run([x], ["y"])
                 assert caught.value.__cause__ is error
-        assert workers.vacancy() == Vacancy(1, 0)
+        assert workers.vacancy() == Vacancy(1, 0, 1)
         assert (await workers.run([x], ["y"])).outputs[0].tolist() == [[1]]
         assert listener.restarts == 0
 
@@ -190,7 +205,7 @@ async def test_a_model_with_one_row_only_is_not_batched(tmp_path: Path) -> None:
 
 
 async def test_a_batch_whose_rows_cannot_be_told_apart_fails_and_a_single_part_does_not(tmp_path: Path) -> None:
-    options = WorkerOptions(intra_op_threads=1, batched=True)  # rows are not tried then
+    options = WorkerOptions(count=1, intra_op_threads=1, batched="unchecked")  # rows are not tried then
     async with running(models.drops_negative_rows(), tmp_path, options) as (workers, _):
         assert workers.signature.batched
         part = (np.array([[1], [-1]], np.float32),)
@@ -220,7 +235,7 @@ async def test_vacancy_and_statistics_tell_what_stands(tmp_path: Path) -> None:
             tasks.append(asyncio.create_task(workers.run([ENDLESS], ["y"])))
             await until_in_flight(workers, count)
             seen.append(workers.vacancy())
-        assert seen == [Vacancy(2, 0), Vacancy(1, 1), Vacancy(0, 2), Vacancy(0, 1), Vacancy(0, 0)]
+        assert seen == [Vacancy(2, 0, 2), Vacancy(1, 1, 2), Vacancy(0, 2, 2), Vacancy(0, 1, 2), Vacancy(0, 0, 2)]
         statistics = workers.statistics()
         assert (statistics.alive, statistics.in_flight, statistics.restarts) == (2, 4, 0)
         assert len(set(statistics.pids)) == 2
@@ -232,7 +247,7 @@ async def test_a_batch_beyond_the_vacancy_may_be_run_again(tmp_path: Path) -> No
     async with running(models.loop(), tmp_path) as (workers, _):
         tasks = [asyncio.create_task(workers.run([ENDLESS], ["y"])) for _ in range(2)]
         await until_in_flight(workers, 2)
-        assert workers.vacancy() == Vacancy(0, 0)
+        assert workers.vacancy() == Vacancy(0, 0, 1)
         with pytest.raises(WorkerDied, match="no worker has room") as caught:
             await workers.run([SHORT], ["y"])
         assert not caught.value.running

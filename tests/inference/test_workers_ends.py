@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import uvloop
 
 import inference
 from inference.errors import ModelLoadError, WorkerDied
+from inference.plan import PlanTerms
 from inference.process import WorkerProcess
 from inference.snapshot import take_snapshot
 from inference.spawn import end, kill, load, spawn
@@ -87,7 +89,7 @@ async def _killed_with_a_batch_running_and_one_waiting(tmp_path: Path) -> None:
 
 
 async def test_a_batch_that_does_not_end_has_its_worker_killed(tmp_path: Path) -> None:
-    options = WorkerOptions(intra_op_threads=1, run_timeout_s=0.3)
+    options = WorkerOptions(count=1, intra_op_threads=1, run_timeout_s=0.3)
     async with running(models.loop(), tmp_path, options) as (workers, listener):
         for _ in range(2):
             with pytest.raises(WorkerDied, match=r"ran for longer than 0\.3 s") as caught:
@@ -96,6 +98,67 @@ async def test_a_batch_that_does_not_end_has_its_worker_killed(tmp_path: Path) -
             await listener.until_idle(workers, 1)
             await _answers(workers)
         assert workers.statistics().restarts == 2
+
+
+async def test_a_batch_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        with pytest.raises(WorkerDied, match=r"ran for longer than 0\.2 s") as caught:
+            await workers.run([ENDLESS], ["y"], limit_s=0.2)
+        assert caught.value.running
+        await listener.until_idle(workers, 1)
+        await _answers(workers)
+
+
+async def test_a_generous_limit_does_not_lift_the_one_for_all(tmp_path: Path) -> None:
+    options = WorkerOptions(count=1, intra_op_threads=1, run_timeout_s=0.2)
+    async with running(models.loop(), tmp_path, options) as (workers, _):
+        with pytest.raises(WorkerDied, match=r"ran for longer than 0\.2 s"):
+            await workers.run([ENDLESS], ["y"], limit_s=3600)
+
+
+async def test_the_limit_counts_from_when_the_batch_begins_to_run(tmp_path: Path) -> None:
+    """The one behind is tight, and waits for longer than that: the one ahead, by its own limit, is what ends it."""
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        ahead = asyncio.create_task(workers.run([ENDLESS], ["y"], limit_s=0.5))
+        behind = asyncio.create_task(workers.run([SHORT], ["y"], limit_s=0.01))
+        ends = await asyncio.gather(ahead, behind, return_exceptions=True)
+        assert [str(end).endswith("ran for longer than 0.5 s") for end in ends] == [True, True]
+        assert [error.running for error in ends if isinstance(error, WorkerDied)] == [True, False]
+        await listener.until_idle(workers, 1)
+
+
+async def test_a_tight_limit_holds_behind_a_batch_with_a_generous_one(tmp_path: Path) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        ahead = asyncio.create_task(workers.run([SHORT], ["y"], limit_s=3600))
+        behind = asyncio.create_task(workers.run([ENDLESS], ["y"], limit_s=0.2))
+        assert (await ahead).outputs[0].tolist() == [[5]]
+        with pytest.raises(WorkerDied, match=r"ran for longer than 0\.2 s"):
+            await behind
+        await listener.until_idle(workers, 1)
+        await _answers(workers)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_answer_that_a_busy_gateway_has_not_read_yet_saves_its_worker(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with running(models.loop(), tmp_path) as (workers, listener):
+            limit_s = 0.05
+            batch = asyncio.create_task(workers.run([SHORT], ["y"], limit_s=limit_s))
+            await until_in_flight(workers, 1)
+            overdue_s = time.monotonic() + limit_s
+            worker = workers._posts[0].worker
+            assert worker is not None
+            select.select([worker._channel], [], [], PATIENCE_S)  # the loop does not turn, and has read nothing
+            while time.monotonic() < overdue_s:
+                pass
+            worker._check_oldest()  # as a loop that runs its timers before it reads
+            assert (await batch).outputs[0].tolist() == [[5]]
+            assert listener.restarts == 0
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scenario())
 
 
 async def test_a_batch_for_a_worker_that_is_dead_was_not_running(tmp_path: Path) -> None:
@@ -108,7 +171,7 @@ async def test_a_batch_for_a_worker_that_is_dead_was_not_running(tmp_path: Path)
         with pytest.raises(WorkerDied) as caught:
             await workers.run([SHORT], ["y"])
         assert not caught.value.running
-        assert workers.vacancy() == Vacancy(0, 0)
+        assert workers.vacancy() == Vacancy(0, 0, 0)
         await listener.until_idle(workers, 1)
         await _answers(workers)
 
@@ -118,14 +181,14 @@ async def test_other_workers_answer_while_one_is_lost(tmp_path: Path) -> None:
     async with running(models.loop(), tmp_path, options) as (workers, listener):
         first, second = workers.statistics().pids
         os.kill(first, signal.SIGKILL)
-        await until(lambda: workers.vacancy() == Vacancy(1, 0))
+        await until(lambda: workers.vacancy() == Vacancy(1, 0, 1))
         await _answers(workers)
         assert second in workers.statistics().pids
         await listener.until_idle(workers, 2)
 
 
 async def test_a_stopped_worker_is_missed_as_a_slow_one(tmp_path: Path) -> None:
-    options = WorkerOptions(intra_op_threads=1, run_timeout_s=0.3)
+    options = WorkerOptions(count=1, intra_op_threads=1, run_timeout_s=0.3)
     async with running(models.loop(), tmp_path, options) as (workers, listener):
         os.kill(workers.statistics().pids[0], signal.SIGSTOP)
         with pytest.raises(WorkerDied):
@@ -150,7 +213,7 @@ async def test_a_replacement_that_cannot_load_is_tried_again(tmp_path: Path) -> 
         kept = file.rename(tmp_path / "kept.onnx")
         os.kill(workers.statistics().pids[0], signal.SIGKILL)
         await until(lambda: listener.restarts == 2)  # the second start begins after the first has failed
-        assert workers.vacancy() == Vacancy(0, 0)
+        assert workers.vacancy() == Vacancy(0, 0, 0)
         kept.rename(file)
         await listener.until_idle(workers, 1)
         await _answers(workers)
@@ -167,7 +230,7 @@ async def test_other_weights_are_never_served_as_the_same_version(
             (tmp_path / "w.bin").write_bytes(np.array([4, 5], np.float32).tobytes())
             os.kill(workers.statistics().pids[0], signal.SIGKILL)
             await until(lambda: listener.restarts == 2)
-            assert workers.vacancy() == Vacancy(0, 0)
+            assert workers.vacancy() == Vacancy(0, 0, 0)
             kept.rename(tmp_path / "w.bin")
             await listener.until_idle(workers, 1)
             assert (await workers.run([x], ["y"])).outputs[0].tolist() == [[2, 3]]
@@ -296,7 +359,7 @@ async def test_giving_up_while_the_model_loads_leaves_nothing_running(tmp_path: 
             on_restart=listener.on_restart,
         )
         entering = asyncio.create_task(workers.__aenter__())
-        await until(lambda: len(children()) == 2)
+        await until(lambda: len(children()) == 1)
         entering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await entering
@@ -307,7 +370,7 @@ async def test_a_worker_that_dies_while_it_loads_is_told_by_its_end(tmp_path: Pa
         process, channel = await spawn()
         kill(process)
         with pytest.raises(ModelLoadError, match="was ended by SIGKILL while it loaded the model"):
-            await load(process, channel, Load(str(models.place(models.tiny(), tmp_path)), "cpu", 1))
+            await load(process, channel, Load(str(models.place(models.tiny(), tmp_path)), "cpu", PlanTerms(cores=1)))
         channel.close()
         await end(process)
 

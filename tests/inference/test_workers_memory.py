@@ -12,7 +12,7 @@ from inference.workers import WorkerOptions
 from tests import models
 from tests.inference.running import assert_same, descriptors, nothing_left, running, shared_mappings
 
-ONE_ROW = WorkerOptions(intra_op_threads=1, max_batch_rows=1)
+ONE_ROW = WorkerOptions(count=1, intra_op_threads=1, max_rows=1)
 
 
 async def test_inputs_and_outputs_larger_than_a_slot_are_whole(tmp_path: Path) -> None:
