@@ -5,35 +5,37 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Protocol
 
-import msgspec
-
-from batching.job import Batch, Job, JobResult, Key, batch_of, size_bytes
-from batching.policy import Reason, after_dispatch, decide
-from batching.queue import Queue
+from batching.alarm import Alarm
+from batching.job import Batch, Job, JobResult, Key, size_bytes
+from batching.policy import Reason, after_dispatch
 from batching.rate import DrainRate
 from batching.recovery import after_death, after_failure
 from batching.report import BatcherStatistics, BatchReport, Outcome
-from batching.split import split
+from batching.scheduler import BatchLimits, Scheduler
+from batching.underway import Trip
 from inference.errors import (
     DeadlineExceeded,
     ExecutionError,
     ModelFailed,
     ModelNotReady,
+    Overloaded,
     QueueFull,
     WorkerDied,
     WorkerKilled,
 )
-from inference.types import Arrays, BatchResult, Vacancy
+from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Knot, Vacancy
 
 __all__ = ["BatchLimits", "BatchReport", "Batcher", "Executor"]
 
 SWEEP_SPACING_S = 0.02
-"""Jobs that wait past their deadline end at most so much later, and the queue is swept no more often than that."""
+"""Jobs that wait past their time end at most so much later, and the queue is swept no more often than that."""
+
+STUCK_RUNS, STUCK_S = 20.0, 5.0
+"""A batch that has run for so many times its p95, and for so long, is not slow but stuck."""
 
 
 class Executor(Protocol):
@@ -43,37 +45,30 @@ class Executor(Protocol):
         """The room that there is now. The batcher is to be told by `wake` when there may be more of it."""
         ...
 
-    async def run(self, parts: Sequence[Arrays], outputs: Sequence[str]) -> BatchResult:
+    async def run(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float) -> BatchResult:
         """Stack the parts and run them. Called only into a vacancy, which it fills before it first waits.
 
-        Raises `ModelFailed` if the engine raised, `WorkerDied` if the process ended, and bears cancellation.
+        A batch that runs for longer than `limit_s` is stuck, and its worker is to be replaced. Raises `ModelFailed` if
+        the engine raised, `WorkerDied` if the process ended, and bears cancellation.
         """
         ...
 
 
-class BatchLimits(msgspec.Struct, frozen=True):
-    """What the batcher may grow to. For a model that is not batched, `max_rows` is 1."""
-
-    max_rows: int = 64
-    max_queue_rows: int = 4096
-    max_queue_bytes: int = 256 * 1024 * 1024
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-
-
 class Batcher:
-    """Jobs in, answers out, in batches. An async context manager that owns its queue, its timer and one task per batch.
+    """Jobs in, answers out, in batches. An async context manager that owns its queue, timers and one task per batch.
 
     Every future that `submit` returns is ended exactly once: with a result, with an error, or by its owner's cancel.
     Leaving refuses new jobs, waits at most `drain_timeout_s` for the accepted ones and ends the rest with
     `ModelNotReady`; the executor must live until then.
 
+    `objective_s` is the promise: each request is to be answered within so many seconds. With it, requests that could
+    not be are refused when they come or dropped when their turn comes, and batches are held back where they gain by it.
+    Without one, nothing waits while a worker is idle, but for the rest of one turn of the event loop, so that all
+    requests read in the same turn travel together. `knots` are measurements from which the prediction starts;
+    `delivery_s` is what an answer takes from here to its caller.
+
     Bounds: the queue holds what `limits` says; beyond it there are only batches in the executor's places, and those
-    that came back from them. Nothing waits while a worker is idle, but for the rest of one turn of the event loop, so
-    that all requests read in the same turn travel together.
+    that came back from them.
 
     A batch whose worker died, or that the model failed, is run again before the queue as `batching.recovery` says, so
     that only a guilty job fails: with the model's own error, or with `WorkerKilled`. Any other exception of the
@@ -89,27 +84,27 @@ class Batcher:
         limits: BatchLimits,
         *,
         on_batch: Callable[[BatchReport], None],
+        objective_s: float | None = None,
+        knots: Sequence[Knot] = (),
+        delivery_s: float = 0.0,
         drain_timeout_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
-        self._max_rows = limits.max_rows
+        self._scheduler = Scheduler(limits, objective_s, knots, delivery_s)
         self._on_batch = on_batch
         self._drain_timeout_s = drain_timeout_s
         self._clock = clock
-        self._queue = Queue(limits.max_queue_rows, limits.max_queue_bytes)
-        self._again: deque[Batch] = deque()
         self._running: dict[asyncio.Task[None], Batch] = {}
-        self._ahead_rows = 0
         self._rate = DrainRate()
         self._accepting = False
         self._driving = False
         self._turn: asyncio.Handle | None = None
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_s = math.inf
 
     async def __aenter__(self) -> Batcher:
         self._loop = asyncio.get_running_loop()
+        self._look_again = Alarm(self._loop, self.wake)
+        self._time_up = Alarm(self._loop, self._sweep)
         self._accepting = self._driving = True
         return self
 
@@ -122,38 +117,48 @@ class Batcher:
             await self._stop()
 
     def submit(
-        self, inputs: Arrays, rows: int, key: Key, outputs: tuple[str, ...], deadline_s: float = math.inf
+        self,
+        inputs: Arrays,
+        rows: int,
+        key: Key,
+        outputs: tuple[str, ...],
+        deadline_s: float = math.inf,
+        priority: int = DEFAULT_PRIORITY,
+        client: str = "",
     ) -> asyncio.Future[JobResult]:
         """Accept a request, or refuse it at once; never blocks.
 
         `inputs` are in the signature's order, with `rows` rows each; jobs with equal `key` may share a batch, so it
         holds the shape key and `outputs`, the names of the wanted outputs. More rows than a batch may have are split
-        and put together again. A request that waits past `deadline_s`, on the batcher's clock, ends with
-        `DeadlineExceeded`. Cancelling the future takes the job out, at the latest when its turn comes.
+        and put together again. `deadline_s` is when the caller gives up, on the batcher's clock. `priority` is from 1,
+        the highest, to `LOWEST_PRIORITY`; clients of one priority take turns. Cancelling the future takes the job out,
+        at the latest when its turn comes.
 
-        Raises `QueueFull` with the time in which the queue should drain, `RequestTooLarge` if the request could not
-        even enter an empty queue, `DeadlineExceeded` if it comes too late, and `ModelNotReady` before entering and
-        once leaving has begun.
+        Raises `QueueFull` and `Overloaded` with the time in which the queue should drain, the latter where the request
+        would be late for what is before it; `DeadlineExceeded` where its deadline could not be kept even alone;
+        `RequestTooLarge` if it could not even enter an empty queue; and `ModelNotReady` before entering and once
+        leaving has begun. The future ends with `Overloaded` or `DeadlineExceeded` where time has shown the same.
         """
         if not self._accepting:
             raise ModelNotReady("the model is stopping and takes no new requests")
         now_s = self._clock()
         if deadline_s <= now_s:
             raise DeadlineExceeded("the deadline had passed before the request came to the queue")
+        scheduler = self._scheduler
+        curve = scheduler.curve_of(key)
         future: asyncio.Future[JobResult] = self._loop.create_future()
+        job = Job(
+            *(rows, size_bytes(inputs), key, inputs, outputs, future),
+            *(deadline_s, deadline_s, deadline_s, priority, client),
+        )
         try:
-            if rows <= self._max_rows:
-                job = Job(rows, size_bytes(inputs), key, inputs, outputs, deadline_s, future)
-                self._queue.push(job, now_s)
-            else:
-                self._queue.admit(rows, size_bytes(inputs))
-                for piece in split(inputs, rows, self._max_rows, key, outputs, deadline_s, future):
-                    self._queue.push(piece, now_s)
-        except QueueFull as full:
-            full.retry_after_s = self._rate.retry_after_s(self._queue.rows)
+            scheduler.enter(job, curve, now_s)
+        except (QueueFull, Overloaded) as refusal:
+            refusal.retry_after_s = self._rate.retry_after_s(scheduler.queue.rows)
             raise
-        if deadline_s < self._alarm_s:
-            self._arm(deadline_s, now_s)
+        self._drop(scheduler.standby.turned_away(now_s), now_s)
+        if job.due_s < self._time_up.at_s:
+            self._time_up.set(max(job.due_s, now_s + SWEEP_SPACING_S), now_s)
         self.wake()
         return future
 
@@ -164,52 +169,54 @@ class Batcher:
 
     def statistics(self) -> BatcherStatistics:
         """A snapshot."""
+        scheduler = self._scheduler
         return BatcherStatistics(
-            queue=self._queue.statistics(),
-            again_batches=len(self._again),
+            queue=scheduler.queue.statistics(),
+            again_batches=len(scheduler.again),
             running_batches=len(self._running),
             running_rows=sum([batch.rows for batch in self._running.values()]),
             rows_per_s=self._rate.rows_per_s,
         )
 
+    def curves(self) -> Mapping[str, Sequence[Knot]]:
+        """The p95 of the run time by rows, as it is predicted now, for each key."""
+        return self._scheduler.predictions()
+
     def _dispatch(self) -> None:
         self._turn = None
+        scheduler, now_s = self._scheduler, self._clock()
         vacancy = self._executor.vacancy()
-        now_s = self._clock()
         sent = False
-        while reason := decide(vacancy, len(self._again), self._queue.next_rows(), self._ahead_rows, self._max_rows):
-            batch = self._next_again(now_s) if self._again else self._next_waiting(now_s)
-            if batch is None:
-                continue
-            self._send(batch, reason, now_s)
-            vacancy = after_dispatch(vacancy)
-            sent = True
-        if sent and (self._again or self._queue.rows):
+        scheduler.let_in(now_s)
+        while (decision := scheduler.decide(vacancy, now_s)).reason is not None:
+            taken = scheduler.next_batch(vacancy, now_s)
+            self._drop(taken.dropped, now_s)
+            if taken.batch is not None:
+                self._send(taken.batch, decision.reason, vacancy, now_s)
+                vacancy = after_dispatch(vacancy)
+                sent = True
+        if sent and (scheduler.again or scheduler.queue.rows):
             self.wake()  # a batch that begins to run makes a spare place behind it, which shows only then
+        self._drop(scheduler.standby.turned_away(now_s), now_s)
+        self._look_again.cancel()
+        self._look_again.set(min(decision.look_again_s, scheduler.standby.until_s), now_s)
 
-    def _next_waiting(self, now_s: float) -> Batch | None:
-        taken = self._queue.take(self._max_rows, now_s)
-        _end_expired(taken.expired, now_s)
-        return taken.batch
-
-    def _next_again(self, now_s: float) -> Batch | None:
-        batch = self._again.popleft()
-        _end_expired(batch.jobs, now_s)
-        left = [job for job in batch.jobs if not job.future.done()]
-        return batch_of(left, batch.deaths) if left else None
-
-    def _send(self, batch: Batch, reason: Reason, now_s: float) -> None:
-        self._ahead_rows = batch.rows
-        task = self._loop.create_task(self._run(batch, reason, now_s))
+    def _send(self, batch: Batch, reason: Reason, vacancy: Vacancy, now_s: float) -> None:
+        trip = self._scheduler.sent(batch, vacancy, now_s)
+        task = self._loop.create_task(self._run(trip, reason, now_s))
         self._running[task] = batch
         task.add_done_callback(self._forget)
 
-    async def _run(self, batch: Batch, reason: Reason, sent_s: float) -> None:
-        compute_s = 0.0
+    async def _run(self, trip: Trip, reason: Reason, sent_s: float) -> None:
+        batch = trip.batch
+        curve = self._scheduler.curve_of(batch.key)
+        compute_s = run_s = 0.0
+        predicted_s = curve.p95_s(batch.rows)
+        limit_s = max(STUCK_S, STUCK_RUNS * predicted_s) if curve.confirmed else math.inf
         try:
-            result = await self._executor.run([job.inputs for job in batch.jobs], batch.outputs)
+            result = await self._executed(trip, limit_s)
             batch.answer(result, self._clock())
-            outcome, compute_s = Outcome.ANSWERED, result.compute_s
+            outcome, compute_s, run_s = Outcome.ANSWERED, result.compute_s, result.run_s
         except WorkerDied as death:
             self._retry(batch, after_death(batch, running=death.running), _worker_killed())
             if not death.running:
@@ -222,18 +229,39 @@ class Batcher:
             batch.fail(error)
             outcome = Outcome.ERROR
         now_s = self._clock()
+        curve.observe(batch.rows, run_s, now_s)
         self._rate.batch_ended(batch.rows if outcome is Outcome.ANSWERED else 0, sent_s, now_s)
         self.wake()
         queue_s = sent_s - batch.jobs[0].enqueued_s
-        self._on_batch(BatchReport(batch.rows, len(batch.jobs), reason, outcome, queue_s, compute_s, now_s - sent_s))
+        self._on_batch(
+            BatchReport(
+                batch.rows,
+                len(batch.jobs),
+                reason,
+                outcome,
+                queue_s,
+                compute_s,
+                now_s - sent_s,
+                run_s,
+                predicted_s,
+            )
+        )
+
+    async def _executed(self, trip: Trip, limit_s: float) -> BatchResult:
+        batch = trip.batch
+        try:
+            return await self._executor.run([job.inputs for job in batch.jobs], batch.outputs, limit_s)
+        finally:
+            self._scheduler.returned(trip, self._clock())
 
     def _retry(self, batch: Batch, again: Sequence[Batch], verdict: ExecutionError) -> None:
         """Run the batches that recovery made of this one, or end it with the verdict if it made none."""
         if not again:
             batch.fail(verdict)
             return
-        self._again.extend(again)
-        self._arm(min([job.deadline_s for job in batch.jobs]), self._clock())
+        self._scheduler.again.extend(again)
+        now_s = self._clock()
+        self._time_up.set(max(min([job.deadline_s for job in batch.jobs]), now_s + SWEEP_SPACING_S), now_s)
         self.wake()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
@@ -242,32 +270,25 @@ class Batcher:
             batch.fail(_stopped())
             self.wake()
 
-    def _arm(self, deadline_s: float, now_s: float) -> None:
-        """See to it that the queue is swept once this deadline has passed. One timer serves all jobs."""
-        alarm_s = max(deadline_s, now_s + SWEEP_SPACING_S)
-        if alarm_s >= self._alarm_s:
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_s = alarm_s
-        self._alarm = self._loop.call_later(alarm_s - now_s, self._sweep)
-
     def _sweep(self) -> None:
-        self._alarm, self._alarm_s = None, math.inf
         now_s = self._clock()
-        _end_expired(self._queue.sweep(now_s), now_s)
-        _end_expired(self._waiting(), now_s)
-        self._arm(min([job.deadline_s for job in self._waiting()], default=math.inf), now_s)
+        self._drop(self._scheduler.sweep(now_s), now_s)
+        self._time_up.set(max(self._scheduler.next_due_s(), now_s + SWEEP_SPACING_S), now_s)
 
-    def _waiting(self) -> Iterator[Job]:
-        """Jobs that have not ended and are not out."""
-        again = chain.from_iterable([batch.jobs for batch in self._again])
-        return (job for job in chain(self._queue, again) if not job.future.done())
+    def _drop(self, jobs: Iterable[Job], now_s: float) -> None:
+        for job in jobs:
+            waited_s = now_s - job.enqueued_s
+            if job.deadline_s <= max(now_s, job.promised_s):
+                job.fail(DeadlineExceeded(f"the deadline could not be kept: the request had waited {waited_s:.3f} s"))
+            else:
+                retry_after_s = self._rate.retry_after_s(self._scheduler.queue.rows)
+                text = f"overloaded: the request had waited {waited_s:.3f} s, and could not be answered in time"
+                job.fail(Overloaded(text, retry_after_s))
 
     def _unended(self) -> Iterator[Job]:
         """Jobs that have not ended, wherever they are."""
         out = chain.from_iterable([batch.jobs for batch in self._running.values()])
-        return (job for job in chain(self._waiting(), out) if not job.future.done())
+        return (job for job in chain(self._scheduler.waiting(), out) if not job.future.done())
 
     async def _stop(self) -> None:
         self._driving = False
@@ -277,18 +298,12 @@ class Batcher:
             task.cancel()
         if self._running:
             await asyncio.wait(list(self._running))
-        for handle in (self._turn, self._alarm):
-            if handle is not None:
-                handle.cancel()
-        self._again.clear()
-        self._queue.sweep(self._clock())
-
-
-def _end_expired(jobs: Iterable[Job], now_s: float) -> None:
-    for job in jobs:
-        if job.deadline_s <= now_s:
-            waited_s = now_s - job.enqueued_s
-            job.fail(DeadlineExceeded(f"the deadline passed after the request had waited {waited_s:.3f} s"))
+        if self._turn is not None:
+            self._turn.cancel()
+        self._look_again.cancel()
+        self._time_up.cancel()
+        self._scheduler.again.clear()
+        self._scheduler.queue.sweep(self._clock())
 
 
 def _stopped() -> ModelNotReady:

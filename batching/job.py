@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Hashable
 from itertools import accumulate
 from typing import TypeAlias
@@ -10,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from inference.errors import ModelFailed
-from inference.types import Arrays, BatchResult
+from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult
 
 Key: TypeAlias = Hashable
 """Equal for jobs that may share a batch: they have the same shape key and want the same outputs in the same order."""
@@ -22,21 +23,27 @@ class JobResult(msgspec.Struct, frozen=True):
     `outputs` are in the wanted order, and may be views of arrays that the whole batch shares: read them, or copy
     them before keeping them. `compute_s` is what the engine took for the batch, measured in the worker; `queue_s` is
     all the rest between acceptance and answer: the wait for a worker, stacking, and the way there and back.
-    `batch_rows` counts the rows of the batch that the job travelled in.
+    `batch_rows` counts the rows of the batch that the job travelled in. `late` is true of an answer that came after the
+    job's promise.
     """
 
     outputs: Arrays
     queue_s: float
     compute_s: float
     batch_rows: int
+    late: bool = False
 
 
 class Job(msgspec.Struct, eq=False):
     """One request on its way, or one piece of a request that was too large for a batch.
 
-    `inputs` are in the signature's order and have `rows` rows each; `size_bytes` is the memory that they hold.
-    `deadline_s` and `enqueued_s` are monotonic times; the queue writes `enqueued_s`. The job is over once `future` is
-    done. It belongs to the client, who may cancel it at any moment.
+    `inputs` are in the signature's order and have `rows` rows each; `size_bytes` is the memory that they hold. The job
+    is over once `future` is done. It belongs to the client, who may cancel it at any moment.
+
+    All times are monotonic. After `deadline_s` its caller does not want the answer any more. It should have been
+    answered by `promised_s`, at the latest `deadline_s`. At `due_s` it is dropped: the promise, or later where that
+    could never be kept. `work_s` is its part in the run time of a full batch. The queue writes `enqueued_s`, and
+    `urgent_s`, which is what it is ordered by.
     """
 
     rows: int
@@ -44,9 +51,15 @@ class Job(msgspec.Struct, eq=False):
     key: Key
     inputs: Arrays
     outputs: tuple[str, ...]
-    deadline_s: float
     future: asyncio.Future[JobResult]
+    deadline_s: float = math.inf
+    promised_s: float = math.inf
+    due_s: float = math.inf
+    priority: int = DEFAULT_PRIORITY
+    client: str = ""
+    work_s: float = 0.0
     enqueued_s: float = 0.0
+    urgent_s: float = math.inf
 
     @property
     def places(self) -> int:
@@ -94,7 +107,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
             self._share_out(result, now_s)
         elif not (job := self.jobs[0]).future.done():
             queue_s = max(0.0, now_s - job.enqueued_s - result.compute_s)
-            job.answer(JobResult(result.outputs, queue_s, result.compute_s, self.rows))
+            job.answer(JobResult(result.outputs, queue_s, result.compute_s, self.rows, now_s > job.promised_s))
 
     def fail(self, error: Exception) -> None:
         """End every job that is not over with this error."""
@@ -114,7 +127,8 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         left_s = now_s - compute_s
         for job, own in zip(self.jobs, shares, strict=True):
             if not job.future.done():
-                job.answer(JobResult(own, max(0.0, left_s - job.enqueued_s), compute_s, rows))
+                queue_s = max(0.0, left_s - job.enqueued_s)
+                job.answer(JobResult(own, queue_s, compute_s, rows, now_s > job.promised_s))
 
 
 def batch_of(jobs: list[Job], deaths: int = 0) -> Batch:

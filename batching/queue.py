@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
+from itertools import count
 
 import msgspec
 
+from batching.curve import LatencyCurve
+from batching.filling import Filling
 from batching.job import Batch, Job, Key, batch_of
+from batching.line import Line, Tier
 from inference.errors import QueueFull, RequestTooLarge
+from inference.types import LOWEST_PRIORITY
 
 LOOKS_PER_REFUSAL = 8
+
+AGEING_S = 0.5
+"""A priority that has waited so long for a batch gets the next one, whatever waits above it."""
+
+PATIENCE_S = 60.0
+"""What is due later, or never, is ordered as if due so long after it came, so that nothing is overtaken for ever."""
 
 
 class QueueStatistics(msgspec.Struct, frozen=True):
@@ -25,21 +36,32 @@ class QueueStatistics(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What left the queue: a batch, if any job was left for one, and the jobs whose deadline passed as they waited."""
+    """What left the queue: a batch, if any job was left for one, and the jobs that could not be answered in time."""
 
     batch: Batch | None
-    expired: Sequence[Job]
+    dropped: Sequence[Job]
+
+
+class Ahead(msgspec.Struct, frozen=True):
+    """What would be served before a job: `rows` that could share batches with it, and `work_s` of other keys."""
+
+    rows: int
+    work_s: float
 
 
 class Queue:
-    """Jobs in order of arrival, one line for each key.
+    """Jobs that wait, the most urgent first.
 
-    Bound: at most `max_rows` rows (a job without rows counts as one) and `max_bytes` bytes of inputs. Lines that run
-    empty are dropped, so callers cannot make their number grow. A job whose client has gone is never taken. It leaves
+    Order: the highest priority; within it the job that is due the earliest, and all of its key that fit with it,
+    clients in turns. A priority that has not had a batch for `AGEING_S` goes first once. Jobs of a lower priority fill
+    what is left of a batch of their key.
+
+    Bound: at most `max_rows` rows (a job without rows counts as one) and `max_bytes` bytes of inputs. What runs empty
+    is dropped, so callers cannot make the number of lines grow. A job whose client has gone is never taken. It leaves
     when its turn comes, in a `sweep`, or to make room when the queue is full.
 
-    `now_s` is monotonic time and must not go backwards from call to call. A job costs amortised constant time, a
-    batch O(log keys).
+    `now_s` is monotonic time and must not go backwards from call to call. A job costs amortised constant time as long
+    as jobs are due in the order in which they come, and O(jobs of its client) otherwise; a batch O(log keys).
     """
 
     def __init__(self, max_rows: int, max_bytes: int) -> None:
@@ -47,26 +69,38 @@ class Queue:
         self.size_bytes = 0
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._lines: dict[Key, _Line] = {}
-        self._heads: list[tuple[float, int, _Line]] = []
+        self._lines: dict[Key, Line] = {}
         self._lines_born = 0
+        self.work_s = 0.0
+        self._work_s = [0.0] * (LOWEST_PRIORITY + 1)
+        self._urgent: list[tuple[int, float, int, int, Tier]] = []
+        self._serial = count()
+        self._since: deque[tuple[float, Tier]] = deque()
         self._refusals_unswept = max_rows
 
-    def push(self, job: Job, now_s: float) -> None:
-        """Append a job; raises as `admit` does."""
+    def push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+        """Enter a job, whose key has this curve; raises as `admit` does."""
         places = job.rows or 1
         if self.rows + places > self._max_rows or self.size_bytes + job.size_bytes > self._max_bytes:
             self.admit(places, job.size_bytes)
         job.enqueued_s = now_s
+        job.urgent_s = min(job.due_s, now_s + PATIENCE_S)
         line = self._lines.get(job.key)
         if line is None:
             self._lines_born += 1
-            line = self._lines[job.key] = _Line(job.key, self._lines_born)
-            heappush(self._heads, (now_s, line.number, line))
-        line.jobs.append(job)
+            line = self._lines[job.key] = Line(job.key, self._lines_born, curve)
+        tier = line.tiers.get(job.priority)
+        if tier is None:
+            tier = line.tiers[job.priority] = Tier(line, job.priority, now_s)
+            self._since.append((now_s, tier))
+        if job.urgent_s < tier.urgent_s:
+            self._enrol(tier, job.urgent_s)
+        tier.add(job)
         line.rows += places
         self.rows += places
         self.size_bytes += job.size_bytes
+        self.work_s += job.work_s
+        self._work_s[job.priority] += job.work_s
 
     def admit(self, rows: int, size_bytes: int) -> None:
         """Raise `QueueFull` unless so much more may wait; `RequestTooLarge` if it could not even if nothing waited.
@@ -86,60 +120,121 @@ class Queue:
                 f"the queue is full: {self.size_bytes} bytes wait and {size_bytes} more would pass {self._max_bytes}"
             )
 
-    def take(self, max_rows: int, now_s: float) -> Taken:
-        """Close a batch: of the line whose first job is the oldest, as many whole jobs in order as fit `max_rows`.
-
-        The first job is taken whatever its size. `expired` are jobs past their deadline that were come upon.
-        """
-        expired: list[Job] = []
-        while self._heads:
-            line = heappop(self._heads)[-1]
-            self._drop_dead_head(line, now_s, expired)
-            if line.jobs and not self._is_oldest(line):
-                self._enrol(line)
+    def ahead_of(self, job: Job) -> Ahead:
+        """What would be served before a job that is not in the queue."""
+        priority, line = job.priority, self._lines.get(job.key)
+        work_s = sum(self._work_s[: priority + 1])
+        if line is None:
+            return Ahead(0, max(0.0, work_s))
+        rows = 0
+        for tier in line.tiers.values():
+            if tier.priority > priority:
                 continue
-            jobs = self._fill(line, max_rows, now_s, expired)
-            if line.jobs:
-                self._enrol(line)
-            else:
-                del self._lines[line.key]
-            if jobs:
-                return Taken(batch_of(jobs), expired)
-        return Taken(None, expired)
+            work_s -= tier.work_s
+            rows += tier.rows if tier.priority < priority else tier.rows_ahead(job.client, job.rows, job.due_s)
+        return Ahead(rows, max(0.0, work_s))
+
+    def next_line(self, now_s: float) -> Line | None:
+        """The line that `take` would turn to."""
+        tier = self._next_tier(now_s)
+        return None if tier is None else tier.line
+
+    def take(self, now_s: float, start_s: float, rows_per_s: float = 0.0) -> Taken:
+        """Close a batch that is going to run from `start_s`, as `Filling` says, and drop what could not be in time."""
+        dropped: list[Job] = []
+        while (tier := self._next_tier(now_s)) is not None:
+            line = tier.line
+            filling = Filling(line, now_s, start_s, rows_per_s)
+            for each in line.tiers_from(tier):
+                before = len(filling.left)
+                filling.draw(each)
+                self._account(each, filling.left[before:])
+                if each is tier or len(filling.left) > before:
+                    self._settle(each, now_s)
+                if filling.closed or not filling.jobs:
+                    break  # where the first has nobody to send, another line may be more urgent than the others
+            dropped += filling.dropped
+            if filling.jobs:
+                return Taken(batch_of(filling.jobs), dropped)
+        return Taken(None, dropped)
 
     def sweep(self, now_s: float) -> list[Job]:
-        """Take out every job whose client has gone or whose deadline has passed, and return the latter. O(jobs)."""
-        expired: list[Job] = []
+        """Take out every job whose client has gone or that was due before now, and return the latter. O(jobs)."""
+        late: list[Job] = []
         for line in list(self._lines.values()):
-            kept: deque[Job] = deque()
-            for job in line.jobs:
-                if job.future.done():
-                    self._leave(line, job)
-                elif job.deadline_s <= now_s:
-                    self._leave(line, job)
-                    expired.append(job)
-                else:
-                    kept.append(job)
-            line.jobs = kept
-            if not kept:
-                del self._lines[line.key]
-        self._heads = [(line.jobs[0].enqueued_s, line.number, line) for line in self._lines.values()]
-        heapify(self._heads)
-        return expired
-
-    def next_rows(self) -> int:
-        """Rows in the line that `take` would turn to: what the next batch could have if it were not bounded."""
-        return self._heads[0][-1].rows if self._heads else 0
+            for tier in list(line.tiers.values()):
+                left: list[Job] = []
+                for flow in tier.ring:
+                    gone = [job for job in flow.jobs if job.future.done() or job.due_s <= now_s]
+                    if gone:
+                        flow.jobs = [job for job in flow.jobs if not (job.future.done() or job.due_s <= now_s)]
+                        flow.rows -= sum([job.places for job in gone])
+                        left += gone
+                late += [job for job in left if not job.future.done()]
+                tier.drop_empty_flows()
+                self._account(tier, left)
+        self._urgent = []
+        for line in self._lines.values():
+            for tier in line.tiers.values():
+                self._enrol(tier, tier.urgent_s)
+        return late
 
     def __iter__(self) -> Iterator[Job]:
         """Every job that waits, line by line."""
         for line in self._lines.values():
-            yield from line.jobs
+            for tier in line.tiers.values():
+                yield from tier
 
     def statistics(self) -> QueueStatistics:
         """A snapshot."""
-        jobs = sum([len(line.jobs) for line in self._lines.values()])
-        return QueueStatistics(jobs, self.rows, self.size_bytes, len(self._lines))
+        return QueueStatistics(sum([1 for _ in self]), self.rows, self.size_bytes, len(self._lines))
+
+    def _next_tier(self, now_s: float) -> Tier | None:
+        """The tier whose turn it is: one that has waited too long, or else the most urgent of the highest priority."""
+        urgent, since = self._urgent, self._since
+        while since and (not since[0][1].rows or since[0][0] != since[0][1].since_s):
+            since.popleft()
+        if len(since) > 1 and since[0][0] + AGEING_S <= now_s:
+            return since[0][1]
+        while urgent:
+            tier = urgent[0][-1]
+            if tier.rows and tier.urgent_s == urgent[0][1]:
+                return tier
+            heappop(urgent)
+        return None
+
+    def _account(self, tier: Tier, left: Sequence[Job]) -> None:
+        """Jobs have left a tier: its counts, its line's and the queue's follow, and what is empty goes."""
+        if not left:
+            return
+        line = tier.line
+        places = sum([job.rows or 1 for job in left])
+        work_s = sum([job.work_s for job in left])
+        tier.rows -= places
+        tier.work_s -= work_s
+        tier.settle()
+        line.rows -= places
+        self.rows -= places
+        self.size_bytes -= sum([job.size_bytes for job in left])
+        self.work_s -= work_s
+        self._work_s[tier.priority] -= work_s
+        if not tier.rows:
+            del line.tiers[tier.priority]
+            if not line.tiers:
+                del self._lines[line.key]
+            if not self.rows:
+                self.work_s = 0.0  # and not what rounding has left
+                self._work_s = [0.0] * (LOWEST_PRIORITY + 1)
+
+    def _settle(self, tier: Tier, now_s: float) -> None:
+        """A tier was served: it queues up anew for its next turn, if anything is left in it."""
+        if tier.rows:
+            tier.since_s = now_s
+            self._since.append((now_s, tier))
+            self._enrol(tier, tier.urgent_s)
+
+    def _enrol(self, tier: Tier, urgent_s: float) -> None:
+        heappush(self._urgent, (tier.priority, urgent_s, tier.line.number, next(self._serial), tier))
 
     def _drop_gone(self) -> None:
         """Make room. Looking through the queue takes time, so it waits for as many refusals as pay for it."""
@@ -147,59 +242,3 @@ class Queue:
         if self._refusals_unswept * LOOKS_PER_REFUSAL >= self.rows:
             self._refusals_unswept = 0
             self.sweep(now_s=-math.inf)
-
-    def _enrol(self, line: _Line) -> None:
-        heappush(self._heads, (line.jobs[0].enqueued_s, line.number, line))
-
-    def _is_oldest(self, line: _Line) -> bool:
-        """Whether no other line has an older first job, now that the dead at the head of this one are gone."""
-        return not self._heads or (line.jobs[0].enqueued_s, line.number) < self._heads[0][:2]
-
-    def _drop_dead_head(self, line: _Line, now_s: float, expired: list[Job]) -> None:
-        while line.jobs:
-            job = line.jobs[0]
-            if not job.future.done():
-                if job.deadline_s > now_s:
-                    return
-                expired.append(job)
-            self._leave(line, line.jobs.popleft())
-
-    def _fill(self, line: _Line, max_rows: int, now_s: float, expired: list[Job]) -> list[Job]:
-        jobs: list[Job] = []
-        filled = size_bytes = 0
-        waiting = line.jobs
-        while waiting:
-            job = waiting[0]
-            if job.future.done():
-                self._leave(line, waiting.popleft())
-            elif job.deadline_s <= now_s:
-                expired.append(job)
-                self._leave(line, waiting.popleft())
-            else:
-                places = job.rows or 1
-                if filled + places > max_rows and jobs:
-                    break
-                jobs.append(waiting.popleft())
-                filled += places
-                size_bytes += job.size_bytes
-        line.rows -= filled
-        self.rows -= filled
-        self.size_bytes -= size_bytes
-        return jobs
-
-    def _leave(self, line: _Line, job: Job) -> None:
-        line.rows -= job.places
-        self.rows -= job.places
-        self.size_bytes -= job.size_bytes
-
-
-class _Line:
-    """The jobs of one key in order of arrival; `rows` counts their places, `number` settles ties between lines."""
-
-    __slots__ = ("jobs", "key", "number", "rows")
-
-    def __init__(self, key: Key, number: int) -> None:
-        self.key = key
-        self.number = number
-        self.jobs: deque[Job] = deque()
-        self.rows = 0

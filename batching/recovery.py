@@ -19,16 +19,19 @@ def after_death(batch: Batch, *, running: bool) -> tuple[Batch, ...]:
     deaths = batch.deaths + 1
     if deaths < MAX_DEATHS:
         return (Batch(batch.jobs, batch.rows, deaths),)
-    return taken_apart(batch, deaths=MAX_DEATHS - 1)
+    if len(batch.jobs) == 1:
+        return ()
+    return tuple([batch_of([job], MAX_DEATHS - 1) for job in batch.jobs])
 
 
 def after_failure(batch: Batch) -> tuple[Batch, ...]:
-    """The batches to run instead of one that the model refused; none if it had only one job."""
-    return taken_apart(batch, deaths=batch.deaths)
+    """The batches to run instead of one that the model refused: its two halves, or none if it had only one job.
 
-
-def taken_apart(batch: Batch, deaths: int) -> tuple[Batch, ...]:
-    """Each job alone, or nothing if there is only one."""
-    if len(batch.jobs) == 1:
+    So a single guilty job among n is found in 2 log2(n) runs, and its neighbours are answered in large batches. A
+    death is another matter: each costs a worker, so that there the jobs go alone at once.
+    """
+    jobs = list(batch.jobs)
+    middle = len(jobs) // 2
+    if not middle:
         return ()
-    return tuple([batch_of([job], deaths) for job in batch.jobs])
+    return (batch_of(jobs[:middle], batch.deaths), batch_of(jobs[middle:], batch.deaths))

@@ -25,8 +25,9 @@ class Outcome(StrEnum):
 class BatchReport(msgspec.Struct, frozen=True):
     """One batch that ran, for metrics.
 
-    `queue_s` is how long its oldest job had waited when the batch was dispatched, `wall_s` the time from then to its
-    end, and `compute_s` the engine's share of that; zero unless it was answered.
+    `queue_s` is how long its first job had waited when the batch was dispatched, `wall_s` the time from then to its
+    end. `run_s` is how long it kept its worker, and `compute_s` the engine's share of that; both are zero unless it was
+    answered. `predicted_s` is the p95 of `run_s` as it was predicted; zero where nothing was known yet.
     """
 
     rows: int
@@ -36,6 +37,8 @@ class BatchReport(msgspec.Struct, frozen=True):
     queue_s: float
     compute_s: float
     wall_s: float
+    run_s: float
+    predicted_s: float
 
 
 class BatcherStatistics(msgspec.Struct, frozen=True):

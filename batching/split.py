@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 
-from batching.job import Job, JobResult, Key, size_bytes
+from batching.job import Job, JobResult, size_bytes
 from inference.errors import ModelFailed
-from inference.types import Arrays
 
 
 class Piece(Job, kw_only=True):
@@ -56,24 +53,31 @@ class Whole:
         return ModelFailed(f"the request cannot be answered in pieces: {because}; send at most {self._max_rows} rows")
 
 
-def split(
-    inputs: Arrays,
-    rows: int,
-    max_rows: int,
-    key: Key,
-    outputs: tuple[str, ...],
-    deadline_s: float,
-    future: asyncio.Future[JobResult],
-) -> list[Piece]:
-    """Pieces of at most `max_rows` rows, in order, whose inputs are views of the request's."""
-    starts = range(0, rows, max_rows)
+def split(job: Job, max_rows: int) -> list[Piece]:
+    """Pieces of at most `max_rows` rows, in order, whose inputs are views of the job's."""
+    starts = range(0, job.rows, max_rows)
     whole = Whole(len(starts), max_rows)
     pieces = []
     for place, start in enumerate(starts):
-        part = tuple([array[start : start + max_rows] for array in inputs])
-        part_rows = min(max_rows, rows - start)
+        part = tuple([array[start : start + max_rows] for array in job.inputs])
+        part_rows = min(max_rows, job.rows - start)
         pieces.append(
-            Piece(part_rows, size_bytes(part), key, part, outputs, deadline_s, future, whole=whole, place=place)
+            Piece(
+                part_rows,
+                size_bytes(part),
+                job.key,
+                part,
+                job.outputs,
+                job.future,
+                job.deadline_s,
+                job.promised_s,
+                job.due_s,
+                job.priority,
+                job.client,
+                job.work_s * part_rows / job.rows,
+                whole=whole,
+                place=place,
+            )
         )
     return pieces
 
@@ -89,4 +93,5 @@ def join(parts: list[JobResult]) -> JobResult:
         queue_s=max([part.queue_s for part in parts]),
         compute_s=sum([part.compute_s for part in parts]),
         batch_rows=max([part.batch_rows for part in parts]),
+        late=any([part.late for part in parts]),
     )

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from batching.batcher import Batcher, BatchLimits, BatchReport
-from batching.job import JobResult
+from batching.job import Job, JobResult
+from batching.shape import knot_rows
 from inference.errors import ModelFailed, WorkerDied
-from inference.types import Array, Arrays, BatchResult, Vacancy
-from tests.batching.virtual_time import virtual_loop
+from inference.types import DEFAULT_PRIORITY, Array, Arrays, BatchResult, Knot, Vacancy
+from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
 
 class Run:
     """One batch in the puppet's hands. Ends when the test says so."""
 
-    def __init__(self, parts: Sequence[Arrays], outputs: Sequence[str]) -> None:
+    def __init__(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float) -> None:
         self.parts = [tuple(part) for part in parts]
         self.outputs = tuple(outputs)
+        self.limit_s = limit_s
+        self.begun_s = virtual_loop().time()
         self.end: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+
+    @property
+    def rows(self) -> int:
+        return sum([len(part[0]) for part in self.parts])
 
     @property
     def values(self) -> list[list[float]]:
@@ -32,7 +40,7 @@ class Run:
         self.finish_with(*[np.concatenate([part[0] for part in self.parts]) for _ in self.outputs], compute_s=compute_s)
 
     def finish_with(self, *outputs: Array, compute_s: float = 0.0) -> None:
-        self.end.set_result(BatchResult(outputs, compute_s))
+        self.end.set_result(BatchResult(outputs, compute_s, virtual_loop().time() - self.begun_s))
 
     def fail(self, error: Exception | None = None) -> None:
         self.end.set_exception(error or ModelFailed("the model raised an error"))
@@ -64,30 +72,65 @@ class Puppet:
         return Vacancy(
             idle=sum([not held for held in self.workers]),
             spare=sum([self.depth - len(held) for held in self.workers if held]),
+            workers=len(self.workers),
         )
 
-    async def run(self, parts: Sequence[Arrays], outputs: Sequence[str]) -> BatchResult:
+    async def run(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float) -> BatchResult:
         held = min(self.workers, key=len, default=None)
         assert held is not None
         assert len(held) < self.depth, "a batch came without a vacancy"
-        run = Run(parts, outputs)
+        run = Run(parts, outputs, limit_s)
         held.append(run)
         self.runs.append(run)
+        if len(held) == 1:
+            self.begin(run)
         try:
             return await run.end
         finally:
+            first = held[0] is run
             held.remove(run)
+            if held and first:
+                held[0].begun_s = virtual_loop().time()
+                self.begin(held[0])
+
+    def begin(self, run: Run) -> None:
+        """A worker has come to this batch."""
+
+
+class Engine(Puppet):
+    """A puppet whose batches end by themselves, each `run_s(rows)` after its worker came to it."""
+
+    def __init__(self, run_s: Callable[[int], float], workers: int = 1, depth: int = 1) -> None:
+        super().__init__(workers, depth)
+        self.run_s = run_s
+
+    def begin(self, run: Run) -> None:
+        virtual_loop().call_later(self.run_s(run.rows), self._end, run)
+
+    def _end(self, run: Run) -> None:
+        if not run.end.done():
+            run.finish(compute_s=virtual_loop().time() - run.begun_s)
 
 
 class Door:
     """A batcher in virtual time with what a test needs to put requests in and to read its reports."""
 
-    def __init__(self, executor: Puppet, *, drain_timeout_s: float = 30.0, **limits: int) -> None:
+    def __init__(
+        self,
+        executor: Puppet,
+        *,
+        objective_s: float | None = None,
+        knots: Sequence[Knot] = (),
+        drain_timeout_s: float = 30.0,
+        **limits: int,
+    ) -> None:
         self.reports: list[BatchReport] = []
         self.batcher = Batcher(
             executor,
             BatchLimits(**limits),
             on_batch=self.reports.append,
+            objective_s=objective_s,
+            knots=knots,
             drain_timeout_s=drain_timeout_s,
             clock=virtual_loop().time,
         )
@@ -100,11 +143,57 @@ class Door:
         await self.batcher.__aexit__(*exception)
 
     def ask(
-        self, *values: float, key: str = "", outputs: tuple[str, ...] = ("y",), within_s: float = float("inf")
+        self,
+        *values: float,
+        key: str = "",
+        outputs: tuple[str, ...] = ("y",),
+        within_s: float = float("inf"),
+        priority: int = DEFAULT_PRIORITY,
+        client: str = "",
     ) -> asyncio.Future[JobResult]:
         """A request of one row for each value."""
         deadline_s = virtual_loop().time() + within_s
-        return self.batcher.submit((column(*values),), len(values), (key, outputs), outputs, deadline_s)
+        inputs = (column(*values),)
+        return self.batcher.submit(inputs, len(values), (key, outputs), outputs, deadline_s, priority, client)
+
+
+async def heavy_traffic(door: Door, puppet: Puppet) -> None:
+    """Two batches, with 3000 rows a second during the first; then the only worker is idle and nothing waits."""
+    door.ask(0)
+    await quiet()
+    for value in range(60):
+        door.ask(value)
+        await pass_time(1 / 3000)
+    while puppet.out:
+        puppet.out[0].finish()
+        await quiet()
+
+
+def linear(fixed_s: float, row_s: float) -> Callable[[int], float]:
+    """The run time of an engine by rows."""
+    return lambda rows: fixed_s + row_s * rows
+
+
+def knots_of(run_s: Callable[[int], float], max_rows: int = 64) -> tuple[Knot, ...]:
+    """What measuring such an engine at load would give."""
+    return tuple([Knot(rows, run_s(rows)) for rows in knot_rows(max_rows)])
+
+
+def job_of(
+    rows: int = 1,
+    size_bytes: int = 0,
+    key: str = "a",
+    *,
+    due_s: float = math.inf,
+    promised_s: float = math.inf,
+    priority: int = DEFAULT_PRIORITY,
+    client: str = "",
+    work_s: float = 0.0,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> Job:
+    """A job for the pure parts, without inputs."""
+    future = (loop or asyncio.get_running_loop()).create_future()
+    return Job(rows, size_bytes, key, (), ("y",), future, math.inf, promised_s, due_s, priority, client, work_s)
 
 
 def column(*values: float) -> Array:

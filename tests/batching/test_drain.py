@@ -8,8 +8,12 @@ import pytest
 
 from inference.errors import DeadlineExceeded, ModelNotReady
 from inference.types import Vacancy
-from tests.batching.fakes import Door, Puppet, answer
+from tests.batching.fakes import Door, Puppet, answer, heavy_traffic, knots_of, linear
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
+
+OBJECTIVE_S = 0.1
+RUN_S = linear(0.008, 0.0005)
+KNOTS = knots_of(RUN_S)
 
 
 async def test_leaving_waits_for_everything_accepted() -> None:
@@ -109,4 +113,37 @@ async def test_a_wake_after_leaving_asks_nothing_of_the_executor() -> None:
         pass
     door.batcher.wake()
     await quiet()
+    assert not virtual_loop().complaints
+
+
+async def test_a_batch_that_is_held_back_leaves_in_time_and_so_does_the_house() -> None:
+    puppet = Puppet()
+    door = await Door(puppet, objective_s=OBJECTIVE_S, knots=KNOTS).__aenter__()
+    await heavy_traffic(door, puppet)
+    held = door.ask(1)
+    await quiet()
+    assert not puppet.out
+    before_s = virtual_loop().time()
+    leaving = asyncio.create_task(door.__aexit__(None, None, None))
+    while not puppet.out:
+        await pass_time(0.001)
+    assert virtual_loop().time() - before_s <= OBJECTIVE_S - RUN_S(1)
+    puppet.out[0].finish()
+    await leaving
+    assert answer(held) == [1]
+    assert virtual_loop().armed_timers() == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_leaving_in_the_middle_of_a_hold_leaves_no_timer() -> None:
+    async with Door(puppet := Puppet(), objective_s=OBJECTIVE_S, knots=KNOTS, drain_timeout_s=0) as door:
+        await heavy_traffic(door, puppet)
+        held = door.ask(1)
+        await quiet()
+        assert not puppet.out
+        assert virtual_loop().armed_timers() == 2
+    assert isinstance(held.exception(), ModelNotReady)
+    assert virtual_loop().armed_timers() == 0
+    await pass_time(1)
+    assert not puppet.out
     assert not virtual_loop().complaints

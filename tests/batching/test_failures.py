@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -68,22 +70,39 @@ async def test_a_lone_request_that_kills_twice_is_not_run_a_third_time() -> None
         assert len(puppet.runs) == 2
 
 
-async def test_a_batch_that_the_model_fails_is_taken_apart() -> None:
+async def test_a_batch_that_the_model_fails_is_halved() -> None:
     async with Door(puppet := Puppet()) as door:
         before, guilty, after = door.ask(1), door.ask(2), door.ask(3)
-        await quiet()
-        puppet.out[0].fail()
-        await quiet()
-        puppet.out[0].finish()
-        await quiet()
         own = ModelFailed("row 0 is out of range", invalid_input=True)
-        puppet.out[0].fail(own)
         await quiet()
-        puppet.out[0].finish()
-        await quiet()
+        while puppet.out:
+            run = puppet.out[0]
+            if [2.0] in run.values:
+                run.fail(own if len(run.parts) == 1 else None)
+            else:
+                run.finish()
+            await quiet()
         assert (answer(before), answer(after)) == ([1], [3])
         assert guilty.exception() is own
-        assert [report.outcome for report in door.reports] == ["failed", "answered", "failed", "answered"]
+        assert [run.values for run in puppet.runs] == [[[1], [2], [3]], [[1]], [[2], [3]], [[2]], [[3]]]
+        assert [report.outcome for report in door.reports] == ["failed", "answered", "failed", "failed", "answered"]
+
+
+@pytest.mark.parametrize("guilty", [0, 1, 37, 62, 63])
+async def test_one_guilty_of_64_is_found_in_13_runs_and_its_neighbours_are_answered(guilty: int) -> None:
+    async with Door(puppet := Puppet()) as door:
+        requests = [door.ask(value) for value in range(64)]
+        await quiet()
+        while puppet.out:
+            run = puppet.out[0]
+            if [float(guilty)] in run.values:
+                run.fail()
+            else:
+                run.finish()
+            await quiet()
+        assert len(puppet.runs) == 2 * math.log2(64) + 1
+        assert isinstance(requests.pop(guilty).exception(), ModelFailed)
+        assert [answer(request) for request in requests] == [[value] for value in range(64) if value != guilty]
 
 
 async def test_a_lone_request_that_the_model_fails_is_not_run_again() -> None:
@@ -128,10 +147,9 @@ async def test_outputs_without_a_row_for_each_row_are_not_shared_out() -> None:
     async with Door(puppet := Puppet()) as door:
         requests = [door.ask(1), door.ask(2), door.ask(3)]
         await quiet()
-        puppet.out[0].finish_with(column(6))
-        await quiet()
-        for total in (1, 2, 3):
-            puppet.out[0].finish_with(np.array(float(total)))
+        while puppet.out:
+            (run,) = puppet.out
+            run.finish_with(np.array(sum(value for part in run.values for value in part)))
             await quiet()
         assert [answer(request) for request in requests] == [[1], [2], [3]]
 

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from batching.job import Batch, Job, JobResult, batch_of, size_bytes
+from batching.job import Batch, JobResult, batch_of, size_bytes
 from batching.recovery import after_death, after_failure
 from inference.errors import ModelFailed
 from inference.types import BatchResult
-from tests.batching.fakes import column, numbers
+from tests.batching.fakes import column, job_of, numbers
+
+PROMISED_S = 10.0
 
 
 def test_the_elements_of_bytes_tensors_are_counted() -> None:
@@ -19,21 +21,22 @@ def test_the_elements_of_bytes_tensors_are_counted() -> None:
 
 
 def batch_of_rows(*rows: int) -> Batch:
-    loop = asyncio.get_running_loop()
-    jobs = [Job(count, 0, "key", (), ("y",), 0.0, loop.create_future(), 1.0) for count in rows]
+    jobs = [job_of(count, promised_s=PROMISED_S) for count in rows]
+    for job in jobs:
+        job.enqueued_s = 1.0
     return batch_of(jobs)
 
 
 async def test_a_batch_knows_its_rows_and_what_its_jobs_share() -> None:
     batch = batch_of_rows(1, 0, 3)
-    assert (batch.rows, batch.key, batch.outputs, batch.deaths) == (4, "key", ("y",), 0)
+    assert (batch.rows, batch.key, batch.outputs, batch.deaths) == (4, "a", ("y",), 0)
 
 
 async def test_an_answer_goes_to_who_is_still_there() -> None:
     batch = batch_of_rows(1, 2, 1)
     first, gone, last = [job.future for job in batch.jobs]
     gone.cancel()
-    batch.answer(BatchResult((column(1, 2, 3, 4),), compute_s=0.5), now_s=3.0)
+    batch.answer(BatchResult((column(1, 2, 3, 4),), compute_s=0.5, run_s=0.75), now_s=3.0)
     assert [numbers(future.result().outputs[0]) for future in (first, last)] == [[1], [4]]
     assert (last.result().queue_s, last.result().compute_s, last.result().batch_rows) == (1.5, 0.5, 4)
 
@@ -41,13 +44,13 @@ async def test_an_answer_goes_to_who_is_still_there() -> None:
 async def test_a_refused_answer_ends_nobody() -> None:
     batch = batch_of_rows(1, 1)
     with pytest.raises(ModelFailed, match=r"output 'y' has shape \(3, 1\) for a batch of 2 rows"):
-        batch.answer(BatchResult((column(1, 2, 3),), 0.0), 0.0)
+        batch.answer(BatchResult((column(1, 2, 3),), 0.0, 0.0), 0.0)
     assert not any(job.future.done() for job in batch.jobs)
 
 
 async def test_no_wait_is_negative() -> None:
     for batch in batch_of_rows(1), batch_of_rows(1, 1):
-        batch.answer(BatchResult((column(*range(batch.rows)),), compute_s=99.0), now_s=2.0)
+        batch.answer(BatchResult((column(*range(batch.rows)),), compute_s=99.0, run_s=99.0), now_s=2.0)
         assert [job.future.result().queue_s for job in batch.jobs] == [0.0] * len(batch.jobs)
 
 
@@ -77,7 +80,23 @@ async def test_two_deaths_take_a_batch_apart_and_one_more_is_the_end() -> None:
     assert after_death(alone[0], running=True) == ()
 
 
-async def test_a_failure_takes_a_batch_apart_and_keeps_its_deaths() -> None:
-    (again,) = after_death(batch_of_rows(1, 1), running=True)
-    assert [(len(one.jobs), one.deaths) for one in after_failure(again)] == [(1, 1), (1, 1)]
+@given(st.integers(2, 100), st.integers(0, 1))
+async def test_a_failure_halves_a_batch_and_keeps_its_deaths(count: int, deaths: int) -> None:
+    batch = batch_of_rows(*range(count))
+    halves = after_failure(Batch(batch.jobs, batch.rows, deaths))
+    assert [job for half in halves for job in half.jobs] == list(batch.jobs)
+    assert sorted(len(half.jobs) for half in halves) == [count // 2, count - count // 2]
+    assert [half.rows for half in halves] == [sum(job.rows for job in half.jobs) for half in halves]
+    assert [half.deaths for half in halves] == [deaths, deaths]
+
+
+async def test_a_failure_of_one_job_is_its_end() -> None:
     assert after_failure(batch_of_rows(1)) == ()
+
+
+@pytest.mark.parametrize("rows", [(1,), (1, 1)])
+@pytest.mark.parametrize(("now_s", "late"), [(PROMISED_S, False), (PROMISED_S + 1e-6, True)])
+async def test_an_answer_after_the_promise_is_marked(rows: tuple[int, ...], now_s: float, late: bool) -> None:
+    batch = batch_of_rows(*rows)
+    batch.answer(BatchResult((column(*rows),), 0.0, 0.0), now_s)
+    assert [job.future.result().late for job in batch.jobs] == [late] * len(rows)

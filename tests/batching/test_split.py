@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.job import JobResult
+from batching.job import Job, JobResult, size_bytes
 from batching.split import join, split
 from tests.batching.fakes import column, numbers
 from tests.batching.virtual_time import VirtualTimeLoop
@@ -20,10 +20,16 @@ def test_pieces_hold_every_row_once_and_come_together_in_order(rows: int, max_ro
     inputs = (column(*range(rows)), np.array([b"%d" % row for row in range(rows)], dtype=object))
     with closing(VirtualTimeLoop()) as loop:
         future = loop.create_future()
-    pieces = split(inputs, rows, max_rows, "key", ("x", "text"), math.inf, future)
+    whole = Job(rows, size_bytes(inputs), "key", inputs, ("x", "text"), future, 9.0, 7.0, 8.0, 3, "client", 5.0)
+    pieces = split(whole, max_rows)
     assert len(pieces) == math.ceil(rows / max_rows)
     assert all(1 <= piece.rows <= max_rows and piece.future is future for piece in pieces)
     assert sum(piece.rows for piece in pieces) == rows
+    for piece in pieces:
+        assert (piece.key, piece.outputs, piece.priority, piece.client) == ("key", ("x", "text"), 3, "client")
+        assert (piece.deadline_s, piece.promised_s, piece.due_s) == (9.0, 7.0, 8.0)
+    assert sum(piece.size_bytes for piece in pieces) == whole.size_bytes
+    assert sum(piece.work_s for piece in pieces) == pytest.approx(5.0)
     assert all(np.shares_memory(piece.inputs[0], inputs[0]) for piece in pieces)
     order.shuffle(pieces)
     for piece in pieces:
@@ -37,7 +43,12 @@ def test_pieces_hold_every_row_once_and_come_together_in_order(rows: int, max_ro
 def test_timings_of_a_whole() -> None:
     parts = [JobResult((column(1),), 3.0, 0.25, 2), JobResult((column(2),), 1.0, 0.5, 8)]
     whole = join(parts)
-    assert (whole.queue_s, whole.compute_s, whole.batch_rows) == (3.0, 0.75, 8)
+    assert (whole.queue_s, whole.compute_s, whole.batch_rows, whole.late) == (3.0, 0.75, 8, False)
+
+
+def test_a_whole_is_late_if_a_part_is() -> None:
+    parts = [JobResult((column(1),), 0.0, 0.0, 1, late) for late in (False, True, False)]
+    assert join(parts).late
 
 
 def test_parts_that_do_not_fit_together() -> None:

@@ -1,0 +1,161 @@
+"""How long a batch runs, by its rows: learned from measurements at load and from every batch since. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from batching.shape import bend, knot_rows, place_of, rows_within, value_at, values_at
+from batching.window import Window
+from inference.types import Knot
+
+SPEED_WINDOW = 15
+"""Batches whose median tells how fast the engine is now: eight in a row make a change known, seven are outliers."""
+
+SEED_WEIGHT = 4
+"""What was measured at load counts for so many batches at first: one unlucky batch is not believed alone."""
+
+TAIL_WINDOW = 64
+TAIL_MINIMUM = 20
+TAIL_DEFAULT = 1.1
+TAIL_LARGEST = 4.0
+"""The p95 is a multiple of the typical time: that of the latest batches of about the same rows, once there are enough
+of them, and otherwise that of the nearest rows with enough."""
+
+GAIN = 0.05
+STEEPEST = 1.5
+"""A batch moves the knots beside it by so much of its difference, which counts as no more than this factor."""
+
+STALE_S = 1.0
+"""A curve that no batch has confirmed for so long is believed no more than its seed."""
+
+
+class LatencyCurve:
+    """The run time of a batch by its rows, for one version and shape key: piecewise linear over 1, 2, 4, … `max_rows`.
+
+    Typical time = speed x shape(rows), and p95 = typical time x tail(rows); both never fall. The shape is seeded by
+    `seed`, and moved slowly by each batch at the knots beside its rows. The speed, one factor for all rows, is the
+    median over the latest batches: an outlier does not move it, and a throttled processor or a noisy neighbour is known
+    after half of `SPEED_WINDOW`, whatever the sizes. The tail is the 95th percentile of what recent batches took,
+    relative to what was typical. Shape and tail learn from a batch only when the median has as many batches after it as
+    before: so a change of speed is not taken for either.
+
+    Without a seed it is not `known`, and predicts 0 until the first batch. All times are in seconds.
+    """
+
+    full_rows: int
+    """The rows of a full batch: the most whose p95 is within the budget, and at least one."""
+
+    row_s: float
+    """What a row takes in a full batch."""
+
+    full_p95_s: float
+    """The p95 of a full batch."""
+
+    def __init__(self, max_rows: int, seed: Sequence[Knot] = (), budget_s: float = math.inf) -> None:
+        self.known = bool(seed)
+        self._rows = knot_rows(max_rows)
+        self._seed = values_at(seed, self._rows)
+        self._shape = list(self._seed)
+        self._budget_s = budget_s
+        self._speed = 1.0
+        self._speeds = Window(SPEED_WINDOW, [1.0] * SEED_WEIGHT if seed else [])
+        self._to_learn: deque[tuple[int, float]] = deque()
+        self._tails = [Window(TAIL_WINDOW) for _ in self._rows]
+        self._tail = [TAIL_DEFAULT] * len(self._rows)
+        self._batches = 0
+        self._confirmed_s = -math.inf
+        self._settle()
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it rests on enough batches to call one of them stuck."""
+        return self._batches >= SPEED_WINDOW
+
+    @property
+    def max_rows(self) -> int:
+        """The most rows of any batch."""
+        return self._rows[-1]
+
+    def stale(self, now_s: float) -> bool:
+        """Whether no batch has confirmed the curve lately."""
+        return now_s - self._confirmed_s > STALE_S
+
+    def typical_s(self, rows: int) -> float:
+        """What a batch of so many rows usually takes; rows beyond `max_rows` count as `max_rows`."""
+        return value_at(self._rows, self._typical, rows)
+
+    def p95_s(self, rows: int) -> float:
+        """What 95 of 100 batches of so many rows do not exceed."""
+        return value_at(self._rows, self._p95, rows)
+
+    def rows_within(self, seconds: float) -> int:
+        """The most rows whose p95 is within so many seconds; 0 if not even one row is."""
+        return rows_within(self._rows, self._p95, seconds)
+
+    def rows_typically_within(self, seconds: float) -> int:
+        """The most rows that usually take no longer."""
+        return rows_within(self._rows, self._typical, seconds)
+
+    def rows_to_keep_up(self, rows_per_s: float) -> int:
+        """The first knot at which one worker keeps up with such traffic, or `full_rows`."""
+        for rows, typical_s in zip(self._rows, self._typical, strict=True):
+            if rows >= self.full_rows or rows >= rows_per_s * typical_s:
+                return min(rows, self.full_rows)
+        return self.full_rows
+
+    def predictions(self) -> tuple[Knot, ...]:
+        """The p95 at each knot, as it is now."""
+        return tuple([Knot(rows, p95_s) for rows, p95_s in zip(self._rows, self._p95, strict=True)])
+
+    def observe(self, rows: int, run_s: float, now_s: float) -> None:
+        """Learn from a batch that ran for `run_s`."""
+        if rows < 1 or run_s <= 0.0:
+            return
+        if not self.known:
+            self._scale_to(rows, run_s)
+        self._speeds.add(run_s / value_at(self._rows, self._shape, rows))
+        self._speed = self._speeds.percentile(0.5)
+        self._to_learn.append((rows, run_s))
+        if len(self._to_learn) > SPEED_WINDOW // 2:
+            self._learn(*self._to_learn.popleft())
+        self._batches += 1
+        self._confirmed_s = now_s
+        self._settle()
+
+    def restart(self) -> None:
+        """Believe the seed again."""
+        self._shape = list(self._seed)
+        self._speeds = Window(SPEED_WINDOW, [1.0] * SEED_WEIGHT)
+        self._speed = 1.0
+        self._to_learn.clear()
+        self._settle()
+
+    def _scale_to(self, rows: int, run_s: float) -> None:
+        factor = run_s / value_at(self._rows, self._shape, rows)
+        self._seed = [factor * value for value in self._seed]
+        self._shape = list(self._seed)
+        self.known = True
+
+    def _learn(self, rows: int, run_s: float) -> None:
+        surprise = run_s / (self._speed * value_at(self._rows, self._shape, rows))
+        bend(self._rows, self._shape, rows, 1.0 + GAIN * (min(max(surprise, 1 / STEEPEST), STEEPEST) - 1.0))
+        self._tails[place_of(self._rows, rows)[0]].add(surprise)
+        enough = [place for place, tails in enumerate(self._tails) if len(tails) >= TAIL_MINIMUM]
+        for place in range(len(self._tail)) if enough else ():
+            nearest = min(enough, key=lambda each: abs(each - place))
+            self._tail[place] = min(max(self._tails[nearest].percentile(0.95), 1.0), TAIL_LARGEST)
+
+    def _settle(self) -> None:
+        """Draw the conclusions from what is known now."""
+        speed = self._speed if self.known else 0.0
+        self._typical = [speed * value for value in self._shape]
+        self._p95 = [tail * value for tail, value in zip(self._tail, self._typical, strict=True)]
+        for place in range(1, len(self._p95)):
+            if self._p95[place] < self._p95[place - 1]:
+                self._p95[place] = self._p95[place - 1]
+        self.full_rows = max(1, self.rows_within(self._budget_s))
+        full_s = self.typical_s(self.full_rows)
+        self.row_s = full_s / self.full_rows
+        self.full_p95_s = self.p95_s(self.full_rows)

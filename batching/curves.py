@@ -1,0 +1,37 @@
+"""The latency curves of one model version, by key. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from batching.curve import LatencyCurve
+from batching.job import Key
+from inference.types import Knot
+
+MAX_CURVES = 256
+"""Callers choose the keys of a model with axes of any size; beyond so many, the oldest curve is forgotten."""
+
+
+class Curves:
+    """A curve for each key, made at first sight from the measurements at load."""
+
+    def __init__(self, max_rows: int, seed: Sequence[Knot], budget_s: float = math.inf) -> None:
+        self._max_rows = max_rows
+        self._seed = tuple(seed)
+        self._budget_s = budget_s
+        self._curves: dict[Key, LatencyCurve] = {}
+
+    def of(self, key: Key) -> LatencyCurve:
+        """The curve of a key."""
+        return self._curves.get(key) or self._new(key)
+
+    def snapshot(self) -> Mapping[str, Sequence[Knot]]:
+        """The p95 by rows, as it is predicted now, by key."""
+        return {str(key): curve.predictions() for key, curve in self._curves.items()}
+
+    def _new(self, key: Key) -> LatencyCurve:
+        if len(self._curves) >= MAX_CURVES:
+            del self._curves[next(iter(self._curves))]
+        curve = self._curves[key] = LatencyCurve(self._max_rows, self._seed, self._budget_s)
+        return curve

@@ -1,0 +1,228 @@
+"""Everything that decides, in one place: who is let in, when a batch leaves, and who travels in it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+
+import msgspec
+
+from batching.admission import HOPELESS_RUNS, Load, Verdict, alone_s, verdict
+from batching.curve import LatencyCurve
+from batching.curves import Curves
+from batching.job import Batch, Job, Key, batch_of
+from batching.line import Line
+from batching.policy import Decision, Front, Growth, at_once, behind, to_idle_worker
+from batching.queue import Queue, Taken
+from batching.split import split
+from batching.standby import Standby
+from batching.traffic import Traffic
+from batching.underway import Trip, Underway
+from inference.errors import DeadlineExceeded, Overloaded, QueueFull
+from inference.types import Knot, Vacancy
+
+BUDGET_PART = 0.5
+"""A full batch runs for no more than this part of the objective: a request may have just missed the one before."""
+
+DELIVERY_PART = 0.1
+"""The delivery counts for no more than this part of the objective."""
+
+TRAFFIC_PART = 0.125
+TRAFFIC_MEMORY_S = (0.01, 1.0)
+"""The traffic is averaged over an eighth of the objective, within these bounds: the end of a burst is soon known."""
+
+
+class BatchLimits(msgspec.Struct, frozen=True):
+    """What the batcher may grow to. For a model that is not batched, `max_rows` is 1."""
+
+    max_rows: int = 64
+    max_queue_rows: int = 4096
+    max_queue_bytes: int = 256 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+class Scheduler:
+    """The queue, the batches that are out, what is known of run times and traffic, and the decisions made from them.
+
+    `now_s` is monotonic time, and must not go backwards from call to call. Without `objective_s` there is no promise,
+    and nothing is held back while a worker is idle. An answer takes `delivery_s` to reach its caller, so that a job is
+    due so much before its promise. See `Batcher` for what it promises as a whole.
+    """
+
+    def __init__(
+        self, limits: BatchLimits, objective_s: float | None, knots: Sequence[Knot], delivery_s: float = 0.0
+    ) -> None:
+        self.queue = Queue(limits.max_queue_rows, limits.max_queue_bytes)
+        self.again: deque[Batch] = deque()
+        self._max_rows = limits.max_rows
+        self._objective_s = math.inf if objective_s is None else objective_s
+        self._delivery_s = min(delivery_s, DELIVERY_PART * self._objective_s)
+        self._curves = Curves(limits.max_rows, knots, BUDGET_PART * self._objective_s)
+        least_s, most_s = TRAFFIC_MEMORY_S
+        self._traffic = None if objective_s is None else Traffic(min(max(TRAFFIC_PART * objective_s, least_s), most_s))
+        self.standby = Standby()
+        self._underway = Underway()
+        self._held_until_s: float | None = None
+        self._workers = 1
+
+    def curve_of(self, key: Key) -> LatencyCurve:
+        """What is known of the run times of a key's batches."""
+        return self._curves.of(key)
+
+    def predictions(self) -> Mapping[str, Sequence[Knot]]:
+        """The p95 of the run time by rows, as it is predicted now, for each key."""
+        return self._curves.snapshot()
+
+    def enter(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+        """Let a job in, in pieces where it has more rows than a batch; put it on standby; or raise.
+
+        Raises `Overloaded` for a job that would be late for what is before it, `DeadlineExceeded` for one that would be
+        late in any case, `QueueFull` and `RequestTooLarge` as `Queue.admit`.
+        """
+        job.work_s = (job.rows or 1) * curve.row_s
+        if self._traffic is not None:
+            self._traffic.arrived(job.rows, now_s)
+            job.promised_s = min(job.deadline_s, now_s + self._objective_s)
+            hopeless_s = HOPELESS_RUNS * alone_s(curve, job.rows)
+            job.due_s = min(job.deadline_s, now_s + max(self._objective_s, hopeless_s)) - self._delivery_s
+        try:
+            self._foresee(job, curve, now_s)
+        except Overloaded:
+            if self._traffic is None or job.rows > curve.full_rows:
+                raise
+            self.standby.add(job, curve, now_s)
+        else:
+            self._push(job, curve, now_s)
+
+    def let_in(self, now_s: float) -> None:
+        """Let in who is on standby and would be in time after all, the last to come first."""
+        while (last := self.standby.last()) is not None:
+            try:
+                self._foresee(last.job, last.curve, now_s)
+                self._push(last.job, last.curve, now_s)
+            except (Overloaded, DeadlineExceeded, QueueFull):
+                return
+            self.standby.remove_last()
+
+    def _push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+        if job.rows <= self._max_rows:
+            self.queue.push(job, curve, now_s)
+        else:
+            self.queue.admit(job.rows, job.size_bytes)
+            for piece in split(job, self._max_rows):
+                self.queue.push(piece, curve, now_s)
+
+    def decide(self, vacancy: Vacancy, now_s: float) -> Decision:
+        """Whether a batch should leave now, and why; or when to look again."""
+        self._workers = vacancy.workers or 1
+        line = self.queue.next_line(now_s)
+        decision = self._decide(vacancy, line, now_s)
+        holding = decision.reason is None and vacancy.idle > 0 and line is not None
+        self._held_until_s = decision.look_again_s if holding else None
+        if self._traffic is not None:
+            self._traffic.watch(now_s, busy=holding or len(self._underway) > 0)
+        return decision
+
+    def next_batch(self, vacancy: Vacancy, now_s: float) -> Taken:
+        """The batch that is to leave, and the jobs that are too late for any."""
+        if self.again:
+            return self._next_again(now_s)
+        start_s = now_s if vacancy.idle else now_s + self._front(now_s).left_s
+        return self.queue.take(now_s, start_s, self._rows_per_s(now_s))
+
+    def sent(self, batch: Batch, vacancy: Vacancy, now_s: float) -> Trip:
+        """A batch has left, into this vacancy."""
+        run_s = self.curve_of(batch.key).typical_s(batch.rows)
+        trip = self._underway.left(batch, run_s, now_s, behind=not vacancy.idle)
+        if self._traffic is not None:
+            self._traffic.watch(now_s, busy=True)
+        return trip
+
+    def returned(self, trip: Trip, now_s: float) -> None:
+        """A batch has come back, with an answer or without."""
+        self._underway.returned(trip, self._workers, now_s)
+
+    def sweep(self, now_s: float) -> list[Job]:
+        """Take out the jobs whose clients have gone or whose time is over, and return the latter."""
+        late = [job for batch in self.again for job in batch.jobs if job.deadline_s <= now_s]
+        return [*self.queue.sweep(now_s), *late]
+
+    def next_due_s(self) -> float:
+        """When the first job that waits is to be dropped."""
+        again = [job.deadline_s for batch in self.again for job in batch.jobs if not job.future.done()]
+        return min([*[job.due_s for job in self.queue], *again], default=math.inf)
+
+    def waiting(self) -> Iterator[Job]:
+        """Jobs that have not ended and are not out."""
+        again = chain.from_iterable([batch.jobs for batch in self.again])
+        return (job for job in chain(self.queue, self.standby, again) if not job.future.done())
+
+    def _foresee(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+        """Raise for a job that would not be answered in time."""
+        slack_s = job.due_s - now_s
+        busy_s = self._underway.left_s(now_s)
+        for batch in self.again:
+            busy_s += self.curve_of(batch.key).typical_s(batch.rows)
+        # Within this, whatever waits may all go first, and there is no need to look more closely.
+        if busy_s + self.queue.work_s + 2 * job.work_s + 3 * curve.full_p95_s <= slack_s:
+            return
+        load = Load(busy_s, self.queue.ahead_of(job), self._workers, self._rows_per_s(now_s))
+        own_s = job.deadline_s - now_s
+        said = verdict(curve, job.places, own_s, slack_s, load)
+        if said is not Verdict.ADMIT and not busy_s and curve.stale(now_s):
+            # What has refused everything for a while, nothing would ever correct.
+            curve.restart()
+            said = verdict(curve, job.places, own_s, slack_s, load)
+        match said:
+            case Verdict.INFEASIBLE:
+                raise DeadlineExceeded(
+                    f"the deadline is {1e3 * own_s:.3g} ms away, and the model takes "
+                    f"{1e3 * alone_s(curve, job.places):.3g} ms for such a request alone"
+                )
+            case Verdict.OVERLOADED:
+                raise Overloaded(
+                    f"overloaded: the request would not be answered in {1e3 * slack_s:.3g} ms; "
+                    f"{self.queue.rows} rows wait"
+                )
+
+    def _decide(self, vacancy: Vacancy, line: Line | None, now_s: float) -> Decision:
+        rows, full_rows = (0, 1) if line is None else (line.rows, line.curve.full_rows)
+        decision = at_once(vacancy, len(self.again), rows, full_rows)
+        if decision is not None:
+            return decision
+        if not vacancy.idle:
+            return behind(self._front(now_s), rows, full_rows, self._objective_s, now_s)
+        return to_idle_worker(self._growth(line, now_s), now_s)
+
+    def _rows_per_s(self, now_s: float) -> float:
+        return 0.0 if self._traffic is None else self._traffic.rows_per_s(now_s)
+
+    def _growth(self, line: Line | None, now_s: float) -> Growth | None:
+        """What could become of a line's batch; `None` where there is nothing to wait for."""
+        if self._traffic is None or line is None or not line.curve.known or line.rows < self.queue.rows:
+            return None  # while one line is held back, a worker would stand idle before the others
+        rows_per_s = self._traffic.rows_per_s(now_s)
+        wanted_rows = line.curve.rows_to_keep_up(rows_per_s / self._workers)
+        latest_s = line.urgent_s() - line.curve.p95_s(max(wanted_rows, line.rows))
+        return Growth(line.rows, wanted_rows, rows_per_s, latest_s, self._held_until_s)
+
+    def _front(self, now_s: float) -> Front:
+        """The batch that the next one would wait behind."""
+        trip = self._underway.front()
+        if trip is None:
+            return Front(0, 0.0, 0.0)
+        return Front(trip.batch.rows, trip.run_s, trip.left_s(now_s))
+
+    def _next_again(self, now_s: float) -> Taken:
+        """What is left of a batch that was let in once: a late answer is better than none, up to its deadlines."""
+        batch = self.again.popleft()
+        waiting = [job for job in batch.jobs if not job.future.done()]
+        late = [job for job in waiting if job.deadline_s <= now_s]
+        left = [job for job in waiting if job.deadline_s > now_s]
+        return Taken(batch_of(left, batch.deaths) if left else None, late)

@@ -1,0 +1,89 @@
+"""Requests that would be late as things stand, and are kept a moment in case things change. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+
+import msgspec
+
+from batching.curve import LatencyCurve
+from batching.filling import places_of
+from batching.job import Job
+
+STAY_S = 0.004
+"""How long a request may be on standby: to be refused so much later is still to be refused at once."""
+
+PART_OF_BATCH = 0.5
+"""All that are on standby are no more than so much of a full batch."""
+
+RUNS_LEFT = 2.0
+"""Nobody stays who would not have time for so many full runs: the one to wait for, and the own."""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A request on standby, until then."""
+
+    job: Job
+    curve: LatencyCurve
+    until_s: float
+
+
+class Standby:
+    """The last few requests for which there was no time, for at most `STAY_S`.
+
+    What a request is told when it comes cannot be taken back, and nobody knows whether more are coming: at the end of
+    a burst, the last batch would run half empty, refused only moments before. So the newest of the refused are kept:
+    each gives way to the next one, or leaves when its stay is over. Who is let in after all is the last to come, who
+    has the most time left (adaptive LIFO: B. Maurer, "Fail at Scale", ACM Queue 13, 2015).
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Waiting] = deque()
+        self._rows = 0
+
+    @property
+    def until_s(self) -> float:
+        """When the first of them has to leave."""
+        return min([each.until_s for each in self._waiting], default=math.inf)
+
+    def add(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+        """One more. Others may have to leave for it: see `turned_away`."""
+        job.enqueued_s = now_s
+        until_s = min(now_s + STAY_S, job.due_s - RUNS_LEFT * curve.row_s * curve.full_rows)
+        self._waiting.append(Waiting(job, curve, until_s))
+        self._rows += job.places
+
+    def last(self) -> Waiting | None:
+        """The last to come whose client has not gone."""
+        while self._waiting:
+            if not self._waiting[-1].job.future.done():
+                return self._waiting[-1]
+            self.remove_last()
+        return None
+
+    def remove_last(self) -> None:
+        """The last has been let in."""
+        self._rows -= self._waiting.pop().job.places
+
+    def turned_away(self, now_s: float) -> list[Job]:
+        """Those that are to be refused now."""
+        away: list[Job] = []
+        if self.until_s <= now_s:
+            away += [each.job for each in self._waiting if each.until_s <= now_s]
+            self._waiting = deque([each for each in self._waiting if each.until_s > now_s])
+            self._rows -= places_of(away)
+        while self._waiting and self._rows > PART_OF_BATCH * self._waiting[-1].curve.full_rows:
+            away.append(self._waiting.popleft().job)
+            self._rows -= away[-1].places
+        return away
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._waiting.clear()
+        self._rows = 0
+
+    def __iter__(self) -> Iterator[Job]:
+        """All of them, the first to come first."""
+        return iter([each.job for each in self._waiting])

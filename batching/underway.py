@@ -1,0 +1,95 @@
+"""The batches that are out: when they should come back. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import msgspec
+
+from batching.job import Batch
+
+
+class Trip(msgspec.Struct, eq=False):
+    """One batch that is out, and what it usually takes. `began_s` is meaningless while it waits behind another."""
+
+    batch: Batch
+    run_s: float
+    began_s: float
+
+    def left_s(self, now_s: float) -> float:
+        """What is left of a run that has begun."""
+        return max(0.0, self.began_s + self.run_s - now_s)
+
+
+class Underway:
+    """All batches that are out, and how long the workers have to do with them.
+
+    Which worker has which batch is for the executor to know. Here each worker runs one, and one that comes free goes on
+    with the batch that has waited the longest: exact for one worker, and near enough for several, as they take turns.
+    """
+
+    def __init__(self) -> None:
+        self._running: list[Trip] = []
+        self._behind: deque[Trip] = deque()
+
+    def left(self, batch: Batch, run_s: float, now_s: float, *, behind: bool) -> Trip:
+        """A batch has been sent, to an idle worker or `behind` a running one. `run_s` is what it usually takes."""
+        trip = Trip(batch, run_s, now_s)
+        if behind and self._running:
+            self._behind.append(trip)
+        else:
+            self._running.append(trip)
+        return trip
+
+    def returned(self, trip: Trip, workers: int, now_s: float) -> None:
+        """A batch has come back to one of `workers`, with an answer or without."""
+        if trip in self._behind:
+            self._step_back(trip)
+        self._running.remove(trip)
+        while self._behind and len(self._running) < workers:
+            following = self._behind.popleft()
+            following.began_s = now_s
+            self._running.append(following)
+
+    def left_s(self, now_s: float) -> float:
+        """The time that all workers together have still to do with these batches."""
+        left_s = 0.0
+        for trip in self._running:
+            left_s += trip.left_s(now_s)
+        for trip in self._behind:
+            left_s += trip.run_s
+        return left_s
+
+    def front(self) -> Trip | None:
+        """The batch that should end first of those that none waits behind."""
+        if len(self._running) == 1 and not self._behind:
+            return self._running[0]
+        # Those that wait are behind the ones that end first, so the next comes behind the first of the rest.
+        by_end = sorted(self._running, key=_end_s)[len(self._behind) :]
+        return by_end[0] if by_end else None
+
+    def __len__(self) -> int:
+        return len(self._running) + len(self._behind)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Every batch that is out."""
+        for trip in (*self._running, *self._behind):
+            yield trip.batch
+
+    def _step_back(self, trip: Trip) -> None:
+        """A batch was before the one that was thought to have begun last: they change places."""
+        self._behind.remove(trip)
+        if self._running:
+            last = max(self._running, key=_began_s)
+            self._running.remove(last)
+            self._behind.appendleft(last)
+        self._running.append(trip)
+
+
+def _began_s(trip: Trip) -> float:
+    return trip.began_s
+
+
+def _end_s(trip: Trip) -> float:
+    return trip.began_s + trip.run_s
