@@ -1,4 +1,4 @@
-"""The command line: `sluice serve` and `sluice config`."""
+"""The command line: `sluice serve`, `sluice profile` and `sluice config`."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ def main() -> None:
 @with_settings
 def serve(models: str | None, config_file: str | None, **options: str | None) -> None:
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
-    if sys.platform != "linux":
-        raise click.ClickException(f"sluice serve needs Linux (memfd, SCM_RIGHTS); this is {sys.platform}")
+    _linux_only("serve")
     # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
     from gateway.app import Gateway, listen, run
     from gateway.banner import banner
@@ -71,6 +70,58 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
         raise click.ClickException(str(error)) from None
 
 
+@main.command("profile")
+@click.argument("models", type=click.Path(), required=False)
+@click.option("--model", "name", help="Only the model of this name.")
+@click.option("--objective-ms", type=float, help="Plan so that this latency is kept.")
+@click.option("--afresh", is_flag=True, help="Plan as if max_rows, count and intra_op_threads were not set.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the curve into this .png file.")
+@click.option("--write", is_flag=True, help="Write the plan into the model's model.toml.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--config", "config_file", type=click.Path(), help="Settings file instead of sluice.toml.")
+def profile_models(
+    models: str | None,
+    name: str | None,
+    objective_ms: float | None,
+    afresh: bool,
+    plot_file: Path | None,
+    write: bool,
+    as_json: bool,
+    config_file: str | None,
+) -> None:
+    """Measure MODELS, the highest version of each, and print how it would be served and why.
+
+    MODELS is what `sluice serve` takes: a .onnx file, a model's folder, or a folder of models.
+    """
+    _linux_only("profile")
+    from gateway.profile import as_json_text, as_table, picked, profile, under, without_plan
+    from gateway.profile_plot import check_plot, plot
+    from gateway.profile_write import model_toml, settings_of, write_plan
+    from inference.errors import StartError
+    from inference.repository import scan
+
+    settings = _load(config_file, {"models": models}).settings
+    try:
+        sources = picked(scan(settings.models.path, settings.model_defaults), name)
+        configs = [under(without_plan(each.config) if afresh else each.config, objective_ms) for each in sources]
+        tomls = [model_toml(each, settings.models.path) for each in sources] if write else []
+        if plot_file is not None:
+            check_plot(plot_file)
+        found = []
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            for source, config in zip(sources, configs, strict=True):
+                click.echo(f"measuring {source.name}, version {source.version} ...", err=True)
+                found.append(runner.run(profile(source, config)))
+        click.echo(as_json_text(found) if as_json else "\n\n".join(map(as_table, found)))
+        if plot_file is not None:
+            plot(found, plot_file)
+            click.echo(f"drawn: {plot_file}", err=True)
+        for each, toml in zip(found, tomls, strict=False):
+            click.echo(f"written: {toml}: {write_plan(toml, settings_of(each, objective_ms))}", err=True)
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
+
+
 @main.command("config")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @with_settings
@@ -80,6 +131,11 @@ def show_config(config_file: str | None, as_json: bool, **options: str | None) -
 
     loaded = _load(config_file, options)
     click.echo(as_json_text(loaded) if as_json else as_table(loaded))
+
+
+def _linux_only(command: str) -> None:
+    if sys.platform != "linux":
+        raise click.ClickException(f"sluice {command} needs Linux (memfd, SCM_RIGHTS); this is {sys.platform}")
 
 
 def _load(config_file: str | None, options: Mapping[str, Any]) -> LoadedSettings:

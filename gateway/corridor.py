@@ -10,27 +10,47 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+import msgspec
+
 from batching.batcher import Batcher
 from inference.errors import InvalidRequest
-from inference.signature import Intake
-from inference.types import Array, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec, Timings
+from inference.padding import Padding
+from inference.signature import Intake, row_count, shape_key
+from inference.types import Array, Arrays, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec, Timings
 
 Stage: TypeAlias = Callable[[InferenceRequest], Awaitable[InferenceResponse]]
 
 
-def corridor(model: str, version: int, signature: Signature, batcher: Batcher, request_timeout_s: float) -> Stage:
+class Padder(msgspec.Struct, frozen=True):
+    """A model's padding. `on_padded` is told of each request's own and added elements."""
+
+    padding: Padding
+    on_padded: Callable[[int, int], None]
+
+
+class Course(msgspec.Struct, frozen=True):
+    """What the stages need to know of a model version. `request_timeout_s` bounds what a caller may ask for."""
+
+    model: str
+    version: int
+    signature: Signature
+    batcher: Batcher
+    request_timeout_s: float
+    padder: Padder | None = None
+
+
+def corridor(course: Course) -> Stage:
     """The stages of one model version, first to last."""
-    return through_batcher(model, version, signature, batcher, request_timeout_s)
+    return through_batcher(course)
 
 
-def through_batcher(
-    model: str, version: int, signature: Signature, batcher: Batcher, request_timeout_s: float
-) -> Stage:
+def through_batcher(course: Course) -> Stage:
     """The innermost stage: admission to the queue, the walk in a batch, and the wanted outputs put into words.
 
     Raises `InvalidRequest` if the tensors are not what the model takes or an unknown output is wanted, and whatever
     the batcher refuses or fails with.
     """
+    signature, batcher, padder = course.signature, course.batcher, course.padder
     all_outputs = tuple([spec.name for spec in signature.outputs])
     intake = Intake(signature)
     specs = {spec.name: spec for spec in signature.outputs}
@@ -40,19 +60,33 @@ def through_batcher(
         wanted = request.outputs or all_outputs
         if request.outputs:
             _check_outputs(request.outputs, specs)
+        cut = None
+        if padder is not None:
+            arrays, cut = padder.padding.pad(arrays)
+            rows, key = row_count(signature, arrays), shape_key(signature, arrays)
+            padder.on_padded(cut.own_elements, cut.added_elements)
+        timeout_s = course.request_timeout_s
+        if request.timeout_s is not None:
+            timeout_s = min(timeout_s, request.timeout_s)
         result = await batcher.submit(
             arrays,
-            rows=rows,
-            key=(key, wanted),
-            outputs=wanted,
-            deadline_s=time.monotonic() + request_timeout_s,
+            rows,
+            (key, wanted),
+            wanted,
+            time.monotonic() + timeout_s,
+            request.priority,
+            request.client,
         )
+        outputs: Arrays = result.outputs
+        if padder is not None and cut is not None:
+            outputs = padder.padding.cut(outputs, wanted, cut)
         return InferenceResponse(
-            model=model,
-            version=version,
-            outputs=tuple([_tensor(specs[n], array) for n, array in zip(wanted, result.outputs, strict=True)]),
+            model=course.model,
+            version=course.version,
+            outputs=tuple([_tensor(specs[name], array) for name, array in zip(wanted, outputs, strict=True)]),
             id=request.id,
             timings=Timings(queue_s=result.queue_s, compute_s=result.compute_s),
+            late=result.late,
         )
 
     return stage

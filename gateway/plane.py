@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,21 +17,13 @@ import msgspec
 
 from gateway.dialects.base import Call, Dialect
 from gateway.http.messages import Header, HttpResponse
-from gateway.http.request_ids import RequestIds
+from gateway.http.request_ids import REQUEST_ID, RequestIds
+from gateway.outcomes import outcome_of, refusal_of
 from gateway.serving import Catalogue
 from gateway.telemetry.logs import Sampler, log
 from gateway.telemetry.metrics import CallMetrics, Metrics, Outcome
-from inference.errors import (
-    DeadlineExceeded,
-    ExecutionError,
-    InvalidRequest,
-    ModelFailed,
-    ModelNotFound,
-    RequestError,
-    RequestTooLarge,
-    SluiceError,
-    Unavailable,
-)
+from gateway.timeouts import REQUEST_TIMEOUT, within_timeout
+from inference.errors import InvalidRequest, ModelNotFound, SluiceError
 from inference.types import InferenceResponse
 
 REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
@@ -40,17 +31,6 @@ REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
 
 CLIENT_GONE = 499
 """What the log says as the status of an answer that nobody waited for, as nginx does."""
-
-OUTCOMES = MappingProxyType(
-    {
-        ModelNotFound: Outcome.NOT_FOUND,
-        RequestTooLarge: Outcome.TOO_LARGE,
-        RequestError: Outcome.INVALID,
-        Unavailable: Outcome.REFUSED,
-        DeadlineExceeded: Outcome.TIMEOUT,
-        ExecutionError: Outcome.FAILED,
-    }
-)
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -89,6 +69,7 @@ class Plane:
             if outcome is not Outcome.FAILED
         }
         self._request_ids = request_ids
+        self._heeded = frozenset({REQUEST_ID, REQUEST_TIMEOUT}).union(*[each.headers for each in self._dialects])
         self._remembered = lru_cache(maxsize=REMEMBERED_TARGETS)(self._recognise)
 
     def recognise(self, target: bytes) -> Route | None:
@@ -115,7 +96,12 @@ class Plane:
         started_s = time.perf_counter()
         dialect = route.dialect
         metrics: CallMetrics = self._unknown_model
-        request_id = self._request_ids.of(headers)
+        # One walk for everybody: most calls have many headers, and none of these.
+        heeded: tuple[Header, ...] = ()
+        for header in headers:
+            if header[0] in self._heeded:
+                heeded = (*heeded, header)
+        request_id = self._request_ids.of(heeded)
         end: InferenceResponse | Exception
         try:
             if route.fault is not None:
@@ -125,13 +111,17 @@ class Plane:
             metrics = served.metrics
             if method != "POST":
                 raise MethodNotAllowed(f"method {method} is not allowed here; use POST")
-            request = dialect.decode(body, headers, served.signature)
+            request = dialect.decode(body, heeded, served.signature)
+            if heeded or request.timeout_s is not None:
+                request = within_timeout(request, heeded, time.perf_counter() - started_s)
             end = await served.walk(request)
             answer = dialect.encode(request, end)
-            outcome = Outcome.SUCCESS
+            outcome = Outcome.LATE if end.late else Outcome.SUCCESS
         except SluiceError as error:
             end, outcome = error, outcome_of(error)
             answer = _refusal(dialect, error)
+            if (reason := refusal_of(error)) is not None:
+                metrics.refused(reason)
         except asyncio.CancelledError as gone:
             duration_s = time.perf_counter() - started_s
             metrics.request_ended(dialect.name, Outcome.CANCELLED, duration_s)
@@ -173,7 +163,8 @@ class Plane:
             facts["version"] = end.version
             facts["queue_ms"] = _milliseconds(end.timings.queue_s)
             facts["compute_ms"] = _milliseconds(end.timings.compute_s)
-            log.info("prediction", **facts)
+            tell = log.warning if outcome is Outcome.LATE else log.info
+            tell("prediction", **facts)
         elif outcome is Outcome.FAILED:
             log.error("prediction", error=str(end), exc_info=None if isinstance(end, SluiceError) else end, **facts)
         else:
@@ -187,20 +178,12 @@ class Plane:
             metrics: CallMetrics = self._catalogue.resolve(route.call.model, route.call.version).metrics
         except ModelNotFound:
             metrics = self._unknown_model
-        metrics.request_refused(dialect.name, outcome)
+        metrics.request_unread(dialect.name, outcome)
+        if (reason := refusal_of(error)) is not None:
+            metrics.refused(reason)
         refusal = dialect.refuse(error)
         self._log(route, request_id, refusal.status, outcome, 0.0, error)
         return HttpResponse(refusal.status, refusal.body, refusal.headers, request_id)
-
-
-def outcome_of(error: SluiceError) -> Outcome:
-    """How an error is counted: by the nearest of its ancestors in the table."""
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return Outcome.INVALID
-    for kind in type(error).__mro__:
-        if kind in OUTCOMES:
-            return OUTCOMES[kind]
-    return Outcome.FAILED
 
 
 def _refusal(dialect: Dialect, error: SluiceError) -> HttpResponse:

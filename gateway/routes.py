@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel
 
 from gateway.dialects.v2 import model_metadata
+from gateway.model_config_page import ModelConfigPage, model_config_page
 from gateway.serving import Catalogue
 from gateway.shutdown import Drain
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -84,6 +85,9 @@ class Problem(BaseModel):
     error: str
 
 
+EXTENSIONS = ["model_configuration", "schedule_policy"]
+"""Of the protocol's extensions, those that are served, by the names that Triton Inference Server has for them."""
+
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Unknown model or version"}}
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready"}}
 
@@ -94,7 +98,7 @@ def server_routes(catalogue: Catalogue, drain: Drain, metrics: Metrics, version:
 
     @router.get("/v2", tags=["server"], summary="Server metadata")
     async def server_metadata() -> ServerMetadata:
-        return ServerMetadata(name="sluice", version=version, extensions=[])
+        return ServerMetadata(name="sluice", version=version, extensions=EXTENSIONS)
 
     @router.get("/v2/health/live", tags=["health"], summary="Is the process alive?")
     async def live() -> Live:
@@ -149,6 +153,14 @@ def model_routes(catalogue: Catalogue) -> APIRouter:
     @router.get("/{model}/versions/{version}", summary="Metadata of one version", responses=NOT_FOUND)
     async def version_page(model: ModelName, version: Version) -> ModelMetadata:
         return metadata(model, version)
+
+    @router.get("/{model}/config", summary="What is in force for a model's highest version", responses=NOT_FOUND)
+    async def model_config(model: ModelName) -> ModelConfigPage:
+        return model_config_page(catalogue.resolve(model, None))
+
+    @router.get("/{model}/versions/{version}/config", summary="What is in force for one version", responses=NOT_FOUND)
+    async def version_config(model: ModelName, version: Version) -> ModelConfigPage:
+        return model_config_page(catalogue.resolve(model, version))
 
     @router.get("/{model}/ready", summary="Is the model ready?", responses=NOT_FOUND | NOT_READY)
     async def model_ready(model: ModelName, response: Response) -> ModelReady:

@@ -10,14 +10,20 @@ from pathlib import Path
 import msgspec
 
 from batching.batcher import Batcher, BatchLimits
-from gateway.corridor import Stage, corridor
+from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
-from inference.errors import ModelNotFound
+from inference.config import ModelConfig
+from inference.errors import ModelNotFound, RepositoryError
+from inference.options import worker_options
+from inference.padding import Padding
 from inference.repository import ModelVersion
 from inference.types import Signature
-from inference.workers import WorkerOptions, Workers
+from inference.workers import Workers
+
+DELIVERY_S = 0.002
+"""What an answer takes from its batch to its caller: others of the batch are encoded and written before it."""
 
 
 class ServedVersion(msgspec.Struct, frozen=True):
@@ -27,10 +33,12 @@ class ServedVersion(msgspec.Struct, frozen=True):
     version: int
     digest: str
     sample: Path | None
+    config: ModelConfig
     signature: Signature
     walk: Stage
     metrics: ModelMetrics
     workers: Workers
+    batcher: Batcher
 
     @property
     def ready(self) -> bool:
@@ -42,29 +50,21 @@ class ServedVersion(msgspec.Struct, frozen=True):
 async def serve_version(source: ModelVersion, settings: Settings, metrics: Metrics) -> AsyncIterator[ServedVersion]:
     """Bring one version into service, and on leaving answer what it had accepted, then end its workers.
 
-    Raises `ModelLoadError` if its workers cannot load it.
+    Raises `ModelLoadError` if its workers cannot load it, and `RepositoryError` if its padding does not suit it.
     """
     meters = metrics.of_model(source.name, source.version)
     config = source.config
-    facts = {"model": source.name, "version": source.version}
+    options = worker_options(config)
 
     async with AsyncExitStack() as stack:
-        options = WorkerOptions(
-            count=config.workers.count,
-            device=config.workers.device,
-            intra_op_threads=config.workers.intra_op_threads,
-            run_timeout_s=config.workers.run_timeout_s,
-            load_timeout_s=config.workers.load_timeout_s,
-            max_batch_rows=config.batching.max_rows,
-            batched=config.batching.batched,
-        )
         workers = await stack.enter_async_context(
             Workers(
                 source.file, options, on_vacancy=lambda: None, on_restart=meters.worker_restarted, files=source.files
             )
         )
+        padder = _padder(source, workers.signature, meters)
         limits = BatchLimits(
-            max_rows=config.batching.max_rows if workers.signature.batched else 1,
+            max_rows=workers.plan.max_rows if workers.signature.batched else 1,
             max_queue_rows=config.batching.max_queue_rows,
             max_queue_bytes=config.batching.max_queue_bytes,
         )
@@ -73,6 +73,9 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
                 workers,
                 limits,
                 on_batch=meters.batch_ended,
+                objective_s=options.objective_s,
+                knots=workers.plan.knots,
+                delivery_s=DELIVERY_S,
                 drain_timeout_s=settings.server.shutdown_timeout_s,
             )
         )
@@ -83,26 +86,74 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
                 queue_bytes=lambda: batcher.statistics().queue.size_bytes,
                 batches_in_flight=lambda: batcher.statistics().running_batches,
                 workers_alive=lambda: workers.statistics().alive,
+                objective_s=options.objective_s,
             )
         )
         stack.callback(meters.forget)
-        if workers.unbatched_because:
-            log.warning("served without batching", because=workers.unbatched_because, **facts)
-        if workers.untried_because:
-            log.warning(
-                "not tried at its start, and served as it declares itself", because=workers.untried_because, **facts
-            )
-        log.info("model ready", device=options.device, workers=options.count, **facts)
+        _tell(source, workers, options.objective_s)
+        course = Course(
+            source.name,
+            source.version,
+            workers.signature,
+            batcher,
+            settings.server.request_timeout_s,
+            padder,
+        )
         yield ServedVersion(
             name=source.name,
             version=source.version,
             digest=source.digest,
             sample=source.sample,
+            config=config,
             signature=workers.signature,
-            walk=corridor(source.name, source.version, workers.signature, batcher, settings.server.request_timeout_s),
+            walk=corridor(course),
             metrics=meters,
             workers=workers,
+            batcher=batcher,
         )
+
+
+def _padder(source: ModelVersion, signature: Signature, meters: ModelMetrics) -> Padder | None:
+    config = source.config
+    if not config.padding.inputs and not config.padding.outputs:
+        return None
+    max_rows, max_bytes = config.batching.max_queue_rows, config.batching.max_queue_bytes
+    try:
+        padding = Padding(signature, config.padding, max_rows=max_rows, max_bytes=max_bytes)
+    except RepositoryError as error:
+        raise RepositoryError(f"the model.toml of {source.name!r}: {error}") from error
+    if padding.uncut:
+        log.warning(
+            "outputs with an axis of any size are not cut back; where one follows a padded input, it comes out padded",
+            outputs=", ".join(padding.uncut),
+            model=source.name,
+            version=source.version,
+        )
+    return Padder(padding, meters.padded)
+
+
+def _tell(source: ModelVersion, workers: Workers, objective_s: float | None) -> None:
+    """Log how the version is served, and what its operator had better know."""
+    plan = workers.plan
+    told = log.bind(model=source.name, version=source.version)
+    if workers.unbatched_because:
+        told.warning("served without batching", because=workers.unbatched_because)
+    if workers.untried_because:
+        told.warning("not tried at its start, and served as it declares itself", because=workers.untried_because)
+    if objective_s is not None and plan.knots and plan.knots[0].run_s > objective_s:
+        told.warning(
+            "the latency objective cannot be kept: one row alone takes longer; every answer will count as late",
+            latency_objective_ms=1e3 * objective_s,
+            one_row_ms=round(1e3 * plan.knots[0].run_s, 3),
+        )
+    told.info(
+        "model ready",
+        device=source.config.workers.device,
+        workers=plan.workers,
+        threads=plan.intra_op_threads,
+        max_rows=plan.max_rows,
+        because="; ".join(plan.reasons),
+    )
 
 
 class Catalogue:

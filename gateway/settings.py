@@ -88,7 +88,9 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="The lowest level that is logged.")
     successes_per_s: int = Field(10, ge=0, description="Log lines a second for successful calls.")
     refusals_per_s: int = Field(
-        100, ge=0, description="Log lines a second for each way to refuse a call; failures are always logged."
+        100,
+        ge=0,
+        description="Log lines a second for late answers, and for each way to refuse a call; failures are all logged.",
     )
 
 

@@ -25,6 +25,9 @@ class Dialect(Protocol):
     name: str
     """As it stands in metrics and logs."""
 
+    headers: frozenset[bytes]
+    """The names, in lower case, of the headers that `decode` reads. It need not be given any others."""
+
     def recognise(self, path: str) -> Call | None:
         """The prediction call that a percent-decoded path names, or `None` if it names none of this dialect.
 

@@ -58,9 +58,11 @@ class V2:
     `POST /v2/models/{model}[/versions/{version}]/infer`, a slash at the end allowed. Data is flat or nested; answers
     are flat. What the body's content type says is not looked at. Unknown members of a request are ignored. The
     extension for binary tensors is not served: a binary request is refused, and a wish for binary outputs is ignored.
+    The extension for schedule policies is: the parameters `timeout` and `priority`.
     """
 
     name = "v2"
+    headers = frozenset({BINARY_LENGTH})
 
     def recognise(self, path: str) -> Call | None:
         """The model and version that a path names. Raises `ModelNotFound` for a version that is no number."""

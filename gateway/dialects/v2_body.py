@@ -13,8 +13,9 @@ from gateway.dialects.json_forms import FORMS, element_count, form_of, shown
 from gateway.dialects.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
 from gateway.dialects.json_tensors import tensor_from_json
 from gateway.dialects.v2_faults import fault_of
+from gateway.dialects.v2_schedule import UNSAID, schedule_of
 from inference.errors import InvalidRequest
-from inference.types import NO_PARAMETERS, InferenceRequest, ParameterValue, Signature, Tensor
+from inference.types import InferenceRequest, ParameterValue, Signature, Tensor
 
 TAPE_FROM_BYTES = 4096
 """Bodies from this length on are tried on the tape first; below, typed lists are as quick or quicker."""
@@ -129,7 +130,8 @@ def _request(tensors: tuple[Tensor, ...], head: _Head) -> InferenceRequest:
     if head.outputs:
         outputs = tuple([output.name for output in head.outputs])
         _refuse_repeated("output", outputs)
-    return InferenceRequest(tensors, outputs, head.id, head.parameters or NO_PARAMETERS)
+    parameters, timeout_s, priority = schedule_of(head.parameters) if head.parameters else UNSAID
+    return InferenceRequest(tensors, outputs, head.id, parameters, timeout_s, priority)
 
 
 def _refuse_repeated(kind: str, names: Sequence[str]) -> None:

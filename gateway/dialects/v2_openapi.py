@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference.types import Datatype
+from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype
 
 
 def prediction_paths() -> dict[str, Any]:
@@ -28,7 +28,7 @@ def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]
             "Requests that arrive together travel to the model in one batch. An output with a number that is not "
             "finite has the token `NaN`, `Infinity` or `-Infinity` in its place."
         ),
-        "parameters": [dict(parameter) for parameter in parameters],
+        "parameters": [dict(parameter) for parameter in (*parameters, _TIMEOUT_HEADER)],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": _request_schema(), "examples": _request_examples()}},
@@ -42,8 +42,15 @@ def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]
             "404": _error("No such model, or no such version of it", "there is no model 'no-such-model'"),
             "413": _error("The body or the number of rows is beyond a limit", "the body is larger than 67108864 bytes"),
             "500": _error("The model failed", "the model failed"),
-            "503": _error("Overloaded or not ready", "the queue of model 'digits' is full", _RETRY_AFTER),
-            "504": _error("No answer in the time that a request has", "no answer within 30 s"),
+            "503": _error(
+                "Not ready, full, or so busy that the answer would come too late. The same call may succeed later",
+                "the queue of model 'digits' is full",
+                _RETRY_AFTER,
+            ),
+            "504": _error(
+                "The time that the caller gave, or that the gateway gives any call, is over or could never be enough",
+                "no answer within 30 s",
+            ),
         },
     }
 
@@ -64,6 +71,14 @@ _VERSION = {
     "schema": {"type": "integer", "minimum": 0},
     "example": 1,
 }
+_TIMEOUT_HEADER = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "description": "Milliseconds that the caller is going to wait. A call that could not be answered by then is "
+    "refused instead of being answered late. The shorter of this and the parameter `timeout` counts.",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
 _EXAMPLE_400 = "input 'x': data has 3 elements; expected 1 element for shape [1, 1], flat or nested as the shape is"
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds after which to try again", "schema": {"type": "integer"}}}
 
@@ -81,7 +96,7 @@ def _request_schema() -> dict[str, Any]:
         "required": ["inputs"],
         "properties": {
             "id": {"type": "string", "description": "Comes back with the answer"},
-            "parameters": _parameters_schema(),
+            "parameters": _parameters_schema() | {"properties": _schedule_schemas()},
             "inputs": {"type": "array", "items": _tensor_schema()},
             "outputs": {"type": "array", "items": output, "description": "The wanted outputs; all if left out"},
         },
@@ -104,6 +119,24 @@ def _response_schema() -> dict[str, Any]:
 
 def _parameters_schema() -> dict[str, Any]:
     return {"type": "object", "additionalProperties": {"type": ["boolean", "number", "string"]}}
+
+
+def _schedule_schemas() -> dict[str, Any]:
+    return {
+        "timeout": {
+            "type": "integer",
+            "minimum": 0,
+            "default": 0,
+            "description": "Microseconds that the caller is going to wait; 0 if it did not say",
+        },
+        "priority": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": LOWEST_PRIORITY,
+            "default": 0,
+            "description": f"From 1, the highest, to {LOWEST_PRIORITY}; 0 for the default, {DEFAULT_PRIORITY}",
+        },
+    }
 
 
 def _tensor_schema() -> dict[str, Any]:

@@ -23,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from batching.report import BatchReport
+from batching.report import Outcome as BatchOutcome
 from gateway.telemetry.tally import CounterFamily, HistogramFamily
 
 SECONDS_BUCKETS = (
@@ -38,6 +39,8 @@ class Outcome(StrEnum):
     """How a prediction call ended."""
 
     SUCCESS = "success"
+    LATE = "late"
+    """It was answered, but after its deadline."""
     INVALID = "invalid"
     NOT_FOUND = "not_found"
     TOO_LARGE = "too_large"
@@ -47,14 +50,45 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Refusal(StrEnum):
+    """Why there was no time or no room for a prediction call."""
+
+    QUEUE_FULL = "queue_full"
+    OVERLOADED = "overloaded"
+    """It would not have been answered by its deadline, because of what was there before it."""
+    DEADLINE = "deadline"
+    """The time that it had was over, or too short for this model at any time."""
+    NOT_READY = "not_ready"
+    CROWDED = "crowded"
+    """The bodies of all requests together were over their limit."""
+
+
+class RunTime(StrEnum):
+    """How long a batch ran, beside the 95th percentile that was predicted for it."""
+
+    WITHIN = "within"
+    BEYOND = "beyond"
+
+
+class Element(StrEnum):
+    """Where an element of a padded input came from."""
+
+    OWN = "own"
+    ADDED = "added"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelGauges:
-    """Where a scrape reads the current state of one model version."""
+    """Where a scrape reads the current state of one model version.
+
+    `objective_s` is the latency that is promised for it, `None` if none is.
+    """
 
     queue_rows: Callable[[], float]
     queue_bytes: Callable[[], float]
     batches_in_flight: Callable[[], float]
     workers_alive: Callable[[], float]
+    objective_s: float | None = None
 
 
 class CallMetrics:
@@ -63,6 +97,7 @@ class CallMetrics:
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
         self._labels = (model, version)
         self._requests = metrics.requests
+        self._refusals = metrics.refusals
         self._duration = metrics.request_duration.labels(model, version)
 
     def request_ended(self, dialect: str, outcome: Outcome, duration_s: float) -> None:
@@ -70,9 +105,13 @@ class CallMetrics:
         self._requests.add(*self._labels, dialect, outcome)
         self._duration.observe(duration_s)
 
-    def request_refused(self, dialect: str, outcome: Outcome) -> None:
+    def request_unread(self, dialect: str, outcome: Outcome) -> None:
         """Count one call that was turned away before it was read; it has no duration."""
         self._requests.add(*self._labels, dialect, outcome)
+
+    def refused(self, reason: Refusal) -> None:
+        """Count why a call was refused; that it ended is counted apart."""
+        self._refusals.add(*self._labels, reason)
 
 
 class ModelMetrics(CallMetrics):
@@ -84,6 +123,9 @@ class ModelMetrics(CallMetrics):
         self._batches = metrics.batches
         self._batch_rows = metrics.batch_rows.labels(model, version)
         self._compute = metrics.batch_compute.labels(model, version)
+        self._run = metrics.batch_run.labels(model, version)
+        self._predictions = metrics.batch_predictions
+        self._padding = metrics.padding
         self._restarts = metrics.worker_restarts.labels(model, version)
 
     def batch_ended(self, report: BatchReport) -> None:
@@ -91,6 +133,17 @@ class ModelMetrics(CallMetrics):
         self._batches.add(*self._labels, report.reason, report.outcome)
         self._batch_rows.observe(report.rows)
         self._compute.observe(report.compute_s)
+        if report.outcome is not BatchOutcome.ANSWERED:
+            return
+        self._run.observe(report.run_s)
+        if report.predicted_s:
+            within = report.run_s <= report.predicted_s
+            self._predictions.add(*self._labels, RunTime.WITHIN if within else RunTime.BEYOND)
+
+    def padded(self, own: int, added: int) -> None:
+        """Count the elements of one request's padded inputs: its own, and those added."""
+        self._padding.add(*self._labels, Element.OWN, by=own)
+        self._padding.add(*self._labels, Element.ADDED, by=added)
 
     def worker_restarted(self) -> None:
         """Count one replaced worker process."""
@@ -103,11 +156,13 @@ class ModelMetrics(CallMetrics):
         metrics.queue_bytes.labels(*labels).set_function(gauges.queue_bytes)
         metrics.in_flight.labels(*labels).set_function(gauges.batches_in_flight)
         metrics.workers.labels(*labels).set_function(gauges.workers_alive)
+        if gauges.objective_s is not None:
+            metrics.objective.labels(*labels).set(gauges.objective_s)
 
     def forget(self) -> None:
         """Take the version's state out of the scrape; what was counted stays."""
         metrics = self._metrics
-        for gauge in (metrics.queue_rows, metrics.queue_bytes, metrics.in_flight, metrics.workers):
+        for gauge in (metrics.queue_rows, metrics.queue_bytes, metrics.in_flight, metrics.workers, metrics.objective):
             gauge.remove(*self._labels)
 
 
@@ -125,6 +180,12 @@ class Metrics:
             "sluice_requests",
             "Prediction calls that ended, by how they ended.",
             [*model, "dialect", "outcome"],
+            registry=registry,
+        )
+        self.refusals = CounterFamily(
+            "sluice_refusals",
+            "Prediction calls for which there was no time or no room, by what was missing.",
+            [*model, "reason"],
             registry=registry,
         )
         self.request_duration = HistogramFamily(
@@ -148,6 +209,32 @@ class Metrics:
             "Time that the engine ran per batch, measured in the worker, in seconds.",
             model,
             bounds=SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.batch_run = HistogramFamily(
+            "sluice_batch_run_seconds",
+            "How long a batch kept its worker, in seconds; batches that gave an answer.",
+            model,
+            bounds=SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.batch_predictions = CounterFamily(
+            "sluice_batch_predictions",
+            "Batches whose 95th percentile of run time was predicted, by whether they ran within or beyond it; "
+            "one in 20 is to be beyond.",
+            [*model, "run"],
+            registry=registry,
+        )
+        self.padding = CounterFamily(
+            "sluice_padding_elements",
+            "Elements of padded inputs: callers' own, and those that were added to them.",
+            [*model, "kind"],
+            registry=registry,
+        )
+        self.objective = Gauge(
+            "sluice_latency_objective_seconds",
+            "The latency that is promised for each request, in seconds; where one is.",
+            model,
             registry=registry,
         )
         self.queue_rows = Gauge("sluice_queue_rows", "Rows waiting for a batch.", model, registry=registry)

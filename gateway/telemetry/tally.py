@@ -72,9 +72,9 @@ class CounterFamily(Collector):
         self._counts: dict[tuple[str, ...], int] = {}
         registry.register(self)
 
-    def add(self, *values: str) -> None:
-        """Count one more."""
-        self._counts[values] = self._counts.get(values, 0) + 1
+    def add(self, *values: str, by: int = 1) -> None:
+        """Count so many more."""
+        self._counts[values] = self._counts.get(values, 0) + by
 
     def describe(self) -> Iterable[Metric]:
         """The family without its samples, so that registering it counts nothing."""

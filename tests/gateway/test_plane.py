@@ -1,53 +1,104 @@
 from __future__ import annotations
 
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
 import pytest
 
 from gateway.dialects.v2 import V2
+from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import RequestIds
-from gateway.plane import Plane, outcome_of
+from gateway.plane import Plane
 from gateway.serving import Catalogue
 from gateway.settings import Settings
-from gateway.telemetry.metrics import Metrics, Outcome
+from gateway.telemetry.logs import configure_logs
+from gateway.telemetry.metrics import Metrics
 from inference import errors
-from inference.errors import SluiceError
+from inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor
+from tests.gateway.dialects.bodies import body_of, signature_of
+
+Walk = Callable[[InferenceRequest], InferenceResponse]
 
 
-@pytest.mark.parametrize(
-    ("error", "outcome"),
-    [
-        (errors.InvalidRequest("x"), Outcome.INVALID),
-        (errors.ModelNotFound("x"), Outcome.NOT_FOUND),
-        (errors.RequestTooLarge("x"), Outcome.TOO_LARGE),
-        (errors.QueueFull("x"), Outcome.REFUSED),
-        (errors.ModelNotReady("x"), Outcome.REFUSED),
-        (errors.DeadlineExceeded("x"), Outcome.TIMEOUT),
-        (errors.ModelFailed("x"), Outcome.FAILED),
-        (errors.ModelFailed("x", invalid_input=True), Outcome.INVALID),
-        (errors.WorkerKilled("x"), Outcome.FAILED),
-        (SluiceError("x"), Outcome.FAILED),
-    ],
-)
-def test_every_error_has_an_outcome(error: SluiceError, outcome: Outcome) -> None:
-    assert outcome_of(error) is outcome
+class OneModel(Catalogue):
+    """Serves the model `m`, which answers with a plain function."""
+
+    def __init__(self, metrics: Metrics, walk: Walk) -> None:
+        super().__init__((), Settings(), metrics)
+        self._walk = walk
+        self._meters = metrics.of_model("m", 1)
+
+    def resolve(self, model: str, version: int | None) -> Any:
+        if model != "m":
+            return super().resolve(model, version)
+        return SimpleNamespace(signature=signature_of(), walk=self._answer, metrics=self._meters)
+
+    async def _answer(self, request: InferenceRequest) -> InferenceResponse:
+        return self._walk(request)
 
 
-def _plane() -> Plane:
-    """A plane without models."""
-    metrics = Metrics("0")
-    return Plane(
-        Catalogue((), Settings(), metrics),
-        (V2(),),
-        metrics,
-        RequestIds(),
-        max_body_bytes=1000,
-        successes_logged_per_s=0,
-        refusals_logged_per_s=0,
-    )
+class Bench:
+    """A plane with one model, and what it was asked and counted."""
+
+    def __init__(self, walk: Walk | None = None) -> None:
+        self.metrics = Metrics("0")
+        self.asked: list[InferenceRequest] = []
+        self._walk = walk or (lambda _: ANSWER)
+        self.plane = Plane(
+            OneModel(self.metrics, self._keep),
+            (V2(),),
+            self.metrics,
+            RequestIds(),
+            max_body_bytes=1000,
+            successes_logged_per_s=100,
+            refusals_logged_per_s=100,
+        )
+
+    def _keep(self, request: InferenceRequest) -> InferenceResponse:
+        self.asked.append(request)
+        return self._walk(request)
+
+    async def call(self, *headers: Header, rest: str = "") -> HttpResponse:
+        route = self.plane.recognise(b"/v2/models/m/infer")
+        return await self.plane.answer(route, "POST", headers, body_of("[1]", [1], rest=rest))  # type: ignore[arg-type]
+
+    def counted(self, series: str) -> bool:
+        return series in self.metrics.exposition().decode().splitlines()
+
+
+ANSWER = InferenceResponse("m", 1, (Tensor("y", Datatype.FP32, np.zeros(1, np.float32)),))
+LATE = msgspec.structs.replace(ANSWER, late=True)
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """The log, as JSON lines."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure_logs("json", "info", stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+def refuses(error: Exception) -> Walk:
+    def walk(_: InferenceRequest) -> InferenceResponse:
+        raise error
+
+    return walk
 
 
 async def test_a_target_that_names_no_version_costs_no_more_each_time() -> None:
     """Its route is remembered with its error, which must not gather a traceback with each call."""
-    plane = _plane()
+    plane = Bench().plane
     route = plane.recognise(b"/v2/models/digits/versions/latest/infer")
     assert route is not None
     depths = []
@@ -67,7 +118,7 @@ def _depth(error: BaseException) -> int:
 
 
 async def test_every_answer_carries_a_request_id() -> None:
-    plane = _plane()
+    plane = Bench().plane
     route = plane.recognise(b"/v2/models/digits/infer?x=1")
     assert route is not None
     assert (await plane.answer(route, "POST", ((b"x-request-id", b"mine"),), b"{}")).request_id == b"mine"
@@ -76,6 +127,88 @@ async def test_every_answer_carries_a_request_id() -> None:
 
 
 def test_pages_are_not_predictions() -> None:
-    plane = _plane()
+    plane = Bench().plane
     for target in (b"/", b"/v2", b"/v2/models/digits", b"/v2/models/digits/ready", b"/v2/models//infer", b"\xff"):
         assert plane.recognise(target) is None
+
+
+async def test_the_headers_that_matter_are_found_among_others() -> None:
+    bench = Bench()
+    others = [(b"host", b"h"), (b"x-request-timeout", b"nonsense"), (b"accept", b"*/*")]
+    answer = await bench.call(*others, (b"x-request-timeout-ms", b"1000"), (b"x-request-id", b"mine"))
+    assert (answer.status, answer.request_id) == (200, b"mine")
+    refused = await bench.call(*others, (b"inference-header-content-length", b"80"))
+    assert refused.status == 400
+    [request] = bench.asked
+    assert request.timeout_s is not None
+    assert 0 < request.timeout_s <= 1
+
+
+async def test_a_caller_says_how_long_it_waits_in_a_header_or_in_the_body() -> None:
+    bench = Bench()
+    await bench.call()
+    await bench.call((b"x-request-timeout-ms", b"60000"))
+    await bench.call(rest=',"parameters":{"timeout":30000000,"priority":2}')
+    await bench.call((b"x-request-timeout-ms", b"60000"), rest=',"parameters":{"timeout":30000000}')
+    await bench.call((b"x-request-timeout-ms", b"20000.5"), rest=',"parameters":{"timeout":30000000}')
+    granted_s = [request.timeout_s for request in bench.asked]
+    assert granted_s[0] is None
+    # The time that decoding took is over already.
+    for left_s, whole_s in zip(granted_s[1:], (60, 30, 30, 20.0005), strict=True):
+        assert left_s is not None
+        assert whole_s - 10 < left_s < whole_s
+    assert [request.priority for request in bench.asked] == [DEFAULT_PRIORITY] * 2 + [2] + [DEFAULT_PRIORITY] * 2
+
+
+@pytest.mark.parametrize("value", [b"soon", b"0", b"-5"])
+async def test_a_timeout_that_is_none_is_refused(value: bytes) -> None:
+    bench = Bench()
+    answer = await bench.call((b"x-request-timeout-ms", value))
+    assert answer.status == 400
+    assert "X-Request-Timeout-Ms" in json.loads(answer.body)["error"]
+    assert bench.asked == []
+
+
+async def test_a_late_answer_is_sent_and_counted_and_logged_as_late(written: io.StringIO) -> None:
+    bench = Bench(lambda _: LATE)
+    answer = await bench.call()
+    assert answer.status == 200
+    assert json.loads(answer.body)["outputs"][0]["name"] == "y"
+    assert bench.counted('sluice_requests_total{dialect="v2",model="m",outcome="late",version="1"} 1.0')
+    assert 'outcome="success"' not in bench.metrics.exposition().decode()
+    line = json.loads(written.getvalue())
+    assert (line["level"], line["outcome"], line["status"]) == ("warning", "late", 200)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "outcome", "reason"),
+    [
+        (errors.QueueFull("x"), 503, "refused", "queue_full"),
+        (errors.Overloaded("x", 7.0), 503, "refused", "overloaded"),
+        (errors.ModelNotReady("x"), 503, "refused", "not_ready"),
+        (errors.DeadlineExceeded("x"), 504, "timeout", "deadline"),
+    ],
+)
+async def test_a_refusal_is_counted_with_its_reason(error: Exception, status: int, outcome: str, reason: str) -> None:
+    bench = Bench(refuses(error))
+    answer = await bench.call()
+    assert answer.status == status
+    assert (b"retry-after" in dict(answer.headers)) == (status == 503)
+    assert bench.counted(f'sluice_requests_total{{dialect="v2",model="m",outcome="{outcome}",version="1"}} 1.0')
+    assert bench.counted(f'sluice_refusals_total{{model="m",reason="{reason}",version="1"}} 1.0')
+
+
+async def test_what_is_no_refusal_has_no_reason() -> None:
+    bench = Bench(refuses(errors.InvalidRequest("x")))
+    await bench.call()
+    assert "sluice_refusals_total{" not in bench.metrics.exposition().decode()
+
+
+def test_a_call_turned_away_unread_has_a_reason_if_there_was_no_room() -> None:
+    bench = Bench()
+    route = bench.plane.recognise(b"/v2/models/m/infer")
+    assert route is not None
+    bench.plane.refuse(route, (), errors.Unavailable("x"))
+    bench.plane.refuse(route, (), errors.RequestTooLarge("x"))
+    assert bench.counted('sluice_refusals_total{model="m",reason="crowded",version="1"} 1.0')
+    assert bench.counted('sluice_requests_total{dialect="v2",model="m",outcome="too_large",version="1"} 1.0')

@@ -147,6 +147,14 @@ def test_broken_toml_names_file_and_line(tmp_path: Path) -> None:
         ("[server.port]\na = 1", f'sluice.toml: server.port = {{"a": 1}}: {PORT}'),
         ("server = 1", "sluice.toml: server: expected a table, [server]"),
         ('[logs]\nlevel = "loud"', 'sluice.toml: logs.level = "loud": expected "debug", "info", "warning" or "error"'),
+        (
+            '[batching]\nbatched = "maybe"',
+            'sluice.toml: batching.batched = "maybe": expected true or false, or "unchecked"',
+        ),
+        (
+            "[batching]\nlatency_objective_ms = 0",
+            "sluice.toml: batching.latency_objective_ms = 0: expected a number above 0",
+        ),
         ("[workers]\ncount = 0", "sluice.toml: workers.count = 0: expected a whole number from 1 to 64"),
         (
             "[logs]\nlevle = 1",
@@ -298,3 +306,15 @@ def test_a_wrong_secret_is_not_told_either(tmp_path: Path) -> None:
     assert "SLUICE_KEYS_TOKEN = **********" in str(caught.value)
     assert "hush" not in str(caught.value)
     assert "1234567" not in str(caught.value)
+
+
+def test_what_is_measured_at_load_is_not_set_by_default() -> None:
+    settings = Settings()
+    assert settings.batching.max_rows is None
+    assert settings.batching.latency_objective_ms is None
+    assert (settings.workers.count, settings.workers.intra_op_threads) == (None, None)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("unchecked", "unchecked")])
+def test_batching_is_demanded_or_forbidden_by_a_variable_too(tmp_path: Path, text: str, value: bool | str) -> None:
+    assert load(tmp_path, environ={"SLUICE_BATCHING_BATCHED": text}).settings.batching.batched == value

@@ -8,7 +8,9 @@ import pytest
 
 from gateway.dialects.v2 import V2
 from gateway.dialects.v2_openapi import prediction_paths
+from gateway.timeouts import REQUEST_TIMEOUT
 from inference.errors import InvalidRequest
+from inference.types import LOWEST_PRIORITY
 from tests.gateway.dialects.bodies import body_of, decode
 
 PATHS = V2().openapi_paths()
@@ -26,9 +28,22 @@ def test_both_routes_are_there_and_are_recognised() -> None:
 
 def test_every_variable_of_a_path_is_described() -> None:
     for path, operation in operations():
-        names = [parameter["name"] for parameter in operation["parameters"]]
+        variables = [parameter for parameter in operation["parameters"] if parameter["in"] == "path"]
+        names = [parameter["name"] for parameter in variables]
         assert names == [part.strip("{}") for part in path.split("/") if part.startswith("{")]
-        assert all(parameter["in"] == "path" and parameter["required"] for parameter in operation["parameters"])
+        assert all(parameter["required"] for parameter in variables)
+
+
+def test_the_ways_to_give_a_deadline_and_a_priority_are_described() -> None:
+    for _, operation in operations():
+        [header] = [parameter for parameter in operation["parameters"] if parameter["in"] == "header"]
+        assert header["name"].lower().encode() == REQUEST_TIMEOUT
+        assert not header["required"]
+        request = operation["requestBody"]["content"]["application/json"]["schema"]
+        parameters = request["properties"]["parameters"]["properties"]
+        assert set(parameters) == {"timeout", "priority"}
+        assert parameters["priority"]["maximum"] == LOWEST_PRIORITY
+        assert "Retry-After" in operation["responses"]["503"]["headers"]
 
 
 def test_operation_ids_differ() -> None:

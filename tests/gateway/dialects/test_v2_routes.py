@@ -59,6 +59,7 @@ STATUSES: list[tuple[SluiceError, int]] = [
     (errors.RequestTooLarge("e"), 413),
     (errors.ModelNotFound("e"), 404),
     (errors.QueueFull("e"), 503),
+    (errors.Overloaded("e"), 503),
     (errors.ModelNotReady("e"), 503),
     (errors.Unavailable("e"), 503),
     (errors.DeadlineExceeded("e"), 504),
@@ -84,7 +85,8 @@ def test_refuse(error: SluiceError, status: int) -> None:
 
 @pytest.mark.parametrize(("seconds", "header"), [(1.0, b"1"), (1.01, b"2"), (0.2, b"1"), (0.0, b"1"), (29.5, b"30")])
 def test_retry_after_is_in_whole_seconds_and_never_too_early(seconds: float, header: bytes) -> None:
-    for error in (Unavailable("e", seconds), errors.QueueFull("e", seconds), errors.ModelNotReady("e", seconds)):
+    for kind in (Unavailable, errors.QueueFull, errors.Overloaded, errors.ModelNotReady):
+        error = kind("e", seconds)
         assert dict(V2().refuse(error).headers)[b"retry-after"] == header
 
 

@@ -100,6 +100,10 @@ def test_secrets_and_what_differs_in_each_request_are_not_kept(name: bytes) -> N
     assert len(_learnt(b"head\r\n\r\n", name)) == 0
 
 
+def test_how_long_a_caller_waits_is_neither() -> None:
+    assert len(_learnt(b"head\r\n\r\n", b"x-request-timeout-ms")) == 1
+
+
 def test_what_is_not_one_whole_plain_request_is_not_kept() -> None:
     assert len(_learnt(b"head\r\n\r\n", keep_alive=False)) == 0
     assert len(_learnt(b"head\r\n\r\nbody", body=b"bod")) == 0

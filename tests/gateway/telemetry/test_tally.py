@@ -35,9 +35,10 @@ def test_a_counter_is_shown_as_ever(calls: list[tuple[str, str]]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     family = CounterFamily("calls", "How many.", ["model", "outcome"], ours)
     counter = Counter("calls", "How many.", ["model", "outcome"], registry=theirs)
-    for model, outcome in calls:
+    for number, (model, outcome) in enumerate(calls):
         family.add(model, outcome)
-        counter.labels(model, outcome).inc()
+        family.add(model, outcome, by=number)
+        counter.labels(model, outcome).inc(1 + number)
     assert _shown(ours) == _shown(theirs)
 
 

@@ -1,0 +1,183 @@
+"""What is in force for a model version, as a page: `GET /v2/models/{model}[/versions/{version}]/config`.
+
+The page is that of the Open Inference Protocol's model configuration extension, as Triton Inference Server has it: the
+names at its top are those of the message `ModelConfig` in `model_config.proto`, with the same meaning, so that tools
+which read `max_batch_size` or `dims` find them. What only Sluice has is under `sluice`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, Field
+
+from gateway.dialects.v2 import PLATFORM
+from gateway.serving import ServedVersion
+from inference.config import ModelConfig
+from inference.plan import ServingPlan
+from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, Knot, Signature, TensorSpec
+
+
+class TensorConfig(BaseModel):
+    """One input or output. `dims` leaves the batch axis out where `max_batch_size` is above 0; -1 is any size."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class InstanceGroup(BaseModel):
+    """The workers. `gpus` are the numbers of their GPUs; empty on a CPU."""
+
+    name: str
+    kind: str
+    count: int
+    gpus: list[int]
+
+
+class DynamicBatching(BaseModel):
+    """The priorities that a request may have; 1 is the highest."""
+
+    priority_levels: int
+    default_priority_level: int
+
+
+class MeasuredKnot(BaseModel):
+    """How long a batch of so many rows typically ran when the version was loaded."""
+
+    rows: int
+    run_ms: float
+
+
+class PredictedKnot(BaseModel):
+    """The 95th percentile of the run time of a batch of so many rows, as it is predicted now."""
+
+    rows: int
+    p95_ms: float
+
+
+class Plan(BaseModel):
+    """What was chosen when the version was loaded, from what measurements, and why."""
+
+    workers: int
+    intra_op_threads: int
+    max_rows: int
+    knots: list[MeasuredKnot]
+    reasons: list[str]
+
+
+class LatencyCurve(BaseModel):
+    """The live prediction for one kind of batch, linear between its knots."""
+
+    key: str = Field(description="What rows of one batch have in common: their shapes, and the wanted outputs.")
+    knots: list[PredictedKnot]
+
+
+class SluiceConfig(BaseModel):
+    """What only Sluice has. In `config`, values that were planned stand where none was set."""
+
+    digest: str = Field(description="sha256 of the version's files.")
+    batched: bool = Field(description="Whether requests travel together.")
+    unbatched_because: str | None = Field(description="Why not, if they do not.")
+    latency_objective_ms: float | None = Field(description="The latency that is promised; null if none is.")
+    config: ModelConfig
+    plan: Plan
+    curves: list[LatencyCurve] = Field(description="One for each kind of batch that was seen.")
+
+
+class ModelConfigPage(BaseModel):
+    """What is in force for one model version."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int = Field(description="Rows in one batch, at most; 0 if requests do not travel together.")
+    input: list[TensorConfig]
+    output: list[TensorConfig]
+    instance_group: list[InstanceGroup]
+    dynamic_batching: DynamicBatching | None = Field(exclude_if=lambda batching: batching is None)
+    sluice: SluiceConfig
+
+
+def model_config_page(served: ServedVersion) -> ModelConfigPage:
+    """The page of a version in service, as it is at this moment."""
+    signature, plan = served.signature, served.workers.plan
+    config = in_force(served.config, plan, signature)
+    return ModelConfigPage(
+        name=served.name,
+        platform=PLATFORM,
+        backend="onnxruntime",
+        max_batch_size=plan.max_rows if signature.batched else 0,
+        input=_tensors(signature.inputs, signature),
+        output=_tensors(signature.outputs, signature),
+        instance_group=[_instances(served.name, config)],
+        dynamic_batching=_priorities() if signature.batched else None,
+        sluice=SluiceConfig(
+            digest=served.digest,
+            batched=signature.batched,
+            unbatched_because=served.workers.unbatched_because,
+            latency_objective_ms=config.batching.latency_objective_ms,
+            config=config,
+            plan=_plan(plan),
+            curves=_curves(served.batcher.curves()),
+        ),
+    )
+
+
+def in_force(config: ModelConfig, plan: ServingPlan, signature: Signature) -> ModelConfig:
+    """A version's configuration, with what was planned or found out in place of what was not set."""
+    batching = config.batching.model_copy(
+        update={
+            "max_rows": plan.max_rows if signature.batched else 1,
+            "batched": signature.batched if config.batching.batched is None else config.batching.batched,
+        }
+    )
+    workers = config.workers.model_copy(update={"count": plan.workers, "intra_op_threads": plan.intra_op_threads})
+    return config.model_copy(update={"batching": batching, "workers": workers})
+
+
+def _tensors(specs: Sequence[TensorSpec], signature: Signature) -> list[TensorConfig]:
+    skipped = 1 if signature.batched else 0
+    return [
+        TensorConfig(
+            name=spec.name,
+            data_type="TYPE_STRING" if spec.datatype is Datatype.BYTES else f"TYPE_{spec.datatype}",
+            dims=[-1 if size is None else size for size in spec.shape[skipped:]],
+        )
+        for spec in specs
+    ]
+
+
+def _instances(model: str, config: ModelConfig) -> InstanceGroup:
+    device, _, number = config.workers.device.partition(":")
+    return InstanceGroup(
+        name=f"{model}_0",
+        kind="KIND_CPU" if device == "cpu" else "KIND_GPU",
+        count=config.workers.count or 1,
+        gpus=[int(number)] if number else [],
+    )
+
+
+def _priorities() -> DynamicBatching:
+    return DynamicBatching(priority_levels=LOWEST_PRIORITY, default_priority_level=DEFAULT_PRIORITY)
+
+
+def _plan(plan: ServingPlan) -> Plan:
+    return Plan(
+        workers=plan.workers,
+        intra_op_threads=plan.intra_op_threads,
+        max_rows=plan.max_rows,
+        knots=[MeasuredKnot(rows=knot.rows, run_ms=_milliseconds(knot.run_s)) for knot in plan.knots],
+        reasons=list(plan.reasons),
+    )
+
+
+def _curves(curves: Mapping[str, Sequence[Knot]]) -> list[LatencyCurve]:
+    return [
+        LatencyCurve(key=key, knots=[PredictedKnot(rows=knot.rows, p95_ms=_milliseconds(knot.run_s)) for knot in knots])
+        for key, knots in curves.items()
+    ]
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1e3, 4)

@@ -1,0 +1,124 @@
+"""`sluice profile`: measuring a model as serving it would, and showing the curve, the plan and its reasons."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from inference.config import ModelConfig
+from inference.errors import RepositoryError
+from inference.knots import BATCH_COST_S
+from inference.options import worker_options
+from inference.plan import ServingPlan
+from inference.reasons import ways
+from inference.repository import ModelVersion
+from inference.workers import Workers
+
+MARK = "<- max_rows"
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What one model version was found to do, and how it would be served."""
+
+    source: ModelVersion
+    objective_ms: float | None
+    batched: bool
+    plan: ServingPlan
+
+
+async def profile(source: ModelVersion, config: ModelConfig) -> Profile:
+    """Starts the workers of a version as serving it would, and ends them. Raises `ModelLoadError`."""
+    options = worker_options(config)
+    async with Workers(source.file, options, on_vacancy=_nothing, on_restart=_nothing, files=source.files) as workers:
+        return Profile(source, config.batching.latency_objective_ms, workers.signature.batched, workers.plan)
+
+
+def picked(versions: Iterable[ModelVersion], name: str | None) -> tuple[ModelVersion, ...]:
+    """The highest version of each model, or of the named one. Raises `RepositoryError` where there is none."""
+    highest = {version.name: version for version in sorted(versions, key=lambda each: each.version)}
+    if name is None:
+        return tuple([highest[each] for each in sorted(highest)])
+    if name not in highest:
+        raise RepositoryError(f"there is no model {name!r}; there are {', '.join(sorted(highest))}")
+    return (highest[name],)
+
+
+def under(config: ModelConfig, objective_ms: float | None) -> ModelConfig:
+    """The same configuration with this objective, if one is given. Raises `RepositoryError` for one that cannot be."""
+    if objective_ms is None:
+        return config
+    if not 0 < objective_ms < math.inf:
+        raise RepositoryError(f"--objective-ms {objective_ms:g}: expected a number above 0")
+    batching = config.batching.model_copy(update={"latency_objective_ms": objective_ms})
+    return config.model_copy(update={"batching": batching})
+
+
+def without_plan(config: ModelConfig) -> ModelConfig:
+    """The same configuration as if nothing were set of what a plan decides."""
+    batching = config.batching.model_copy(update={"max_rows": None})
+    workers = config.workers.model_copy(update={"count": None, "intra_op_threads": None})
+    return config.model_copy(update={"batching": batching, "workers": workers})
+
+
+def as_table(found: Profile) -> str:
+    """The curve, a line for each measured size, and the plan with its reasons."""
+    plan = found.plan
+    said = [f"{found.source.name}, version {found.source.version}", ""]
+    if plan.knots:
+        said += [*_table(plan), ""]
+    rows = "batches of up to " + _counted(plan.max_rows, "row")
+    said += [f"plan: {ways(plan.workers, plan.intra_op_threads)}, {rows}", *[f"  - {each}" for each in plan.reasons]]
+    return "\n".join(said)
+
+
+def as_json_text(found: Sequence[Profile]) -> str:
+    """A list with one object for each model. Times are in seconds."""
+    return json.dumps([_plain(each) for each in found], indent=2, ensure_ascii=False)
+
+
+def rows_per_s(plan: ServingPlan, rows: int, run_s: float) -> float:
+    """What all workers of a plan give in batches of so many rows, if none holds another up."""
+    return plan.workers * rows / (run_s + BATCH_COST_S)
+
+
+def _table(plan: ServingPlan) -> list[str]:
+    lines = [("rows", "run ms", "µs/row", f"rows/s, {plan.workers} x {plan.intra_op_threads}", "")]
+    for knot in plan.knots:
+        mark = MARK if knot.rows == plan.max_rows else ""
+        rate = rows_per_s(plan, knot.rows, knot.run_s)
+        run_ms, row_us = knot.run_s * 1e3, knot.run_s / knot.rows * 1e6
+        lines.append((f"{knot.rows}", f"{run_ms:.3f}", f"{row_us:.2f}", f"{rate:,.0f}", mark))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return [
+        "  ".join([*[f"{cell:>{width}}" for cell, width in zip(line[:4], widths, strict=True)], line[4]]).rstrip()
+        for line in lines
+    ]
+
+
+def _plain(found: Profile) -> dict[str, object]:
+    plan = found.plan
+    return {
+        "model": found.source.name,
+        "version": found.source.version,
+        "batched": found.batched,
+        "latency_objective_ms": found.objective_ms,
+        "workers": plan.workers,
+        "intra_op_threads": plan.intra_op_threads,
+        "max_rows": plan.max_rows,
+        "knots": [
+            {"rows": knot.rows, "run_s": knot.run_s, "rows_per_s": rows_per_s(plan, knot.rows, knot.run_s)}
+            for knot in plan.knots
+        ],
+        "reasons": list(plan.reasons),
+    }
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _nothing() -> None:
+    """There is nobody to tell."""

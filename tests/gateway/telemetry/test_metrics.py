@@ -1,0 +1,100 @@
+"""What rooms report arrives in a scrape, under bounded labels."""
+
+from __future__ import annotations
+
+import pytest
+
+from batching.policy import Reason
+from batching.report import BatchReport, Outcome
+from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+
+LABELS = 'model="m",version="3"'
+
+
+class Scraped:
+    """The metrics of one version, and what a scrape shows of them."""
+
+    def __init__(self) -> None:
+        self._metrics = Metrics("0")
+        self.of_model: ModelMetrics = self._metrics.of_model("m", 3)
+
+    def shows(self, series: str) -> bool:
+        return series in self._metrics.exposition().decode().splitlines()
+
+    def mentions(self, text: str) -> bool:
+        lines = self._metrics.exposition().decode().splitlines()
+        return any(text in line for line in lines if not line.startswith("#"))
+
+
+def report(run_s: float = 0.02, predicted_s: float = 0.0, outcome: Outcome = Outcome.ANSWERED) -> BatchReport:
+    return BatchReport(
+        rows=4,
+        jobs=2,
+        reason=Reason.FULL,
+        outcome=outcome,
+        queue_s=0.1,
+        compute_s=0.01,
+        wall_s=0.03,
+        run_s=run_s,
+        predicted_s=predicted_s,
+    )
+
+
+def gauges(objective_s: float | None = None) -> ModelGauges:
+    return ModelGauges(lambda: 1.0, lambda: 2.0, lambda: 3.0, lambda: 4.0, objective_s)
+
+
+def test_a_batch_is_counted_with_its_reason_and_its_times() -> None:
+    scraped = Scraped()
+    scraped.of_model.batch_ended(report())
+    assert scraped.shows('sluice_batches_total{model="m",outcome="answered",reason="full",version="3"} 1.0')
+    assert scraped.shows(f"sluice_batch_rows_sum{{{LABELS}}} 4.0")
+    assert scraped.shows(f"sluice_batch_compute_seconds_sum{{{LABELS}}} 0.01")
+    assert scraped.shows(f"sluice_batch_run_seconds_sum{{{LABELS}}} 0.02")
+
+
+def test_predictions_are_held_against_what_came() -> None:
+    scraped = Scraped()
+    for run_s in (0.01, 0.02, 0.0200001):
+        scraped.of_model.batch_ended(report(run_s, predicted_s=0.02))
+    assert scraped.shows('sluice_batch_predictions_total{model="m",run="within",version="3"} 2.0')
+    assert scraped.shows('sluice_batch_predictions_total{model="m",run="beyond",version="3"} 1.0')
+
+
+def test_a_batch_without_a_prediction_says_nothing_about_predictions() -> None:
+    scraped = Scraped()
+    scraped.of_model.batch_ended(report(predicted_s=0.0))
+    assert not scraped.mentions("sluice_batch_predictions_total")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.DIED, Outcome.ERROR])
+def test_a_batch_without_an_answer_has_no_run_time(outcome: Outcome) -> None:
+    scraped = Scraped()
+    scraped.of_model.batch_ended(report(0.0, predicted_s=0.02, outcome=outcome))
+    assert scraped.shows(f"sluice_batch_run_seconds_count{{{LABELS}}} 0.0")
+    assert not scraped.mentions("sluice_batch_predictions_total")
+
+
+def test_padding_is_measured_in_elements() -> None:
+    scraped = Scraped()
+    scraped.of_model.padded(own=100, added=28)
+    scraped.of_model.padded(own=64, added=0)
+    assert scraped.shows('sluice_padding_elements_total{kind="own",model="m",version="3"} 164.0')
+    assert scraped.shows('sluice_padding_elements_total{kind="added",model="m",version="3"} 28.0')
+
+
+def test_an_objective_is_shown_while_its_version_is_served() -> None:
+    scraped = Scraped()
+    scraped.of_model.watch(gauges(objective_s=0.05))
+    assert scraped.shows(f"sluice_latency_objective_seconds{{{LABELS}}} 0.05")
+    scraped.of_model.forget()
+    assert not scraped.mentions("sluice_latency_objective_seconds")
+
+
+def test_without_an_objective_there_is_none_in_a_scrape() -> None:
+    scraped = Scraped()
+    scraped.of_model.watch(gauges())
+    assert scraped.shows(f"sluice_queue_rows{{{LABELS}}} 1.0")
+    assert not scraped.mentions("sluice_latency_objective_seconds")
+    scraped.of_model.forget()
+    assert not scraped.mentions("sluice_queue_rows")

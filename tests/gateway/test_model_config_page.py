@@ -1,0 +1,161 @@
+"""The configuration page shows what is in force, under the protocol's names where it has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from gateway.model_config_page import in_force, model_config_page
+from gateway.routes import model_routes
+from gateway.serving import Catalogue
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+from inference.config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
+from inference.plan import ServingPlan
+from inference.types import Datatype, Knot, Signature, TensorSpec
+
+PLAN = ServingPlan(2, 3, 32, (Knot(1, 0.001), Knot(32, 0.0123)), ("32 rows: more no longer pay",))
+BATCHED = Signature(
+    (TensorSpec("x", Datatype.FP32, (None, 4)), TensorSpec("text", Datatype.BYTES, (None, None))),
+    (TensorSpec("y", Datatype.INT64, (None,)),),
+    batched=True,
+)
+ALONE = Signature((TensorSpec("x", Datatype.BF16, (1, 4)),), (TensorSpec("y", Datatype.BOOL, ()),), batched=False)
+
+
+def page(
+    config: ModelConfig | None = None,
+    signature: Signature = BATCHED,
+    unbatched_because: str | None = None,
+    curves: dict[str, Sequence[Knot]] | None = None,
+) -> dict[str, Any]:
+    """What a caller reads."""
+    shown = model_config_page(served(config, signature, unbatched_because, curves))
+    text: dict[str, Any] = json.loads(shown.model_dump_json())
+    return text
+
+
+def served(
+    config: ModelConfig | None = None,
+    signature: Signature = BATCHED,
+    unbatched_because: str | None = None,
+    curves: dict[str, Sequence[Knot]] | None = None,
+) -> Any:
+    """What the page reads of a `ServedVersion`."""
+    return SimpleNamespace(
+        name="m",
+        version=1,
+        digest="d" * 64,
+        signature=signature,
+        config=config or ModelConfig(),
+        workers=SimpleNamespace(plan=PLAN, unbatched_because=unbatched_because),
+        batcher=SimpleNamespace(curves=lambda: curves or {}),
+    )
+
+
+def test_the_protocols_names_are_at_the_top() -> None:
+    shown = page()
+    assert set(shown) == {
+        *("name", "platform", "backend", "max_batch_size", "input", "output"),
+        *("instance_group", "dynamic_batching", "sluice"),
+    }
+    assert (shown["name"], shown["platform"], shown["max_batch_size"]) == ("m", "onnx_onnxv1", 32)
+    assert shown["input"] == [
+        {"name": "x", "data_type": "TYPE_FP32", "dims": [4]},
+        {"name": "text", "data_type": "TYPE_STRING", "dims": [-1]},
+    ]
+    assert shown["output"] == [{"name": "y", "data_type": "TYPE_INT64", "dims": []}]
+    assert shown["instance_group"] == [{"name": "m_0", "kind": "KIND_CPU", "count": 2, "gpus": []}]
+    assert shown["dynamic_batching"] == {"priority_levels": 9, "default_priority_level": 5}
+
+
+def test_a_model_that_is_not_batched_has_batches_of_zero_and_says_why() -> None:
+    shown = page(signature=ALONE, unbatched_because="its rows influence each other")
+    assert shown["max_batch_size"] == 0
+    assert "dynamic_batching" not in shown
+    assert shown["input"] == [{"name": "x", "data_type": "TYPE_BF16", "dims": [1, 4]}]
+    ours = shown["sluice"]
+    assert (ours["batched"], ours["unbatched_because"]) == (False, "its rows influence each other")
+    assert (ours["config"]["batching"]["batched"], ours["config"]["batching"]["max_rows"]) == (False, 1)
+
+
+def test_what_was_planned_stands_where_nothing_was_set() -> None:
+    ours = page()["sluice"]
+    assert ours["digest"] == "d" * 64
+    assert ours["config"]["batching"] == {
+        "latency_objective_ms": None,
+        "max_rows": 32,
+        "max_queue_rows": 4096,
+        "max_queue_bytes": 256 * 1024 * 1024,
+        "batched": True,
+    }
+    assert (ours["config"]["workers"]["count"], ours["config"]["workers"]["intra_op_threads"]) == (2, 3)
+    assert ours["plan"] == {
+        "workers": 2,
+        "intra_op_threads": 3,
+        "max_rows": 32,
+        "knots": [{"rows": 1, "run_ms": 1.0}, {"rows": 32, "run_ms": 12.3}],
+        "reasons": ["32 rows: more no longer pay"],
+    }
+
+
+def test_what_was_set_is_shown_as_it_was_set() -> None:
+    config = ModelConfig(
+        batching=BatchingConfig(latency_objective_ms=50, batched="unchecked"),
+        workers=WorkersConfig(device="cuda:1", run_timeout_s=5),
+        padding=PaddingConfig(inputs={"text": PaddedInput(buckets=(16, 64))}),
+    )
+    shown = page(config)
+    ours = shown["sluice"]
+    assert ours["latency_objective_ms"] == 50
+    assert ours["config"]["batching"]["batched"] == "unchecked"
+    assert ours["config"]["workers"]["run_timeout_s"] == 5
+    assert ours["config"]["padding"]["inputs"]["text"]["buckets"] == [16, 64]
+    assert shown["instance_group"] == [{"name": "m_0", "kind": "KIND_GPU", "count": 2, "gpus": [1]}]
+
+
+def test_the_page_is_a_configuration_that_would_be_taken() -> None:
+    effective = in_force(ModelConfig(), PLAN, BATCHED)
+    assert ModelConfig.model_validate(effective.model_dump()) == effective
+
+
+def test_the_live_curves_are_shown_in_milliseconds() -> None:
+    curves: dict[str, Sequence[Knot]] = {"x[4]": (Knot(1, 0.0005), Knot(2, 0.00075))}
+    assert page(curves=curves)["sluice"]["curves"] == [
+        {"key": "x[4]", "knots": [{"rows": 1, "p95_ms": 0.5}, {"rows": 2, "p95_ms": 0.75}]}
+    ]
+
+
+class OneVersion(Catalogue):
+    """Has version 1 of the model `m`."""
+
+    def __init__(self) -> None:
+        super().__init__((), Settings(), Metrics("0"))
+
+    def resolve(self, model: str, version: int | None) -> Any:
+        return served() if model == "m" and version in (None, 1) else super().resolve(model, version)
+
+
+@pytest.mark.parametrize("path", ["/v2/models/m/config", "/v2/models/m/versions/1/config"])
+async def test_both_routes_show_the_page(path: str) -> None:
+    app = FastAPI()
+    app.include_router(model_routes(OneVersion()))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://sluice") as client:
+        answer = await client.get(path)
+    assert answer.status_code == 200
+    assert answer.json() == page()
+
+
+def test_the_page_is_described() -> None:
+    app = FastAPI()
+    app.include_router(model_routes(OneVersion()))
+    operation = app.openapi()["paths"]["/v2/models/{model}/config"]["get"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/ModelConfigPage"}
+    assert "404" in operation["responses"]

@@ -1,0 +1,251 @@
+"""`sluice profile`, with real workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import main
+from gateway.profile import Profile, as_json_text, as_table, picked, under, without_plan
+from gateway.profile_write import write_plan
+from inference.config import BatchingConfig, ModelConfig, WorkersConfig
+from inference.errors import RepositoryError
+from inference.plan import ServingPlan
+from inference.repository import ModelVersion
+from inference.types import Knot
+from tests import models
+
+KNOTS = (Knot(1, 1e-3), Knot(2, 1.4e-3), Knot(4, 2.4e-3))
+PLAN = ServingPlan(2, 3, 2, KNOTS, ("because of one thing", "because of another"))
+SOURCE = ModelVersion("m", 4, Path("m/4/model.onnx"), "digest", ModelConfig())
+
+
+def profiled(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["profile", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two models that are measured in no time: one with two versions, and one whose rows mix."""
+    for place, model in (("a/1", models.linear()), ("a/2", models.tiny()), ("b/1", models.centred())):
+        models.place(model, tmp_path / "models" / place)
+    for name in ("a", "b"):
+        (tmp_path / "models" / name / "model.toml").write_text("batching.max_rows = 4\n")
+    return tmp_path / "models"
+
+
+def test_the_table_has_a_line_for_each_size_and_marks_the_chosen_one() -> None:
+    assert as_table(Profile(SOURCE, None, True, PLAN)) == "\n".join(
+        [
+            "m, version 4",
+            "",
+            "rows  run ms   µs/row  rows/s, 2 x 3",
+            "   1   1.000  1000.00          1,818",
+            "   2   1.400   700.00          2,667  <- max_rows",
+            "   4   2.400   600.00          3,200",
+            "",
+            "plan: 2 workers with 3 threads each, batches of up to 2 rows",
+            "  - because of one thing",
+            "  - because of another",
+        ]
+    )
+
+
+def test_a_model_that_could_not_be_measured_has_no_table() -> None:
+    plan = ServingPlan(1, 1, 64, (), ("because",))
+    assert "rows/s" not in as_table(Profile(SOURCE, None, True, plan))
+
+
+def test_machines_get_all_of_it() -> None:
+    (found,) = json.loads(as_json_text([Profile(SOURCE, 50.0, True, PLAN)]))
+    assert found["knots"][1] == {"rows": 2, "run_s": 1.4e-3, "rows_per_s": pytest.approx(4 / 1.5e-3)}
+    del found["knots"]
+    assert found == {
+        "model": "m",
+        "version": 4,
+        "batched": True,
+        "latency_objective_ms": 50.0,
+        "workers": 2,
+        "intra_op_threads": 3,
+        "max_rows": 2,
+        "reasons": ["because of one thing", "because of another"],
+    }
+
+
+def test_the_highest_version_of_each_model_is_measured(repository: Path) -> None:
+    result = profiled(repository, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [(each["model"], each["version"], each["batched"]) for each in found] == [("a", 2, True), ("b", 1, False)]
+    assert [knot["rows"] for knot in found[0]["knots"]] == [1, 2, 4]
+    assert "measuring a, version 2" in result.stderr
+
+
+def test_one_model_is_picked_by_its_name(repository: Path) -> None:
+    result = profiled(repository, "--model", "b")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("b, version 1\n")
+    assert "every request runs alone: row 0 of output 'y' changes with the rows beside it" in result.stdout
+    assert "<- max_rows" in result.stdout
+    assert "a, version" not in result.output
+
+
+@pytest.mark.parametrize("path", ["models", "models/b", "alone.onnx"])
+def test_what_serve_takes_is_taken(path: str, repository: Path) -> None:
+    models.place(models.centred(), repository.parent, "alone.onnx")
+    result = profiled(repository.parent / path, "--model", "alone" if path == "alone.onnx" else "b")
+    assert result.exit_code == 0, result.output
+
+
+def test_an_objective_and_a_fresh_start_change_what_is_planned_under() -> None:
+    config = ModelConfig(
+        batching=BatchingConfig(latency_objective_ms=9, max_rows=4, max_queue_rows=7),
+        workers=WorkersConfig(count=2, intra_op_threads=3, device="cuda:1"),
+    )
+    assert under(config, None) == config
+    assert under(config, 5.0).batching == BatchingConfig(latency_objective_ms=5, max_rows=4, max_queue_rows=7)
+    assert without_plan(config) == ModelConfig(
+        batching=BatchingConfig(latency_objective_ms=9, max_queue_rows=7), workers=WorkersConfig(device="cuda:1")
+    )
+
+
+def test_the_objective_reaches_the_plan(repository: Path) -> None:
+    result = profiled(repository, "--model", "a", "--afresh", "--objective-ms", "0.000001")
+    assert result.exit_code == 0, result.output
+    assert "the objective of 0.001 µs cannot be kept" in result.stdout
+
+
+def test_the_plan_is_written_beside_what_stands_there(repository: Path) -> None:
+    toml = repository / "a" / "model.toml"
+    toml.write_text("# mine\nbatching.max_rows = 4 # why\n\n[workers]\n# slow disk\nload_timeout_s = 99\n")
+    os.chmod(toml, 0o640)
+    result = profiled(repository, "--model", "a", "--write", "--objective-ms", "50")
+    assert result.exit_code == 0, result.output
+    written = toml.read_text()
+    assert all(each in written for each in ("# mine\n", "# slow disk\n", "# why"))
+    found = tomllib.loads(written)
+    assert found["batching"] == {"max_rows": 4, "latency_objective_ms": 50}
+    assert found["workers"]["load_timeout_s"] == 99
+    assert found["workers"]["count"] >= 1
+    assert found["workers"]["intra_op_threads"] >= 1
+    assert f"written: {toml}: batching.latency_objective_ms = 50, batching.max_rows = 4" in result.stderr
+    assert toml.stat().st_mode & 0o777 == 0o640
+    assert sorted(each.name for each in toml.parent.iterdir()) == ["1", "2", "model.toml"]
+
+
+def test_a_model_that_runs_alone_gets_no_rows_written(repository: Path) -> None:
+    toml = repository / "b" / "model.toml"
+    toml.unlink()
+    result = profiled(repository, "--model", "b", "--write")
+    assert result.exit_code == 0, result.output
+    assert list(tomllib.loads(toml.read_text())) == ["workers"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", {}),
+        ("[batching]\n", {}),
+        ("batching = {max_rows = 3, max_queue_rows = 5}\n", {"batching": {"max_queue_rows": 5}}),
+        ("batching.max_queue_rows = 5\n[workers]\n", {"batching": {"max_queue_rows": 5}}),
+        ("[padding.inputs.x]\nbuckets = [8]\n", {"padding": {"inputs": {"x": {"buckets": [8]}}}}),
+        ("workers.count = 3\nbatching.batched = true", {"batching": {"batched": True}}),
+    ],
+)
+def test_every_way_to_write_toml_is_kept(tmp_path: Path, old: str, new: dict[str, Any]) -> None:
+    toml = tmp_path / "model.toml"
+    toml.write_text(old)
+    told = write_plan(toml, {"batching": {"max_rows": 8}, "workers": {"count": 1, "intra_op_threads": 2}})
+    assert told == "batching.max_rows = 8, workers.count = 1, workers.intra_op_threads = 2"
+    assert tomllib.loads(toml.read_text()) == {
+        **new,
+        "batching": {**new.get("batching", {}), "max_rows": 8},
+        "workers": {"count": 1, "intra_op_threads": 2},
+    }
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "kept.toml").write_text("# kept\n")
+    (tmp_path / "model.toml").symlink_to(tmp_path / "kept.toml")
+    write_plan(tmp_path / "model.toml", {"workers": {"count": 1}})
+    assert (tmp_path / "model.toml").is_symlink()
+    assert tomllib.loads((tmp_path / "kept.toml").read_text()) == {"workers": {"count": 1}}
+
+
+def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml = tmp_path / "model.toml"
+    toml.write_text("# as it was\n")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(RepositoryError, match=r"model\.toml: cannot be written: Permission denied"):
+        write_plan(toml, {"workers": {"count": 1}})
+    assert [each.name for each in tmp_path.iterdir()] == ["model.toml"]
+    assert toml.read_text() == "# as it was\n"
+
+
+def test_the_curve_is_drawn(repository: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "curve.png"
+    result = profiled(repository, "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_a_picture_needs_the_extra(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = profiled(repository, "--plot", tmp_path / "curve.png")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: --plot needs matplotlib, which is not installed: pip install 'sluice[plot]'\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["models", "--model", "c"], "there is no model 'c'; there are a, b"),
+        (["absent"], "does not exist; give a folder of models or a .onnx file"),
+        (["alone.onnx", "--write"], "only a model in a folder has a model.toml; move it to "),
+        (["models", "--objective-ms", "0"], "--objective-ms 0: expected a number above 0"),
+        (["models", "--objective-ms", "nan"], "--objective-ms nan: expected a number above 0"),
+        (["broken"], "model.onnx: "),
+        (["models", "--config", "absent.toml"], "absent.toml does not exist"),
+    ],
+)
+def test_faults_are_told_plainly(
+    arguments: list[str], message: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.place(models.tiny(), repository.parent, "alone.onnx")
+    models.place(b"no model", repository.parent / "broken" / "x" / "1")
+    monkeypatch.chdir(repository.parent)
+    result = profiled(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Error: " in result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ""])
+def test_a_picture_is_a_png(suffix: str, repository: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = profiled(repository, "--plot", tmp_path / f"curve{suffix}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "expected a file that ends in .png" in result.stderr
+
+
+def test_picking_takes_the_highest_version_whatever_the_order() -> None:
+    def version(name: str, number: int) -> ModelVersion:
+        return ModelVersion(name, number, Path(), "", ModelConfig())
+
+    versions: Sequence[ModelVersion] = [version("b", 2), version("b", 10), version("a", 1), version("b", 3)]
+    assert [(each.name, each.version) for each in picked(versions, None)] == [("a", 1), ("b", 10)]
+    assert [(each.name, each.version) for each in picked(versions, "b")] == [("b", 10)]
