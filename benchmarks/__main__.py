@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 
 from benchmarks import scenarios
+from benchmarks.alone import batcher
+from benchmarks.objective import objective
 from benchmarks.scenarios import Report
 from tests import models as built
 
@@ -19,7 +21,7 @@ from tests import models as built
 @click.option("--rounds", default=5, show_default=True, help="Interleaved repetitions; medians are reported.")
 @click.option("--seconds", default=3, show_default=True, help="Length of one run of the load generator.")
 def main(names: Sequence[str], rounds: int, seconds: int) -> None:
-    """Run the benchmarks NAMES (all by default): tiny, mlp, decode, image, rest."""
+    """Run the benchmarks NAMES (all by default): tiny, mlp, decode, image, rest, batcher, objective."""
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         for name in ("tiny", "mlp", "image"):
@@ -30,6 +32,8 @@ def main(names: Sequence[str], rounds: int, seconds: int) -> None:
             "decode": lambda: scenarios.decode(rounds * 5),
             "image": lambda: scenarios.image(models, rounds, seconds),
             "rest": lambda: scenarios.rest(models, rounds),
+            "batcher": lambda: batcher(models, rounds),
+            "objective": lambda: objective(models, rounds, seconds),
         }
         missed = 0
         for name in names or runs:

@@ -46,10 +46,12 @@ class Server:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """A server that accepts connections on `port`; it gets SIGTERM at the end."""
+def running(
+    command: Sequence[str], port: int, env: Mapping[str, str] | None = None, errors: int | None = None
+) -> Iterator[Server]:
+    """A server that accepts connections on `port`; it gets SIGTERM at the end. Its log goes to `errors`."""
     started_s = time.perf_counter()
-    process = subprocess.Popen([*command], stdout=subprocess.DEVNULL, env=env)
+    process = subprocess.Popen([*command], stdout=subprocess.DEVNULL, stderr=errors, env=env)
     try:
         _wait_until_listening(process, port)
         yield Server(process, port, time.perf_counter() - started_s)
@@ -63,11 +65,11 @@ def running(command: Sequence[str], port: int, env: Mapping[str, str] | None = N
 
 
 @contextmanager
-def sluice(models: Path, *options: str) -> Iterator[Server]:
+def sluice(models: Path, *options: str, errors: int | None = None) -> Iterator[Server]:
     """Sluice as a user runs it, all metrics on."""
     port = free_port()
     command = [str(SLUICE), "serve", str(models), "--port", str(port), *options]
-    with running(command, port) as server:
+    with running(command, port, errors=errors) as server:
         yield server
 
 

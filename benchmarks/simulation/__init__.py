@@ -1,0 +1,1 @@
+"""A discrete-event simulation in virtual time: the real batcher beside other policies, on the same arrivals."""
