@@ -10,8 +10,8 @@ from batching.curve import LatencyCurve
 from batching.queue import Ahead
 
 HOPELESS_RUNS = 3.0
-"""A promise that is shorter than the request's own run can never be kept. It is served all the same, and counted as
-late, if it is done within so many runs: to refuse it would be to refuse it for ever."""
+"""An objective that is shorter than the request's own run can never be kept. The request is served all the same, and
+counted as late, if it is done within so many runs: to refuse it would be to refuse it for ever."""
 
 
 class Verdict(StrEnum):

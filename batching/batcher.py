@@ -156,9 +156,11 @@ class Batcher:
         except (QueueFull, Overloaded) as refusal:
             refusal.retry_after_s = self._rate.retry_after_s(scheduler.queue.rows)
             raise
-        self._drop(scheduler.standby.turned_away(now_s), now_s)
-        if job.due_s < self._time_up.at_s:
-            self._time_up.set(max(job.due_s, now_s + SWEEP_SPACING_S), now_s)
+        if scheduler.standby.rows:
+            self._drop(scheduler.standby.turned_away(now_s), now_s)
+        first_s = min(job.due_s, job.deadline_s)
+        if first_s < self._time_up.at_s:
+            self._time_up.set(max(first_s, now_s + SWEEP_SPACING_S), now_s)
         self.wake()
         return future
 
@@ -187,7 +189,9 @@ class Batcher:
         scheduler, now_s = self._scheduler, self._clock()
         vacancy = self._executor.vacancy()
         sent = False
-        scheduler.let_in(now_s)
+        if scheduler.standby.rows:
+            scheduler.let_in(now_s)
+            self._drop(scheduler.standby.turned_away(now_s), now_s)
         while (decision := scheduler.decide(vacancy, now_s)).reason is not None:
             taken = scheduler.next_batch(vacancy, now_s)
             self._drop(taken.dropped, now_s)
@@ -197,9 +201,12 @@ class Batcher:
                 sent = True
         if sent and (scheduler.again or scheduler.queue.rows):
             self.wake()  # a batch that begins to run makes a spare place behind it, which shows only then
-        self._drop(scheduler.standby.turned_away(now_s), now_s)
-        self._look_again.cancel()
-        self._look_again.set(min(decision.look_again_s, scheduler.standby.until_s), now_s)
+        look_again_s = decision.look_again_s
+        if scheduler.standby.rows:
+            look_again_s = min(look_again_s, scheduler.standby.until_s)
+        if look_again_s != self._look_again.at_s:
+            self._look_again.cancel()
+            self._look_again.set(look_again_s, now_s)
 
     def _send(self, batch: Batch, reason: Reason, vacancy: Vacancy, now_s: float) -> None:
         trip = self._scheduler.sent(batch, vacancy, now_s)
@@ -278,7 +285,7 @@ class Batcher:
     def _drop(self, jobs: Iterable[Job], now_s: float) -> None:
         for job in jobs:
             waited_s = now_s - job.enqueued_s
-            if job.deadline_s <= max(now_s, job.promised_s):
+            if job.deadline_s <= now_s:
                 job.fail(DeadlineExceeded(f"the deadline could not be kept: the request had waited {waited_s:.3f} s"))
             else:
                 retry_after_s = self._rate.retry_after_s(self._scheduler.queue.rows)
@@ -303,6 +310,7 @@ class Batcher:
         self._look_again.cancel()
         self._time_up.cancel()
         self._scheduler.again.clear()
+        self._scheduler.standby.clear()
         self._scheduler.queue.sweep(self._clock())
 
 

@@ -27,8 +27,11 @@ GAIN = 0.05
 STEEPEST = 1.5
 """A batch moves the knots beside it by so much of its difference, which counts as no more than this factor."""
 
+FLAT = 1.25
+"""A budget that one row takes up is stretched by so much: up to there, more rows cost hardly anything."""
+
 STALE_S = 1.0
-"""A curve that no batch has confirmed for so long is believed no more than its seed."""
+"""A curve that no batch has confirmed for so long refuses nobody at a worker that has nothing to do: see `probe`."""
 
 
 class LatencyCurve:
@@ -45,7 +48,7 @@ class LatencyCurve:
     """
 
     full_rows: int
-    """The rows of a full batch: the most whose p95 is within the budget, and at least one."""
+    """The rows of a full batch: the most whose p95 is within the budget, or little more than that of a single row."""
 
     row_s: float
     """What a row takes in a full batch."""
@@ -56,13 +59,13 @@ class LatencyCurve:
     def __init__(self, max_rows: int, seed: Sequence[Knot] = (), budget_s: float = math.inf) -> None:
         self.known = bool(seed)
         self._rows = knot_rows(max_rows)
-        self._seed = values_at(seed, self._rows)
-        self._shape = list(self._seed)
+        self._shape = values_at(seed, self._rows)
         self._budget_s = budget_s
         self._speed = 1.0
         self._speeds = Window(SPEED_WINDOW, [1.0] * SEED_WEIGHT if seed else [])
         self._to_learn: deque[tuple[int, float]] = deque()
         self._tails = [Window(TAIL_WINDOW) for _ in self._rows]
+        self._known_tails: dict[int, float] = {}
         self._tail = [TAIL_DEFAULT] * len(self._rows)
         self._batches = 0
         self._confirmed_s = -math.inf
@@ -78,9 +81,15 @@ class LatencyCurve:
         """The most rows of any batch."""
         return self._rows[-1]
 
-    def stale(self, now_s: float) -> bool:
-        """Whether no batch has confirmed the curve lately."""
-        return now_s - self._confirmed_s > STALE_S
+    def probe(self, now_s: float) -> bool:
+        """Whether a request is to be let in against the prediction, to see if it still holds: one in `STALE_S`.
+
+        What has refused everything for a while, nothing else would ever correct.
+        """
+        if now_s - self._confirmed_s <= STALE_S:
+            return False
+        self._confirmed_s = now_s
+        return True
 
     def typical_s(self, rows: int) -> float:
         """What a batch of so many rows usually takes; rows beyond `max_rows` count as `max_rows`."""
@@ -124,28 +133,26 @@ class LatencyCurve:
         self._confirmed_s = now_s
         self._settle()
 
-    def restart(self) -> None:
-        """Believe the seed again."""
-        self._shape = list(self._seed)
-        self._speeds = Window(SPEED_WINDOW, [1.0] * SEED_WEIGHT)
-        self._speed = 1.0
-        self._to_learn.clear()
-        self._settle()
-
     def _scale_to(self, rows: int, run_s: float) -> None:
         factor = run_s / value_at(self._rows, self._shape, rows)
-        self._seed = [factor * value for value in self._seed]
-        self._shape = list(self._seed)
+        self._shape = [factor * value for value in self._shape]
         self.known = True
 
     def _learn(self, rows: int, run_s: float) -> None:
         surprise = run_s / (self._speed * value_at(self._rows, self._shape, rows))
         bend(self._rows, self._shape, rows, 1.0 + GAIN * (min(max(surprise, 1 / STEEPEST), STEEPEST) - 1.0))
-        self._tails[place_of(self._rows, rows)[0]].add(surprise)
-        enough = [place for place, tails in enumerate(self._tails) if len(tails) >= TAIL_MINIMUM]
-        for place in range(len(self._tail)) if enough else ():
-            nearest = min(enough, key=lambda each: abs(each - place))
-            self._tail[place] = min(max(self._tails[nearest].percentile(0.95), 1.0), TAIL_LARGEST)
+        place = place_of(self._rows, rows)[0]
+        tails = self._tails[place]
+        tails.add(surprise)
+        if len(tails) < TAIL_MINIMUM:
+            return
+        tail = min(max(tails.percentile(0.95), 1.0), TAIL_LARGEST)
+        if tail != self._known_tails.get(place):
+            self._known_tails[place] = tail
+            self._tail = [self._nearest_tail(each) for each in range(len(self._rows))]
+
+    def _nearest_tail(self, place: int) -> float:
+        return self._known_tails[min(self._known_tails, key=lambda known: abs(known - place))]
 
     def _settle(self) -> None:
         """Draw the conclusions from what is known now."""
@@ -155,7 +162,7 @@ class LatencyCurve:
         for place in range(1, len(self._p95)):
             if self._p95[place] < self._p95[place - 1]:
                 self._p95[place] = self._p95[place - 1]
-        self.full_rows = max(1, self.rows_within(self._budget_s))
+        self.full_rows = max(1, self.rows_within(max(self._budget_s, FLAT * self._p95[0])))
         full_s = self.typical_s(self.full_rows)
         self.row_s = full_s / self.full_rows
         self.full_p95_s = self.p95_s(self.full_rows)

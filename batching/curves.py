@@ -10,7 +10,7 @@ from batching.job import Key
 from inference.types import Knot
 
 MAX_CURVES = 256
-"""Callers choose the keys of a model with axes of any size; beyond so many, the oldest curve is forgotten."""
+"""Callers choose the keys of a model with axes of any size. Beyond, one not used lately is forgotten."""
 
 
 class Curves:
@@ -25,6 +25,14 @@ class Curves:
     def of(self, key: Key) -> LatencyCurve:
         """The curve of a key."""
         return self._curves.get(key) or self._new(key)
+
+    def used(self, key: Key) -> LatencyCurve:
+        """The curve of a key, to be forgotten after all that were used before it."""
+        curve = self._curves.pop(key, None)
+        if curve is None:
+            return self._new(key)
+        self._curves[key] = curve
+        return curve
 
     def snapshot(self) -> Mapping[str, Sequence[Knot]]:
         """The p95 by rows, as it is predicted now, by key."""

@@ -28,6 +28,7 @@ class Filling:
         self.rows = 0
         self.dropped: list[Job] = []
         self.left: list[Job] = []
+        self.left_rows = 0
         self.closed = False
         self._curve = curve = line.curve
         self._now_s = now_s
@@ -77,13 +78,15 @@ class Filling:
             looked_at += 1
         gone = jobs[:looked_at]
         del jobs[:looked_at]
-        flow.rows -= places_of(gone)
+        gone_rows = places_of(gone)
+        flow.rows -= gone_rows
         self.left += gone
+        self.left_rows += gone_rows
         return self.rows - before
 
     def _first_to_keep(self, jobs: Sequence[Job]) -> int:
         """How many jobs at the front to drop; and see that the batch suits the one after them."""
-        waiting_rows = self._waiting_rows - places_of(self.left)
+        waiting_rows = self._waiting_rows - self.left_rows
         for place, job in enumerate(jobs):
             if job.future.done():
                 continue

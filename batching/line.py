@@ -20,6 +20,9 @@ from batching.job import Job, Key
 QUANTUM_ROWS = 8
 """Rows that a client may send in each round, while others wait beside it."""
 
+COUNTED_JOBS = 256
+"""The rows of more jobs than these are estimated from the average: counting them takes too long for each request."""
+
 _URGENT = attrgetter("urgent_s")
 
 
@@ -39,7 +42,10 @@ class Flow:
         jobs = self.jobs
         if not jobs or urgent_s >= jobs[-1].urgent_s:
             return self.rows
-        return sum([job.places for job in jobs[: bisect_right(jobs, urgent_s, key=_URGENT)]])
+        place = bisect_right(jobs, urgent_s, key=_URGENT)
+        if place > COUNTED_JOBS:
+            return self.rows * place // len(jobs)
+        return sum([job.rows or 1 for job in jobs[:place]])
 
 
 class Tier:
@@ -79,7 +85,11 @@ class Tier:
 
     def settle(self) -> None:
         """Note what is most urgent, once jobs have left."""
-        self.urgent_s = min([flow.jobs[0].urgent_s for flow in self.ring if flow.jobs], default=math.inf)
+        ring = self.ring
+        if len(ring) == 1:
+            self.urgent_s = ring[0].jobs[0].urgent_s if ring[0].jobs else math.inf
+        else:
+            self.urgent_s = min([flow.jobs[0].urgent_s for flow in ring if flow.jobs], default=math.inf)
 
     def rows_ahead(self, client: str, rows: int, urgent_s: float) -> int:
         """The rows that would be served before the last of a job's `rows`, beside its own."""

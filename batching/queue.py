@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 import msgspec
@@ -19,8 +19,10 @@ from inference.types import LOWEST_PRIORITY
 
 LOOKS_PER_REFUSAL = 8
 
+LEAST_ENTRIES = 64
+
 AGEING_S = 0.5
-"""A priority that has waited so long for a batch gets the next one, whatever waits above it."""
+"""What has waited so long for a batch, of one key and priority, gets every other one, whatever waits above it."""
 
 PATIENCE_S = 60.0
 """What is due later, or never, is ordered as if due so long after it came, so that nothing is overtaken for ever."""
@@ -53,8 +55,8 @@ class Queue:
     """Jobs that wait, the most urgent first.
 
     Order: the highest priority; within it the job that is due the earliest, and all of its key that fit with it,
-    clients in turns. A priority that has not had a batch for `AGEING_S` goes first once. Jobs of a lower priority fill
-    what is left of a batch of their key.
+    clients in turns. Jobs of one key and priority that have not had a batch for `AGEING_S` go first, but not twice in a
+    row. Jobs of a lower priority fill what is left of a batch of their key.
 
     Bound: at most `max_rows` rows (a job without rows counts as one) and `max_bytes` bytes of inputs. What runs empty
     is dropped, so callers cannot make the number of lines grow. A job whose client has gone is never taken. It leaves
@@ -74,8 +76,10 @@ class Queue:
         self.work_s = 0.0
         self._work_s = [0.0] * (LOWEST_PRIORITY + 1)
         self._urgent: list[tuple[int, float, int, int, Tier]] = []
+        self._most_entries = LEAST_ENTRIES
         self._serial = count()
         self._since: deque[tuple[float, Tier]] = deque()
+        self._aged_turn = False
         self._refusals_unswept = max_rows
 
     def push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
@@ -93,9 +97,10 @@ class Queue:
         if tier is None:
             tier = line.tiers[job.priority] = Tier(line, job.priority, now_s)
             self._since.append((now_s, tier))
-        if job.urgent_s < tier.urgent_s:
-            self._enrol(tier, job.urgent_s)
+        is_first = job.urgent_s < tier.urgent_s
         tier.add(job)
+        if is_first:
+            self._enrol(tier, job.urgent_s)
         line.rows += places
         self.rows += places
         self.size_bytes += job.size_bytes
@@ -107,10 +112,7 @@ class Queue:
 
         What was admitted may be pushed in pieces: none of them is refused if nothing else is pushed in between.
         """
-        if rows > self._max_rows:
-            raise RequestTooLarge(f"the request has {rows} rows; the queue takes at most {self._max_rows}")
-        if size_bytes > self._max_bytes:
-            raise RequestTooLarge(f"the inputs have {size_bytes} bytes; the queue takes at most {self._max_bytes}")
+        self.must_fit(rows, size_bytes)
         if self.rows + rows > self._max_rows or self.size_bytes + size_bytes > self._max_bytes:
             self._drop_gone()
         if self.rows + rows > self._max_rows:
@@ -119,6 +121,13 @@ class Queue:
             raise QueueFull(
                 f"the queue is full: {self.size_bytes} bytes wait and {size_bytes} more would pass {self._max_bytes}"
             )
+
+    def must_fit(self, rows: int, size_bytes: int) -> None:
+        """Raise `RequestTooLarge` for what could not enter even if nothing waited."""
+        if rows > self._max_rows:
+            raise RequestTooLarge(f"the request has {rows} rows; the queue takes at most {self._max_rows}")
+        if size_bytes > self._max_bytes:
+            raise RequestTooLarge(f"the inputs have {size_bytes} bytes; the queue takes at most {self._max_bytes}")
 
     def ahead_of(self, job: Job) -> Ahead:
         """What would be served before a job that is not in the queue."""
@@ -144,6 +153,7 @@ class Queue:
         dropped: list[Job] = []
         while (tier := self._next_tier(now_s)) is not None:
             line = tier.line
+            is_aged = tier is self._aged_tier(now_s)
             filling = Filling(line, now_s, start_s, rows_per_s)
             for each in line.tiers_from(tier):
                 before = len(filling.left)
@@ -155,6 +165,7 @@ class Queue:
                     break  # where the first has nobody to send, another line may be more urgent than the others
             dropped += filling.dropped
             if filling.jobs:
+                self._aged_turn = is_aged
                 return Taken(batch_of(filling.jobs), dropped)
         return Taken(None, dropped)
 
@@ -173,10 +184,7 @@ class Queue:
                 late += [job for job in left if not job.future.done()]
                 tier.drop_empty_flows()
                 self._account(tier, left)
-        self._urgent = []
-        for line in self._lines.values():
-            for tier in line.tiers.values():
-                self._enrol(tier, tier.urgent_s)
+        self._forget_outdated()
         return late
 
     def __iter__(self) -> Iterator[Job]:
@@ -190,12 +198,21 @@ class Queue:
         return QueueStatistics(sum([1 for _ in self]), self.rows, self.size_bytes, len(self._lines))
 
     def _next_tier(self, now_s: float) -> Tier | None:
-        """The tier whose turn it is: one that has waited too long, or else the most urgent of the highest priority."""
-        urgent, since = self._urgent, self._since
+        """The tier whose turn it is."""
+        return self._aged_tier(now_s) or self._most_urgent_tier()
+
+    def _aged_tier(self, now_s: float) -> Tier | None:
+        """The tier that has waited too long, if there is one and the last batch was not for another such."""
+        since = self._since
         while since and (not since[0][1].rows or since[0][0] != since[0][1].since_s):
             since.popleft()
-        if len(since) > 1 and since[0][0] + AGEING_S <= now_s:
-            return since[0][1]
+        if self._aged_turn or len(since) < 2 or since[0][0] + AGEING_S > now_s:
+            return None
+        return since[0][1]
+
+    def _most_urgent_tier(self) -> Tier | None:
+        """The most urgent tier of the highest priority."""
+        urgent = self._urgent
         while urgent:
             tier = urgent[0][-1]
             if tier.rows and tier.urgent_s == urgent[0][1]:
@@ -235,6 +252,15 @@ class Queue:
 
     def _enrol(self, tier: Tier, urgent_s: float) -> None:
         heappush(self._urgent, (tier.priority, urgent_s, tier.line.number, next(self._serial), tier))
+        if len(self._urgent) > self._most_entries:
+            self._forget_outdated()
+
+    def _forget_outdated(self) -> None:
+        """Entries of tiers that were served or have gone are dropped on top; those below are, once there are many."""
+        tiers = [tier for line in self._lines.values() for tier in line.tiers.values() if tier.rows]
+        self._urgent = [(each.priority, each.urgent_s, each.line.number, next(self._serial), each) for each in tiers]
+        heapify(self._urgent)
+        self._most_entries = 2 * len(tiers) + LEAST_ENTRIES
 
     def _drop_gone(self) -> None:
         """Make room. Looking through the queue takes time, so it waits for as many refusals as pay for it."""

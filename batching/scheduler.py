@@ -80,43 +80,42 @@ class Scheduler:
         return self._curves.snapshot()
 
     def enter(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
-        """Let a job in, in pieces where it has more rows than a batch; put it on standby; or raise.
+        """Let a job in, in pieces where it has more rows than a batch; put it on standby, with an objective; or raise.
 
-        Raises `Overloaded` for a job that would be late for what is before it, `DeadlineExceeded` for one that would be
-        late in any case, `QueueFull` and `RequestTooLarge` as `Queue.admit`.
+        Raises `Overloaded` for a job that would be late for what is before it and cannot be on standby,
+        `DeadlineExceeded` for one that would be late in any case, `QueueFull` and `RequestTooLarge` as `Queue.admit`.
         """
         job.work_s = (job.rows or 1) * curve.row_s
         if self._traffic is not None:
             self._traffic.arrived(job.rows, now_s)
-            job.promised_s = min(job.deadline_s, now_s + self._objective_s)
-            hopeless_s = HOPELESS_RUNS * alone_s(curve, job.rows)
-            job.due_s = min(job.deadline_s, now_s + max(self._objective_s, hopeless_s)) - self._delivery_s
-        try:
-            self._foresee(job, curve, now_s)
-        except Overloaded:
-            if self._traffic is None or job.rows > curve.full_rows:
-                raise
-            self.standby.add(job, curve, now_s)
-        else:
-            self._push(job, curve, now_s)
+            self._promise(job, curve, now_s)
+        match self._foresee(job, curve, now_s):
+            case Verdict.ADMIT:
+                self._push(job, curve, now_s)
+            case Verdict.INFEASIBLE:
+                raise DeadlineExceeded(
+                    f"the deadline is {1e3 * (job.deadline_s - now_s):.3g} ms away, and the model takes "
+                    f"{1e3 * alone_s(curve, job.places):.3g} ms for such a request alone"
+                )
+            case Verdict.OVERLOADED:
+                self.queue.must_fit(job.places, job.size_bytes)
+                if self._traffic is None or job.rows > curve.full_rows:
+                    raise Overloaded(
+                        f"overloaded: the request would not be answered in {1e3 * (job.due_s - now_s):.3g} ms; "
+                        f"{self.queue.rows} rows wait"
+                    )
+                self.standby.add(job, curve, now_s)
 
     def let_in(self, now_s: float) -> None:
         """Let in who is on standby and would be in time after all, the last to come first."""
         while (last := self.standby.last()) is not None:
+            if self._foresee(last.job, last.curve, now_s) is not Verdict.ADMIT:
+                return
             try:
-                self._foresee(last.job, last.curve, now_s)
                 self._push(last.job, last.curve, now_s)
-            except (Overloaded, DeadlineExceeded, QueueFull):
+            except QueueFull:
                 return
             self.standby.remove_last()
-
-    def _push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
-        if job.rows <= self._max_rows:
-            self.queue.push(job, curve, now_s)
-        else:
-            self.queue.admit(job.rows, job.size_bytes)
-            for piece in split(job, self._max_rows):
-                self.queue.push(piece, curve, now_s)
 
     def decide(self, vacancy: Vacancy, now_s: float) -> Decision:
         """Whether a batch should leave now, and why; or when to look again."""
@@ -138,7 +137,7 @@ class Scheduler:
 
     def sent(self, batch: Batch, vacancy: Vacancy, now_s: float) -> Trip:
         """A batch has left, into this vacancy."""
-        run_s = self.curve_of(batch.key).typical_s(batch.rows)
+        run_s = self._curves.used(batch.key).typical_s(batch.rows)
         trip = self._underway.left(batch, run_s, now_s, behind=not vacancy.idle)
         if self._traffic is not None:
             self._traffic.watch(now_s, busy=True)
@@ -149,47 +148,57 @@ class Scheduler:
         self._underway.returned(trip, self._workers, now_s)
 
     def sweep(self, now_s: float) -> list[Job]:
-        """Take out the jobs whose clients have gone or whose time is over, and return the latter."""
-        late = [job for batch in self.again for job in batch.jobs if job.deadline_s <= now_s]
+        """Take out the jobs whose clients have gone or whose time is over, and return the latter.
+
+        Of those that were let in once, only a deadline of their caller's is over: the batch may run on without them.
+        """
+        late = [job for job in self._let_in_once() if job.deadline_s <= now_s]
         return [*self.queue.sweep(now_s), *late]
 
     def next_due_s(self) -> float:
         """When the first job that waits is to be dropped."""
-        again = [job.deadline_s for batch in self.again for job in batch.jobs if not job.future.done()]
-        return min([*[job.due_s for job in self.queue], *again], default=math.inf)
+        once = [job.deadline_s for job in self._let_in_once() if not job.future.done()]
+        return min([*[job.due_s for job in self.queue], *once], default=math.inf)
+
+    def _let_in_once(self) -> Iterator[Job]:
+        """Jobs that are out, or that are to be run again."""
+        return chain.from_iterable([batch.jobs for batch in (*self.again, *self._underway)])
 
     def waiting(self) -> Iterator[Job]:
         """Jobs that have not ended and are not out."""
         again = chain.from_iterable([batch.jobs for batch in self.again])
         return (job for job in chain(self.queue, self.standby, again) if not job.future.done())
 
-    def _foresee(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
-        """Raise for a job that would not be answered in time."""
+    def _promise(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+        """Lay the objective over the caller's own deadline."""
+        job.promised_s = min(job.deadline_s, now_s + self._objective_s)
+        within_s, run_s = self._objective_s - self._delivery_s, alone_s(curve, job.places)
+        job.due_s = min(job.deadline_s, now_s + (within_s if run_s <= within_s else HOPELESS_RUNS * run_s))
+
+    def _push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+        if job.rows <= self._max_rows:
+            self.queue.push(job, curve, now_s)
+        else:
+            self.queue.admit(job.rows, job.size_bytes)
+            for piece in split(job, self._max_rows):
+                self.queue.push(piece, curve, now_s)
+
+    def _foresee(self, job: Job, curve: LatencyCurve, now_s: float) -> Verdict:
+        """Whether a job would be answered in time."""
         slack_s = job.due_s - now_s
         busy_s = self._underway.left_s(now_s)
         for batch in self.again:
             busy_s += self.curve_of(batch.key).typical_s(batch.rows)
         # Within this, whatever waits may all go first, and there is no need to look more closely.
         if busy_s + self.queue.work_s + 2 * job.work_s + 3 * curve.full_p95_s <= slack_s:
-            return
+            return Verdict.ADMIT
         load = Load(busy_s, self.queue.ahead_of(job), self._workers, self._rows_per_s(now_s))
-        own_s = job.deadline_s - now_s
-        said = verdict(curve, job.places, own_s, slack_s, load)
-        if said is not Verdict.ADMIT and not busy_s and curve.stale(now_s):
-            # What has refused everything for a while, nothing would ever correct.
-            curve.restart()
-            said = verdict(curve, job.places, own_s, slack_s, load)
-        match said:
-            case Verdict.INFEASIBLE:
-                raise DeadlineExceeded(
-                    f"the deadline is {1e3 * own_s:.3g} ms away, and the model takes "
-                    f"{1e3 * alone_s(curve, job.places):.3g} ms for such a request alone"
-                )
-            case Verdict.OVERLOADED:
-                raise Overloaded(
-                    f"overloaded: the request would not be answered in {1e3 * slack_s:.3g} ms; "
-                    f"{self.queue.rows} rows wait"
-                )
+        said = verdict(curve, job.places, job.deadline_s - now_s, slack_s, load)
+        nothing_else = not (self._underway or self.again or self.queue.rows)
+        if said is not Verdict.ADMIT and nothing_else and curve.probe(now_s):
+            job.due_s = now_s + HOPELESS_RUNS * alone_s(curve, job.places)  # it is not to be dropped by the same belief
+            return Verdict.ADMIT
+        return said
 
     def _decide(self, vacancy: Vacancy, line: Line | None, now_s: float) -> Decision:
         rows, full_rows = (0, 1) if line is None else (line.rows, line.curve.full_rows)

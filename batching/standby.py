@@ -41,7 +41,7 @@ class Standby:
 
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
-        self._rows = 0
+        self.rows = 0
 
     @property
     def until_s(self) -> float:
@@ -53,7 +53,7 @@ class Standby:
         job.enqueued_s = now_s
         until_s = min(now_s + STAY_S, job.due_s - RUNS_LEFT * curve.row_s * curve.full_rows)
         self._waiting.append(Waiting(job, curve, until_s))
-        self._rows += job.places
+        self.rows += job.places
 
     def last(self) -> Waiting | None:
         """The last to come whose client has not gone."""
@@ -65,7 +65,7 @@ class Standby:
 
     def remove_last(self) -> None:
         """The last has been let in."""
-        self._rows -= self._waiting.pop().job.places
+        self.rows -= self._waiting.pop().job.places
 
     def turned_away(self, now_s: float) -> list[Job]:
         """Those that are to be refused now."""
@@ -73,16 +73,16 @@ class Standby:
         if self.until_s <= now_s:
             away += [each.job for each in self._waiting if each.until_s <= now_s]
             self._waiting = deque([each for each in self._waiting if each.until_s > now_s])
-            self._rows -= places_of(away)
-        while self._waiting and self._rows > PART_OF_BATCH * self._waiting[-1].curve.full_rows:
+            self.rows -= places_of(away)
+        while self._waiting and self.rows > PART_OF_BATCH * self._waiting[-1].curve.full_rows:
             away.append(self._waiting.popleft().job)
-            self._rows -= away[-1].places
+            self.rows -= away[-1].places
         return away
 
     def clear(self) -> None:
         """Forget all of them."""
         self._waiting.clear()
-        self._rows = 0
+        self.rows = 0
 
     def __iter__(self) -> Iterator[Job]:
         """All of them, the first to come first."""

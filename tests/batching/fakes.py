@@ -121,6 +121,7 @@ class Door:
         *,
         objective_s: float | None = None,
         knots: Sequence[Knot] = (),
+        delivery_s: float = 0.0,
         drain_timeout_s: float = 30.0,
         **limits: int,
     ) -> None:
@@ -131,6 +132,7 @@ class Door:
             on_batch=self.reports.append,
             objective_s=objective_s,
             knots=knots,
+            delivery_s=delivery_s,
             drain_timeout_s=drain_timeout_s,
             clock=virtual_loop().time,
         )
