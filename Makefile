@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev-installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check lock bench clean
+.PHONY: help setup run test check lock bench simulation clean
 
 help: $(SLUICE)
 	@echo "make setup   make .venv with everything that working on Sluice needs"
@@ -19,6 +19,7 @@ help: $(SLUICE)
 	@echo "make check   lint, formatting, types, and which room may import which"
 	@echo "make lock    resolve the dependencies anew (needs uv)"
 	@echo "make bench   measure, and compare with the baselines"
+	@echo "make simulation   compare batching policies in virtual time"
 	@echo "make clean   remove what the tools leave behind; .venv stays"
 
 setup: $(DEV)
@@ -37,6 +38,9 @@ check: $(DEV)
 
 bench: $(DEV)
 	$(VENV)/bin/python -m benchmarks
+
+simulation: $(DEV)
+	$(VENV)/bin/python -m benchmarks.simulation --processes 2
 
 # Versions that are locked stay as they are where they still fit; `make lock UPGRADE=--upgrade` takes the newest.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

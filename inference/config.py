@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from inference.errors import RepositoryError
@@ -17,6 +17,9 @@ from inference.faults import Section, faults, read_toml
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+
+LONGEST_BUCKET = 2**31 - 1
+"""Lengths that an input may be padded to, at most; many engines count an axis in 32 bits."""
 
 _UNITS_BYTES = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
 _BYTES = re.compile(r"([0-9]+) ?(|B|KiB|MiB|GiB)", re.ASCII)
@@ -46,6 +49,13 @@ Device = Annotated[str, AfterValidator(_device)]
 """`cpu` or `cuda:N`."""
 
 
+def _truth(value: object) -> object:
+    """What is `true` or `false`; a variable of the environment has them as words. To pydantic "yes" and 1 are true."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value, value)
+    return value
+
+
 class BatchingConfig(Section):
     """How requests for a model travel together, and how many may wait.
 
@@ -60,7 +70,7 @@ class BatchingConfig(Section):
     )
     max_queue_rows: int = Field(4096, ge=1, description="Rows waiting in the queue, at most; more are refused.")
     max_queue_bytes: Bytes = Field(256 * MIB, ge=1, description="Bytes of input waiting in the queue, at most.")
-    batched: bool | Literal["unchecked"] | None = Field(
+    batched: Annotated[StrictBool | Literal["unchecked"] | None, BeforeValidator(_truth)] = Field(
         None,
         description="true: requests must be batched, and a model whose rows influence each other is refused. "
         '"unchecked": so too, but rows are not compared when the model loads. false: every request runs alone. '
@@ -103,6 +113,8 @@ def _finite(value: object) -> object:
 def _rising(value: tuple[int, ...]) -> tuple[int, ...]:
     if not value or value[0] < 1 or any(after <= before for before, after in pairwise(value)):
         raise ValueError("expected rising lengths of at least 1, such as [16, 32, 64]")
+    if value[-1] > LONGEST_BUCKET:
+        raise ValueError(f"expected lengths of at most {LONGEST_BUCKET}")
     return value
 
 

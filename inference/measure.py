@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -10,9 +11,9 @@ from itertools import accumulate
 import msgspec
 
 from inference.backends.base import Backend
+from inference.draws import RandomRows
 from inference.errors import ModelFailed
 from inference.machine import forget_peak, peak_resident_bytes
-from inference.rows import RandomRows
 from inference.types import Arrays, Knot, Signature
 
 BUDGET_S = 1.0
@@ -26,7 +27,7 @@ ALIKE = 1.25
 """Runs differ much where the slowest takes so many times as long as the fastest."""
 
 ALWAYS = 2
-"""The smallest sizes are measured however long they take: without a second one, nothing is known of batching."""
+"""The smallest sizes may take longer than that: without a second one, nothing is known of batching."""
 
 SHARE_OF_REST = 4
 """One size has a quarter of the time that is left to repeat its runs, so that the larger ones are reached too."""
@@ -53,10 +54,14 @@ class Measurement(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """What measuring may take. `grown_bytes` is how much the process may grow; `None` bounds nothing."""
+    """What measuring may take. `grown_bytes` is how much the process may grow; `None` bounds nothing.
+
+    The first size is run once in any case; the second one too if it should be done after `smallest_s`.
+    """
 
     grown_bytes: int | None
     time_s: float = BUDGET_S
+    smallest_s: float = math.inf
 
 
 class Instruments(msgspec.Struct, frozen=True):
@@ -98,10 +103,11 @@ def measure(
     stopped = None
     instruments.forget_peak()
     ground_bytes = instruments.peak_bytes()
-    end_s = instruments.clock() + bounds.time_s
+    began_s = instruments.clock()
     for rows in sizes(most_rows if signature.batched else 1):
-        left_s = end_s - instruments.clock()
-        stopped = _no_further(rows, measured, grown, left_s, bounds)
+        spent_s = instruments.clock() - began_s
+        left_s = bounds.time_s - spent_s
+        stopped = _no_further(rows, measured, grown, spent_s, bounds)
         if stopped is not None:
             break
         try:
@@ -115,7 +121,7 @@ def measure(
 
 
 def _no_further(
-    rows: int, measured: Sequence[Knot], grown: Sequence[int], left_s: float, bounds: Bounds
+    rows: int, measured: Sequence[Knot], grown: Sequence[int], spent_s: float, bounds: Bounds
 ) -> Stop | None:
     """Whether a bound forbids so many rows, if time and memory grow with the rows."""
     if not measured:
@@ -123,7 +129,8 @@ def _no_further(
     growth = rows / measured[-1].rows
     if bounds.grown_bytes is not None and grown[-1] * growth > bounds.grown_bytes:
         return Stop.MEMORY
-    if len(measured) >= ALWAYS and measured[-1].run_s * growth > left_s:
+    most_s = bounds.time_s if len(measured) >= ALWAYS else max(bounds.time_s, bounds.smallest_s)
+    if spent_s + measured[-1].run_s * growth > most_s:
         return Stop.TIME
     return None
 

@@ -20,6 +20,10 @@ NOT_BATCHED = (
 )
 
 
+MOST_NAMES = 10
+"""Inputs or outputs that a fault lists; models have had hundreds."""
+
+
 class PadRule(msgspec.Struct, frozen=True):
     """How the input at `place` is padded.
 
@@ -184,7 +188,10 @@ def _output_like_faults(key: str, output: CutOutput, padded: Sequence[str], lead
     if output.like is None:
         if len(leaders) == 1:
             return []
-        many = "several inputs are padded, each to buckets of its own" if leaders else "no input is padded"
+        if not leaders:
+            right = "add [padding.inputs.NAME] for the one whose length the output follows"
+            return [Fault(key, None, f"no input has buckets; {right}")]
+        many = "several inputs are padded, each to buckets of its own"
         return [Fault(key, None, f"{many}; say which one's length the output follows: {_listed(leaders)}")]
     if output.like in padded:
         return []
@@ -192,4 +199,6 @@ def _output_like_faults(key: str, output: CutOutput, padded: Sequence[str], lead
 
 
 def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
-    return ", ".join(map(repr, names)) or "there is none"
+    shown_names = [repr(name) for name in names][:MOST_NAMES]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return (", ".join(shown_names) or "there is none") + more

@@ -31,6 +31,10 @@ RUNS_IN_OBJECTIVE = 2
 NEARLY = 0.9
 """Fewer workers, or fewer threads, are taken for so much of the best throughput: they use less memory."""
 
+MOST_SLOWDOWN = 4.0
+"""Without an objective, one row may take so many times as long as with the quickest choice, in return for throughput.
+Throughput alone would give every core a worker with one thread, and have a caller of a quiet service wait for it."""
+
 ENOUGH_ROWS_PER_S = 100_000.0
 """More than one gateway process takes in as single rows. Beyond it, more workers are not worth their memory."""
 
@@ -109,9 +113,19 @@ class Candidate(msgspec.Struct, frozen=True):
         """What all workers do together if none holds another up."""
         return self.workers * self.max_rows / (run_s_at(self.knots, self.max_rows) + BATCH_COST_S)
 
+    @property
+    def one_row_s(self) -> float:
+        """How long the engine runs a single row."""
+        return self.knots[0].run_s
+
+    @property
+    def answer_s(self) -> float:
+        """How long a single row takes, with what its batch costs beside the engine."""
+        return self.one_row_s + BATCH_COST_S
+
     def keeps(self, objective_s: float | None) -> bool:
         """Whether at least single rows are answered within the objective."""
-        return objective_s is None or RUNS_IN_OBJECTIVE * self.knots[0].run_s <= objective_s
+        return objective_s is None or RUNS_IN_OBJECTIVE * self.one_row_s <= objective_s
 
 
 def thread_choices(terms: PlanTerms) -> tuple[int, ...]:
@@ -145,20 +159,29 @@ def candidates(terms: PlanTerms, findings: Findings) -> tuple[Candidate, ...]:
 def choose(terms: PlanTerms, found: Sequence[Candidate]) -> Candidate:
     """The one to serve by, of at least one.
 
-    Those that keep the objective go before those that cannot; if none can, those that come nearest. Of these, the
-    fewest workers that nearly have the best throughput, because they use less memory and answer sooner; and then the
-    fewest threads that are nearly as good.
+    Those that keep the objective go before those that cannot; if none can, those that come nearest. Without one, those
+    that are not `too_slow` for one row. Of these, the fewest workers that nearly have the best throughput, because they
+    use less memory and answer sooner; and then the fewest threads that are nearly as good.
     """
-    kept = [each for each in found if each.keeps(terms.objective_s)]
+    slow = too_slow(terms, found)
+    kept = [each for each in found if each.keeps(terms.objective_s) and each not in slow]
     if not kept:
-        quickest_s = min(each.knots[0].run_s for each in found)
-        kept = [each for each in found if NEARLY * each.knots[0].run_s <= quickest_s]
+        quickest_s = min(each.one_row_s for each in found)
+        kept = [each for each in found if NEARLY * each.one_row_s <= quickest_s]
     best = max(_useful_rows_per_s(each) for each in kept)
     near = [each for each in kept if _useful_rows_per_s(each) >= NEARLY * best]
     fewest = min(each.workers for each in near)
     near = [each for each in near if each.workers == fewest]
     fastest = max(each.rows_per_s for each in near)
     return min((each for each in near if each.rows_per_s >= NEARLY * fastest), key=lambda each: each.threads)
+
+
+def too_slow(terms: PlanTerms, found: Sequence[Candidate]) -> list[Candidate]:
+    """Those that are left out because one row would take `MOST_SLOWDOWN` times as long as at best."""
+    if terms.objective_s is not None:
+        return []
+    most_s = MOST_SLOWDOWN * min(each.answer_s for each in found)
+    return [each for each in found if each.answer_s > most_s]
 
 
 def unmeasured(terms: PlanTerms, findings: Findings) -> tuple[int, int, int]:

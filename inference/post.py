@@ -112,7 +112,8 @@ class Post:
         except Exception:
             _log.warning("worker %d of %s was lost", worker.pid, self._order.model_file, exc_info=True)
         else:
-            _log.warning("worker %d of %s %s", worker.pid, self._order.model_file, how_it_ended(exit_code))
+            how = how_it_ended(exit_code) if worker.killed_because is None else worker.killed_because
+            _log.warning("worker %d of %s %s", worker.pid, self._order.model_file, how)
         self.worker = None
 
     async def _replace(self, lost: WorkerProcess, failures: int) -> tuple[WorkerProcess, int]:

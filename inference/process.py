@@ -58,6 +58,8 @@ class WorkerProcess:
         self.pid = process.pid
         self.loaded = loaded
         self.lost = asyncio.Event()
+        self.killed_because: str | None = None
+        """Plain words that go on after its name where the gateway killed it; `None` for one that ended otherwise."""
         self.answered = 0
         self._process = process
         self._channel = channel
@@ -132,7 +134,7 @@ class WorkerProcess:
             raise ModelFailed(f"the batch could not be given to a worker: {error}") from error
         except (PeerGone, WireError) as error:
             if isinstance(error, WireError):
-                self._lose("does not take batches any more")
+                self._lose("was killed: it does not take batches any more")
             self._gone = True  # its last answers are still to be read, and then its end
             raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
         answer: asyncio.Future[BatchResult] = self._loop.create_future()
@@ -155,13 +157,13 @@ class WorkerProcess:
         except BlockingIOError:
             return
         except PeerGone:
-            self._lose("ended")
+            self._give_up("ended")
             return
         except WireError as error:
-            self._lose(f"sent an answer that cannot be read: {error}")
+            self._lose(f"was killed: it sent an answer that cannot be read: {error}")
             return
         if not self._in_flight or not isinstance(answer, Done | Failed):
-            self._lose("sent an answer that nobody asked for")
+            self._lose("was killed: it sent an answer that nobody asked for")
             return
         now_s = time.monotonic()
         run_s = now_s - self._oldest_since_s
@@ -228,6 +230,12 @@ class WorkerProcess:
         return self._oldest_since_s + self._in_flight[0].limit_s - time.monotonic()
 
     def _lose(self, how: str) -> None:
+        """Kills it for what it did."""
+        if self.killed_because is None and not self.lost.is_set():
+            self.killed_because = how
+        self._give_up(how)
+
+    def _give_up(self, how: str) -> None:
         kill(self._process)
         self._let_go(how)
         self._gone = True

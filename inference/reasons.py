@@ -8,6 +8,7 @@ from inference.knots import BATCH_COST_S, LEAST_SAVING, per_row_s, run_s_at
 from inference.measure import BUDGET_S
 from inference.plan import (
     ENOUGH_ROWS_PER_S,
+    MOST_SLOWDOWN,
     NEARLY,
     RUNS_IN_OBJECTIVE,
     Bound,
@@ -18,11 +19,17 @@ from inference.plan import (
     candidates,
     choose,
     spare_cores,
+    too_slow,
     unmeasured,
     worker_bytes,
 )
 
+MOST_NAMES = 3
+"""Inputs that a sentence names."""
+
 _MIB = 1 << 20
+_BESIDE = f"with the {BATCH_COST_S * 1e6:g} µs that a batch costs beside the engine"
+_LEAST_S = 1e-9
 
 
 def make_plan(terms: PlanTerms, findings: Findings) -> ServingPlan:
@@ -52,11 +59,15 @@ def ways(workers: int, threads: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """`0.25 s`, `12.5 ms` or `7 µs`: three digits, in the unit that suits them."""
+    """`0.25 s`, `12.5 ms` or `7 µs`: three digits, in the unit that suits them, and never an exponent."""
+    digits = float(f"{seconds:.3g}")  # before the unit is chosen: 999.9 µs are 1 ms
+    if 0 < digits < _LEAST_S:
+        return f"less than {span(_LEAST_S)}"
     for unit_s, unit in ((1.0, "s"), (1e-3, "ms")):
-        if seconds >= unit_s:
-            return f"{seconds / unit_s:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"
+        if digits >= unit_s:
+            number = digits / unit_s
+            return f"{number:,.0f} {unit}" if number >= 1000 else f"{number:.3g} {unit}"
+    return f"{digits * 1e6:.3g} µs"
 
 
 def _why_workers(terms: PlanTerms, chosen: Candidate, found: Sequence[Candidate]) -> str:
@@ -65,10 +76,11 @@ def _why_workers(terms: PlanTerms, chosen: Candidate, found: Sequence[Candidate]
     are_set = [f"{key} = {value} is set" for key, value in keys.items() if value is not None]
     if len(found) > 1:
         words = [f"{said}{_because(are_set)}: {_rate(chosen)}{_out_of_reach(terms, found)}"]
-        words += [f"{ways(each.workers, each.threads)}: {_rate(each)}" for each in _others(chosen, found)]
+        slow = too_slow(terms, found)
+        words += [f"{ways(each.workers, each.threads)}: {_rate(each, slow)}" for each in _others(chosen, found)]
         return "; ".join(words) + (
             f" (fewer workers, then fewer threads, are taken for {_percent(NEARLY)} of the best rate, and all rates "
-            f"beyond {ENOUGH_ROWS_PER_S:,.0f} rows/s are as good)"
+            f"beyond {ENOUGH_ROWS_PER_S:,.0f} rows/s are as good{_slowdown(slow, found)})"
         )
     if len(are_set) == len(keys):
         return f"{said}: {' and '.join(are_set)}"
@@ -111,10 +123,10 @@ def _why_rows(terms: PlanTerms, findings: Findings, chosen: Candidate) -> str:
         case Bound.UNBATCHED:
             return f"every request runs alone: {findings.unbatched_because}"
         case Bound.GAIN:
+            now, then = _row(chosen, rows), _row(chosen, next_rows)
             return (
-                f"{said}: a row takes {_row(chosen, rows)} then, and {_row(chosen, next_rows)} in a batch of "
-                f"{next_rows} (with {span(BATCH_COST_S)} for each batch beside the engine); twice the rows must save "
-                f"{_percent(LEAST_SAVING)} to pay"
+                f"{said}: {_row_takes(now)}; {'no less' if then == now else then} in a batch of {next_rows}; twice "
+                f"the rows must save {_percent(LEAST_SAVING)} to pay"
             )
         case Bound.OBJECTIVE if not chosen.keeps(terms.objective_s):
             return f"{said}: {_twice(chosen, rows)}, and the objective of {span(terms.objective_s or 0)} cannot be kept"
@@ -128,7 +140,12 @@ def _why_rows(terms: PlanTerms, findings: Findings, chosen: Candidate) -> str:
         case Bound.TIME:
             return f"{said}: {_time_was_over(chosen)}; set batching.max_rows if larger ones pay"
         case Bound.MOST:
-            return f"{said}, the most that are tried: a row takes {_row(chosen, rows)} then"
+            return f"{said}, the most that are tried: {_row_takes(_row(chosen, rows))}"
+
+
+def _row_takes(time: str) -> str:
+    """The table has the engine's time alone, and this must not seem to contradict it."""
+    return f"a row takes {time} then, {_BESIDE}"
 
 
 def _time_was_over(chosen: Candidate) -> str:
@@ -142,7 +159,9 @@ def _unlike_requests(findings: Findings) -> list[str]:
     names = [repr(spec.name) for spec in findings.signature.inputs if None in spec.shape[1 if batched else 0 :]]
     if not names:
         return []
-    return [f"measured with size 1 for the axes of any size of {', '.join(names)}; larger requests take longer"]
+    more = f" and {len(names) - MOST_NAMES} more inputs" if len(names) > MOST_NAMES + 1 else ""
+    shown = names[:MOST_NAMES] if more else names
+    return [f"measured with size 1 for the axes of any size of {', '.join(shown)}{more}; larger requests take longer"]
 
 
 def _out_of_reach(terms: PlanTerms, found: Sequence[Candidate]) -> str:
@@ -159,8 +178,18 @@ def _next(chosen: Candidate) -> int:
     return next((knot.rows for knot in chosen.knots if knot.rows > chosen.max_rows), 2 * chosen.max_rows)
 
 
-def _rate(each: Candidate) -> str:
-    return f"{each.rows_per_s:,.0f} rows/s in batches of {each.max_rows}"
+def _rate(each: Candidate, slow: Sequence[Candidate] = ()) -> str:
+    left_out = f", but one row takes {span(each.answer_s)}" if each in slow else ""
+    return f"{each.rows_per_s:,.0f} rows/s in batches of {each.max_rows}{left_out}"
+
+
+def _slowdown(slow: Sequence[Candidate], found: Sequence[Candidate]) -> str:
+    if not slow:
+        return ""
+    return (
+        f"; without a latency objective, one row may take at most {MOST_SLOWDOWN:g} times the "
+        f"{span(min(each.answer_s for each in found))} that it takes at best, {_BESIDE}"
+    )
 
 
 def _row(chosen: Candidate, rows: int) -> str:

@@ -8,13 +8,17 @@ import msgspec
 
 from inference.backends.base import Backend
 from inference.machine import resident_bytes
-from inference.measure import INSTRUMENTS, Bounds, Instruments, Measurement, measure
+from inference.measure import ALWAYS, BUDGET_S, INSTRUMENTS, Bounds, Instruments, Measurement, measure
 from inference.plan import MOST_ROWS, Findings, PlanTerms, ServingPlan, thread_choices
-from inference.reasons import make_plan
+from inference.reasons import make_plan, span
 from inference.warmup import Batched, Trial, known, try_out
 
 SLOW_LOAD_S = 2.0
 """A model that takes longer to load is not loaded again for other numbers of threads."""
+
+SURVEY_S = 10.0
+"""How long it may take to measure all numbers of threads, beside loading. Beyond it there is at most one run that was
+thought to end within it, and the two smallest sizes with the first number of threads."""
 
 
 class Surveyed(msgspec.Struct, frozen=True):
@@ -33,8 +37,8 @@ def survey(
 ) -> Surveyed:
     """Loads the model with each number of threads that is worth it, one after another, and makes the plan.
 
-    `open_backend` loads it with so many threads. Raises what it raises, and what `try_out` raises. Never has the model
-    in memory twice.
+    The most threads come first, for a slow model may leave no time for fewer. `open_backend` loads it with so many
+    threads. Raises what it raises, and what `try_out` raises. Never has the model in memory twice.
     """
     choices = thread_choices(terms)
     began_s = instruments.clock()
@@ -43,18 +47,23 @@ def survey(
     trial = try_out(backend, batched)
     resident = resident_bytes()
     bounds = Bounds(None if terms.memory_bytes is None else max(0, terms.memory_bytes // (terms.count or 1) - resident))
-
-    def measured(threads: int) -> Measurement:
-        return measure(backend, trial.signature, terms.max_rows or MOST_ROWS, threads, bounds, instruments)
-
-    measurements = [measured(choices[0])]
-    unexplored = _unexplored(choices, measurements[0], load_s)
+    most_rows = terms.max_rows or MOST_ROWS
+    measurements: list[Measurement] = []
+    spent_s = 0.0
     opened = choices[0]
-    if unexplored is None:
-        for opened in choices[1:]:
+    unexplored: str | None = None
+    for threads in choices:
+        if measurements:
+            unexplored = _unexplored(measurements[-1], threads, load_s, SURVEY_S - spent_s)
+            if unexplored is not None:
+                break
+            left_s = SURVEY_S - spent_s
+            bounds = Bounds(bounds.grown_bytes, min(BUDGET_S, left_s), left_s)
             del backend
-            backend = open_backend(opened)
-            measurements.append(measured(opened))
+            backend, opened = open_backend(threads), threads
+        began_s = instruments.clock()
+        measurements.append(measure(backend, trial.signature, most_rows, threads, bounds, instruments))
+        spent_s += instruments.clock() - began_s
     plan = make_plan(terms, Findings(trial.signature, trial.unbatched_because, measurements, resident, unexplored))
     if opened != plan.intra_op_threads:
         del backend
@@ -63,15 +72,19 @@ def survey(
     return Surveyed(backend, trial, plan)
 
 
-def _unexplored(choices: tuple[int, ...], first: Measurement, load_s: float) -> str | None:
-    """Why the other choices are not tried; `None` where they are, or where there are none."""
-    if len(choices) == 1:
-        return None
-    if not first.knots:
+def _unexplored(last: Measurement, threads: int, load_s: float, left_s: float) -> str | None:
+    """Why so many threads are not tried after the last measurement, nor fewer; `None` where they are."""
+    if not last.knots:
         return "the model could not be measured"
     if load_s > SLOW_LOAD_S:
         return (
-            f"no other number of threads than {choices[0]} was tried: loading the model took {load_s:.1f} s, and it is "
-            f"loaded once only where that takes more than {SLOW_LOAD_S:g} s"
+            f"no other number of threads than {last.threads} was tried: loading the model took {load_s:.1f} s, and it "
+            f"is loaded once only where that takes more than {SLOW_LOAD_S:g} s"
+        )
+    needed_s = sum([knot.run_s for knot in last.knots[:ALWAYS]]) * last.threads / threads
+    if needed_s > left_s:
+        return (
+            f"fewer than {last.threads} threads were not tried: with {threads}, the smallest batches alone should take "
+            f"{span(needed_s)}, and {span(max(0.0, left_s))} of {SURVEY_S:g} s for measuring were left"
         )
     return None

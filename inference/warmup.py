@@ -10,7 +10,7 @@ import numpy as np
 
 from inference.backends.base import Backend
 from inference.errors import ModelFailed, ModelLoadError
-from inference.rows import rows_lost, rows_mixed
+from inference.rows import Verdict, rows_lost, rows_mixed
 from inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
 
 TOLD = "model.toml or the settings say so"
@@ -23,19 +23,22 @@ is refused. "unchecked": rows are not compared, but declared and observed shapes
 class Trial(msgspec.Struct, frozen=True):
     """What came of it. `unbatched_because` is `None` where the signature is batched.
 
-    `untried_because` has the engine's words where it refused zeros, and `None` where it took them.
+    `untried_because` has the engine's words where it refused zeros, and `None` where it took them. `unproven_because`
+    says why it is not known that a batched model keeps its rows apart; `None` where it is, or was not to be found out.
     """
 
     signature: Signature
     unbatched_because: str | None
     untried_because: str | None
+    unproven_because: str | None = None
 
 
 def try_out(backend: Backend, batched: Batched = None) -> Trial:
     """Runs zeros, one row of them and then two, then different rows alone and together, and compares what comes out.
 
-    Axes of any size, other than axis 0, are tried with size 1. A model that refuses what it is given is believed what
-    it declares. Raises `ModelLoadError` where `batched` is true and the model cannot be batched.
+    Axes of any size, other than axis 0, have size 1 with zeros, and the sizes of `rows.OPEN_SIZES` with the rest. A
+    model that refuses what it is given is believed what it declares. Raises `ModelLoadError` where `batched` is true
+    and the model cannot be batched.
     """
     names = [spec.name for spec in backend.outputs]
     one: Arrays | None = None
@@ -48,11 +51,13 @@ def try_out(backend: Backend, batched: Batched = None) -> Trial:
     reason = TOLD if batched is False else _declared_unbatched(backend.inputs, outputs)
     if reason is None and one is not None:
         reason = rows_lost(outputs, one, rows=1) or _two_rows_fail(backend, outputs)
+    verdict = Verdict()
     if reason is None and batched in (None, True):
-        reason = rows_mixed(backend, outputs)
+        verdict = rows_mixed(backend, outputs)
+        reason = verdict.mixed_because
     if reason is not None and batched is True:
         raise _not_to_be_batched(reason)
-    return Trial(Signature(backend.inputs, outputs, reason is None), reason, untried)
+    return Trial(Signature(backend.inputs, outputs, reason is None), reason, untried, verdict.unproven_because)
 
 
 def known(signature: Signature) -> Batched:

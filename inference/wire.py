@@ -66,6 +66,7 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
     plan: ServingPlan
     unbatched_because: str | None = None
     untried_because: str | None = None
+    unproven_because: str | None = None
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=4):

@@ -72,8 +72,8 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
     try:
         loaded = _load_model(order)
         trial = loaded.trial
-        words = (_clipped(trial.unbatched_because), _clipped(trial.untried_because))
-        channel.send(Loaded(trial.signature, loaded.plan, *words))
+        words = (trial.unbatched_because, trial.untried_because, trial.unproven_because)
+        channel.send(Loaded(trial.signature, loaded.plan, *[_clipped(each) for each in words]))
     except PeerGone:
         raise
     except Exception as error:  # whatever it is, the gateway tells the operator

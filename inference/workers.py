@@ -57,6 +57,10 @@ class Workers:
     untried_because: str | None
     """The engine's words where it refused to be warmed up with zeros. There once the workers are entered."""
 
+    unproven_because: str | None
+    """Plain words where the model is batched although nobody knows that it keeps rows apart: it refused to be tried, or
+    never answers the same twice. There once the workers are entered."""
+
     plan: ServingPlan
     """How many workers, threads and rows, and why. There once the workers are entered."""
 
@@ -91,6 +95,7 @@ class Workers:
         self.signature = loaded.signature
         self.unbatched_because = loaded.unbatched_because
         self.untried_because = loaded.untried_because
+        self.unproven_because = loaded.unproven_because
         return self
 
     async def __aexit__(

@@ -192,6 +192,29 @@ def centred() -> bytes:
     return _model(nodes, [_floats("x", ["N", 2])], [_floats("y", ["N", 2])], {"axes": np.array([0], np.int64)})
 
 
+def boxes_and_mixed_scores() -> bytes:
+    """float32[N,2] `x` -> float32[N,4] `y`: two large values, and two small ones in which rows mix."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["centred"]),
+        helper.make_node("Sigmoid", ["centred"], ["scores"]),
+        helper.make_node("Mul", ["x", "thousand"], ["boxes"]),
+        helper.make_node("Concat", ["boxes", "scores"], ["y"], axis=1),
+    ]
+    constants: dict[str, Array] = {"axes": np.array([0], np.int64), "thousand": np.array([1000], np.float32)}
+    return _model(nodes, [_floats("x", ["N", 2])], [_floats("y", ["N", 4])], constants)
+
+
+def transposed_in_between() -> bytes:
+    """float32[N,L] `x` -> float32[N,L] `y`, the same elements in the order of the columns: rows mix if L is above 1."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Transpose", ["x"], ["columns"], perm=[1, 0]),
+        helper.make_node("Reshape", ["columns", "shape"], ["y"]),
+    ]
+    return _model(nodes, [_floats("x", ["N", "L"])], [_floats("y", ["N", "L"])])
+
+
 def softmax_over_rows() -> bytes:
     """float32[N,2] `x` -> float32[N,2] `y`, a softmax along the wrong axis: declared batched, but rows mix."""
     nodes = [helper.make_node("Softmax", ["x"], ["y"], axis=0)]

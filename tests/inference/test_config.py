@@ -176,7 +176,9 @@ def test_the_operators_word_on_the_batch_axis(tmp_path: Path, written: str, batc
     assert load(tmp_path, f"batching.batched = {written}").batching.batched == batched
 
 
-@pytest.mark.parametrize("written", ['"some"', "2", '"Unchecked"', "[true]"])
+@pytest.mark.parametrize(
+    "written", ['"some"', "2", "1", "0", "1.0", '"yes"', '"on"', '"1"', '"True"', '"Unchecked"', "[true]"]
+)
 def test_a_word_on_the_batch_axis_that_is_none(tmp_path: Path, written: str) -> None:
     expected = f'batching.batched = {written}: expected true or false, or "unchecked"'
     assert problems(tmp_path, f"batching.batched = {written}") == [expected]
@@ -227,6 +229,14 @@ PADDED_KEYS = "keys here are axis, value, buckets, like"
         ("padding.inputs.x.buckets = []", f"padding.inputs.x.buckets = []: {BUCKETS}"),
         ("padding.inputs.x.buckets = [0, 8]", f"padding.inputs.x.buckets = [0, 8]: {BUCKETS}"),
         ("padding.inputs.x.buckets = [8, 8]", f"padding.inputs.x.buckets = [8, 8]: {BUCKETS}"),
+        (
+            "padding.inputs.x.buckets = [8, 2147483648]",
+            "padding.inputs.x.buckets = [8, 2147483648]: expected lengths of at most 2147483647",
+        ),
+        (
+            "padding.inputs.x.buckets = [99999999999999999999]",
+            "padding.inputs.x.buckets = [99999999999999999999]: expected lengths of at most 2147483647",
+        ),
         ("padding.inputs.x.buckets = [8, 4]", f"padding.inputs.x.buckets = [8, 4]: {BUCKETS}"),
         ("padding.inputs.x.buckets = [4, true]", "padding.inputs.x.buckets = true: expected a whole number"),
         ('padding.inputs.x.buckets = ["4"]', 'padding.inputs.x.buckets = "4": expected a whole number'),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.knots import BATCH_COST_S, REACH, extended, paying_rows, per_row_s, run_s_at
+from inference.knots import BATCH_COST_S, LEAST_SAVING, REACH, extended, paying_rows, per_row_s, run_s_at
 from inference.types import Knot
 
 
@@ -50,9 +50,9 @@ def test_growing_stops_where_no_later_knot_saves_enough(times_s: list[float]) ->
     rows = paying_rows(knots)
     place = [knot.rows for knot in knots].index(rows)
     for doublings, later in enumerate(knots[place + 1 :], 1):
-        assert per_row_s(later) > per_row_s(knots[place]) * 0.95**doublings
+        assert per_row_s(later) > per_row_s(knots[place]) * (1 - LEAST_SAVING) ** doublings
     assert place == 0 or any(
-        per_row_s(later) <= per_row_s(knots[place - 1]) * 0.95**doublings * (1 + 1e-9)
+        per_row_s(later) <= per_row_s(knots[place - 1]) * (1 - LEAST_SAVING) ** doublings * (1 + 1e-9)
         for doublings, later in enumerate(knots[place:], 1)
     )
 

@@ -332,7 +332,8 @@ def test_a_model_that_is_not_batched() -> None:
 
 def test_an_output_to_cut_where_no_input_is_padded() -> None:
     assert faults(TEXTS, {}, {"logits": {}}) == [
-        "padding.outputs.logits.like: no input is padded; say which one's length the output follows: there is none"
+        "padding.outputs.logits.like: no input has buckets; add [padding.inputs.NAME] for the one whose length the "
+        "output follows"
     ]
 
 
@@ -412,3 +413,9 @@ def test_texts_of_different_length_share_a_batch_and_get_their_own_answers(tmp_p
         for answer, alone in zip(answers, backend.run(request, names), strict=True):
             assert_same(answer, alone)
         start = end
+
+
+def test_of_hundreds_of_inputs_a_fault_lists_a_few() -> None:
+    signature = Signature(tuple([spec(f"past.{place}", None, None) for place in range(300)]), (POOLED,), batched=True)
+    (fault,) = faults(signature, {"ids": {"buckets": [4]}})
+    assert fault.endswith("the model has " + ", ".join(f"'past.{place}'" for place in range(10)) + " and 290 more")

@@ -11,8 +11,17 @@ from hypothesis import strategies as st
 
 from inference.arena import arena_shape
 from inference.measure import Measurement, Stop, sizes
-from inference.plan import MOST_ROWS, Findings, PlanTerms, ServingPlan, spare_cores, thread_choices, worker_bytes
-from inference.reasons import make_plan
+from inference.plan import (
+    MOST_ROWS,
+    MOST_SLOWDOWN,
+    Findings,
+    PlanTerms,
+    ServingPlan,
+    spare_cores,
+    thread_choices,
+    worker_bytes,
+)
+from inference.reasons import make_plan, span
 from inference.types import Datatype, Knot, Signature, TensorSpec
 
 SPECS = (TensorSpec("x", Datatype.FP32, (None, 4)),)
@@ -172,9 +181,69 @@ def test_batches_grow_while_it_pays() -> None:
     plan = planned(PlanTerms(cores=2), lambda threads: run_s)
     assert plan.max_rows == 32
     assert plan.reasons[-1] == (
-        "batches of up to 32 rows: a row takes 34.4 µs then, and 517 µs in a batch of 64 (with 100 µs for each batch "
-        "beside the engine); twice the rows must save 2 % to pay"
+        "batches of up to 32 rows: a row takes 34.4 µs then, with the 100 µs that a batch costs beside the engine; 517 "
+        "µs in a batch of 64; twice the rows must save 2 % to pay"
     )
+
+
+def test_a_row_that_takes_as_long_in_a_larger_batch_is_not_compared_with_itself() -> None:
+    plan = planned(PlanTerms(cores=2), lambda threads: lambda rows: 1.0 * rows)
+    assert plan.reasons[-1] == (
+        "batches of 1 row: a row takes 1 s then, with the 100 µs that a batch costs beside the engine; no less in a "
+        "batch of 2; twice the rows must save 2 % to pay"
+    )
+
+
+def test_the_largest_batch_counts_what_it_costs_beside_the_engine_too() -> None:
+    plan = planned(PlanTerms(cores=2), lambda threads: lambda rows: 1e-2)
+    assert plan.reasons[-1] == (
+        "batches of up to 256 rows, the most that are tried: a row takes 39.5 µs then, with the 100 µs that a batch "
+        "costs beside the engine"
+    )
+
+
+def test_throughput_does_not_make_one_row_much_slower() -> None:
+    """Of 16 threads' choices, one thread has the best rate, and would answer a single row in 9 times the time."""
+    plan = planned(PlanTerms(cores=16), lambda threads: lambda rows: 0.05 * rows * (0.05 + 0.95 / threads))
+    assert plan.knots[0].run_s <= MOST_SLOWDOWN * 0.05 * (0.05 + 0.95 / 15)
+    assert (plan.workers, plan.intra_op_threads) == (3, 4)
+    assert "15 workers with 1 thread each: 299 rows/s in batches of 1, but one row takes 50.1 ms; " in plan.reasons[0]
+    assert (
+        "without a latency objective, one row may take at most 4 times the 5.77 ms that it takes at best"
+    ) in plan.reasons[0]
+
+
+def test_with_an_objective_nothing_else_bounds_one_row() -> None:
+    terms = PlanTerms(cores=16, objective_s=10.0)
+    plan = planned(terms, lambda threads: lambda rows: 0.05 * rows * (0.05 + 0.95 / threads))
+    assert (plan.workers, plan.intra_op_threads) == (14, 1)
+
+
+def test_what_a_batch_costs_anyway_is_no_slowdown() -> None:
+    """The engine takes 8 times as long for one row with one thread, but the answer only a third more."""
+
+    def run_s(threads: int) -> Callable[[int], float]:
+        return lambda rows: (5e-6 if threads == 3 else 4e-5) + 3e-5 * (rows - 1)
+
+    assert planned(PlanTerms(cores=4), run_s).intra_op_threads == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1e-297, "less than 0.001 µs"),
+        (1e-9, "0.001 µs"),
+        (0.0, "0 µs"),
+        (7e-6, "7 µs"),
+        (0.0009999, "1 ms"),
+        (0.0125, "12.5 ms"),
+        (0.9999, "1 s"),
+        (0.25, "250 ms"),
+        (1e6, "1,000,000 s"),
+    ],
+)
+def test_times_are_told_without_exponents(seconds: float, words: str) -> None:
+    assert span(seconds) == words
 
 
 def test_batches_keep_the_objective_behind_another_one() -> None:
@@ -268,4 +337,15 @@ def test_axes_of_any_size_are_mentioned() -> None:
     )
     assert make_plan(PlanTerms(cores=2), findings).reasons[-1] == (
         "measured with size 1 for the axes of any size of 'ids'; larger requests take longer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "named"), [(4, "'i0', 'i1', 'i2', 'i3'"), (300, "'i0', 'i1', 'i2' and 297 more inputs")]
+)
+def test_many_axes_of_any_size_are_counted(count: int, named: str) -> None:
+    specs = tuple([TensorSpec(f"i{place}", Datatype.INT64, (None, None)) for place in range(count)])
+    findings = msgspec.structs.replace(found(measured(1, lambda rows: 1e-3)), signature=Signature(specs, SPECS, True))
+    assert make_plan(PlanTerms(cores=2), findings).reasons[-1] == (
+        f"measured with size 1 for the axes of any size of {named}; larger requests take longer"
     )

@@ -10,7 +10,7 @@ from inference.backends.base import Backend
 from inference.errors import ModelFailed, ModelLoadError
 from inference.measure import Instruments
 from inference.plan import PlanTerms
-from inference.survey import SLOW_LOAD_S, survey
+from inference.survey import SLOW_LOAD_S, SURVEY_S, survey
 from inference.types import Arrays, Datatype, TensorSpec
 
 
@@ -92,6 +92,41 @@ def test_a_model_that_loads_slowly_is_loaded_once() -> None:
     assert engines.opened == [5]
     assert done.plan.intra_op_threads == 5
     assert any("loading the model took 3.0 s" in reason for reason in done.plan.reasons)
+
+
+@pytest.mark.parametrize(("cores", "row_s"), [(64, 10.0), (64, 60.0), (16, 10.0), (8, 20.0), (32, 3.0)])
+def test_a_slow_model_is_measured_within_a_budget_from_the_most_threads_down(cores: int, row_s: float) -> None:
+    engines = Engines(lambda threads, rows: row_s * rows / threads)
+    done = survey(engines.open, None, PlanTerms(cores=cores), engines.instruments)
+    most = cores - 1
+    first_s = (1 + 2) * row_s / most
+    tried_s = 11 * row_s / most  # zeros, rows alone, and pairs of them
+    reopened_s = 3 * row_s / most + 0.1
+    loads_s = 0.1 * len(engines.opened)
+    one_run_s = 2 * row_s / done.plan.intra_op_threads
+    assert engines.now_s <= loads_s + tried_s + max(SURVEY_S, first_s) + one_run_s + reopened_s
+    assert engines.opened[0] == most
+    assert any(f"s of {SURVEY_S:g} s for measuring were left" in reason for reason in done.plan.reasons)
+
+
+def test_a_model_slower_than_the_whole_budget_is_measured_with_one_row_and_two() -> None:
+    engines = Engines(lambda threads, rows: 12.0 * rows)
+    done = survey(engines.open, "unchecked", PlanTerms(cores=6), engines.instruments)
+    assert engines.opened == [5]
+    assert [knot.rows for knot in done.plan.knots] == [1, 2]
+    assert (
+        "fewer than 5 threads were not tried: with 4, the smallest batches alone should take 45 s, and 0 µs of 10 s "
+        "for measuring were left"
+    ) in done.plan.reasons
+
+
+def test_of_fewer_threads_two_rows_are_measured_only_if_there_is_time() -> None:
+    """Half the threads are far slower than twice as slow: one row is measured once, and nothing more."""
+    engines = Engines(lambda threads, rows: (1.0 if threads == 5 else 6.0) * rows)
+    survey(engines.open, "unchecked", PlanTerms(cores=6, count=1), engines.instruments)
+    assert engines.opened == [5, 4, 5]
+    measured_s = (1 + 2) + 6
+    assert engines.now_s == pytest.approx(0.3 + (1 + 2) + measured_s + (1 + 2))
 
 
 def test_a_model_that_refuses_everything_is_loaded_once_and_served_by_defaults() -> None:

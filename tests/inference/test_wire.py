@@ -78,6 +78,7 @@ def test_orders_arrive_as_they_were_sent(pair: Pair, order: Order) -> None:
         Loaded(Signature((SPEC,), (SPEC, SPEC), True), PLAN),
         Loaded(Signature((), (SPEC,), False), PLAN, "the model has no inputs"),
         Loaded(Signature((SPEC,), (SPEC,), True), PLAN, None, "zeros will not do"),
+        Loaded(Signature((SPEC,), (SPEC,), True), PLAN, None, None, "the model refused random rows: no"),
         LoadFailed("no such file"),
         Done((Placed(0, 12, (1, 3)),), 0, 1.5e-05),
         Failed("out of range", True),

@@ -100,6 +100,31 @@ async def test_a_batch_that_does_not_end_has_its_worker_killed(tmp_path: Path) -
         assert workers.statistics().restarts == 2
 
 
+async def test_the_log_says_why_the_gateway_killed_a_worker(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        (pid,) = workers.statistics().pids
+        with pytest.raises(WorkerDied):
+            await workers.run([ENDLESS], ["y"], limit_s=0.2)
+        await listener.until_idle(workers, 1)
+    assert _told(caplog, pid) == ["was killed: a batch ran for longer than 0.2 s"]
+
+
+async def test_the_log_says_which_signal_of_others_ended_a_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        (pid,) = workers.statistics().pids
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: listener.restarts == 1)
+        await listener.until_idle(workers, 1)
+    assert _told(caplog, pid) == ["was ended by SIGKILL"]
+
+
+def _told(caplog: pytest.LogCaptureFixture, pid: int) -> list[str]:
+    told = [record.getMessage() for record in caplog.records if record.name == "sluice.workers"]
+    return [line.partition(".onnx ")[2] for line in told if line.startswith(f"worker {pid} of ")]
+
+
 async def test_a_batch_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
     async with running(models.loop(), tmp_path) as (workers, listener):
         with pytest.raises(WorkerDied, match=r"ran for longer than 0\.2 s") as caught:

@@ -96,6 +96,19 @@ async def test_a_model_that_must_be_batched_and_mixes_rows_is_refused(tmp_path: 
             pytest.fail("the workers were entered")
 
 
+async def test_demanded_batching_of_which_nothing_is_known_is_accepted_and_told(tmp_path: Path) -> None:
+    options = msgspec.structs.replace(ONE_WORKER, batched=True)
+    async with running(models.noisy(), tmp_path / "noisy", options) as (workers, _):
+        assert workers.signature.batched
+        assert workers.unproven_because == "the model does not answer the same batch in the same way twice"
+    async with running(models.lookup(1), tmp_path / "lookup", options) as (workers, _):
+        assert workers.signature.batched
+        assert workers.unproven_because is not None
+        assert workers.unproven_because.startswith("the model refused random rows: ")
+    async with running(models.tiny(), tmp_path / "tiny", options) as (workers, _):
+        assert workers.unproven_because is None
+
+
 async def test_a_model_that_is_trusted_is_batched_although_it_mixes_rows(tmp_path: Path) -> None:
     options = msgspec.structs.replace(ONE_WORKER, batched="unchecked")
     async with running(models.centred(), tmp_path, options) as (workers, _):
