@@ -73,7 +73,12 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
 @main.command("profile")
 @click.argument("models", type=click.Path(), required=False)
 @click.option("--model", "name", help="Only the model of this name.")
-@click.option("--objective-ms", type=float, help="Plan so that this latency is kept.")
+@click.option(
+    "--objective-ms",
+    type=float,
+    help="Plan so that this latency is kept. max_rows, count and intra_op_threads are then planned afresh where "
+    "model.toml sets them; what the settings say of them stays.",
+)
 @click.option("--afresh", is_flag=True, help="Plan as if max_rows, count and intra_op_threads were not set.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the curve into this .png file.")
 @click.option("--write", is_flag=True, help="Write the plan into the model's model.toml.")
@@ -94,30 +99,23 @@ def profile_models(
     MODELS is what `sluice serve` takes: a .onnx file, a model's folder, or a folder of models.
     """
     _linux_only("profile")
-    from gateway.profile import as_json_text, as_table, picked, profile, under, without_plan
-    from gateway.profile_plot import check_plot, plot
-    from gateway.profile_write import model_toml, settings_of, write_plan
+    from gateway.profile_command import ProfileOrder, carry_out
     from inference.errors import StartError
-    from inference.repository import scan
 
     settings = _load(config_file, {"models": models}).settings
+    order = ProfileOrder(
+        models=settings.models.path,
+        defaults=settings.model_defaults,
+        name=name,
+        objective_ms=objective_ms,
+        afresh=afresh,
+        plot_file=plot_file,
+        write=write,
+        as_json=as_json,
+    )
     try:
-        sources = picked(scan(settings.models.path, settings.model_defaults), name)
-        configs = [under(without_plan(each.config) if afresh else each.config, objective_ms) for each in sources]
-        tomls = [model_toml(each, settings.models.path) for each in sources] if write else []
-        if plot_file is not None:
-            check_plot(plot_file)
-        found = []
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            for source, config in zip(sources, configs, strict=True):
-                click.echo(f"measuring {source.name}, version {source.version} ...", err=True)
-                found.append(runner.run(profile(source, config)))
-        click.echo(as_json_text(found) if as_json else "\n\n".join(map(as_table, found)))
-        if plot_file is not None:
-            plot(found, plot_file)
-            click.echo(f"drawn: {plot_file}", err=True)
-        for each, toml in zip(found, tomls, strict=False):
-            click.echo(f"written: {toml}: {write_plan(toml, settings_of(each, objective_ms))}", err=True)
+            runner.run(carry_out(order, click.echo, lambda text: click.echo(text, err=True)))
     except StartError as error:
         raise click.ClickException(str(error)) from None
 

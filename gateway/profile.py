@@ -11,29 +11,43 @@ import msgspec
 from inference.config import ModelConfig
 from inference.errors import RepositoryError
 from inference.knots import BATCH_COST_S
-from inference.options import worker_options
+from inference.options import WorkerOptions, worker_options
+from inference.padding import Padding
 from inference.plan import ServingPlan
+from inference.process import WorkerLimits, WorkerProcess
 from inference.reasons import ways
 from inference.repository import ModelVersion
+from inference.wire import Load
 from inference.workers import Workers
 
 MARK = "<- max_rows"
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """What one model version was found to do, and how it would be served."""
+    """What one model version was found to do, and how it would be served.
+
+    `unproven_because` is as `Workers` has it: nobody knows whether the rows of a batch influence each other.
+    """
 
     source: ModelVersion
     objective_ms: float | None
     batched: bool
     plan: ServingPlan
+    unproven_because: str | None = None
 
 
 async def profile(source: ModelVersion, config: ModelConfig) -> Profile:
-    """Starts the workers of a version as serving it would, and ends them. Raises `ModelLoadError`."""
+    """Starts the workers of a version as serving it would, and ends them.
+
+    Raises `ModelLoadError`, and `RepositoryError`, before anything is measured, for a `[padding]` that does not suit
+    the model.
+    """
     options = worker_options(config)
+    if config.padding.inputs or config.padding.outputs:
+        await _check_padding(source, config, options)
     async with Workers(source.file, options, on_vacancy=_nothing, on_restart=_nothing, files=source.files) as workers:
-        return Profile(source, config.batching.latency_objective_ms, workers.signature.batched, workers.plan)
+        objective_ms = config.batching.latency_objective_ms
+        return Profile(source, objective_ms, workers.signature.batched, workers.plan, workers.unproven_because)
 
 
 def picked(versions: Iterable[ModelVersion], name: str | None) -> tuple[ModelVersion, ...]:
@@ -71,6 +85,8 @@ def as_table(found: Profile) -> str:
         said += [*_table(plan), ""]
     rows = "batches of up to " + _counted(plan.max_rows, "row")
     said += [f"plan: {ways(plan.workers, plan.intra_op_threads)}, {rows}", *[f"  - {each}" for each in plan.reasons]]
+    if found.unproven_because is not None:
+        said.append(f"  - whether rows influence each other could not be found out: {found.unproven_because}")
     return "\n".join(said)
 
 
@@ -84,8 +100,29 @@ def rows_per_s(plan: ServingPlan, rows: int, run_s: float) -> float:
     return plan.workers * rows / (run_s + BATCH_COST_S)
 
 
+def rate_heading(plan: ServingPlan) -> str:
+    """What `rows_per_s` is of."""
+    return f"rows/s, {_counted(plan.workers, 'worker')} x {_counted(plan.intra_op_threads, 'thread')}"
+
+
+async def _check_padding(source: ModelVersion, config: ModelConfig, options: WorkerOptions) -> None:
+    """Loads the model once more, with a plan already made, for its signature alone."""
+    batching = config.batching
+    nothing_to_measure = ServingPlan(1, options.intra_op_threads or 1, 1, (), ())
+    file = source.file if source.files is None else source.files.model_file
+    order = Load(str(file), options.device, nothing_to_measure, options.batched)
+    limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s)
+    worker = await WorkerProcess.start(order, limits, _nothing)
+    signature = worker.loaded.signature
+    await worker.close()
+    try:
+        Padding(signature, config.padding, max_rows=batching.max_queue_rows, max_bytes=batching.max_queue_bytes)
+    except RepositoryError as error:
+        raise RepositoryError(f"the model.toml of {source.name!r}: {error}") from error
+
+
 def _table(plan: ServingPlan) -> list[str]:
-    lines = [("rows", "run ms", "µs/row", f"rows/s, {plan.workers} x {plan.intra_op_threads}", "")]
+    lines = [("rows", "run ms", "µs/row", rate_heading(plan), "")]
     for knot in plan.knots:
         mark = MARK if knot.rows == plan.max_rows else ""
         rate = rows_per_s(plan, knot.rows, knot.run_s)
@@ -104,6 +141,7 @@ def _plain(found: Profile) -> dict[str, object]:
         "model": found.source.name,
         "version": found.source.version,
         "batched": found.batched,
+        "unproven_because": found.unproven_because,
         "latency_objective_ms": found.objective_ms,
         "workers": plan.workers,
         "intra_op_threads": plan.intra_op_threads,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.profile import Profile, rows_per_s
+from gateway.profile import Profile, rate_heading, rows_per_s
 from inference.errors import StartError
 
 if TYPE_CHECKING:
@@ -30,7 +30,13 @@ def check_plot(file: Path) -> None:
 
 
 def plot(found: Sequence[Profile], file: Path) -> None:
-    """One line of pictures for each model: run time by rows, and rows per second. Raises `StartError`."""
+    """One line of pictures for each model: run time by rows, and rows per second.
+
+    Raises `StartError` for a file that cannot be written, and for a model that could not be measured.
+    """
+    for each in found:
+        if not each.plan.knots:
+            raise StartError(curveless(each))
     from matplotlib.figure import Figure
 
     figure = Figure((_WIDTH_INCHES, _HEIGHT_INCHES * len(found)), layout="constrained")
@@ -43,6 +49,11 @@ def plot(found: Sequence[Profile], file: Path) -> None:
         raise StartError(f"--plot {file}: cannot be written: {error.strerror or error}") from error
 
 
+def curveless(found: Profile) -> str:
+    """Why nothing can be drawn of a model without a measured curve."""
+    return f"--plot: {found.source.name!r} could not be measured, so there is no curve to draw"
+
+
 def _draw(found: Profile, left: Axes, right: Axes) -> None:
     plan = found.plan
     rows = [knot.rows for knot in plan.knots]
@@ -50,7 +61,7 @@ def _draw(found: Profile, left: Axes, right: Axes) -> None:
     left.plot(rows, [knot.run_s * 1e3 for knot in plan.knots], marker="o")
     left.set_ylabel("run time, ms")
     right.plot(rows, rates, marker="o")
-    right.set_ylabel(f"rows/s, {plan.workers} x {plan.intra_op_threads}")
+    right.set_ylabel(rate_heading(plan))
     for axes in (left, right):
         axes.set_title(f"{found.source.name}, version {found.source.version}")
         axes.set_xlabel("rows in a batch")

@@ -12,13 +12,21 @@ from typing import Any
 
 from gateway.profile import Profile
 from inference.errors import RepositoryError
-from inference.repository import CONFIG_FILE, ModelVersion
+from inference.repository import CONFIG_FILE, MODEL_FILE, ModelVersion
 
 _FIRST_LINE = "# The plan was written by `sluice profile --write`."
 
 
 def model_toml(source: ModelVersion, models: Path) -> Path:
-    """Where the model's `model.toml` is or would be. Raises `RepositoryError` for a bare file, which has none."""
+    """Where the model's `model.toml` is or would be. Raises `RepositoryError` for a bare file, which has none.
+
+    A version's file that is given by itself is a bare one too: it is served without the `model.toml` above it.
+    """
+    if models.is_file() and models.name == MODEL_FILE and models.absolute().parent.name.isdecimal():
+        raise RepositoryError(
+            f"--write: {models} is a file by itself here, and served without a {CONFIG_FILE}; give the model's folder, "
+            f"{models.absolute().parent.parent}"
+        )
     if models.is_file():
         right = models.with_suffix("") / "1" / "model.onnx"
         raise RepositoryError(
@@ -29,7 +37,16 @@ def model_toml(source: ModelVersion, models: Path) -> Path:
 
 
 def settings_of(found: Profile, objective_ms: float | None) -> dict[str, dict[str, int | float]]:
-    """The tables and keys that hold a plan. `objective_ms` is the one that was asked for with it."""
+    """The tables and keys that hold a plan. `objective_ms` is the one that was asked for with it.
+
+    Raises `RepositoryError` for a model that could not be measured: its plan is a guess, and written down it would
+    pass for more.
+    """
+    if not found.plan.knots:
+        raise RepositoryError(
+            f"--write: {found.source.name!r} could not be measured, so there is no plan to write; set "
+            "batching.max_rows, workers.count and workers.intra_op_threads by hand"
+        )
     batching: dict[str, int | float] = {}
     if objective_ms is not None:
         batching["latency_objective_ms"] = int(objective_ms) if objective_ms.is_integer() else objective_ms

@@ -16,10 +16,11 @@ from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
 from inference.config import ModelConfig
 from inference.errors import ModelNotFound, RepositoryError
+from inference.knots import BATCH_COST_S
 from inference.options import worker_options
 from inference.padding import Padding
 from inference.repository import ModelVersion
-from inference.types import Signature
+from inference.types import Knot, Signature
 from inference.workers import Workers
 
 DELIVERY_S = 0.002
@@ -74,7 +75,7 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
                 limits,
                 on_batch=meters.batch_ended,
                 objective_s=options.objective_s,
-                knots=workers.plan.knots,
+                knots=[Knot(knot.rows, knot.run_s + BATCH_COST_S) for knot in workers.plan.knots],
                 delivery_s=DELIVERY_S,
                 drain_timeout_s=settings.server.shutdown_timeout_s,
             )
@@ -138,6 +139,10 @@ def _tell(source: ModelVersion, workers: Workers, objective_s: float | None) -> 
     told = log.bind(model=source.name, version=source.version)
     if workers.unbatched_because:
         told.warning("served without batching", because=workers.unbatched_because)
+    if workers.unproven_because:
+        told.warning(
+            "served in batches, though nobody knows whether rows influence each other", because=workers.unproven_because
+        )
     if workers.untried_because:
         told.warning("not tried at its start, and served as it declares itself", because=workers.untried_because)
     if objective_s is not None and plan.knots and plan.knots[0].run_s > objective_s:
@@ -159,8 +164,8 @@ def _tell(source: ModelVersion, workers: Workers, objective_s: float | None) -> 
 class Catalogue:
     """The versions in service, by name. An async context manager that owns them all.
 
-    Entering loads every version of `sources` at the same time, and fails with the first `ModelLoadError`, leaving
-    nothing behind.
+    Entering loads the versions of `sources` one after another, since two would disturb each other's measurements, and
+    plan with the same memory. It fails with the first `StartError`, leaving nothing behind.
     """
 
     def __init__(self, sources: Iterable[ModelVersion], settings: Settings, metrics: Metrics) -> None:
@@ -173,14 +178,11 @@ class Catalogue:
 
     async def __aenter__(self) -> Catalogue:
         try:
-            async with asyncio.TaskGroup() as group:
-                loads = [group.create_task(self._load(source)) for source in self._sources]
-        except BaseException as error:
+            loaded = [await self._load(source) for source in self._sources]
+        except BaseException:
             await self._leave()
-            if isinstance(error, BaseExceptionGroup):
-                raise error.exceptions[0] from None
             raise
-        for served in sorted([task.result() for task in loads], key=lambda served: served.version):
+        for served in sorted(loaded, key=lambda served: served.version):
             self._versions.setdefault(served.name, {})[served.version] = served
             self._latest[served.name] = served
         return self

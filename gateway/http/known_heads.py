@@ -39,7 +39,6 @@ _REMEMBERED = frozenset(
         b"x-forwarded-port",
         b"x-forwarded-proto",
         b"x-real-ip",
-        b"x-request-timeout-ms",
     }
 )
 """Headers that are no secret, say the same in many requests, and do not change how a body is read."""
