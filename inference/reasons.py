@@ -125,8 +125,8 @@ def _why_rows(terms: PlanTerms, findings: Findings, chosen: Candidate) -> str:
         case Bound.GAIN:
             now, then = _row(chosen, rows), _row(chosen, next_rows)
             return (
-                f"{said}: {_row_takes(now)}; {'no less' if then == now else then} in a batch of {next_rows}; twice "
-                f"the rows must save {_percent(LEAST_SAVING)} to pay"
+                f"{said}: {_row_takes(now)}; {'no less' if then == now else then} in a batch of {next_rows}; "
+                f"larger batches must save {_percent(LEAST_SAVING)} of that to pay"
             )
         case Bound.OBJECTIVE if not chosen.keeps(terms.objective_s):
             return f"{said}: {_twice(chosen, rows)}, and the objective of {span(terms.objective_s or 0)} cannot be kept"

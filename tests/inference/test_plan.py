@@ -149,8 +149,8 @@ def test_a_model_that_parallelises_well_gets_one_worker_with_all_threads() -> No
 def test_a_model_that_does_not_parallelise_gets_many_workers_with_one_thread() -> None:
     plan = planned(PlanTerms(cores=9), lambda threads: lambda rows: 1e-3 * rows)
     assert (plan.workers, plan.intra_op_threads) == (8, 1)
-    assert plan.reasons[0].startswith("8 workers with 1 thread each: 7,805 rows/s in batches of 4; ")
-    assert "1 worker with 8 threads: 976 rows/s in batches of 4" in plan.reasons[0]
+    assert plan.reasons[0].startswith("8 workers with 1 thread each: 7,619 rows/s in batches of 2; ")
+    assert "1 worker with 8 threads: 952 rows/s in batches of 2" in plan.reasons[0]
 
 
 def test_nothing_more_is_taken_where_the_gateway_is_slower_anyway() -> None:
@@ -182,7 +182,7 @@ def test_batches_grow_while_it_pays() -> None:
     assert plan.max_rows == 32
     assert plan.reasons[-1] == (
         "batches of up to 32 rows: a row takes 34.4 µs then, with the 100 µs that a batch costs beside the engine; 517 "
-        "µs in a batch of 64; twice the rows must save 2 % to pay"
+        "µs in a batch of 64; larger batches must save 5 % of that to pay"
     )
 
 
@@ -190,7 +190,7 @@ def test_a_row_that_takes_as_long_in_a_larger_batch_is_not_compared_with_itself(
     plan = planned(PlanTerms(cores=2), lambda threads: lambda rows: 1.0 * rows)
     assert plan.reasons[-1] == (
         "batches of 1 row: a row takes 1 s then, with the 100 µs that a batch costs beside the engine; no less in a "
-        "batch of 2; twice the rows must save 2 % to pay"
+        "batch of 2; larger batches must save 5 % of that to pay"
     )
 
 
