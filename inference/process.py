@@ -102,6 +102,11 @@ class WorkerProcess:
         return len(self._in_flight)
 
     @property
+    def busy_since_s(self) -> float:
+        """When the batch that it runs began; when the last one did, if it runs none."""
+        return self._oldest_since_s
+
+    @property
     def alive(self) -> bool:
         """Whether it may still take batches, now or later."""
         return not self._gone

@@ -118,7 +118,7 @@ class Workers:
         return Vacancy(idle, spare, alive)
 
     async def run(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float = math.inf) -> BatchResult:
-        """Runs one batch on the worker with the fewest batches in flight. Only while `vacancy` has room.
+        """Runs one batch on the worker with the fewest in flight and the first to be done. Only into a vacancy.
 
         `parts` has the arrays of each job, in the signature's order, in storage dtypes, equal in all axes but the
         first; they are stacked along it before the first suspension, and free to go then. A model that is not batched
@@ -157,7 +157,8 @@ class Workers:
             worker = post.worker
             if worker is None or not worker.room:
                 continue
-            if best is None or worker.in_flight < best.in_flight:
+            # Of equals, the one that has run its batch for the longest is the first to be done with it.
+            if best is None or (worker.in_flight, worker.busy_since_s) < (best.in_flight, best.busy_since_s):
                 best = worker
         return best
 
