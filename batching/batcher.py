@@ -215,8 +215,7 @@ class Batcher:
         task.add_done_callback(self._forget)
 
     async def _run(self, trip: Trip, reason: Reason, sent_s: float) -> None:
-        batch = trip.batch
-        curve = self._scheduler.curve_of(batch.key)
+        batch, curve = trip.batch, trip.curve
         compute_s = run_s = 0.0
         predicted_s = curve.p95_s(batch.rows)
         limit_s = max(STUCK_S, STUCK_RUNS * predicted_s) if curve.confirmed else math.inf

@@ -103,10 +103,6 @@ class LatencyCurve:
         """The most rows whose p95 is within so many seconds; 0 if not even one row is."""
         return rows_within(self._rows, self._p95, seconds)
 
-    def rows_typically_within(self, seconds: float) -> int:
-        """The most rows that usually take no longer."""
-        return rows_within(self._rows, self._typical, seconds)
-
     def rows_to_keep_up(self, rows_per_s: float) -> int:
         """The first knot at which one worker keeps up with such traffic, or `full_rows`."""
         for rows, typical_s in zip(self._rows, self._typical, strict=True):

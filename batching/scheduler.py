@@ -137,8 +137,7 @@ class Scheduler:
 
     def sent(self, batch: Batch, vacancy: Vacancy, now_s: float) -> Trip:
         """A batch has left, into this vacancy."""
-        run_s = self._curves.used(batch.key).typical_s(batch.rows)
-        trip = self._underway.left(batch, run_s, now_s, behind=not vacancy.idle)
+        trip = self._underway.left(batch, self._curves.used(batch.key), now_s, behind=not vacancy.idle)
         if self._traffic is not None:
             self._traffic.watch(now_s, busy=True)
         return trip
@@ -152,7 +151,7 @@ class Scheduler:
 
         Of those that were let in once, only a deadline of their caller's is over: the batch may run on without them.
         """
-        late = [job for job in self._let_in_once() if job.deadline_s <= now_s]
+        late = [job for job in self._let_in_once() if job.deadline_s <= now_s and not job.future.done()]
         return [*self.queue.sweep(now_s), *late]
 
     def next_due_s(self) -> float:

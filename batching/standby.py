@@ -39,20 +39,20 @@ class Standby:
     has the most time left (adaptive LIFO: B. Maurer, "Fail at Scale", ACM Queue 13, 2015).
     """
 
+    until_s: float
+    """When the first of them has to leave, or before: it may have left already."""
+
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
         self.rows = 0
-
-    @property
-    def until_s(self) -> float:
-        """When the first of them has to leave."""
-        return min([each.until_s for each in self._waiting], default=math.inf)
+        self.until_s = math.inf
 
     def add(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
         """One more. Others may have to leave for it: see `turned_away`."""
         job.enqueued_s = now_s
         until_s = min(now_s + STAY_S, job.due_s - RUNS_LEFT * curve.row_s * curve.full_rows)
         self._waiting.append(Waiting(job, curve, until_s))
+        self.until_s = min(self.until_s, until_s)
         self.rows += job.places
 
     def last(self) -> Waiting | None:
@@ -64,7 +64,7 @@ class Standby:
         return None
 
     def remove_last(self) -> None:
-        """The last has been let in."""
+        """The last has been let in, or its client has gone."""
         self.rows -= self._waiting.pop().job.places
 
     def turned_away(self, now_s: float) -> list[Job]:
@@ -73,6 +73,7 @@ class Standby:
         if self.until_s <= now_s:
             away += [each.job for each in self._waiting if each.until_s <= now_s]
             self._waiting = deque([each for each in self._waiting if each.until_s > now_s])
+            self.until_s = min([each.until_s for each in self._waiting], default=math.inf)
             self.rows -= places_of(away)
         while self._waiting and self.rows > PART_OF_BATCH * self._waiting[-1].curve.full_rows:
             away.append(self._waiting.popleft().job)
@@ -82,7 +83,7 @@ class Standby:
     def clear(self) -> None:
         """Forget all of them."""
         self._waiting.clear()
-        self.rows = 0
+        self.rows, self.until_s = 0, math.inf
 
     def __iter__(self) -> Iterator[Job]:
         """All of them, the first to come first."""

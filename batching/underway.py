@@ -7,13 +7,18 @@ from collections.abc import Iterator
 
 import msgspec
 
+from batching.curve import LatencyCurve
 from batching.job import Batch
 
 
 class Trip(msgspec.Struct, eq=False):
-    """One batch that is out, and what it usually takes. `began_s` is meaningless while it waits behind another."""
+    """One batch that is out, the curve of its key, and what such a batch usually takes.
+
+    `began_s` is meaningless while it waits behind another.
+    """
 
     batch: Batch
+    curve: LatencyCurve
     run_s: float
     began_s: float
 
@@ -33,9 +38,9 @@ class Underway:
         self._running: list[Trip] = []
         self._behind: deque[Trip] = deque()
 
-    def left(self, batch: Batch, run_s: float, now_s: float, *, behind: bool) -> Trip:
-        """A batch has been sent, to an idle worker or `behind` a running one. `run_s` is what it usually takes."""
-        trip = Trip(batch, run_s, now_s)
+    def left(self, batch: Batch, curve: LatencyCurve, now_s: float, *, behind: bool) -> Trip:
+        """A batch has been sent, to an idle worker or `behind` a running one."""
+        trip = Trip(batch, curve, curve.typical_s(batch.rows), now_s)
         if behind and self._running:
             self._behind.append(trip)
         else:

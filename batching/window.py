@@ -27,11 +27,6 @@ class Window:
         self._arrived.append(value)
         insort(self._sorted, value)
 
-    def clear(self) -> None:
-        """Forget all values."""
-        self._arrived.clear()
-        self._sorted.clear()
-
     def percentile(self, share: float) -> float:
         """The smallest value that at least this share of them does not exceed (nearest rank). There must be one."""
         return self._sorted[max(0, math.ceil(share * len(self._sorted)) - 1)]

@@ -75,15 +75,12 @@ def test_rows_within_a_time_is_the_inverse(
     max_rows: int, seed: list[Knot], seen: list[tuple[int, float]], limit_s: float
 ) -> None:
     curve = made(max_rows, seed, seen)
-    for rows, takes_s in (
-        (curve.rows_within(limit_s), curve.p95_s),
-        (curve.rows_typically_within(limit_s), curve.typical_s),
-    ):
-        assert 0 <= rows <= max_rows
-        if rows:
-            assert takes_s(rows) <= limit_s * (1 + 1e-9)
-        if rows < max_rows:
-            assert takes_s(rows + 1) > limit_s * (1 - 1e-9)
+    rows = curve.rows_within(limit_s)
+    assert 0 <= rows <= max_rows
+    if rows:
+        assert curve.p95_s(rows) <= limit_s * (1 + 1e-9)
+    if rows < max_rows:
+        assert curve.p95_s(rows + 1) > limit_s * (1 - 1e-9)
 
 
 @settings(max_examples=200)

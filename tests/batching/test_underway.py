@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batching.curve import LatencyCurve
 from batching.job import Batch
 from batching.underway import Trip, Underway
+from inference.types import Knot
 
 steps = st.lists(
     st.tuples(
@@ -18,6 +20,11 @@ steps = st.lists(
     ),
     max_size=40,
 )
+
+
+def flat(run_s: float) -> LatencyCurve:
+    """Every batch takes as long."""
+    return LatencyCurve(1, [Knot(1, run_s)])
 
 
 class Naive:
@@ -59,7 +66,7 @@ def test_the_time_left_and_the_front_are_those_of_a_list_of_the_batches(
         running = naive.running()
         if step == "left" and len(naive.out) < 2 * workers:
             behind = len(running) == workers
-            trip = underway.left(Batch((), 0), run_s, now_s, behind=behind)
+            trip = underway.left(Batch((), 0), flat(run_s), now_s, behind=behind)
             naive.out.append((trip, run_s, None if behind else now_s))
         elif step == "returned" and running:
             trip = running[number % len(running)][0]
@@ -82,7 +89,7 @@ def test_whichever_batch_returns_first_none_is_lost_and_no_worker_runs_two(
     for step, run_s, later_s, number in script:
         now_s += later_s
         if step == "left" and len(out) < 2 * workers:
-            out.append((underway.left(Batch((), 0), run_s, now_s, behind=len(out) >= workers), run_s))
+            out.append((underway.left(Batch((), 0), flat(run_s), now_s, behind=len(out) >= workers), run_s))
         elif out:
             underway.returned(out.pop(number % len(out))[0], workers, now_s)
         assert sorted(map(id, underway)) == sorted(id(trip.batch) for trip, _ in out)
@@ -94,14 +101,14 @@ def test_whichever_batch_returns_first_none_is_lost_and_no_worker_runs_two(
 
 def test_an_overdue_batch_does_not_hide_the_others() -> None:
     underway = Underway()
-    underway.left(Batch((), 1), 1.0, 1000.0, behind=False)
-    underway.left(Batch((), 1), 6.0, 1000.0, behind=False)
+    underway.left(Batch((), 1), flat(1.0), 1000.0, behind=False)
+    underway.left(Batch((), 1), flat(6.0), 1000.0, behind=False)
     assert underway.left_s(1005.0) == pytest.approx(1.0)
 
 
 def test_nothing_is_left_of_what_has_returned() -> None:
     underway = Underway()
-    trips = [underway.left(Batch((), 1), 0.1 * place, 1000.0, behind=place > 1) for place in range(5)]
+    trips = [underway.left(Batch((), 1), flat(0.1 * place), 1000.0, behind=place > 1) for place in range(5)]
     for trip in trips:
         underway.returned(trip, 2, 1000.05)
     assert (len(underway), underway.left_s(1000.05), underway.front()) == (0, 0.0, None)
@@ -109,6 +116,6 @@ def test_nothing_is_left_of_what_has_returned() -> None:
 
 def test_the_first_behind_an_idle_house_runs_at_once() -> None:
     underway = Underway()
-    trip = underway.left(Batch((), 1), 0.5, 1000.0, behind=True)
+    trip = underway.left(Batch((), 1), flat(0.5), 1000.0, behind=True)
     assert underway.front() is trip
     assert underway.left_s(1000.25) == pytest.approx(0.25)

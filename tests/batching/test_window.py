@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,12 +20,3 @@ def test_a_percentile_is_that_of_the_latest_values(given_values: list[float], si
     assert sum(value <= found for value in latest) >= share * len(latest)
     below = [value for value in latest if value < found]
     assert len(below) < max(1, math.ceil(share * len(latest)))
-
-
-def test_a_cleared_window_begins_anew() -> None:
-    window = Window(3, [5.0, 6.0, 7.0])
-    window.clear()
-    assert len(window) == 0
-    for value in (1.0, 2.0):
-        window.add(value)
-    assert window.percentile(1.0) == pytest.approx(2.0)
