@@ -12,11 +12,6 @@ BLIND_FIXED_PART = 0.5
 """Where nothing was measured, half of what one row takes is assumed to be the same for every batch."""
 
 
-def knot_rows(max_rows: int) -> tuple[int, ...]:
-    """1, 2, 4, … and `max_rows`."""
-    return (*[1 << power for power in range((max_rows - 1).bit_length())], max_rows)
-
-
 def values_at(knots: Sequence[Knot], rows: Sequence[int]) -> list[float]:
     """What was measured, at other rows, and never falling. Beyond the last knot, time grows in proportion to rows."""
     if not knots:

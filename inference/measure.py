@@ -14,7 +14,7 @@ from inference.backends.base import Backend
 from inference.draws import RandomRows
 from inference.errors import ModelFailed
 from inference.machine import forget_peak, peak_resident_bytes
-from inference.types import Arrays, Knot, Signature
+from inference.types import Arrays, Knot, Signature, knot_rows
 
 BUDGET_S = 1.0
 """How long one measurement may take. Beyond it there is at most the run that was thought to end within it."""
@@ -75,12 +75,6 @@ class Instruments(msgspec.Struct, frozen=True):
 INSTRUMENTS = Instruments()
 
 
-def sizes(most_rows: int) -> tuple[int, ...]:
-    """1, 2, 4, … and `most_rows` itself."""
-    powers = [1 << exponent for exponent in range(most_rows.bit_length())]
-    return (*powers,) if powers[-1] == most_rows else (*powers, most_rows)
-
-
 def measure(
     backend: Backend,
     signature: Signature,
@@ -104,7 +98,7 @@ def measure(
     instruments.forget_peak()
     ground_bytes = instruments.peak_bytes()
     began_s = instruments.clock()
-    for rows in sizes(most_rows if signature.batched else 1):
+    for rows in knot_rows(most_rows if signature.batched else 1):
         spent_s = instruments.clock() - began_s
         left_s = bounds.time_s - spent_s
         stopped = _no_further(rows, measured, grown, spent_s, bounds)

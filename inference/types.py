@@ -132,6 +132,11 @@ class Knot(msgspec.Struct, frozen=True, array_like=True):
     run_s: float
 
 
+def knot_rows(max_rows: int) -> tuple[int, ...]:
+    """The rows at which latency curves have their knots: 1, 2, 4, … and `max_rows`."""
+    return (*[1 << power for power in range((max_rows - 1).bit_length())], max_rows)
+
+
 class InferenceRequest(msgspec.Struct, frozen=True):
     """One prediction call, free of any dialect.
 

@@ -16,7 +16,7 @@ from benchmarks.simulation.machine import Machine
 from benchmarks.simulation.policy import Bench
 from benchmarks.simulation.server import Ran, Server
 from inference.errors import SluiceError, Unavailable, WorkerDied
-from inference.types import Array, Arrays, BatchResult, Knot, Vacancy
+from inference.types import Array, Arrays, BatchResult, Knot, Vacancy, knot_rows
 
 OUTPUTS = ("y",)
 KEY = ("x", OUTPUTS)
@@ -103,7 +103,7 @@ class _Executor:
 
 def measured_knots(machine: Machine, seed: int) -> tuple[Knot, ...]:
     """What warming up would measure at 1, 2, 4, … rows: the medians of a few runs with the machine's noise."""
-    rows = [*[1 << power for power in range((machine.max_rows - 1).bit_length())], machine.max_rows]
+    rows = knot_rows(machine.max_rows)
     factors = machine.noise.factors(seed + 1, TRIALS * len(rows)).reshape(len(rows), TRIALS)
     return tuple(
         [

@@ -10,9 +10,8 @@ import numpy as np
 
 from batching.batcher import Batcher, BatchLimits, BatchReport
 from batching.job import Job, JobResult
-from batching.shape import knot_rows
 from inference.errors import ModelFailed, WorkerDied
-from inference.types import DEFAULT_PRIORITY, Array, Arrays, BatchResult, Knot, Vacancy
+from inference.types import DEFAULT_PRIORITY, Array, Arrays, BatchResult, Knot, Vacancy, knot_rows
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
 

@@ -20,8 +20,7 @@ from batching.curve import (
     LatencyCurve,
 )
 from batching.curves import MAX_CURVES, Curves
-from batching.shape import knot_rows
-from inference.types import Knot
+from inference.types import Knot, knot_rows
 from tests.batching.fakes import knots_of, linear
 
 FEW_PERCENT = 0.05

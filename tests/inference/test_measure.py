@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.errors import ModelFailed
-from inference.measure import MOST_RUNS, RUNS, Bounds, Instruments, Measurement, Stop, measure, sizes
-from inference.types import STORAGE, Arrays, Datatype, Knot, Signature, TensorSpec
+from inference.measure import MOST_RUNS, RUNS, Bounds, Instruments, Measurement, Stop, measure
+from inference.types import STORAGE, Arrays, Datatype, Knot, Signature, TensorSpec, knot_rows
 
 NO_BOUND = Bounds(grown_bytes=None)
 
@@ -54,7 +54,7 @@ class Puppet:
 
 @given(st.integers(1, 65536))
 def test_sizes_are_the_powers_of_two_and_the_most(most_rows: int) -> None:
-    found = sizes(most_rows)
+    found = knot_rows(most_rows)
     assert found[0] == 1
     assert found[-1] == most_rows
     assert list(found) == sorted(set(found))

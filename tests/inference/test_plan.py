@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.arena import arena_shape
-from inference.measure import Measurement, Stop, sizes
+from inference.measure import Measurement, Stop
 from inference.plan import (
     MOST_ROWS,
     MOST_SLOWDOWN,
@@ -22,7 +22,7 @@ from inference.plan import (
     worker_bytes,
 )
 from inference.reasons import make_plan, span
-from inference.types import Datatype, Knot, Signature, TensorSpec
+from inference.types import Datatype, Knot, Signature, TensorSpec, knot_rows
 
 SPECS = (TensorSpec("x", Datatype.FP32, (None, 4)),)
 BATCHED = Signature(SPECS, SPECS, True)
@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 
 def measured(threads: int, run_s: Callable[[int], float], most_rows: int = MOST_ROWS, grown: int = 0) -> Measurement:
-    knots = tuple([Knot(rows, run_s(rows)) for rows in sizes(most_rows)])
+    knots = tuple([Knot(rows, run_s(rows)) for rows in knot_rows(most_rows)])
     return Measurement(threads, knots, tuple([grown * knot.rows for knot in knots]), None)
 
 
@@ -85,12 +85,12 @@ terms_strategy = st.builds(
 def findings_for(draw: st.DrawFn, terms: PlanTerms) -> Findings:
     measurements = []
     for threads in thread_choices(terms):
-        rows = sizes(terms.max_rows or MOST_ROWS)
+        rows = knot_rows(terms.max_rows or MOST_ROWS)
         rows = rows[: draw(st.integers(0, len(rows)))]
         times_s = sorted(draw(st.lists(st.floats(1e-6, 10.0), min_size=len(rows), max_size=len(rows))))
         grown = sorted(draw(st.lists(st.integers(0, 1 << 34), min_size=len(rows), max_size=len(rows))))
         knots = tuple([Knot(each, time_s) for each, time_s in zip(rows, times_s, strict=True)])
-        stopped = draw(st.sampled_from([*Stop])) if len(rows) < len(sizes(terms.max_rows or MOST_ROWS)) else None
+        stopped = draw(st.sampled_from([*Stop])) if len(rows) < len(knot_rows(terms.max_rows or MOST_ROWS)) else None
         measurements.append(Measurement(threads, knots, tuple(grown), stopped))
     signature = draw(st.sampled_from([BATCHED, ALONE]))
     return found(*measurements, signature=signature, resident_bytes=draw(st.integers(0, 1 << 34)))
