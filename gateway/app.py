@@ -16,6 +16,9 @@ from importlib.metadata import version as distribution_version
 
 import uvicorn
 
+from cache.cache import Cache, CacheOptions
+from cache.redis_store import check_url
+from cache.redis_tier import RedisOptions
 from gateway.dialects.base import Dialect
 from gateway.dialects.v2 import V2
 from gateway.http.asgi import AsgiLane
@@ -24,9 +27,10 @@ from gateway.http.limits import LaneLimits, connection_cap
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.plane import Plane
 from gateway.serving import Catalogue
-from gateway.settings import Settings
+from gateway.settings import CacheSettings, Settings
 from gateway.shutdown import Drain, DrainingServer, StopSignals
-from gateway.telemetry.logs import log
+from gateway.telemetry.cache_metrics import CacheCollector
+from gateway.telemetry.logs import log, tell_of_redis
 from gateway.telemetry.metrics import Metrics
 from inference.errors import StartError
 from inference.repository import ModelVersion
@@ -48,7 +52,9 @@ class Gateway:
         self.settings = settings
         self.drain = Drain()
         self.metrics = Metrics(VERSION)
-        self.catalogue = Catalogue(models, settings, self.metrics)
+        self.cache = Cache(_cache_options(settings.cache), on_change=tell_of_redis)
+        CacheCollector(self.cache, self.metrics.registry)
+        self.catalogue = Catalogue(models, settings, self.metrics, self.cache)
         self._request_ids = RequestIds()
         self.plane = Plane(
             self.catalogue,
@@ -70,12 +76,15 @@ class Gateway:
         return AsgiLane(self.plane, RequestIdMiddleware(pages, self._request_ids))
 
     async def __aenter__(self) -> Gateway:
-        await self.catalogue.__aenter__()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.cache)
+            await stack.enter_async_context(self.catalogue)
+            self._entered = stack.pop_all()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.drain.begin()
-        await self.catalogue.__aexit__(*exc_info)
+        await self._entered.aclose()
 
     def server(self, on_started: Callable[[], None]) -> DrainingServer:
         """A uvicorn server for this gateway, to be entered by then; `on_started` is called once it accepts connections.
@@ -122,6 +131,25 @@ class Gateway:
             files = [str(file) for file in (server.tls_cert, server.tls_key, server.tls_client_ca) if file is not None]
             raise StartError(f"the TLS files {', '.join(files)} cannot be used together: {error}") from error
         return DrainingServer(config, self.drain, server.shutdown_delay_s, on_started)
+
+
+def _cache_options(settings: CacheSettings) -> CacheOptions:
+    if settings.redis_url is None:
+        return CacheOptions(settings.memory_bytes)
+    redis = RedisOptions(
+        url=settings.redis_url.get_secret_value(),
+        prefix=settings.redis_prefix,
+        connect_timeout_s=settings.redis_connect_timeout_ms / 1e3,
+        timeout_s=settings.redis_timeout_ms / 1e3,
+        max_value_bytes=settings.redis_max_value_bytes,
+        max_queue_bytes=settings.redis_queue_bytes,
+        lease_s=settings.redis_lease_ms / 1e3,
+    )
+    try:
+        check_url(redis.url)
+    except ValueError as error:
+        raise StartError(f"cache.redis_url: {error}") from None
+    return CacheOptions(settings.memory_bytes, redis)
 
 
 def _descriptor_limit() -> int:

@@ -1,24 +1,31 @@
 """The corridor: every stage that a request walks through between its decoding and its encoding.
 
-A stage is `async (InferenceRequest) -> InferenceResponse`, wrapped by the one before it. `corridor` composes them in
-walking order. A corridor belongs to one concrete model version, so nothing in it asks which version is meant.
+`corridor` composes the stages in walking order. The outermost one takes a request in, which makes it a query: arrays in
+the model's own order. Each of the others is `(Query) -> Awaitable[Answer]`, wrapped by the one before it. A corridor
+belongs to one concrete model version, so nothing in it asks which version is meant.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from batching.batcher import Batcher
+from batching.job import JobResult
+from cache.model_cache import ModelCache
+from cache.walk import Answer, Compute, Computed, uncached
 from inference.errors import InvalidRequest
 from inference.padding import Padding
 from inference.signature import Intake, row_count, shape_key
-from inference.types import Array, Arrays, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec, Timings
+from inference.types import Array, InferenceRequest, InferenceResponse, Query, Signature, Tensor, TensorSpec, Timings
 
 Stage: TypeAlias = Callable[[InferenceRequest], Awaitable[InferenceResponse]]
+Answering: TypeAlias = Callable[[Query], Awaitable[Answer]]
 
 
 class Padder(msgspec.Struct, frozen=True):
@@ -37,56 +44,99 @@ class Course(msgspec.Struct, frozen=True):
     batcher: Batcher
     request_timeout_s: float
     padder: Padder | None = None
+    cache: ModelCache | None = None
 
 
 def corridor(course: Course) -> Stage:
     """The stages of one model version, first to last."""
-    return through_batcher(course)
+    return taken_in(course, through_cache(course, through_padding(course, through_batcher(course))))
 
 
-def through_batcher(course: Course) -> Stage:
-    """The innermost stage: admission to the queue, the walk in a batch, and the wanted outputs put into words.
+def taken_in(course: Course, answer: Answering) -> Stage:
+    """The outermost stage: a request becomes a query, and the answer is put into words.
 
-    Raises `InvalidRequest` if the tensors are not what the model takes or an unknown output is wanted, and whatever
-    the batcher refuses or fails with.
+    Raises `InvalidRequest` if the tensors are not what the model takes or an unknown output is wanted.
     """
-    signature, batcher, padder = course.signature, course.batcher, course.padder
-    all_outputs = tuple([spec.name for spec in signature.outputs])
-    intake = Intake(signature)
-    specs = {spec.name: spec for spec in signature.outputs}
+    intake = Intake(course.signature)
+    specs = {spec.name: spec for spec in course.signature.outputs}
+    all_outputs = tuple(specs)
 
     async def stage(request: InferenceRequest) -> InferenceResponse:
         arrays, rows, key = intake.take(request.inputs)
         wanted = request.outputs or all_outputs
         if request.outputs:
             _check_outputs(request.outputs, specs)
-        cut = None
-        if padder is not None:
-            arrays, cut = padder.padding.pad(arrays)
-            rows, key = row_count(signature, arrays), shape_key(signature, arrays)
-            padder.on_padded(cut.own_elements, cut.added_elements)
         timeout_s = course.request_timeout_s
         if request.timeout_s is not None:
             timeout_s = min(timeout_s, request.timeout_s)
-        result = await batcher.submit(
-            arrays,
-            rows,
-            (key, wanted),
-            wanted,
-            time.monotonic() + timeout_s,
-            request.priority,
-            request.client,
+        result = await answer(
+            Query(
+                arrays,
+                rows,
+                key,
+                wanted,
+                time.monotonic() + timeout_s,
+                request.parameters,
+                request.priority,
+                request.client,
+                request.caching,
+            )
         )
-        outputs: Arrays = result.outputs
-        if padder is not None and cut is not None:
-            outputs = padder.padding.cut(outputs, wanted, cut)
         return InferenceResponse(
             model=course.model,
             version=course.version,
-            outputs=tuple([_tensor(specs[name], array) for name, array in zip(wanted, outputs, strict=True)]),
+            outputs=tuple([_tensor(specs[name], array) for name, array in zip(wanted, result.outputs, strict=True)]),
             id=request.id,
             timings=Timings(queue_s=result.queue_s, compute_s=result.compute_s),
             late=result.late,
+            cached=result.cached,
+        )
+
+    return stage
+
+
+def through_cache(course: Course, compute: Compute) -> Answering:
+    """Rows that were answered before are answered at once, without queueing; the others go on."""
+    cache = course.cache
+    if cache is not None:
+        return partial(cache.answer, compute=compute)
+
+    async def stage(query: Query) -> Answer:
+        return uncached(await compute(query), None)
+
+    return stage
+
+
+def through_padding(course: Course, compute: Compute) -> Compute:
+    """Inputs of varying length become as long as others, so that they can share a batch, and outputs are cut back."""
+    if (padder := course.padder) is None:
+        return compute
+    signature = course.signature
+
+    async def stage(query: Query) -> Computed:
+        inputs, cut = padder.padding.pad(query.inputs)
+        padder.on_padded(cut.own_elements, cut.added_elements)
+        rows, key = row_count(signature, inputs), shape_key(signature, inputs)
+        result = await compute(replace(query, inputs=inputs, rows=rows, shape_key=key))
+        outputs = padder.padding.cut(result.outputs, query.outputs, cut)
+        return JobResult(outputs, result.queue_s, result.compute_s, result.batch_rows, result.late)
+
+    return stage
+
+
+def through_batcher(course: Course) -> Compute:
+    """The innermost stage: admission to the queue, and the walk in a batch. Raises whatever the batcher raises."""
+    submit = course.batcher.submit
+
+    def stage(query: Query) -> Awaitable[JobResult]:
+        return submit(
+            query.inputs,
+            query.rows,
+            (query.shape_key, query.outputs),
+            query.outputs,
+            query.deadline_s,
+            query.priority,
+            query.client,
         )
 
     return stage

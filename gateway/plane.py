@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
 from gateway.dialects.base import Call, Dialect
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import REQUEST_ID, RequestIds
@@ -69,7 +70,9 @@ class Plane:
             if outcome is not Outcome.FAILED
         }
         self._request_ids = request_ids
-        self._heeded = frozenset({REQUEST_ID, REQUEST_TIMEOUT}).union(*[each.headers for each in self._dialects])
+        self._heeded = frozenset({REQUEST_ID, REQUEST_TIMEOUT, CACHE_CONTROL}).union(
+            *[each.headers for each in self._dialects]
+        )
         self._remembered = lru_cache(maxsize=REMEMBERED_TARGETS)(self._recognise)
 
     def recognise(self, target: bytes) -> Route | None:
@@ -103,6 +106,7 @@ class Plane:
                 heeded = (*heeded, header)
         request_id = self._request_ids.of(heeded)
         end: InferenceResponse | Exception
+        cached: bytes | None = None
         try:
             if route.fault is not None:
                 # The route may be remembered: without this, its error would grow by a traceback with each call.
@@ -113,10 +117,13 @@ class Plane:
                 raise MethodNotAllowed(f"method {method} is not allowed here; use POST")
             request = dialect.decode(body, heeded, served.signature)
             if heeded or request.timeout_s is not None:
+                request = with_caching(request, heeded)
                 request = within_timeout(request, heeded, time.perf_counter() - started_s)
             end = await served.walk(request)
             answer = dialect.encode(request, end)
             outcome = Outcome.LATE if end.late else Outcome.SUCCESS
+            if end.cached is not None:
+                cached = x_cache(end.cached)
         except SluiceError as error:
             end, outcome = error, outcome_of(error)
             answer = _refusal(dialect, error)
@@ -133,7 +140,7 @@ class Plane:
         duration_s = time.perf_counter() - started_s
         metrics.request_ended(dialect.name, outcome, duration_s)
         self._log(route, request_id, answer.status, outcome, duration_s, end)
-        return HttpResponse(answer.status, answer.body, answer.headers, request_id)
+        return HttpResponse(answer.status, answer.body, answer.headers, request_id, cached)
 
     def _log(
         self,
@@ -163,6 +170,8 @@ class Plane:
             facts["version"] = end.version
             facts["queue_ms"] = _milliseconds(end.timings.queue_s)
             facts["compute_ms"] = _milliseconds(end.timings.compute_s)
+            if end.cached is not None:
+                facts["cache_hits"], facts["cache_rows"] = end.cached.hits, end.cached.rows
             tell = log.warning if outcome is Outcome.LATE else log.info
             tell("prediction", **facts)
         elif outcome is Outcome.FAILED:

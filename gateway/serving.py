@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version as distribution_version
 from pathlib import Path
 
 import msgspec
 
 from batching.batcher import Batcher, BatchLimits
+from cache.cache import Cache
+from cache.report import Owner
+from cache.tiers import CachedModel
+from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
@@ -23,6 +28,8 @@ from inference.repository import ModelVersion
 from inference.types import Knot, Signature
 from inference.workers import Workers
 
+ENGINE_VERSION = distribution_version("onnxruntime")
+
 DELIVERY_S = 0.002
 """What an answer takes from its batch to its caller: others of the batch are encoded and written before it."""
 
@@ -35,6 +42,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     digest: str
     sample: Path | None
     config: ModelConfig
+    cache_plan: CachePlan
     signature: Signature
     walk: Stage
     metrics: ModelMetrics
@@ -48,10 +56,13 @@ class ServedVersion(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def serve_version(source: ModelVersion, settings: Settings, metrics: Metrics) -> AsyncIterator[ServedVersion]:
+async def serve_version(
+    source: ModelVersion, settings: Settings, metrics: Metrics, cache: Cache
+) -> AsyncIterator[ServedVersion]:
     """Bring one version into service, and on leaving answer what it had accepted, then end its workers.
 
-    Raises `ModelLoadError` if its workers cannot load it, and `RepositoryError` if its padding does not suit it.
+    Raises `ModelLoadError` if its workers cannot load it, and `RepositoryError` if its padding or its cache does not
+    suit it.
     """
     meters = metrics.of_model(source.name, source.version)
     config = source.config
@@ -91,7 +102,12 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
             )
         )
         stack.callback(meters.forget)
-        _tell(source, workers, options.objective_s)
+        caching = cache_plan(config.cache, workers, source.random_operators)
+        _tell(source, workers, caching, options.objective_s)
+        model_cache = None
+        if caching.enabled and cache.there:
+            model_cache = cache.of_model(_cached_model(source, workers.signature, caching, options.objective_s, meters))
+            stack.callback(cache.retire, model_cache)
         course = Course(
             source.name,
             source.version,
@@ -99,6 +115,7 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
             batcher,
             settings.server.request_timeout_s,
             padder,
+            model_cache,
         )
         yield ServedVersion(
             name=source.name,
@@ -106,12 +123,33 @@ async def serve_version(source: ModelVersion, settings: Settings, metrics: Metri
             digest=source.digest,
             sample=source.sample,
             config=config,
+            cache_plan=caching,
             signature=workers.signature,
             walk=corridor(course),
             metrics=meters,
             workers=workers,
             batcher=batcher,
         )
+
+
+def _cached_model(
+    source: ModelVersion, signature: Signature, caching: CachePlan, objective_s: float | None, meters: ModelMetrics
+) -> CachedModel:
+    config = source.config
+    # Padding changes what the model is given, and another engine rounds in another way.
+    engine = f"{config.workers.device} onnxruntime {ENGINE_VERSION} padding {config.padding.model_dump_json()}"
+    return CachedModel(
+        owner=Owner(source.name, source.version),
+        digest=source.digest,
+        engine=engine,
+        signature=signature,
+        scope=caching.scope,
+        ttl_s=config.cache.ttl_s,
+        adaptive=config.cache.adaptive,
+        batch_s=BATCH_COST_S,
+        objective_s=objective_s,
+        observe=meters.cache_lookups,
+    )
 
 
 def _padder(source: ModelVersion, signature: Signature, meters: ModelMetrics) -> Padder | None:
@@ -133,7 +171,7 @@ def _padder(source: ModelVersion, signature: Signature, meters: ModelMetrics) ->
     return Padder(padding, meters.padded)
 
 
-def _tell(source: ModelVersion, workers: Workers, objective_s: float | None) -> None:
+def _tell(source: ModelVersion, workers: Workers, caching: CachePlan, objective_s: float | None) -> None:
     """Log how the version is served, and what its operator had better know."""
     plan = workers.plan
     told = log.bind(model=source.name, version=source.version)
@@ -153,6 +191,8 @@ def _tell(source: ModelVersion, workers: Workers, objective_s: float | None) -> 
         )
     told.info(
         "model ready",
+        cache=f"by {caching.scope}" if caching.enabled else "off",
+        cache_because=caching.because,
         device=source.config.workers.device,
         workers=plan.workers,
         threads=plan.intra_op_threads,
@@ -168,8 +208,9 @@ class Catalogue:
     plan with the same memory. It fails with the first `StartError`, leaving nothing behind.
     """
 
-    def __init__(self, sources: Iterable[ModelVersion], settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, sources: Iterable[ModelVersion], settings: Settings, metrics: Metrics, cache: Cache) -> None:
         self._sources = tuple(sources)
+        self._cache = cache
         self._settings = settings
         self._metrics = metrics
         self._versions: dict[str, dict[int, ServedVersion]] = {}
@@ -194,7 +235,7 @@ class Catalogue:
 
     async def _load(self, source: ModelVersion) -> ServedVersion:
         stack = AsyncExitStack()
-        served = await stack.enter_async_context(serve_version(source, self._settings, self._metrics))
+        served = await stack.enter_async_context(serve_version(source, self._settings, self._metrics, self._cache))
         self._stacks.append(stack)
         return served
 

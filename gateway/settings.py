@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 import msgspec
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from inference.config import KIB, MIB, BatchingConfig, Bytes, ModelConfig, WorkersConfig
+from inference.config import KIB, MIB, BatchingConfig, Bytes, CacheConfig, ModelConfig, WorkersConfig
 from inference.errors import StartError
 from inference.faults import Fault, Section, faults, leaves, nearest, read_toml
 
@@ -25,6 +26,7 @@ SETTINGS_FILE = "sluice.toml"
 PREFIX = "SLUICE_"
 FILE_VARIABLE = "SLUICE_CONFIG"
 DEFAULT = "default"
+REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
 
 
 class SettingsError(StartError):
@@ -81,6 +83,47 @@ class ServerSettings(Section):
         return self
 
 
+def _redis_url(value: SecretStr) -> SecretStr:
+    address = urlsplit(value.get_secret_value())
+    if address.scheme not in REDIS_SCHEMES or not (address.hostname or address.path.strip("/")):
+        raise PydanticCustomError(
+            "redis_url",
+            "expected an address such as redis://127.0.0.1:6379/0, rediss://user:password@host:6380/0 for TLS, or "
+            "unix:///run/redis.sock",
+        )
+    return value
+
+
+class CacheSettings(CacheConfig):
+    """The cache: what `model.toml` may override, and what all models share."""
+
+    memory_bytes: Bytes = Field(64 * MIB, ge=0, description="Answers kept in memory, at most; 0 keeps none there.")
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+        None, description="A Redis that several gateways share: redis://, rediss:// (TLS) or unix://."
+    )
+    redis_prefix: str = Field(
+        "sluice:", min_length=1, max_length=128, description="What every key in Redis begins with."
+    )
+    redis_connect_timeout_ms: float = Field(
+        100.0, gt=0, le=10_000, description="How long connecting to Redis may take."
+    )
+    redis_timeout_ms: float = Field(
+        20.0, gt=0, le=10_000, description="How long a lookup in Redis may take; it counts as a miss then."
+    )
+    redis_max_value_bytes: Bytes = Field(
+        MIB, ge=1, le=64 * MIB, description="Answers larger than this are not sent to Redis."
+    )
+    redis_queue_bytes: Bytes = Field(
+        16 * MIB, ge=1, description="Answers on their way to Redis, at most; more are dropped."
+    )
+    redis_lease_ms: float = Field(
+        0.0,
+        ge=0,
+        le=60_000,
+        description="How long gateways wait for a row that another one computes; 0: each computes for itself.",
+    )
+
+
 class LogSettings(Section):
     """What is logged, and how it is written."""
 
@@ -109,12 +152,14 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     batching: BatchingConfig = BatchingConfig()
     workers: WorkersConfig = WorkersConfig()
+    cache: CacheSettings = CacheSettings()
     logs: LogSettings = LogSettings()
 
     @property
     def model_defaults(self) -> ModelConfig:
         """What a model's own `model.toml` overrides."""
-        return ModelConfig(batching=self.batching, workers=self.workers)
+        cache = CacheConfig(**{name: getattr(self.cache, name) for name in CacheConfig.model_fields})
+        return ModelConfig(batching=self.batching, workers=self.workers, cache=cache)
 
     @classmethod
     def settings_customise_sources(

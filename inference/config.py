@@ -21,6 +21,8 @@ GIB = 1024 * MIB
 LONGEST_BUCKET = 2**31 - 1
 """Lengths that an input may be padded to, at most; many engines count an axis in 32 bits."""
 
+LONGEST_TTL_S = 365 * 86400.0
+
 _UNITS_BYTES = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
 _BYTES = re.compile(r"([0-9]+) ?(|B|KiB|MiB|GiB)", re.ASCII)
 _DEVICE = re.compile(r"cpu|cuda:(?:0|[1-9][0-9]{0,3})", re.ASCII)
@@ -161,11 +163,35 @@ class PaddingConfig(Section):
     outputs: dict[str, CutOutput] = Field({}, description="Outputs that are cut back.")
 
 
+Truth = Annotated[StrictBool, BeforeValidator(_truth)]
+"""`true` or `false`, and nothing that merely looks like it."""
+
+
+class CacheConfig(Section):
+    """Whether and how a model's answers are kept, so that the same rows need not be computed again."""
+
+    enabled: Truth | None = Field(
+        None,
+        description="Whether answers are kept. Not set: they are, unless the model draws random numbers or was seen to "
+        "answer the same rows differently.",
+    )
+    scope: Literal["row", "request"] | None = Field(
+        None,
+        description='What is looked up: "row", each row by itself, or "request", all of a request together. Not set: '
+        "rows, where the model keeps them apart.",
+    )
+    ttl_s: float = Field(3600.0, gt=0, le=LONGEST_TTL_S, description="How long an answer is kept.")
+    adaptive: Truth = Field(
+        True, description="Bypass a tier while its lookups cost more than they save; a sample still goes through it."
+    )
+
+
 class ModelConfig(Section):
     """Everything that a `model.toml` may say."""
 
     batching: BatchingConfig = BatchingConfig()
     workers: WorkersConfig = WorkersConfig()
+    cache: CacheConfig = CacheConfig()
     padding: PaddingConfig = PaddingConfig()
 
 

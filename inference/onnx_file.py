@@ -1,7 +1,7 @@
 """What an ONNX file says of itself that the engine does not tell.
 
-That is which files beside it hold weights, and which inputs have no shape. Only the structure is read: weights, which
-may be gigabytes, are skipped.
+That is which files beside it hold weights, which inputs have no shape, and which operators draw random numbers. Only
+the structure is read: weights, which may be gigabytes, are skipped.
 
 Source: onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) and the encoding of protocol buffers
 (https://protobuf.dev/programming-guides/encoding/).
@@ -27,6 +27,29 @@ _WITHIN: Mapping[str, Mapping[int, str]] = {
 }
 _MODEL_GRAPH, _GRAPH_INPUT, _INPUT_NAME, _INPUT_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE = 7, 11, 1, 2, 1, 2
 _KEY, _VALUE = 1, 2
+
+# The messages on the way to every operator: those of functions, and of the graphs that loops and branches hold, too.
+_TO_NODES: Mapping[str, Mapping[int, str]] = {
+    "Model": {7: "Graph", 25: "Function"},
+    "Function": {7: "Node"},
+    "Graph": {1: "Node"},
+    "Node": {5: "Attribute"},
+    "Attribute": {6: "Graph", 11: "Graph"},
+}
+_NODE_INPUT, _NODE_OPERATOR = 1, 4
+
+RANDOM = frozenset(
+    {
+        *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        *("BiasDropout", "BitmaskBiasDropout", "BitmaskDropout", "Sampling"),
+    }
+)
+"""Operators that draw random numbers: ONNX's own, and those that ONNX Runtime adds. A seed changes nothing: it is set
+once per session, and each run goes on from where the last one ended."""
+
+DROPOUT = "Dropout"
+TRAINING_MODE = 2
+"""Which input of a Dropout makes it drop elements. A file need not say whether it is true; being there is enough."""
 
 # An attribute has values of one kind: after the first of these no tensors come, but there may be millions like it.
 _ATTRIBUTE_LISTS = (7, 8, 9)
@@ -85,6 +108,37 @@ def shapeless_inputs(model_file: Path) -> frozenset[str]:
         except (ValueError, EOFError):
             return frozenset()
     return frozenset(found)
+
+
+def random_operators(model_file: Path) -> tuple[str, ...]:
+    """The kinds of operators that draw random numbers, in alphabetical order, wherever in the model they stand.
+
+    Empty for a file that is no ONNX model, and for one that cannot be read any more.
+    """
+    found: set[str] = set()
+    try:
+        with model_file.open("rb") as file:
+            pending = [("Model", 0, model_file.stat().st_size)]
+            while pending:
+                message, start, end = pending.pop()
+                fields = list(_fields(file, start, end, _ATTRIBUTE_LISTS if message == "Attribute" else ()))
+                if message == "Node":
+                    found |= _draws(file, fields)
+                within = _TO_NODES[message]
+                pending += [
+                    (within[field.number], field.start, field.end) for field in fields if field.number in within
+                ]
+    except (OSError, ValueError, EOFError):
+        return ()
+    return tuple(sorted(found))
+
+
+def _draws(file: BinaryIO, node: Sequence[_Field]) -> set[str]:
+    """The operator of a node, if it draws random numbers."""
+    operator = b"".join([_read(file, field) for field in node if field.number == _NODE_OPERATOR]).decode()
+    inputs = [field for field in node if field.number == _NODE_INPUT]
+    trains = operator == DROPOUT and len(inputs) > TRAINING_MODE and bool(_read(file, inputs[TRAINING_MODE]))
+    return {operator} if operator in RANDOM or trains else set()
 
 
 def _entry(file: BinaryIO, start: int, end: int) -> tuple[str, str]:

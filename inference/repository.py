@@ -23,7 +23,7 @@ import msgspec
 
 from inference.config import ModelConfig, load_model_config
 from inference.errors import RepositoryError
-from inference.onnx_file import external_files
+from inference.onnx_file import external_files, random_operators
 from inference.snapshot import Snapshot, take_snapshot
 
 MODEL_FILE = "model.onnx"
@@ -51,6 +51,11 @@ class ModelVersion(msgspec.Struct, frozen=True):
     config: ModelConfig
     sample: Path | None = None
     files: Snapshot | None = None
+
+    @property
+    def random_operators(self) -> tuple[str, ...]:
+        """The operators of its graph that draw random numbers. Reads the structure of the file, not its weights."""
+        return random_operators(self.file)
 
 
 def scan(path: Path, defaults: ModelConfig | None = None) -> tuple[ModelVersion, ...]:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from inference.backends.base import Backend
-from inference.draws import three_rows
+from inference.draws import RandomRows, three_rows
 from inference.errors import ModelFailed
 from inference.likeness import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change
 from inference.types import Arrays, TensorSpec
@@ -40,6 +40,24 @@ def rows_lost(outputs: Sequence[TensorSpec], arrays: Arrays, rows: int) -> str |
         if not array.ndim or array.shape[0] != rows:
             size = array.shape[0] if array.ndim else "no"
             return f"axis 0 of output {spec.name!r} does not follow the rows: {rows} in, {size} out"
+    return None
+
+
+def answers_vary(backend: Backend, outputs: Sequence[TensorSpec]) -> str | None:
+    """Plain words for the first output that differs between runs of the same random row; `None` where none was seen to.
+
+    A model without a batch axis runs what it takes as one row. One that refuses is believed.
+    """
+    row = RandomRows(backend.inputs).batch(1)
+    names = [spec.name for spec in outputs]
+    try:
+        answers = [backend.run(row, names) for _ in range(2)]
+    except ModelFailed:
+        return None
+    for again in answers[1:]:
+        changed = first_change(outputs, answers[0], again, answers, SAME_PLACE)
+        if changed is not None:
+            return f"output {changed!r} is not the same for the same row twice"
     return None
 
 

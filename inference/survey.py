@@ -11,6 +11,7 @@ from inference.machine import resident_bytes
 from inference.measure import ALWAYS, BUDGET_S, INSTRUMENTS, Bounds, Instruments, Measurement, measure
 from inference.plan import MOST_ROWS, Findings, PlanTerms, ServingPlan, thread_choices
 from inference.reasons import make_plan, span
+from inference.rows import answers_vary
 from inference.warmup import Batched, Trial, known, try_out
 
 SLOW_LOAD_S = 2.0
@@ -22,11 +23,15 @@ thought to end within it, and the two smallest sizes with the first number of th
 
 
 class Surveyed(msgspec.Struct, frozen=True):
-    """A model that is loaded as the plan says, and warm."""
+    """A model that is loaded as the plan says, and warm.
+
+    `erratic_because` has plain words where it was seen to answer the same row differently.
+    """
 
     backend: Backend
     trial: Trial
     plan: ServingPlan
+    erratic_because: str | None = None
 
 
 def survey(
@@ -45,6 +50,7 @@ def survey(
     backend = open_backend(choices[0])
     load_s = instruments.clock() - began_s
     trial = try_out(backend, batched)
+    erratic = answers_vary(backend, trial.signature.outputs)
     resident = resident_bytes()
     bounds = Bounds(None if terms.memory_bytes is None else max(0, terms.memory_bytes // (terms.count or 1) - resident))
     most_rows = terms.max_rows or MOST_ROWS
@@ -69,7 +75,7 @@ def survey(
         del backend
         backend = open_backend(plan.intra_op_threads)
         try_out(backend, known(trial.signature))
-    return Surveyed(backend, trial, plan)
+    return Surveyed(backend, trial, plan, erratic)
 
 
 def _unexplored(last: Measurement, threads: int, load_s: float, left_s: float) -> str | None:

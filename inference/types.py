@@ -137,6 +137,23 @@ def knot_rows(max_rows: int) -> tuple[int, ...]:
     return (*[1 << power for power in range((max_rows - 1).bit_length())], max_rows)
 
 
+class Caching(StrEnum):
+    """What one request lets the cache do."""
+
+    USE = "use"
+    RENEW = "renew"
+    """Compute every row anew, and store the answers."""
+    PASS = "pass"
+    """Neither look anything up nor store anything."""
+
+
+class CacheUse(msgspec.Struct, frozen=True):
+    """How many of a request's rows were found in the cache, or were being computed for somebody else already."""
+
+    rows: int
+    hits: int
+
+
 class InferenceRequest(msgspec.Struct, frozen=True):
     """One prediction call, free of any dialect.
 
@@ -145,6 +162,8 @@ class InferenceRequest(msgspec.Struct, frozen=True):
 
     `timeout_s` is how long the caller is going to wait; `None` where it did not say. `priority` is from 1, the highest,
     to `LOWEST_PRIORITY`. `client` tells callers apart that are to get equal shares of an overloaded model.
+
+    Of `parameters`, a dialect leaves here only those that it does not heed itself: any of them may change the answer.
     """
 
     inputs: tuple[Tensor, ...]
@@ -154,6 +173,26 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     timeout_s: float | None = None
     priority: int = DEFAULT_PRIORITY
     client: str = ""
+    caching: Caching = Caching.USE
+
+
+class Query(msgspec.Struct, frozen=True):
+    """A request that was taken in: known to be what the model takes, and free of names.
+
+    `inputs` are in the signature's order, each with `rows` rows along axis 0 where the model is batched. `shape_key` is
+    equal for queries whose rows may be stacked. `outputs` names the wanted outputs, at least one, in the wanted order.
+    `deadline_s` is monotonic: after it nobody wants the answer. The rest is as in `InferenceRequest`.
+    """
+
+    inputs: Arrays
+    rows: int
+    shape_key: tuple[Shape, ...]
+    outputs: tuple[str, ...]
+    deadline_s: float
+    parameters: Parameters = NO_PARAMETERS
+    priority: int = DEFAULT_PRIORITY
+    client: str = ""
+    caching: Caching = Caching.USE
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -166,7 +205,8 @@ class Timings(msgspec.Struct, frozen=True):
 class InferenceResponse(msgspec.Struct, frozen=True):
     """The answer to one `InferenceRequest`: the wanted outputs, in the wanted order.
 
-    `late` is true of one that came after its deadline: the model's objective, or what its caller asked for.
+    `late` is true of one that came after its deadline: the model's objective, or what its caller asked for. `cached` is
+    `None` where the cache was not asked.
     """
 
     model: str
@@ -176,3 +216,4 @@ class InferenceResponse(msgspec.Struct, frozen=True):
     parameters: Parameters = NO_PARAMETERS
     timings: Timings = Timings()
     late: bool = False
+    cached: CacheUse | None = None

@@ -67,6 +67,7 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
     unbatched_because: str | None = None
     untried_because: str | None = None
     unproven_because: str | None = None
+    erratic_because: str | None = None
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=4):

@@ -72,7 +72,7 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
     try:
         loaded = _load_model(order)
         trial = loaded.trial
-        words = (trial.unbatched_because, trial.untried_because, trial.unproven_because)
+        words = (trial.unbatched_because, trial.untried_because, trial.unproven_because, loaded.erratic_because)
         channel.send(Loaded(trial.signature, loaded.plan, *[_clipped(each) for each in words]))
     except PeerGone:
         raise

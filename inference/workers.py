@@ -61,6 +61,9 @@ class Workers:
     """Plain words where the model is batched although nobody knows that it keeps rows apart: it refused to be tried, or
     never answers the same twice. There once the workers are entered."""
 
+    erratic_because: str | None
+    """Plain words where the model was seen to answer the same row differently. There once the workers are entered."""
+
     plan: ServingPlan
     """How many workers, threads and rows, and why. There once the workers are entered."""
 
@@ -96,6 +99,7 @@ class Workers:
         self.unbatched_because = loaded.unbatched_because
         self.untried_because = loaded.untried_because
         self.unproven_because = loaded.unproven_because
+        self.erratic_because = loaded.erratic_because
         return self
 
     async def __aexit__(

@@ -51,6 +51,8 @@ def head(start: bytes, response: HttpResponse, connection: bytes) -> bytes:
     lines = header_lines(response.headers)
     if response.request_id is not None:
         lines = b"%bx-request-id: %b\r\n" % (lines, response.request_id)
+    if response.cached is not None:
+        lines = b"%bx-cache: %b\r\n" % (lines, response.cached)
     if response.status in BODILESS:
         return b"%b%b%b\r\n" % (start, lines, connection)
     return b"%b%d\r\n%b%b\r\n" % (start, len(response.body), lines, connection)

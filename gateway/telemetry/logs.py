@@ -88,3 +88,11 @@ class Sampler:
         self._left -= 1
         kept_back, self._kept_back = self._kept_back, 0
         return kept_back
+
+
+def tell_of_redis(side: str, state: str, reason: str | None) -> None:
+    """Say once that the cache leaves Redis alone, and why, and once that it uses it again."""
+    if reason is None:
+        log.info(f"cache {side} use Redis again", state=state)
+    else:
+        log.warning(f"cache {side} leave Redis alone: predictions go on without it", state=state, because=reason)

@@ -24,11 +24,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from batching.report import BatchReport
 from batching.report import Outcome as BatchOutcome
+from cache.report import Tier
 from gateway.telemetry.tally import CounterFamily, HistogramFamily
 
 SECONDS_BUCKETS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+LOOKUP_BUCKETS = (
+    *(1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 0.0001, 0.00025, 0.0005),
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
 )
 ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -126,6 +131,7 @@ class ModelMetrics(CallMetrics):
         self._run = metrics.batch_run.labels(model, version)
         self._predictions = metrics.batch_predictions
         self._padding = metrics.padding
+        self._cache_lookups = metrics.cache_lookups
         self._restarts = metrics.worker_restarts.labels(model, version)
 
     def batch_ended(self, report: BatchReport) -> None:
@@ -144,6 +150,10 @@ class ModelMetrics(CallMetrics):
         """Count the elements of one request's padded inputs: its own, and those added."""
         self._padding.add(*self._labels, Element.OWN, by=own)
         self._padding.add(*self._labels, Element.ADDED, by=added)
+
+    def cache_lookups(self, tier: Tier) -> Callable[[float], None]:
+        """Whom to tell how long each lookup in a tier took, in seconds."""
+        return self._cache_lookups.labels(*self._labels, tier).observe
 
     def worker_restarted(self) -> None:
         """Count one replaced worker process."""
@@ -229,6 +239,13 @@ class Metrics:
             "sluice_padding_elements",
             "Elements of padded inputs: callers' own, and those that were added to them.",
             [*model, "kind"],
+            registry=registry,
+        )
+        self.cache_lookups = HistogramFamily(
+            "sluice_cache_lookup_seconds",
+            "How long it took to look a request's rows up in a tier of the cache, in seconds.",
+            [*model, "tier"],
+            bounds=LOOKUP_BUCKETS,
             registry=registry,
         )
         self.objective = Gauge(

@@ -132,9 +132,12 @@ def test_wrong_values(tmp_path: Path, written: str, fault: str) -> None:
         ("batching.colour = 1", f"batching.colour: unknown key; the {BATCHING_KEYS}"),
         (
             "max_rows = 1",
-            "max_rows: unknown key; did you mean batching.max_rows? The keys here are batching, workers, padding",
+            "max_rows: unknown key; did you mean batching.max_rows? The keys here are batching, workers, cache, padding",
         ),
-        ("[bathcing]", "bathcing: unknown key; did you mean batching? The keys here are batching, workers, padding"),
+        (
+            "[bathcing]",
+            "bathcing: unknown key; did you mean batching? The keys here are batching, workers, cache, padding",
+        ),
     ],
 )
 def test_unknown_keys(tmp_path: Path, written: str, fault: str) -> None:

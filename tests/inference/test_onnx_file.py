@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import onnx
+import onnxruntime
 import pytest
 
-from inference.onnx_file import _varint, external_files, shapeless_inputs
+from inference.onnx_file import _varint, external_files, random_operators, shapeless_inputs
 from tests import models
 
 
@@ -75,3 +76,49 @@ def test_what_is_no_file_refers_to_nothing(tmp_path: Path) -> None:
 )
 def test_inputs_without_a_shape_are_told_from_single_values(tmp_path: Path, model: bytes, names: set[str]) -> None:
     assert shapeless_inputs(_put(tmp_path, model)) == names
+
+
+def _graph_of(*nodes: onnx.NodeProto) -> onnx.GraphProto:
+    return onnx.helper.make_graph(list(nodes), "graph", [], [])
+
+
+def _content(graph: onnx.GraphProto, *functions: onnx.FunctionProto) -> bytes:
+    content: bytes = onnx.helper.make_model(graph, functions=list(functions)).SerializeToString()
+    return content
+
+
+def test_random_operators_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    make = onnx.helper.make_node
+    branch = _graph_of(make("If", ["c"], ["d"], then_branch=_graph_of(make("Multinomial", ["p"], ["q"]))))
+    function = onnx.helper.make_function("own", "F", [], ["a"], [make("RandomUniform", [], ["a"], shape=[1])], [])
+    nodes = [
+        make("Add", ["x", "x"], ["y"]),
+        make("Loop", ["n"], ["z"], body=branch),
+        make("Bernoulli", ["x"], ["b"], seed=1.0),
+        make("BiasDropout", ["x", "w"], ["v"], domain="com.microsoft"),
+    ]
+    found = random_operators(_put(tmp_path, _content(_graph_of(*nodes), function)))
+    assert found == ("Bernoulli", "BiasDropout", "Multinomial", "RandomUniform")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "found"), [(["x"], ()), (["x", "ratio"], ()), (["x", "", "t"], ("Dropout",)), (["x", "ratio", ""], ())]
+)
+def test_a_dropout_counts_where_it_may_drop(tmp_path: Path, inputs: list[str], found: tuple[str, ...]) -> None:
+    graph = _graph_of(onnx.helper.make_node("Dropout", inputs, ["y"]))
+    assert random_operators(_put(tmp_path, _content(graph))) == found
+
+
+def test_models_that_draw_nothing(tmp_path: Path) -> None:
+    for content in (models.mlp(), models.loop(), models.image(), b"no model", b""):
+        assert random_operators(_put(tmp_path, content)) == ()
+    assert random_operators(tmp_path / "gone.onnx") == ()
+
+
+def test_a_seed_does_not_make_a_model_say_the_same_twice() -> None:
+    node = onnx.helper.make_node("RandomUniform", [], ["y"], shape=[2], seed=1.0)
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])
+    graph = onnx.helper.make_graph([node], "graph", [], [output])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert session.run(None, {})[0].tolist() != session.run(None, {})[0].tolist()

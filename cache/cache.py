@@ -1,0 +1,111 @@
+"""The cache of the whole gateway: the tiers that all models share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from cache.memory import MemoryTier
+from cache.model_cache import ModelCache
+from cache.redis_tier import RedisOptions, RedisTier
+from cache.report import CacheState, Owner
+from cache.tiers import CachedModel
+
+
+class CacheOptions(msgspec.Struct, frozen=True):
+    """What there is of a cache. `memory_bytes` 0 is no memory tier; `redis` `None` is no Redis."""
+
+    memory_bytes: int
+    redis: RedisOptions | None = None
+
+
+class Cleared(msgspec.Struct, frozen=True):
+    """How many entries were thrown away; `redis_entries` is `None` where there is no Redis."""
+
+    memory_entries: int
+    redis_entries: int | None
+
+
+class Cache:
+    """Memory and Redis for every model. An async context manager that owns the connections to Redis.
+
+    Entering never fails for what Redis does. Memory holds at most `memory_bytes`, all models together: what is asked
+    for often stays, whoever asks. `on_change` hears when reads or writes begin or cease to leave Redis alone, with the
+    new state and the reason in plain words. All methods belong to the event loop's thread.
+    """
+
+    def __init__(
+        self,
+        options: CacheOptions,
+        *,
+        on_change: Callable[[str, str, str | None], None] = lambda side, state, reason: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._models: dict[Owner, ModelCache] = {}
+        self._memory = MemoryTier(options.memory_bytes, self._evicted) if options.memory_bytes else None
+        self._redis = None if options.redis is None else RedisTier(options.redis, on_change=on_change, clock=clock)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Cache:
+        if self._redis is not None:
+            await self._stack.enter_async_context(self._redis)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def there(self) -> bool:
+        """Whether there is any tier at all."""
+        return self._memory is not None or self._redis is not None
+
+    def of_model(self, subject: CachedModel) -> ModelCache:
+        """The cache of one version, until it is retired. A version has one at a time."""
+        model = self._models[subject.owner] = ModelCache(subject, self._memory, self._redis, self._clock)
+        return model
+
+    def retire(self, model: ModelCache) -> None:
+        """The version is served no more: its rows leave the memory. In Redis others may use them."""
+        if self._models.get(model.owner) is model:
+            del self._models[model.owner]
+            model.forget()
+            if self._memory is not None:
+                self._memory.remove(model.owner)
+
+    def state(self) -> CacheState:
+        """What stands now."""
+        memory, redis = self._memory, self._redis
+        return CacheState(
+            entries=0 if memory is None else memory.entries,
+            size_bytes=0 if memory is None else memory.size_bytes,
+            max_bytes=self._options.memory_bytes,
+            models=tuple([model.state() for model in self._models.values()]),
+            redis=None if redis is None else redis.state(),
+        )
+
+    async def clear(self, model: str | None = None) -> Cleared:
+        """Throw away what is kept for all versions of a model, or everything.
+
+        Raises `CacheUnavailable` if Redis does not answer; memory has been cleared then.
+        """
+        models = [each for each in self._models.values() if model is None or each.owner.model == model]
+        for each in models:
+            each.forget()
+        memory_entries = 0
+        if self._memory is not None:
+            memory_entries = sum([self._memory.remove(each.owner) for each in models])
+        if self._redis is None:
+            return Cleared(memory_entries, None)
+        if model is None:
+            return Cleared(memory_entries, await self._redis.forget(None))
+        spaces = {each.space for each in models}
+        return Cleared(memory_entries, sum([await self._redis.forget(space) for space in spaces]))
+
+    def _evicted(self, owner: Owner) -> None:
+        if (model := self._models.get(owner)) is not None:
+            model.count_eviction()

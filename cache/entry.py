@@ -1,0 +1,71 @@
+"""What is kept for one key: a row's outputs, or a whole request's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from cache.report import Owner
+from inference.types import Array, Arrays
+
+OVERHEAD_BYTES = 448
+"""What an entry costs beside its arrays: the structs, the key, its places in the tables, and a ghost. Measured."""
+
+ARRAY_BYTES = sys.getsizeof(np.empty((1, 1)))
+"""An array without its elements, about."""
+
+ELEMENT_BYTES = sys.getsizeof(b"")
+"""A BYTES element without its content."""
+
+
+class Entry(msgspec.Struct, eq=False):
+    """The answer to one key. `outputs` are read-only, share memory with nothing else, and are in the key's order.
+
+    Of a row, each output has an axis 0 of size 1. `size_bytes` is what it takes in memory, all told. After `expires_s`
+    on the monotonic clock it is not to be used. `visits` and `kept` belong to the tier that keeps it.
+    """
+
+    outputs: Arrays
+    owner: Owner
+    expires_s: float
+    size_bytes: int
+    visits: int = 0
+    kept: bool = False
+
+
+def entry_of(outputs: Arrays, owner: Owner, expires_s: float) -> Entry:
+    """An entry with these outputs, which nobody may write to from now on. Those that are views are copied."""
+    own = tuple([array if array.base is None else array.copy() for array in outputs])
+    size = OVERHEAD_BYTES
+    for array in own:
+        array.flags.writeable = False
+        size += ARRAY_BYTES + array.nbytes
+        if array.dtype.hasobject:
+            size += sum([ELEMENT_BYTES + len(element) for element in array.flat])
+    return Entry(own, owner, expires_s, size)
+
+
+def row_of(outputs: Arrays, row: int) -> Arrays:
+    """Views of one row of each output, with an axis 0 of size 1."""
+    return tuple([array[row : row + 1] for array in outputs])
+
+
+def has_rows(outputs: Arrays, rows: int) -> bool:
+    """Whether each output has so many rows along axis 0."""
+    return all([array.shape[:1] == (rows,) for array in outputs])
+
+
+def join(rows: Sequence[Arrays]) -> Arrays | None:
+    """The outputs of these rows, one below the other; `None` if they do not fit together. Copies, save for one row."""
+    if len(rows) == 1:
+        return rows[0]
+    joined: list[Array] = []
+    for parts in zip(*rows, strict=True):
+        shape, dtype = parts[0].shape, parts[0].dtype
+        if any([part.shape != shape or part.dtype != dtype for part in parts]):
+            return None
+        joined.append(np.concatenate(parts))
+    return tuple(joined)

@@ -1,0 +1,134 @@
+"""Keys: which rows are the same. Pure.
+
+A key is a keyed BLAKE3 digest of 128 bits (O'Connor, Aumasson, Neves and Wilcox-O'Hearn, 2020;
+docs/decisions/0009-keys-are-blake3.md). What the digest is keyed with stands for everything that rows of one kind have
+in common, and the digested bytes are the row alone, so that no two rows that differ in anything share a key.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Literal, TypeAlias
+from zlib import crc32
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+
+from inference.types import Array, Arrays, ParameterValue, Query, Shape, Signature
+
+KEY_BYTES = 16
+FORM = 1
+"""Goes up with every change of what is digested or of how answers are cut: keys of other forms are strangers then."""
+
+REMEMBERED_KINDS = 256
+"""So many kinds of rows are remembered. Most models have one; axes of any size make more."""
+
+PEEKED_BYTES = 1024
+
+Scope: TypeAlias = Literal["row", "request"]
+Hasher: TypeAlias = blake3
+
+
+class Keys:
+    """Makes the keys of one model version. `identity` is whatever names its answers: its digest, engine and settings.
+
+    With the scope `row`, a query has a key for each of its rows; with `request`, one for all of them, and how many they
+    are is part of what they have in common.
+    """
+
+    def __init__(self, identity: str, signature: Signature, scope: Scope) -> None:
+        self._identity = identity
+        self._inputs = [(spec.name, spec.datatype) for spec in signature.inputs]
+        self._by_row = scope == "row"
+        self._hasher = lru_cache(maxsize=REMEMBERED_KINDS)(self._keyed)
+
+    def hasher(self, query: Query) -> Hasher:
+        """What all rows of the query begin with. Copied for each row, and never fed itself."""
+        rows = None if self._by_row else query.rows
+        parameters = tuple(sorted(query.parameters.items())) if query.parameters else ()
+        # To Python 1, 1.0 and True are equal, and so are 0.0 and -0.0.
+        written = repr(parameters) if parameters else ""
+        return self._hasher(query.shape_key, rows, query.outputs, parameters, written)
+
+    def _keyed(
+        self,
+        shape_key: tuple[Shape, ...],
+        rows: int | None,
+        outputs: tuple[str, ...],
+        parameters: tuple[tuple[str, ParameterValue], ...],
+        _: str,
+    ) -> Hasher:
+        inputs = [(*each, shape) for each, shape in zip(self._inputs, shape_key, strict=True)]
+        common = msgspec.msgpack.encode((FORM, self._identity, inputs, rows, outputs, parameters))
+        return blake3(key=blake3(common).digest())
+
+
+def only_key(hasher: Hasher, inputs: Arrays) -> bytes:
+    """The key of all that these inputs hold: of a query with one row, or of a whole request."""
+    own = hasher.copy()
+    if len(inputs) == 1:
+        own.update(_content(inputs[0]))
+    else:
+        for array in inputs:
+            own.update(_content(array))
+    return own.digest(KEY_BYTES)
+
+
+def row_keys(hasher: Hasher, inputs: Arrays, start: int, stop: int) -> list[bytes]:
+    """The keys of the rows from `start` up to `stop`."""
+    readers = [_row_reader(array, start, stop) for array in inputs]
+    keys = []
+    for row in range(stop - start):
+        own = hasher.copy()
+        for read in readers:
+            own.update(read(row))
+        keys.append(own.digest(KEY_BYTES))
+    return keys
+
+
+def content_bytes(inputs: Arrays) -> int:
+    """How much there is to digest, about."""
+    return sum([array.nbytes for array in inputs])
+
+
+def peek(inputs: Arrays) -> int:
+    """A number that is the same for the same first rows, found by a glance at a part of their bytes."""
+    seen = 0
+    for array in inputs:
+        if array.dtype.hasobject:
+            first = array[:1].ravel()[: PEEKED_BYTES // 8]
+            seen = crc32(b"".join([element[:PEEKED_BYTES] for element in first]), seen)
+            continue
+        first = array[:1]
+        if first.nbytes > PEEKED_BYTES:
+            first = first.reshape(-1)[:: first.nbytes // PEEKED_BYTES]
+        seen = crc32(first.tobytes(), seen)
+    return seen
+
+
+def _content(array: Array) -> bytes | memoryview:
+    if array.dtype.hasobject:
+        return _elements(array.ravel().tolist())
+    # A copy of a few bytes costs less than a view of them.
+    return array.tobytes() if array.nbytes < 4096 else array.reshape(-1).view(np.uint8).data
+
+
+def _row_reader(array: Array, start: int, stop: int) -> Callable[[int], bytes | memoryview]:
+    """Gives the bytes of one row, counted from `start`. They have one length for all, but for BYTES."""
+    part = array[start:stop]
+    if array.dtype.hasobject:
+        flat = part.reshape(stop - start, -1).tolist() if part.size else [[]] * (stop - start)
+        return lambda row: _elements(flat[row])
+    if not part.size:
+        return lambda _: b""
+    size = part.nbytes // (stop - start)
+    whole = part.reshape(-1).view(np.uint8).data
+    return lambda row: whole[row * size : (row + 1) * size]
+
+
+def _elements(elements: Sequence[bytes]) -> bytes:
+    """BYTES elements with their lengths before them, so that none can be taken for a part of its neighbour."""
+    return b"".join([struct.pack("<Q", len(element)) + element for element in elements])

@@ -1,0 +1,147 @@
+"""The memory tier: entries in this process, bounded in bytes. Pure: it has no clock, and `now_s` is an argument."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from cache.entry import Entry
+from cache.report import Owner
+
+SMALL_SHARE = 0.1
+"""The part of the memory that new entries pass through, as the paper has it."""
+
+MOST_VISITS = 3
+PROVEN_VISITS = 2
+"""An entry that was asked for so often while it was new moves to the main queue."""
+
+LARGEST_SHARE = 0.25
+"""One entry takes at most this part of the memory: a single answer must not push out everything else."""
+
+REPRIEVES = 64
+"""So many entries in a row may be spared in one search for room. Then one goes, so that no `put` takes long."""
+
+
+class MemoryTier:
+    """A cache of at most `max_bytes`, all entries together, that keeps what is asked for again: S3-FIFO.
+
+    New entries stand in a small queue. What is not asked for until it reaches the end leaves, and only its key is
+    remembered; the rest, and what comes back, moves to the main queue, where each visit spares an entry one round. So a
+    stream of rows that nobody repeats passes through a tenth of the memory, and does not push out what others use
+    (Yang, Zhang, Qiu, Yue and Vigfusson, "FIFO queues are all you need for cache eviction", SOSP 2023;
+    docs/decisions/0010-memory-is-s3-fifo.md).
+
+    A lookup moves nothing, and takes a fraction of a microsecond. Entries that have expired are never returned; they
+    leave when their key is put again or their turn has come. `on_evicted` hears of each entry that has to make room
+    before it has expired. Not safe for threads.
+    """
+
+    def __init__(self, max_bytes: int, on_evicted: Callable[[Owner], None]) -> None:
+        self.max_bytes = max_bytes
+        self.size_bytes = 0
+        """What the entries take together."""
+        self._on_evicted = on_evicted
+        self._table: dict[bytes, Entry] = {}
+        self._small: deque[bytes] = deque()
+        self._small_bytes = 0
+        self._main: deque[bytes] = deque()
+        self._ghosts: OrderedDict[bytes, None] = OrderedDict()
+        self._held: dict[Owner, tuple[int, int]] = {}
+
+    @property
+    def entries(self) -> int:
+        """How many there are, with those that have expired and not left yet."""
+        return len(self._table)
+
+    def held(self, owner: Owner) -> tuple[int, int]:
+        """The owner's entries, and the bytes that they take."""
+        return self._held.get(owner, (0, 0))
+
+    def get(self, key: bytes, now_s: float) -> Entry | None:
+        """The entry of a key, if there is one that has not expired."""
+        entry = self._table.get(key)
+        if entry is None or entry.expires_s <= now_s:
+            return None
+        if entry.visits < MOST_VISITS:
+            entry.visits += 1
+        return entry
+
+    def put(self, key: bytes, entry: Entry, now_s: float) -> bool:
+        """Keep an entry, in place of the key's last one; false if it is too large to be kept."""
+        if entry.size_bytes > self.max_bytes * LARGEST_SHARE:
+            return False
+        old = self._table.get(key)
+        if old is not None:
+            # The key stays where it stands, so that each stands in one queue, once.
+            entry.visits, entry.kept = old.visits, old.kept
+            self._count(old, -1)
+        elif key in self._ghosts:
+            del self._ghosts[key]
+            entry.kept = True
+            self._main.append(key)
+        else:
+            self._small.append(key)
+        self._table[key] = entry
+        self._count(entry, 1)
+        while self.size_bytes > self.max_bytes:
+            self._make_room(now_s)
+        return True
+
+    def remove(self, owner: Owner) -> int:
+        """Throw away all entries of an owner; how many there were."""
+        gone = [key for key, entry in self._table.items() if entry.owner == owner]
+        for key in gone:
+            self._count(self._table.pop(key), -1)
+        self._small = deque([key for key in self._small if key in self._table])
+        self._main = deque([key for key in self._main if key in self._table])
+        return len(gone)
+
+    def _make_room(self, now_s: float) -> None:
+        """Move entries up until one has left."""
+        if self._small and (self._small_bytes > self.max_bytes * SMALL_SHARE or not self._main):
+            self._take_from_small(now_s)
+        else:
+            self._take_from_main(now_s)
+
+    def _take_from_small(self, now_s: float) -> None:
+        key = self._small.popleft()
+        entry = self._table[key]
+        if entry.visits >= PROVEN_VISITS and entry.expires_s > now_s:
+            self._small_bytes -= entry.size_bytes
+            entry.kept = True
+            entry.visits = 0
+            self._main.append(key)
+            return
+        self._drop(key, entry, now_s)
+        self._ghosts[key] = None
+        while len(self._ghosts) > len(self._table):
+            self._ghosts.popitem(last=False)
+
+    def _take_from_main(self, now_s: float) -> None:
+        for _ in range(REPRIEVES):
+            key = self._main.popleft()
+            entry = self._table[key]
+            if not entry.visits or entry.expires_s <= now_s:
+                break
+            entry.visits -= 1
+            self._main.append(key)
+        else:
+            key = self._main.popleft()
+        self._drop(key, self._table[key], now_s)
+
+    def _drop(self, key: bytes, entry: Entry, now_s: float) -> None:
+        del self._table[key]
+        self._count(entry, -1)
+        if entry.expires_s > now_s:
+            self._on_evicted(entry.owner)
+
+    def _count(self, entry: Entry, by: int) -> None:
+        size_bytes = by * entry.size_bytes
+        self.size_bytes += size_bytes
+        if not entry.kept:
+            self._small_bytes += size_bytes
+        entries, held_bytes = self._held.get(entry.owner, (0, 0))
+        if entries + by:
+            self._held[entry.owner] = (entries + by, held_bytes + size_bytes)
+        else:
+            del self._held[entry.owner]

@@ -1,0 +1,158 @@
+"""The one door to redis-py: a connection that sends commands and reads replies, and errors in words of our own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import redis.exceptions
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from inference.errors import Unavailable
+
+Command = tuple[bytes | str | int, ...]
+Reply = Any
+"""What Redis said: bytes, a number, a list, `None`, or an exception where it refused one command of several."""
+
+_SECRETS_BEGIN = "@"
+
+
+class CacheUnavailable(Unavailable):
+    """Redis does not answer. The message has plain words, and never its address or a password."""
+
+
+class Refused(CacheUnavailable):
+    """Redis has refused a command: it is full, a replica, or does not let this user do it."""
+
+
+def check_url(url: str) -> None:
+    """Raises `ValueError` with plain words, and without secrets, for what cannot be an address of Redis."""
+    try:
+        ConnectionPool.from_url(url)
+    except (ValueError, TypeError, redis.exceptions.RedisError) as error:
+        reason = str(error).replace(url, "the address")
+        if (userinfo := urlsplit(url).netloc.rpartition(_SECRETS_BEGIN)[0]) and userinfo in reason:
+            reason = "it cannot be read"
+        raise ValueError(f"the address of Redis cannot be used: {reason}") from None
+
+
+class Link:
+    """One connection. Not connected until `connect`, and after any failure not until `connect` again.
+
+    So a reply that comes too late is never taken for the answer to another command. One caller at a time.
+    """
+
+    def __init__(self, url: str, connect_timeout_s: float) -> None:
+        pool = ConnectionPool.from_url(url)
+        # Whatever the address says of these, here they are what the tier relies on.
+        pool.connection_kwargs |= {
+            "decode_responses": False,
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_error": [],
+            "health_check_interval": 0,
+            "socket_timeout": None,
+            "socket_connect_timeout": connect_timeout_s,
+            "driver_info": None,
+        }
+        for unwanted in ("retry_on_timeout", "cache", "cache_config", "max_connections", "timeout"):
+            pool.connection_kwargs.pop(unwanted, None)
+        self._connect_timeout_s = connect_timeout_s
+        self._pool = pool
+        self._connection: AbstractConnection | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether commands may be sent."""
+        return self._connection is not None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Connect anew. Raises `CacheUnavailable`."""
+        await self.close()
+        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.send_packed_command(connection.pack_command("PING"), check_health=False)
+                reply = await connection.read_response(disable_decoding=True)
+            if reply != b"PONG":
+                raise CacheUnavailable("what answers is not Redis")
+        except BaseException as error:
+            await connection.disconnect(nowait=True)
+            if isinstance(error, Exception):
+                raise _in_plain_words(error) from None
+            raise
+        self._connection = connection
+
+    async def call(self, command: Command, timeout_s: float) -> Reply:
+        """The reply to one command. Raises `CacheUnavailable`; `Refused` where the connection is still good."""
+        (reply,) = await self.call_all([command], timeout_s)
+        if isinstance(reply, Exception):
+            raise _in_plain_words(reply) from None
+        return reply
+
+    async def call_all(self, commands: Sequence[Command], timeout_s: float) -> list[Reply]:
+        """The replies to commands that are sent together, each an exception where Redis has refused it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            raise CacheUnavailable("there is no connection")
+        try:
+            async with asyncio.timeout(timeout_s):
+                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                replies = [await _reply(connection) for _ in commands]
+        except BaseException as error:
+            await connection.disconnect(nowait=True)
+            if isinstance(error, Exception):
+                raise _in_plain_words(error) from None
+            raise
+        self._connection = connection
+        return replies
+
+    async def close(self) -> None:
+        """Let nothing be sent until `connect`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+async def _reply(connection: AbstractConnection) -> Reply:
+    try:
+        return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+    except redis.exceptions.ResponseError as error:
+        return error
+
+
+def _in_plain_words(error: Exception) -> CacheUnavailable:
+    match error:
+        case CacheUnavailable():
+            return error
+        case TimeoutError() | redis.exceptions.TimeoutError():
+            return CacheUnavailable("it does not answer in time")
+        case redis.exceptions.AuthenticationError() | redis.exceptions.AuthenticationWrongNumberOfArgsError():
+            return CacheUnavailable("it does not accept the user or the password")
+        case redis.exceptions.BusyLoadingError():
+            return CacheUnavailable("it is loading its data")
+        case redis.exceptions.OutOfMemoryError():
+            return Refused("it is full")
+        case redis.exceptions.ReadOnlyError():
+            return Refused("it is a replica and takes no writes")
+        case redis.exceptions.NoPermissionError():
+            return Refused("the user may not do this")
+        case redis.exceptions.InvalidResponse():
+            return CacheUnavailable("what answers is not Redis")
+        case redis.exceptions.ResponseError():
+            return Refused("it refused a command")
+        case OSError() | redis.exceptions.ConnectionError():
+            return CacheUnavailable("it cannot be reached")
+        case _:
+            return CacheUnavailable(f"talking to it failed with {type(error).__name__}")

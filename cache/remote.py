@@ -1,0 +1,49 @@
+"""What the cache needs of a tier that other processes share. `cache.redis_tier` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cache.report import TierCounts
+
+
+class Looked(Protocol):
+    """What a lookup of keys found, in their order, and its cost: their share in the time of the round trip."""
+
+    @property
+    def values(self) -> Sequence[bytes | None]: ...  # noqa: D102
+    @property
+    def cost_s(self) -> float: ...  # noqa: D102
+
+
+class RemoteTier(Protocol):
+    """A tier that other processes share. None of its methods fails, whatever the other side does.
+
+    `readable` is false while it is left alone, `leasing` true where processes agree on who computes what.
+    """
+
+    @property
+    def readable(self) -> bool: ...  # noqa: D102
+    @property
+    def leasing(self) -> bool: ...  # noqa: D102
+
+    async def lookup(self, space: str, keys: Sequence[bytes]) -> Looked | None:
+        """The values of these keys; `None` where nobody answered in time. Bears cancellation."""
+        ...
+
+    def store(self, space: str, key: bytes, value: bytes, ttl_s: float, counts: TierCounts) -> None:
+        """Keep a value, some time later, or drop it; counted in `counts` once that is known."""
+        ...
+
+    async def claim(self, space: str, keys: Sequence[bytes]) -> Sequence[bool]:
+        """Which keys are the caller's to compute: all where nobody answers."""
+        ...
+
+    async def awaited(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The values of keys that another process has claimed, after a short, bounded time."""
+        ...
+
+    def release(self, space: str, keys: Sequence[bytes]) -> None:
+        """Give claims back, some time later."""
+        ...

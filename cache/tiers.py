@@ -1,0 +1,237 @@
+"""The tiers of one model version: looking rows up, storing them, and counting both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+
+import msgspec
+
+from cache import values
+from cache.economy import SAMPLED, Economy, ModelCost
+from cache.entry import Entry, entry_of
+from cache.keys import Scope, peek
+from cache.memory import MemoryTier
+from cache.remote import RemoteTier
+from cache.report import Owner, Tier, TierCounts, TierState
+from inference.types import Array, Arrays, Query, Signature, TensorSpec
+
+SPACE_DIGITS = 16
+"""Keys of one digest stand together in Redis, under its first so many hexadecimal digits."""
+
+STEP_ROWS = 256
+"""After so many rows of one request the event loop gets its turn."""
+
+REDIS_SHARE = 0.25
+"""A lookup in Redis takes at most this part of the time that a request has left."""
+
+
+class CachedModel(msgspec.Struct, frozen=True):
+    """What the cache needs to know of a model version.
+
+    `digest` names its files, and `engine` whatever else its answers may depend on. `batch_s` is what a batch costs
+    beside the engine, in seconds, and `objective_s` the latency that is promised, if one is. With `adaptive`, tiers
+    that do not pay are bypassed. `observe` gives, for a tier, whom to tell how long each lookup took, in seconds.
+    """
+
+    owner: Owner
+    digest: str
+    engine: str
+    signature: Signature
+    scope: Scope
+    ttl_s: float
+    adaptive: bool
+    batch_s: float
+    objective_s: float | None
+    observe: Callable[[Tier], Callable[[float], None]]
+
+
+class Use(msgspec.Struct, frozen=True):
+    """Which tiers one query uses."""
+
+    memory: bool
+    redis: bool
+
+
+class Tiers:
+    """Memory, then Redis, either of which may not be there. `weight` is how many rows one key stands for.
+
+    All methods but `fetch` and its like are called from the event loop's thread and return at once.
+    """
+
+    def __init__(
+        self, subject: CachedModel, memory: MemoryTier | None, redis: RemoteTier | None, clock: Callable[[], float]
+    ) -> None:
+        self._subject = subject
+        self._memory = memory
+        self._redis = redis
+        self._clock = clock
+        self._space = subject.digest[:SPACE_DIGITS]
+        self._specs = lru_cache(maxsize=64)(self._specs_of)
+        self.model = ModelCost(subject.batch_s)
+        self.memory_pays = Economy(self.model, adaptive=subject.adaptive)
+        self.redis_pays = Economy(self.model, adaptive=subject.adaptive)
+        self.memory_counts = TierCounts(subject.observe(Tier.MEMORY))
+        self.redis_counts = TierCounts(subject.observe(Tier.REDIS))
+        self.followers = 0
+        """Rows that were taken from another query that computed them."""
+        self.epoch = 0
+        """Goes up when the model's entries are forgotten: what was begun before is not stored."""
+
+    @property
+    def space(self) -> str:
+        """Where this version's keys stand in Redis."""
+        return self._space
+
+    @property
+    def by_row(self) -> bool:
+        """Whether a key stands for one row, and not for a whole request."""
+        return self._subject.scope == "row"
+
+    @property
+    def there(self) -> Use:
+        """The tiers that there are, whether they pay or not."""
+        return Use(self._memory is not None, self._redis is not None)
+
+    def in_use(self, query: Query) -> Use:
+        """The tiers that pay; for the sample, all of them. Counts the rows that pass a tier by."""
+        memory = self._memory is not None and self.memory_pays.pays
+        redis = self._redis is not None and self.redis_pays.pays
+        if (memory or self._memory is None) and (redis or self._redis is None):
+            return self.there
+        if peek(query.inputs) % SAMPLED == 0:
+            return self.there
+        if self._memory is not None and not memory:
+            self.memory_counts.bypassed += query.rows
+        if self._redis is not None and not redis:
+            self.redis_counts.bypassed += query.rows
+        return Use(memory, redis)
+
+    def recall(self, keys: Sequence[bytes], now_s: float) -> dict[bytes, Arrays]:
+        """What memory holds of these keys."""
+        if self._memory is None:
+            return {}
+        get = self._memory.get
+        return {key: entry.outputs for key in keys if (entry := get(key, now_s)) is not None}
+
+    def recall_one(self, key: bytes, now_s: float) -> Arrays | None:
+        """What memory holds of one key."""
+        if self._memory is None or (entry := self._memory.get(key, now_s)) is None:
+            return None
+        return entry.outputs
+
+    def recalled(self, rows: int, hits: int, cost_s: float) -> None:
+        """Count a lookup in memory."""
+        counts = self.memory_counts
+        counts.hits += hits
+        counts.misses += rows - hits
+        counts.observe(cost_s)
+        self.memory_pays.looked_up(rows, hits, cost_s)
+
+    async def fetch(self, query: Query, keys: Sequence[bytes], weight: int) -> dict[bytes, Entry]:
+        """What Redis holds of these keys, which goes to memory too. Empty where it does not answer in time."""
+        redis, counts = self._redis, self.redis_counts
+        if redis is None or not redis.readable:
+            return {}
+        started_s = self._clock()
+        try:
+            async with asyncio.timeout(max(0.0, (query.deadline_s - started_s) * REDIS_SHARE)):
+                looked = await redis.lookup(self._space, keys)
+        except TimeoutError:
+            looked = None
+        ended_s = self._clock()
+        counts.observe(ended_s - started_s)
+        rows = len(keys) * weight
+        if looked is None:
+            counts.misses += rows
+            counts.errors += rows
+            return {}
+        found = await self._decoded(query, dict(zip(keys, looked.values, strict=True)), weight)
+        hits = len(found) * weight
+        counts.hits += hits
+        counts.misses += rows - hits
+        self.redis_pays.looked_up(rows, hits, looked.cost_s)
+        return found
+
+    async def claim(self, keys: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """The keys that this process is to compute, and those that another one is computing already."""
+        redis = self._redis
+        if redis is None or not redis.leasing or not redis.readable:
+            return list(keys), []
+        granted = await redis.claim(self._space, keys)
+        mine = [key for key, own in zip(keys, granted, strict=True) if own]
+        return mine, [key for key, own in zip(keys, granted, strict=True) if not own]
+
+    async def awaited(self, query: Query, keys: Sequence[bytes], weight: int) -> dict[bytes, Entry]:
+        """What others have computed of these keys, once it is there or their leases are over."""
+        if self._redis is None:
+            return {}
+        found = await self._redis.awaited(self._space, keys)
+        return await self._decoded(query, dict(zip(keys, found, strict=True)), weight)
+
+    def followed(self, rows: int) -> None:
+        """Count rows that somebody else has computed. Having looked them up has paid."""
+        self.followers += rows
+        self.memory_pays.saved(rows)
+
+    def release(self, keys: Sequence[bytes]) -> None:
+        """Let others compute these keys, which this process has claimed and did not answer."""
+        if self._redis is not None and self._redis.leasing:
+            self._redis.release(self._space, keys)
+
+    def store(self, key: bytes, outputs: Arrays, use: Use, weight: int) -> Entry:
+        """Keep an answer in memory. It is for `send` to keep it in Redis."""
+        now_s = self._clock()
+        entry = entry_of(outputs, self._subject.owner, now_s + self._subject.ttl_s)
+        if use.memory and self._memory is not None and self._memory.put(key, entry, now_s):
+            self.memory_counts.stores += weight
+        return entry
+
+    def send(self, query: Query, entries: Mapping[bytes, Entry]) -> None:
+        """Keep answers in Redis too, a little later: nobody waits for that."""
+        if self._redis is None:
+            return
+        started_s = self._clock()
+        datatypes = [spec.datatype for spec in self._specs(query.outputs)]
+        for key, entry in entries.items():
+            value = values.encode(entry.outputs, datatypes, key)
+            self._redis.store(self._space, key, value, self._subject.ttl_s, self.redis_counts)
+        self.redis_pays.spent(self._clock() - started_s)
+
+    def states(self) -> tuple[TierState, ...]:
+        """What stands now, for each tier that there is."""
+        states = []
+        if self._memory is not None:
+            entries, size_bytes = self._memory.held(self._subject.owner)
+            states.append(_state(Tier.MEMORY, self.memory_counts, self.memory_pays, entries, size_bytes))
+        if self._redis is not None:
+            states.append(_state(Tier.REDIS, self.redis_counts, self.redis_pays, None, None))
+        return tuple(states)
+
+    async def _decoded(self, query: Query, found: Mapping[bytes, bytes | None], weight: int) -> dict[bytes, Entry]:
+        specs = self._specs(query.outputs)
+        entries: dict[bytes, Entry] = {}
+        for place, (key, value) in enumerate(found.items(), 1):
+            if place % STEP_ROWS == 0:
+                await asyncio.sleep(0)
+            if value is None:
+                continue
+            outputs = values.decode(value, key, specs)
+            if outputs is None or (self.by_row and any([_rows(array) != 1 for array in outputs])):
+                self.redis_counts.errors += weight
+                continue
+            entries[key] = self.store(key, outputs, self.there, weight)
+        return entries
+
+    def _specs_of(self, outputs: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+        specs = {spec.name: spec for spec in self._subject.signature.outputs}
+        return tuple([specs[name] for name in outputs])
+
+
+def _rows(array: Array) -> int | None:
+    return array.shape[0] if array.ndim else None
+
+
+def _state(tier: Tier, counts: TierCounts, economy: Economy, entries: int | None, size_bytes: int | None) -> TierState:
+    return TierState(tier, counts, entries, size_bytes, economy.pays, economy.cost_s, economy.saves_s)

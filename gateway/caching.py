@@ -1,0 +1,62 @@
+"""Whether a model's answers may be kept, and by rows or by whole requests: decided once, when it is loaded. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from inference.config import CacheConfig
+from inference.errors import RepositoryError
+from inference.types import Signature
+
+
+class Findings(Protocol):
+    """What was found out about a model when it was loaded. `inference.workers.Workers` says it."""
+
+    signature: Signature
+    unbatched_because: str | None
+    unproven_because: str | None
+    erratic_because: str | None
+
+
+class CachePlan(msgspec.Struct, frozen=True):
+    """What is in force for one version, and in plain words why."""
+
+    enabled: bool
+    scope: Literal["row", "request"]
+    because: str
+
+
+def cache_plan(config: CacheConfig, found: Findings, random_operators: Sequence[str]) -> CachePlan:
+    """The plan for a model. `random_operators` names the operators of its graph that draw random numbers.
+
+    Raises `RepositoryError` where rows are to be looked up one by one in a model that does not keep them apart.
+    """
+    scope, scope_because = _scope(config, found)
+    if config.enabled is not None:
+        because = f"cache.enabled is {str(config.enabled).lower()}"
+        return CachePlan(config.enabled, scope, f"{because}; {scope_because}" if config.enabled else because)
+    if random_operators:
+        return CachePlan(False, scope, f"the model draws random numbers: {', '.join(random_operators)}")
+    if found.erratic_because is not None:
+        return CachePlan(False, scope, found.erratic_because)
+    return CachePlan(True, scope, scope_because)
+
+
+def _scope(config: CacheConfig, found: Findings) -> tuple[Literal["row", "request"], str]:
+    if config.scope == "row":
+        if not found.signature.batched:
+            raise RepositoryError(
+                'cache.scope = "row": the model is served without batching, so its answers do not come by rows '
+                f'({found.unbatched_because or "no batch axis"}); remove the key, or set it to "request"'
+            )
+        return "row", 'cache.scope is "row"'
+    if config.scope == "request":
+        return "request", 'cache.scope is "request"'
+    if not found.signature.batched:
+        return "request", f"by whole requests: {found.unbatched_because or 'the model has no batch axis'}"
+    if found.unproven_because is not None:
+        return "request", f"by whole requests: {found.unproven_because}"
+    return "row", "the model keeps rows apart"
