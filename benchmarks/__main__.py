@@ -11,6 +11,7 @@ import click
 
 from benchmarks import scenarios
 from benchmarks.alone import batcher
+from benchmarks.caching import frozen, hit, identical, redis, zipf_stream
 from benchmarks.objective import objective
 from benchmarks.scenarios import Report
 from tests import models as built
@@ -21,7 +22,11 @@ from tests import models as built
 @click.option("--rounds", default=5, show_default=True, help="Interleaved repetitions; medians are reported.")
 @click.option("--seconds", default=3, show_default=True, help="Length of one run of the load generator.")
 def main(names: Sequence[str], rounds: int, seconds: int) -> None:
-    """Run the benchmarks NAMES (all by default): tiny, mlp, decode, image, rest, batcher, objective."""
+    """Run the benchmarks NAMES, all by default.
+
+    They are tiny, mlp, decode, image, rest, batcher and objective, and of the cache hit, redis, zipf, identical and
+    frozen.
+    """
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         for name in ("tiny", "mlp", "image"):
@@ -34,6 +39,11 @@ def main(names: Sequence[str], rounds: int, seconds: int) -> None:
             "rest": lambda: scenarios.rest(models, rounds),
             "batcher": lambda: batcher(models, rounds),
             "objective": lambda: objective(models, rounds, seconds),
+            "hit": lambda: hit(models, rounds, seconds),
+            "redis": lambda: redis(models, rounds, seconds),
+            "zipf": lambda: zipf_stream(models, rounds, seconds),
+            "identical": lambda: identical(models, rounds),
+            "frozen": lambda: frozen(models, rounds, seconds),
         }
         missed = 0
         for name in names or runs:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import statistics
-import subprocess
 import urllib.request
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -65,8 +64,8 @@ def objective(models: Path, rounds: int, duration_s: int) -> Report:
     body = v2_body(np.random.default_rng(0).standard_normal((ROWS, 64)).astype(np.float32))
     promising = _with_objective(models)
     with (
-        sluice(promising, errors=subprocess.DEVNULL) as promised,
-        sluice(models / "mlp.onnx", errors=subprocess.DEVNULL) as plain,
+        sluice(promising) as promised,
+        sluice(models / "mlp.onnx") as plain,
     ):
         bench = _Bench({PROMISED: promised, PLAIN: plain}, body, duration_s)
         settings = {setting: Row(runs) for setting, runs in bench.rounds(rounds).items()}

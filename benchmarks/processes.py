@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -64,21 +65,39 @@ def running(
             process.wait()
 
 
+NO_CACHE = {"SLUICE_CACHE_ENABLED": "false"}
+"""Most benchmarks send one row again and again, and are about what it takes to compute it."""
+
+
 @contextmanager
-def sluice(models: Path, *options: str, errors: int | None = None) -> Iterator[Server]:
-    """Sluice as a user runs it, all metrics on."""
+def sluice(
+    models: Path, *options: str, settings: Mapping[str, str] = NO_CACHE, errors: int | None = subprocess.DEVNULL
+) -> Iterator[Server]:
+    """Sluice as a user runs it, all metrics on, with these variables of its environment."""
     port = free_port()
     command = [str(SLUICE), "serve", str(models), "--port", str(port), *options]
-    with running(command, port, errors=errors) as server:
+    with running(command, port, env=os.environ | settings, errors=errors) as server:
         yield server
 
 
 @contextmanager
 def bare_uvicorn() -> Iterator[Server]:
     """The reference for the HTTP path: uvicorn with an ASGI handler that does nothing."""
+    with _module("benchmarks.bare_asgi") as server:
+        yield server
+
+
+@contextmanager
+def uvicorn_with_gets(redis_url: str) -> Iterator[Server]:
+    """The reference for Redis: uvicorn with an ASGI handler that awaits one GET for each request."""
+    with _module("benchmarks.get_asgi", redis_url) as server:
+        yield server
+
+
+@contextmanager
+def _module(name: str, *arguments: str) -> Iterator[Server]:
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.bare_asgi", str(port)]
-    with running(command, port) as server:
+    with running([sys.executable, "-m", name, str(port), *arguments], port) as server:
         yield server
 
 

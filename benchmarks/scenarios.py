@@ -71,15 +71,15 @@ def tiny(models: Path, rounds: int, duration_s: int) -> Report:
     body = v2_body(np.array([[1.0, 2.5, 3.25, 4.125]], np.float32))
     path = "/v2/models/tiny/infer"
     with sluice(models / "tiny.onnx") as ours, bare_uvicorn() as theirs:
-        seen = _interleave([ours, theirs], path, body, CONNECTIONS, rounds, duration_s)
+        seen = interleave([ours, theirs], path, body, CONNECTIONS, rounds, duration_s)
     rows: list[list[str | float]] = []
     for connections in CONNECTIONS:
         a, b = seen[ours, connections], seen[theirs, connections]
-        rows.append([connections, *_columns(a), *_columns(b), a.requests_per_s / b.requests_per_s])
+        rows.append([connections, *columns(a), *columns(b), a.requests_per_s / b.requests_per_s])
     a, b = seen[ours, 64], seen[theirs, 64]
     return Report(
         "tiny: one row of float32[4] as V2 JSON, against a bare uvicorn ASGI handler",
-        ["connections", *_headings("Sluice"), *_headings("bare uvicorn"), "ratio of req/s"],
+        ["connections", *headings("Sluice"), *headings("bare uvicorn"), "ratio of req/s"],
         rows,
         [
             at_least("requests/s at 64 connections over bare uvicorn", a.requests_per_s / b.requests_per_s, 1.2),
@@ -213,7 +213,7 @@ def rest(models: Path, rounds: int) -> Report:
     )
 
 
-def _interleave(
+def interleave(
     servers: Sequence[Server], path: str, body: bytes, connections: Iterable[int], rounds: int, duration_s: int
 ) -> dict[tuple[Server, int], Load]:
     loads: dict[tuple[Server, int], list[Load]] = {}
@@ -224,16 +224,16 @@ def _interleave(
     return {key: median_of(each) for key, each in loads.items()}
 
 
-def _headings(who: str) -> list[str]:
+def headings(who: str) -> list[str]:
     return [f"{who} req/s", f"{who} p50 ms", f"{who} p99 ms", f"{who} CPU s / 1000"]
 
 
-def _columns(load: Load) -> list[float]:
+def columns(load: Load) -> list[float]:
     return [load.requests_per_s, load.p50_ms, load.p99_ms, load.cpu_s_per_1000]
 
 
 def _rows(seen: Mapping[int, Load]) -> list[list[str | float]]:
-    return [[f"Sluice, {connections} connections", *_columns(load)] for connections, load in seen.items()]
+    return [[f"Sluice, {connections} connections", *columns(load)] for connections, load in seen.items()]
 
 
 def _medians(rounds: int, *calls: Callable[[], object]) -> list[float]:

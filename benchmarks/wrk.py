@@ -12,15 +12,21 @@ import msgspec
 
 from benchmarks.processes import Server
 
-SCRIPT = """
-local file = io.open("%s", "rb")
+POST = """
 wrk.method = "POST"
-wrk.body = file:read("*a")
 wrk.headers["Content-Type"] = "application/json"
+"""
+
+SAME = """
+local file = io.open("%s", "rb")
+wrk.body = file:read("*a")
 file:close()
+"""
+
+REPORT = """
 function done(summary, latency, requests)
   io.write(string.format(
-    'RESULT {"requests": %%d, "duration_s": %%f, "p50_ms": %%f, "p99_ms": %%f, "failures": %%d}\\n',
+    'RESULT {"requests": %d, "duration_s": %f, "p50_ms": %f, "p99_ms": %f, "failures": %d}\\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
     summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout))
 end
@@ -38,10 +44,17 @@ class Load(msgspec.Struct, frozen=True):
 
 def drive(server: Server, path: str, body: bytes, connections: int, duration_s: int) -> Load:
     """Send `body` to `path` over `connections` keep-alive connections. Raises if any request failed."""
+    with tempfile.NamedTemporaryFile() as body_file:
+        body_file.write(body)
+        body_file.flush()
+        return drive_script(server, path, SAME % body_file.name, connections, duration_s)
+
+
+def drive_script(server: Server, path: str, requests: str, connections: int, duration_s: int) -> Load:
+    """Send what the Lua script says. Raises if any request failed."""
     with tempfile.TemporaryDirectory() as folder:
-        body_file, script = Path(folder, "body"), Path(folder, "post.lua")
-        body_file.write_bytes(body)
-        script.write_text(SCRIPT % body_file)
+        script = Path(folder, "post.lua")
+        script.write_text(POST + requests + REPORT)
         url = f"http://127.0.0.1:{server.port}{path}"
         command = [_wrk(), "-t1", f"-c{connections}", f"-d{duration_s}", "--timeout", "20s", "-s", str(script), url]
         cpu_before_s = server.cpu_s()

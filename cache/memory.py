@@ -19,7 +19,7 @@ LARGEST_SHARE = 0.25
 """One entry takes at most this part of the memory: a single answer must not push out everything else."""
 
 REPRIEVES = 64
-"""So many entries in a row may be spared in one search for room. Then one goes, so that no `put` takes long."""
+"""So many entries are spared in one search for room. Then they go whatever they are, so that no `put` takes long."""
 
 
 class MemoryTier:
@@ -83,8 +83,7 @@ class MemoryTier:
             self._small.append(key)
         self._table[key] = entry
         self._count(entry, 1)
-        while self.size_bytes > self.max_bytes:
-            self._make_room(now_s)
+        self._make_room(now_s)
         return True
 
     def remove(self, owner: Owner) -> int:
@@ -97,37 +96,34 @@ class MemoryTier:
         return len(gone)
 
     def _make_room(self, now_s: float) -> None:
-        """Move entries up until one has left."""
-        if self._small and (self._small_bytes > self.max_bytes * SMALL_SHARE or not self._main):
-            self._take_from_small(now_s)
-        else:
-            self._take_from_main(now_s)
+        """Let entries go until the bound is kept, and move up those on the way that are to stay."""
+        spared = 0
+        while self.size_bytes > self.max_bytes:
+            small = bool(self._small) and (self._small_bytes > self.max_bytes * SMALL_SHARE or not self._main)
+            key = (self._small if small else self._main).popleft()
+            entry = self._table[key]
+            needed = entry.visits >= (PROVEN_VISITS if small else 1) and entry.expires_s > now_s
+            if needed and spared < REPRIEVES:
+                spared += 1
+                self._spare(key, entry)
+            else:
+                self._drop(key, entry, now_s)
+                if small:
+                    self._remember(key)
 
-    def _take_from_small(self, now_s: float) -> None:
-        key = self._small.popleft()
-        entry = self._table[key]
-        if entry.visits >= PROVEN_VISITS and entry.expires_s > now_s:
+    def _spare(self, key: bytes, entry: Entry) -> None:
+        if entry.kept:
+            entry.visits -= 1
+        else:
             self._small_bytes -= entry.size_bytes
             entry.kept = True
             entry.visits = 0
-            self._main.append(key)
-            return
-        self._drop(key, entry, now_s)
+        self._main.append(key)
+
+    def _remember(self, key: bytes) -> None:
         self._ghosts[key] = None
         while len(self._ghosts) > len(self._table):
             self._ghosts.popitem(last=False)
-
-    def _take_from_main(self, now_s: float) -> None:
-        for _ in range(REPRIEVES):
-            key = self._main.popleft()
-            entry = self._table[key]
-            if not entry.visits or entry.expires_s <= now_s:
-                break
-            entry.visits -= 1
-            self._main.append(key)
-        else:
-            key = self._main.popleft()
-        self._drop(key, self._table[key], now_s)
 
     def _drop(self, key: bytes, entry: Entry, now_s: float) -> None:
         del self._table[key]

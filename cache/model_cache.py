@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 
-from cache.entry import join
+import msgspec
+
+from cache.entry import Entry, join
 from cache.flights import Flights
 from cache.keys import Keys, content_bytes, only_key, row_keys
 from cache.memory import MemoryTier
@@ -22,6 +24,24 @@ INLINE_BYTES = 1 << 20
 """Up to so much is digested at once, in a fraction of a millisecond; more goes to a thread, which holds no lock."""
 
 ONE_HIT = CacheUse(1, 1)
+
+
+class EntryRecall(msgspec.Struct, frozen=True):
+    """The entry that one row was answered from. Implements `inference.types.Recall`."""
+
+    tiers: Tiers
+    key: bytes
+    entry: Entry
+    clock: Callable[[], float]
+
+    def again(self) -> bool:
+        """Whether the row would be answered from the very same entry now. If so, it counts as a hit."""
+        tiers, clock = self.tiers, self.clock
+        started_s = clock()
+        if not tiers.memory_pays.pays or tiers.recall_one(self.key, started_s) is not self.entry:
+            return False
+        tiers.recalled(1, 1, clock() - started_s)
+        return True
 
 
 class ModelCache:
@@ -69,10 +89,10 @@ class ModelCache:
             return await self._answer_many(query, compute, use)
         key = only_key(self._keys.hasher(query), query.inputs)
         if use.memory and query.caching is Caching.USE:
-            outputs = tiers.recall_one(key, started_s)
-            tiers.recalled(1, 0 if outputs is None else 1, self._clock() - started_s)
-            if outputs is not None:
-                return Answer(outputs, cached=ONE_HIT)
+            entry = tiers.recall_one(key, started_s)
+            tiers.recalled(1, 0 if entry is None else 1, self._clock() - started_s)
+            if entry is not None:
+                return Answer(entry.outputs, cached=ONE_HIT, recall=EntryRecall(tiers, key, entry, self._clock))
         return await self._walk(query, compute, use, (key,), {}, started_s)
 
     async def _answer_many(self, query: Query, compute: Compute, use: Use) -> Answer:

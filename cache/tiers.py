@@ -115,11 +115,9 @@ class Tiers:
         get = self._memory.get
         return {key: entry.outputs for key in keys if (entry := get(key, now_s)) is not None}
 
-    def recall_one(self, key: bytes, now_s: float) -> Arrays | None:
+    def recall_one(self, key: bytes, now_s: float) -> Entry | None:
         """What memory holds of one key."""
-        if self._memory is None or (entry := self._memory.get(key, now_s)) is None:
-            return None
-        return entry.outputs
+        return None if self._memory is None else self._memory.get(key, now_s)
 
     def recalled(self, rows: int, hits: int, cost_s: float) -> None:
         """Count a lookup in memory."""

@@ -12,7 +12,7 @@ from cache.entry import Entry, has_rows, join, row_of
 from cache.flights import Flight, Flights, landed
 from cache.tiers import STEP_ROWS, Tiers, Use
 from inference.errors import DeadlineExceeded
-from inference.types import Arrays, CacheUse, Caching, Query
+from inference.types import Arrays, CacheUse, Caching, Query, Recall
 
 SHARED_FAILURES = 2
 """A row that failed so often while others waited for it is computed by each of them for itself: then nobody waits for
@@ -51,6 +51,7 @@ class Answer(msgspec.Struct, frozen=True):
     compute_s: float = 0.0
     late: bool = False
     cached: CacheUse | None = None
+    recall: Recall | None = None
 
 
 def uncached(computed: Computed, cached: CacheUse | None) -> Answer:

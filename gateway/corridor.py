@@ -19,7 +19,7 @@ from batching.batcher import Batcher
 from batching.job import JobResult
 from cache.model_cache import ModelCache
 from cache.walk import Answer, Compute, Computed, uncached
-from inference.errors import InvalidRequest
+from inference.errors import DeadlineExceeded, InvalidRequest
 from inference.padding import Padding
 from inference.signature import Intake, row_count, shape_key
 from inference.types import Array, InferenceRequest, InferenceResponse, Query, Signature, Tensor, TensorSpec, Timings
@@ -55,7 +55,8 @@ def corridor(course: Course) -> Stage:
 def taken_in(course: Course, answer: Answering) -> Stage:
     """The outermost stage: a request becomes a query, and the answer is put into words.
 
-    Raises `InvalidRequest` if the tensors are not what the model takes or an unknown output is wanted.
+    Raises `InvalidRequest` if the tensors are not what the model takes or an unknown output is wanted, and
+    `DeadlineExceeded` if its time was over before.
     """
     intake = Intake(course.signature)
     specs = {spec.name: spec for spec in course.signature.outputs}
@@ -68,6 +69,8 @@ def taken_in(course: Course, answer: Answering) -> Stage:
             _check_outputs(request.outputs, specs)
         timeout_s = course.request_timeout_s
         if request.timeout_s is not None:
+            if request.timeout_s <= 0:
+                raise DeadlineExceeded("the deadline had passed before the request was taken in")
             timeout_s = min(timeout_s, request.timeout_s)
         result = await answer(
             Query(
@@ -90,6 +93,7 @@ def taken_in(course: Course, answer: Answering) -> Stage:
             timings=Timings(queue_s=result.queue_s, compute_s=result.compute_s),
             late=result.late,
             cached=result.cached,
+            recall=result.recall,
         )
 
     return stage

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from gateway.admin import admin_routes
 from gateway.dialects.base import Dialect
 from gateway.routes import model_routes, server_routes
 from gateway.telemetry.logs import log
@@ -32,8 +33,9 @@ def management_app(gateway: Gateway, dialects: Sequence[Dialect], version: str) 
             yield
 
     app = FastAPI(title="Sluice", version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(server_routes(gateway.catalogue, gateway.drain, gateway.metrics, version))
+    app.include_router(server_routes(gateway.catalogue, gateway.drain, gateway.metrics, gateway.cache, version))
     app.include_router(model_routes(gateway.catalogue))
+    app.include_router(admin_routes(gateway.cache, gateway.catalogue))
     _add_docs(app, dialects)
     _add_error_bodies(app, dialects[0])
     return app

@@ -73,6 +73,14 @@ class LatencyCurve(BaseModel):
     knots: list[PredictedKnot]
 
 
+class CachePlanPage(BaseModel):
+    """Whether answers are kept, and by what: each "row", or the whole "request"."""
+
+    enabled: bool
+    scope: str
+    because: str
+
+
 class SluiceConfig(BaseModel):
     """What only Sluice has. In `config`, values that were planned stand where none was set."""
 
@@ -80,6 +88,7 @@ class SluiceConfig(BaseModel):
     batched: bool = Field(description="Whether requests travel together.")
     unbatched_because: str | None = Field(description="Why not, if they do not.")
     latency_objective_ms: float | None = Field(description="The latency that is promised; null if none is.")
+    cache: CachePlanPage
     config: ModelConfig
     plan: Plan
     curves: list[LatencyCurve] = Field(description="One for each kind of batch that was seen.")
@@ -117,6 +126,9 @@ def model_config_page(served: ServedVersion) -> ModelConfigPage:
             batched=signature.batched,
             unbatched_because=served.workers.unbatched_because,
             latency_objective_ms=config.batching.latency_objective_ms,
+            cache=CachePlanPage(
+                enabled=served.cache_plan.enabled, scope=served.cache_plan.scope, because=served.cache_plan.because
+            ),
             config=config,
             plan=_plan(plan),
             curves=_curves(served.batcher.curves()),

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel
 
+from cache.cache import Cache
+from gateway.admin import RedisPage, redis_page
 from gateway.dialects.v2 import model_metadata
 from gateway.model_config_page import ModelConfigPage, model_config_page
 from gateway.serving import Catalogue
@@ -38,6 +40,32 @@ class Ready(BaseModel):
     """Whether predictions can be sent here."""
 
     ready: bool
+
+
+class VersionHealth(BaseModel):
+    """One model version, and how many of its workers live."""
+
+    name: str
+    version: str
+    ready: bool
+    workers_alive: int
+
+
+class CacheHealth(BaseModel):
+    """The cache. Whatever it says, predictions do not depend on it."""
+
+    entries: int
+    bytes: int
+    redis: RedisPage | None
+
+
+class Health(BaseModel):
+    """Everything that may be unwell."""
+
+    live: bool
+    ready: bool
+    models: list[VersionHealth]
+    cache: CacheHealth
 
 
 class ModelReady(BaseModel):
@@ -92,7 +120,7 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "descripti
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready"}}
 
 
-def server_routes(catalogue: Catalogue, drain: Drain, metrics: Metrics, version: str) -> APIRouter:
+def server_routes(catalogue: Catalogue, drain: Drain, metrics: Metrics, cache: Cache, version: str) -> APIRouter:
     """The routes about the server as a whole."""
     router = APIRouter()
 
@@ -109,6 +137,27 @@ def server_routes(catalogue: Catalogue, drain: Drain, metrics: Metrics, version:
         is_ready = catalogue.ready and not drain.begun
         response.status_code = 200 if is_ready else 503
         return Ready(ready=is_ready)
+
+    @router.get("/v2/health", tags=["health"], summary="How is everything?", responses=NOT_READY)
+    async def health(response: Response) -> Health:
+        is_ready = catalogue.ready and not drain.begun
+        response.status_code = 200 if is_ready else 503
+        state = cache.state()
+        return Health(
+            live=True,
+            ready=is_ready,
+            models=[
+                VersionHealth(
+                    name=name,
+                    version=str(served.version),
+                    ready=served.ready,
+                    workers_alive=served.workers.statistics().alive,
+                )
+                for name in catalogue.models
+                for served in catalogue.versions(name)
+            ],
+            cache=CacheHealth(entries=state.entries, bytes=state.size_bytes, redis=redis_page(state.redis)),
+        )
 
     @router.get("/metrics", tags=["server"], summary="Prometheus metrics", response_class=Response)
     async def exposition() -> Response:

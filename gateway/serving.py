@@ -16,6 +16,7 @@ from cache.report import Owner
 from cache.tiers import CachedModel
 from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
+from gateway.repeats import Repeats
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
@@ -46,6 +47,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     signature: Signature
     walk: Stage
     metrics: ModelMetrics
+    repeats: Repeats
     workers: Workers
     batcher: Batcher
 
@@ -127,6 +129,7 @@ async def serve_version(
             signature=workers.signature,
             walk=corridor(course),
             metrics=meters,
+            repeats=Repeats(),
             workers=workers,
             batcher=batcher,
         )

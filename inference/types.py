@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
@@ -202,11 +202,19 @@ class Timings(msgspec.Struct, frozen=True):
     compute_s: float = 0.0
 
 
+class Recall(Protocol):
+    """The entry of the cache that an answer was taken from."""
+
+    def again(self) -> bool:
+        """Whether the same query would be answered from the very same entry now. If so, it counts as a hit."""
+        ...
+
+
 class InferenceResponse(msgspec.Struct, frozen=True):
     """The answer to one `InferenceRequest`: the wanted outputs, in the wanted order.
 
     `late` is true of one that came after its deadline: the model's objective, or what its caller asked for. `cached` is
-    `None` where the cache was not asked.
+    `None` where the cache was not asked, and `recall` where the answer was not taken from a single entry of it.
     """
 
     model: str
@@ -217,3 +225,4 @@ class InferenceResponse(msgspec.Struct, frozen=True):
     timings: Timings = Timings()
     late: bool = False
     cached: CacheUse | None = None
+    recall: Recall | None = None

@@ -28,7 +28,7 @@ def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]
             "Requests that arrive together travel to the model in one batch. An output with a number that is not "
             "finite has the token `NaN`, `Infinity` or `-Infinity` in its place."
         ),
-        "parameters": [dict(parameter) for parameter in (*parameters, _TIMEOUT_HEADER)],
+        "parameters": [dict(parameter) for parameter in (*parameters, _TIMEOUT_HEADER, _CACHE_HEADER)],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": _request_schema(), "examples": _request_examples()}},
@@ -37,6 +37,7 @@ def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]
             "200": {
                 "description": "The outputs, flat, in the order in which they were asked for",
                 "content": {"application/json": {"schema": _response_schema(), "examples": _response_examples()}},
+                "headers": _X_CACHE,
             },
             "400": _error("The request is malformed, or not what the model takes", _EXAMPLE_400),
             "404": _error("No such model, or no such version of it", "there is no model 'no-such-model'"),
@@ -78,6 +79,21 @@ _TIMEOUT_HEADER = {
     "description": "Milliseconds that the caller is going to wait. A call that could not be answered by then is "
     "refused instead of being answered late. The shorter of this and the parameter `timeout` counts.",
     "schema": {"type": "number", "exclusiveMinimum": 0},
+}
+_CACHE_HEADER = {
+    "name": "Cache-Control",
+    "in": "header",
+    "required": False,
+    "description": "`no-cache` has all rows computed anew, and stored; `no-store` keeps the cache out altogether.",
+    "schema": {"type": "string"},
+    "examples": {"no-cache": {"value": "no-cache"}, "no-store": {"value": "no-store"}},
+}
+_X_CACHE = {
+    "X-Cache": {
+        "description": "How many of the rows were in the cache: `hit`, `miss` or `partial`, then `rows=` hits/rows. "
+        "Left out where the cache was not asked.",
+        "schema": {"type": "string", "examples": ["partial; rows=3/8"]},
+    }
 }
 _EXAMPLE_400 = "input 'x': data has 3 elements; expected 1 element for shape [1, 1], flat or nested as the shape is"
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds after which to try again", "schema": {"type": "integer"}}}

@@ -22,7 +22,7 @@ from tests.redis_server import RedisServer, redis_server, speaks_tls
 
 KEYS = [bytes([number]) * 16 for number in range(5)]
 SPACE = "0123456789abcdef"
-PATIENT = {"timeout_s": 5.0, "connect_timeout_s": 5.0}
+PATIENT: dict[str, Any] = {"timeout_s": 5.0, "connect_timeout_s": 5.0}
 """For what is to succeed, however slow the machine is."""
 
 
@@ -280,7 +280,7 @@ async def test_a_frozen_server_is_waited_for_once(own: RedisServer, how: str) ->
         if how == "stopped":
             own.freeze()
         else:
-            own.client.execute_command("CLIENT", "PAUSE", "60000")
+            own.client.client_pause(60000)
         found = await asyncio.gather(*[values(tier, KEYS[0]) for _ in range(50)])
         assert found == [None] * 50
         assert not tier.readable
@@ -388,7 +388,7 @@ def answering(reply: Callable[[list[bytes]], bytes]) -> Talk:
     ],
 )
 async def test_replies_that_make_no_sense(reply: bytes) -> None:
-    quick = {"timeout_s": 0.3, "connect_timeout_s": 2.0}
+    quick: dict[str, Any] = {"timeout_s": 0.3, "connect_timeout_s": 2.0}
     async with impostor(answering(lambda _: reply)) as url, RedisTier(RedisOptions(url, **quick)) as tier:
         assert tier.readable
         assert await values(tier, KEYS[0]) is None
@@ -434,7 +434,7 @@ async def test_a_server_that_never_stops_talking() -> None:
             await writer.drain()
             await asyncio.sleep(0)
 
-    quick = {"timeout_s": 0.1, "connect_timeout_s": 0.3}
+    quick: dict[str, Any] = {"timeout_s": 0.1, "connect_timeout_s": 0.3}
     async with asyncio.timeout(30), impostor(talk) as url, RedisTier(RedisOptions(url, **quick)) as tier:
         assert await values(tier, KEYS[0]) is None
 

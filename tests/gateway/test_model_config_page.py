@@ -11,6 +11,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from cache.cache import Cache, CacheOptions
+from gateway.caching import CachePlan
 from gateway.model_config_page import in_force, model_config_page
 from gateway.routes import model_routes
 from gateway.serving import Catalogue
@@ -54,6 +56,7 @@ def served(
         digest="d" * 64,
         signature=signature,
         config=config or ModelConfig(),
+        cache_plan=CachePlan(True, "row", "the model keeps rows apart"),
         workers=SimpleNamespace(plan=PLAN, unbatched_because=unbatched_because),
         batcher=SimpleNamespace(curves=lambda: curves or {}),
     )
@@ -105,6 +108,10 @@ def test_what_was_planned_stands_where_nothing_was_set() -> None:
     }
 
 
+def test_whether_answers_are_kept_and_why() -> None:
+    assert page()["sluice"]["cache"] == {"enabled": True, "scope": "row", "because": "the model keeps rows apart"}
+
+
 def test_what_was_set_is_shown_as_it_was_set() -> None:
     config = ModelConfig(
         batching=BatchingConfig(latency_objective_ms=50, batched="unchecked"),
@@ -136,7 +143,7 @@ class OneVersion(Catalogue):
     """Has version 1 of the model `m`."""
 
     def __init__(self) -> None:
-        super().__init__((), Settings(), Metrics("0"))
+        super().__init__((), Settings(), Metrics("0"), Cache(CacheOptions(0)))
 
     def resolve(self, model: str, version: int | None) -> Any:
         return served() if model == "m" and version in (None, 1) else super().resolve(model, version)

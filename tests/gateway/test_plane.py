@@ -11,10 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from cache.cache import Cache, CacheOptions
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import RequestIds
 from gateway.plane import Plane
+from gateway.repeats import Repeats
 from gateway.serving import Catalogue
 from gateway.settings import Settings
 from gateway.telemetry.logs import configure_logs
@@ -30,14 +32,15 @@ class OneModel(Catalogue):
     """Serves the model `m`, which answers with a plain function."""
 
     def __init__(self, metrics: Metrics, walk: Walk) -> None:
-        super().__init__((), Settings(), metrics)
+        super().__init__((), Settings(), metrics, Cache(CacheOptions(0)))
         self._walk = walk
         self._meters = metrics.of_model("m", 1)
+        self._repeats = Repeats()
 
     def resolve(self, model: str, version: int | None) -> Any:
         if model != "m":
             return super().resolve(model, version)
-        return SimpleNamespace(signature=signature_of(), walk=self._answer, metrics=self._meters)
+        return SimpleNamespace(signature=signature_of(), walk=self._answer, metrics=self._meters, repeats=self._repeats)
 
     async def _answer(self, request: InferenceRequest) -> InferenceResponse:
         return self._walk(request)

@@ -132,7 +132,8 @@ def test_wrong_values(tmp_path: Path, written: str, fault: str) -> None:
         ("batching.colour = 1", f"batching.colour: unknown key; the {BATCHING_KEYS}"),
         (
             "max_rows = 1",
-            "max_rows: unknown key; did you mean batching.max_rows? The keys here are batching, workers, cache, padding",
+            "max_rows: unknown key; did you mean batching.max_rows? The keys here are batching, workers, cache, "
+            "padding",
         ),
         (
             "[bathcing]",

@@ -19,13 +19,17 @@ SLUICE = Path(sys.executable).with_name("sluice")
 PATIENCE_S = 60.0
 
 
+ASK_THE_MODEL = {"Cache-Control": "no-store"}
+"""Most tests are about what happens behind the cache, and many send the same row again and again."""
+
+
 class SluiceProcess:
-    """A gateway that is ready, and a client for it."""
+    """A gateway that is ready, and a client for it that passes the cache by."""
 
     def __init__(self, process: subprocess.Popen[str], url: str, verify: ssl.SSLContext | bool) -> None:
         self.process = process
         self.url = url
-        self.client = httpx.Client(base_url=url, timeout=PATIENCE_S, verify=verify)
+        self.client = httpx.Client(base_url=url, timeout=PATIENCE_S, verify=verify, headers=ASK_THE_MODEL)
 
     @property
     def port(self) -> int:

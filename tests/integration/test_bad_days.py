@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from tests import models
-from tests.integration.server import PATIENCE_S, SLUICE, SluiceProcess, serving, v2
+from tests.integration.server import ASK_THE_MODEL, PATIENCE_S, SLUICE, SluiceProcess, serving, v2
 
 LINEAR = v2("x", [1, 1], [3])
 ENDLESS = 2**62
@@ -50,7 +50,7 @@ def load(
     stop = threading.Event()
 
     def call() -> None:
-        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE_S, headers=ASK_THE_MODEL) as client:
             while not stop.is_set():
                 answered(client.post(f"/v2/models/{model}/infer", json=LINEAR))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cache_control import CACHE_CONTROL
 from gateway.dialects.v2 import V2
 from gateway.dialects.v2_openapi import prediction_paths
 from gateway.timeouts import REQUEST_TIMEOUT
@@ -36,9 +37,10 @@ def test_every_variable_of_a_path_is_described() -> None:
 
 def test_the_ways_to_give_a_deadline_and_a_priority_are_described() -> None:
     for _, operation in operations():
-        [header] = [parameter for parameter in operation["parameters"] if parameter["in"] == "header"]
-        assert header["name"].lower().encode() == REQUEST_TIMEOUT
-        assert not header["required"]
+        headers = [parameter for parameter in operation["parameters"] if parameter["in"] == "header"]
+        assert [header["name"].lower().encode() for header in headers] == [REQUEST_TIMEOUT, CACHE_CONTROL]
+        assert not any(header["required"] for header in headers)
+        assert "X-Cache" in operation["responses"]["200"]["headers"]
         request = operation["requestBody"]["content"]["application/json"]["schema"]
         parameters = request["properties"]["parameters"]["properties"]
         assert set(parameters) == {"timeout", "priority"}

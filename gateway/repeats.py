@@ -1,0 +1,62 @@
+"""Calls that come again byte for byte: their answers need not be decoded, digested and encoded anew.
+
+Most repeated rows come in repeated bodies. The same bytes make the same request, and as long as the cache holds the very
+entry that it was answered from, the same answer. It is for the cache to say so each time, and to count it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import msgspec
+
+from gateway.http.messages import Header, HttpResponse
+from gateway.http.request_ids import REQUEST_ID
+from inference.types import InferenceRequest, InferenceResponse
+
+REMEMBERED = 2048
+LONGEST_BYTES = 2048
+"""So many calls are remembered for each version, with bodies and answers up to this length: 8 MiB at the most."""
+
+
+class Repeat(msgspec.Struct, frozen=True):
+    """A call that was answered from the cache, and its answer."""
+
+    response: InferenceResponse
+    answer: HttpResponse
+
+
+class Repeats:
+    """The calls of one model version that were answered from the cache lately, by dialect and body."""
+
+    def __init__(self) -> None:
+        self._repeats: OrderedDict[tuple[str, bytes], Repeat] = OrderedDict()
+
+    def find(self, dialect: str, body: bytes | bytearray, heeded: tuple[Header, ...]) -> Repeat | None:
+        """The answer to a call, if it is the same as before in all that matters, and the cache stands by it."""
+        if type(body) is not bytes or (heeded and any([name != REQUEST_ID for name, _ in heeded])):
+            return None
+        repeat = self._repeats.get((dialect, body))
+        if repeat is None:
+            return None
+        recall = repeat.response.recall
+        if recall is not None and recall.again():
+            return repeat
+        del self._repeats[dialect, body]
+        return None
+
+    def keep(
+        self,
+        dialect: str,
+        body: bytes | bytearray,
+        request: InferenceRequest,
+        response: InferenceResponse,
+        answer: HttpResponse,
+    ) -> None:
+        """Remember a call, if it was answered from the cache and may be answered so again."""
+        if response.recall is None or request.timeout_s is not None or type(body) is not bytes:
+            return
+        if max(len(body), len(answer.body)) <= LONGEST_BYTES:
+            self._repeats[dialect, body] = Repeat(response, answer)
+            if len(self._repeats) > REMEMBERED:
+                self._repeats.popitem(last=False)
