@@ -63,6 +63,7 @@ class LatencyCurve:
         self._budget_s = budget_s
         self._speed = 1.0
         self._speeds = Window(SPEED_WINDOW, [1.0] * SEED_WEIGHT if seed else [])
+        self._skew = 0.0
         self._to_learn: deque[tuple[int, float]] = deque()
         self._tails = [Window(TAIL_WINDOW) for _ in self._rows]
         self._known_tails: dict[int, float] = {}
@@ -136,7 +137,11 @@ class LatencyCurve:
 
     def _learn(self, rows: int, run_s: float) -> None:
         surprise = run_s / (self._speed * value_at(self._rows, self._shape, rows))
-        bend(self._rows, self._shape, rows, 1.0 + GAIN * (min(max(surprise, 1 / STEEPEST), STEEPEST) - 1.0))
+        # The speed is a median and surprises are skewed: what they have in common for all rows would add up for ever,
+        # and leave the rows that no batch has far behind. The shape is what one size has beside the others.
+        beside = min(max(surprise, 1 / STEEPEST), STEEPEST) - 1.0 - self._skew
+        self._skew += GAIN * beside
+        bend(self._rows, self._shape, rows, 1.0 + GAIN * beside)
         place = place_of(self._rows, rows)[0]
         tails = self._tails[place]
         tails.add(surprise)

@@ -14,7 +14,7 @@ from __future__ import annotations
 WINDOW_ROWS = 512
 """After so many rows a tier is judged, and what was seen counts half from then on."""
 
-SAMPLED = 16
+SAMPLED = 64
 """Of a bypassed tier, one in so many rows is looked up and stored nevertheless."""
 
 RETURN = 1.2

@@ -21,7 +21,7 @@ ELEMENT_BYTES = sys.getsizeof(b"")
 """A BYTES element without its content."""
 
 
-class Entry(msgspec.Struct, eq=False):
+class Entry(msgspec.Struct, eq=False, gc=False):
     """The answer to one key. `outputs` are read-only, share memory with nothing else, and are in the key's order.
 
     Of a row, each output has an axis 0 of size 1. `size_bytes` is what it takes in memory, all told. After `expires_s`

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 
 from cache.entry import Entry
@@ -46,7 +46,7 @@ class MemoryTier:
         self._small_bytes = 0
         self._main: deque[bytes] = deque()
         self._ghosts: OrderedDict[bytes, None] = OrderedDict()
-        self._held: dict[Owner, tuple[int, int]] = {}
+        self._held: defaultdict[Owner, list[int]] = defaultdict(lambda: [0, 0])
 
     @property
     def entries(self) -> int:
@@ -55,7 +55,8 @@ class MemoryTier:
 
     def held(self, owner: Owner) -> tuple[int, int]:
         """The owner's entries, and the bytes that they take."""
-        return self._held.get(owner, (0, 0))
+        entries, held_bytes = self._held.get(owner, (0, 0))
+        return entries, held_bytes
 
     def get(self, key: bytes, now_s: float) -> Entry | None:
         """The entry of a key, if there is one that has not expired."""
@@ -91,6 +92,7 @@ class MemoryTier:
         gone = [key for key, entry in self._table.items() if entry.owner == owner]
         for key in gone:
             self._count(self._table.pop(key), -1)
+        self._held.pop(owner, None)
         self._small = deque([key for key in self._small if key in self._table])
         self._main = deque([key for key in self._main if key in self._table])
         return len(gone)
@@ -136,8 +138,6 @@ class MemoryTier:
         self.size_bytes += size_bytes
         if not entry.kept:
             self._small_bytes += size_bytes
-        entries, held_bytes = self._held.get(entry.owner, (0, 0))
-        if entries + by:
-            self._held[entry.owner] = (entries + by, held_bytes + size_bytes)
-        else:
-            del self._held[entry.owner]
+        held = self._held[entry.owner]
+        held[0] += by
+        held[1] += size_bytes

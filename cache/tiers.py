@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from math import prod
+from zlib import crc32
 
 import msgspec
 
 from cache import values
 from cache.economy import SAMPLED, Economy, ModelCost
 from cache.entry import Entry, entry_of
-from cache.keys import Scope, peek
+from cache.keys import PEEKED_BYTES, Scope, peek
 from cache.memory import MemoryTier
 from cache.remote import RemoteTier
 from cache.report import Owner, Tier, TierCounts, TierState
-from inference.types import Array, Arrays, Query, Signature, TensorSpec
+from inference.types import STORAGE, Array, Arrays, Datatype, Query, Signature, TensorSpec
 
 SPACE_DIGITS = 16
 """Keys of one digest stand together in Redis, under its first so many hexadecimal digits."""
@@ -54,6 +56,9 @@ class Use(msgspec.Struct, frozen=True):
     redis: bool
 
 
+NOWHERE = Use(memory=False, redis=False)
+
+
 class Tiers:
     """Memory, then Redis, either of which may not be there. `weight` is how many rows one key stands for.
 
@@ -74,6 +79,9 @@ class Tiers:
         self.redis_pays = Economy(self.model, adaptive=subject.adaptive)
         self.memory_counts = TierCounts(subject.observe(Tier.MEMORY))
         self.redis_counts = TierCounts(subject.observe(Tier.REDIS))
+        self._small = _has_one_small_input(subject.signature)
+        self.there = Use(memory is not None, redis is not None)
+        """The tiers that there are, whether they pay or not."""
         self.followers = 0
         """Rows that were taken from another query that computed them."""
         self.epoch = 0
@@ -89,24 +97,21 @@ class Tiers:
         """Whether a key stands for one row, and not for a whole request."""
         return self._subject.scope == "row"
 
-    @property
-    def there(self) -> Use:
-        """The tiers that there are, whether they pay or not."""
-        return Use(self._memory is not None, self._redis is not None)
-
     def in_use(self, query: Query) -> Use:
         """The tiers that pay; for the sample, all of them. Counts the rows that pass a tier by."""
-        memory = self._memory is not None and self.memory_pays.pays
-        redis = self._redis is not None and self.redis_pays.pays
-        if (memory or self._memory is None) and (redis or self._redis is None):
-            return self.there
-        if peek(query.inputs) % SAMPLED == 0:
-            return self.there
-        if self._memory is not None and not memory:
+        # A tier that is not there is never judged, and pays for ever.
+        memory, redis, there = self.memory_pays.pays, self.redis_pays.pays, self.there
+        if memory and redis:
+            return there
+        glance = crc32(query.inputs[0].tobytes()) if self._small and query.rows == 1 else peek(query.inputs)
+        if glance % SAMPLED == 0:
+            return there
+        if not memory:
             self.memory_counts.bypassed += query.rows
-        if self._redis is not None and not redis:
+        if not redis:
             self.redis_counts.bypassed += query.rows
-        return Use(memory, redis)
+        memory, redis = memory and there.memory, redis and there.redis
+        return Use(memory, redis) if memory or redis else NOWHERE
 
     def recall(self, keys: Sequence[bytes], now_s: float) -> dict[bytes, Arrays]:
         """What memory holds of these keys."""
@@ -127,10 +132,15 @@ class Tiers:
         counts.observe(cost_s)
         self.memory_pays.looked_up(rows, hits, cost_s)
 
+    @property
+    def fetchable(self) -> bool:
+        """Whether Redis is there and answers, as far as is known."""
+        return self._redis is not None and self._redis.readable
+
     async def fetch(self, query: Query, keys: Sequence[bytes], weight: int) -> dict[bytes, Entry]:
         """What Redis holds of these keys, which goes to memory too. Empty where it does not answer in time."""
         redis, counts = self._redis, self.redis_counts
-        if redis is None or not redis.readable:
+        if redis is None or not self.fetchable:
             return {}
         started_s = self._clock()
         try:
@@ -225,6 +235,16 @@ class Tiers:
     def _specs_of(self, outputs: tuple[str, ...]) -> tuple[TensorSpec, ...]:
         specs = {spec.name: spec for spec in self._subject.signature.outputs}
         return tuple([specs[name] for name in outputs])
+
+
+def _has_one_small_input(signature: Signature) -> bool:
+    """Whether a row is so little memory that all of it is looked at as quickly as a part."""
+    if len(signature.inputs) > 1 or not signature.batched:
+        return False
+    (spec,) = signature.inputs
+    sizes = [size for size in spec.shape[1:] if size is not None]
+    whole = spec.datatype is not Datatype.BYTES and len(sizes) == len(spec.shape) - 1
+    return whole and prod(sizes) * STORAGE[spec.datatype].itemsize <= PEEKED_BYTES
 
 
 def _rows(array: Array) -> int | None:

@@ -10,7 +10,7 @@ import msgspec
 
 from cache.entry import Entry, has_rows, join, row_of
 from cache.flights import Flight, Flights, landed
-from cache.tiers import STEP_ROWS, Tiers, Use
+from cache.tiers import NOWHERE, STEP_ROWS, Tiers, Use
 from inference.errors import DeadlineExceeded
 from inference.types import Arrays, CacheUse, Caching, Query, Recall
 
@@ -34,13 +34,11 @@ class Computed(Protocol):
     def late(self) -> bool: ...  # noqa: D102
 
 
-NOWHERE = Use(memory=False, redis=False)
-
 Compute: TypeAlias = Callable[[Query], Awaitable[Computed]]
 """Has the model answer a query, or raises whatever it refuses or fails with."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """The answer to a query. `outputs` are in the wanted order; nobody may write to them.
 
     The times are those of the rows that were computed: the longest wait, and what they cost the engine all together.

@@ -1,7 +1,7 @@
 """Calls that come again byte for byte: their answers need not be decoded, digested and encoded anew.
 
-Most repeated rows come in repeated bodies. The same bytes make the same request, and as long as the cache holds the very
-entry that it was answered from, the same answer. It is for the cache to say so each time, and to count it.
+Most repeated rows come in repeated bodies. The same bytes make the same request, and as long as the cache holds the
+very entry that it was answered from, the same answer. It is for the cache to say so each time, and to count it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Repeats:
 
     def find(self, dialect: str, body: bytes | bytearray, heeded: tuple[Header, ...]) -> Repeat | None:
         """The answer to a call, if it is the same as before in all that matters, and the cache stands by it."""
-        if type(body) is not bytes or (heeded and any([name != REQUEST_ID for name, _ in heeded])):
+        if not self._repeats or type(body) is not bytes or (heeded and any([name != REQUEST_ID for name, _ in heeded])):
             return None
         repeat = self._repeats.get((dialect, body))
         if repeat is None:

@@ -147,7 +147,7 @@ class Caching(StrEnum):
     """Neither look anything up nor store anything."""
 
 
-class CacheUse(msgspec.Struct, frozen=True):
+class CacheUse(msgspec.Struct, frozen=True, gc=False):
     """How many of a request's rows were found in the cache, or were being computed for somebody else already."""
 
     rows: int
@@ -176,7 +176,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     caching: Caching = Caching.USE
 
 
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, gc=False):
     """A request that was taken in: known to be what the model takes, and free of names.
 
     `inputs` are in the signature's order, each with `rows` rows along axis 0 where the model is batched. `shape_key` is

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 
@@ -290,3 +292,17 @@ def test_callers_cannot_make_the_number_of_curves_grow() -> None:
         curves.of(key)
     assert len(curves.snapshot()) == MAX_CURVES
     assert str(3 * MAX_CURVES - 1) in curves.snapshot()
+
+
+@pytest.mark.parametrize("sizes", [[26], [8, 26, 60], [1, 200]])
+def test_a_curve_stays_where_it_belongs_however_long_it_learns(sizes: Sequence[int]) -> None:
+    """Run times have long tails: most are a little below their mean, and a few far above. Fixed seed."""
+    draw = random.Random(1)
+    truth = [Knot(rows, 1e-4 + 1e-6 * rows) for rows in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
+    curve = LatencyCurve(256, truth)
+    for number in range(30_000):
+        rows = draw.choice(sizes)
+        noise = draw.lognormvariate(0, 0.15) * (3 if draw.random() < 0.1 else 1)
+        curve.observe(rows, (1e-4 + 1e-6 * rows) * noise, number * 1e-3)
+    for knot in truth:
+        assert 0.5 * knot.run_s < curve.typical_s(knot.rows) < 2 * knot.run_s
