@@ -18,6 +18,7 @@ async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
         message = await receive()
         more = message["type"] == "http.request" and message.get("more_body", False)
     body = await CLIENT.get(NAME)
+    assert isinstance(body, bytes)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
     await send({"type": "http.response.body", "body": body, "more_body": False})

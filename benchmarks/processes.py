@@ -81,6 +81,15 @@ def sluice(
 
 
 @contextmanager
+def sluice_with_gets(models: Path, settings: Mapping[str, str]) -> Iterator[Server]:
+    """Sluice that awaits one GET of Redis for each row."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.get_gateway", "serve", str(models), "--port", str(port)]
+    with running(command, port, env=os.environ | settings, errors=subprocess.DEVNULL) as server:
+        yield server
+
+
+@contextmanager
 def bare_uvicorn() -> Iterator[Server]:
     """The reference for the HTTP path: uvicorn with an ASGI handler that does nothing."""
     with _module("benchmarks.bare_asgi") as server:

@@ -37,8 +37,8 @@ class Entry(msgspec.Struct, eq=False, gc=False):
 
 
 def entry_of(outputs: Arrays, owner: Owner, expires_s: float) -> Entry:
-    """An entry with these outputs, which nobody may write to from now on. Those that are views are copied."""
-    own = tuple([array if array.base is None else array.copy() for array in outputs])
+    """An entry with these outputs, which nobody may write to from now on. Views of other arrays are copied."""
+    own = tuple([array if array.base is None or isinstance(array.base, bytes) else array.copy() for array in outputs])
     size = OVERHEAD_BYTES
     for array in own:
         array.flags.writeable = False

@@ -95,12 +95,18 @@ class ModelCache:
             tiers.recalled(1, 0 if entry is None else 1, self._clock() - started_s)
             if entry is not None:
                 return Answer(entry.outputs, cached=ONE_HIT, recall=EntryRecall(tiers, key, entry, self._clock))
-        redis = use.redis and tiers.fetchable
-        if redis or (query.caching is USE and self._flights.to_follow(key, query) is not None):
+        if tiers.leasing or (query.caching is USE and self._flights.to_follow(key, query) is not None):
             return await self._walk(query, compute, use, (key,), {}, started_s)
-        # Most misses: nobody else has the row, or is about to. The same as a walk, in a third of its time.
+        return await self._lead_one(query, compute, use, key)
+
+    async def _lead_one(self, query: Query, compute: Compute, use: Use, key: bytes) -> Answer:
+        """One row that nobody else is computing: as in a walk, in a third of its time."""
+        tiers = self._tiers
         flight, epoch = self._flights.begin(key, query), tiers.epoch
         try:
+            if use.redis and query.caching is USE and (fetched := await tiers.fetch(query, (key,), 1)):
+                self._flights.land(key, flight, fetched[key])
+                return Answer(fetched[key].outputs, cached=ONE_HIT)
             computed = await compute(query)
             tiers.model.computed(computed.compute_s, computed.batch_rows, 1)
             if not tiers.by_row or has_rows(computed.outputs, 1):

@@ -102,6 +102,11 @@ class RedisTier:
         return self._reads.closed
 
     @property
+    def longest_lookup_s(self) -> float:
+        """How long a lookup takes at most: the wait for a round trip that is under way, and its own."""
+        return 2 * self._options.timeout_s
+
+    @property
     def leasing(self) -> bool:
         """Whether gateways agree on who computes what."""
         return self._leases is not None

@@ -20,11 +20,14 @@ class Looked(Protocol):
 class RemoteTier(Protocol):
     """A tier that other processes share. None of its methods fails, whatever the other side does.
 
-    `readable` is false while it is left alone, `leasing` true where processes agree on who computes what.
+    `readable` is false while it is left alone. A lookup takes at most `longest_lookup_s`. `leasing` is true where
+    processes agree on who computes what.
     """
 
     @property
     def readable(self) -> bool: ...  # noqa: D102
+    @property
+    def longest_lookup_s(self) -> float: ...  # noqa: D102
     @property
     def leasing(self) -> bool: ...  # noqa: D102
 

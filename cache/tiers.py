@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from zlib import crc32
@@ -15,7 +15,7 @@ from cache.economy import SAMPLED, Economy, ModelCost
 from cache.entry import Entry, entry_of
 from cache.keys import PEEKED_BYTES, Scope, peek
 from cache.memory import MemoryTier
-from cache.remote import RemoteTier
+from cache.remote import Looked, RemoteTier
 from cache.report import Owner, Tier, TierCounts, TierState
 from inference.types import STORAGE, Array, Arrays, Datatype, Query, Signature, TensorSpec
 
@@ -133,6 +133,11 @@ class Tiers:
         self.memory_pays.looked_up(rows, hits, cost_s)
 
     @property
+    def leasing(self) -> bool:
+        """Whether gateways agree on who computes what."""
+        return self._redis is not None and self._redis.leasing
+
+    @property
     def fetchable(self) -> bool:
         """Whether Redis is there and answers, as far as is known."""
         return self._redis is not None and self._redis.readable
@@ -143,11 +148,11 @@ class Tiers:
         if redis is None or not self.fetchable:
             return {}
         started_s = self._clock()
-        try:
-            async with asyncio.timeout(max(0.0, (query.deadline_s - started_s) * REDIS_SHARE)):
-                looked = await redis.lookup(self._space, keys)
-        except TimeoutError:
-            looked = None
+        share_s = (query.deadline_s - started_s) * REDIS_SHARE
+        if share_s >= redis.longest_lookup_s:
+            looked = await redis.lookup(self._space, keys)
+        else:
+            looked = await _within(share_s, redis.lookup(self._space, keys))
         ended_s = self._clock()
         counts.observe(ended_s - started_s)
         rows = len(keys) * weight
@@ -245,6 +250,15 @@ def _has_one_small_input(signature: Signature) -> bool:
     sizes = [size for size in spec.shape[1:] if size is not None]
     whole = spec.datatype is not Datatype.BYTES and len(sizes) == len(spec.shape) - 1
     return whole and prod(sizes) * STORAGE[spec.datatype].itemsize <= PEEKED_BYTES
+
+
+async def _within(seconds: float, looking: Awaitable[Looked | None]) -> Looked | None:
+    """What is found in time."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            return await looking
+    except TimeoutError:
+        return None
 
 
 def _rows(array: Array) -> int | None:

@@ -8,6 +8,7 @@ Redis and means harm (docs/cache.md).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from math import prod
 from typing import Annotated
@@ -21,6 +22,9 @@ from inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec
 VERSION = b"\x01"
 CHECKSUM_BYTES = 16
 _BODY = len(VERSION) + CHECKSUM_BYTES
+
+_NATIVE = sys.byteorder == "little"
+_LITTLE = {datatype: dtype.newbyteorder("<") for datatype, dtype in STORAGE.items()}
 
 _Size = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -71,20 +75,21 @@ def _array(output: _Output, spec: TensorSpec) -> Array:
     """Raises `ValueError` if it is not what the model says of this output."""
     if output.datatype is not spec.datatype or not _fits(output.shape, spec.shape):
         raise ValueError("another output")
-    storage = STORAGE[output.datatype]
+    data, count = output.data, prod(output.shape)
     array: Array
     if output.datatype is Datatype.BYTES:
-        if not isinstance(output.data, list) or len(output.data) != prod(output.shape):
+        if not isinstance(data, list) or len(data) != count:
             raise ValueError("no list of so many elements")
-        array = np.empty(len(output.data), dtype=object)
-        array[:] = output.data
-    else:
-        if not isinstance(output.data, bytes):
-            raise ValueError("no memory of an array")
-        array = np.frombuffer(output.data, dtype=storage.newbyteorder("<")).astype(storage)
-    array = array.reshape(output.shape)
-    array.flags.writeable = False
-    return array
+        array = np.empty(count, dtype=object)
+        array[:] = data
+        array = array.reshape(output.shape)
+        array.flags.writeable = False
+        return array
+    dtype = _LITTLE[output.datatype]
+    if not isinstance(data, bytes) or len(data) != count * dtype.itemsize:
+        raise ValueError("no memory of so many elements")
+    array = np.ndarray(output.shape, dtype, data)
+    return array if _NATIVE else array.astype(STORAGE[output.datatype])
 
 
 def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:

@@ -153,6 +153,7 @@ class Shelf:
         self.answers = True
         self.readable = True
         self.leasing = leasing
+        self.longest_lookup_s = 1000.0
         self.takes_s = 0.0
         self.lookups: list[list[bytes]] = []
 
