@@ -138,10 +138,11 @@ class LatencyCurve:
     def _learn(self, rows: int, run_s: float) -> None:
         surprise = run_s / (self._speed * value_at(self._rows, self._shape, rows))
         # The speed is a median and surprises are skewed: what they have in common for all rows would add up for ever,
-        # and leave the rows that no batch has far behind. The shape is what one size has beside the others.
+        # and leave the rows that no batch has far behind. The shape is what one size has beside the others. The sum of
+        # these steps is the skew itself, and stays small as that is; so they must be steps of the logarithm.
         beside = min(max(surprise, 1 / STEEPEST), STEEPEST) - 1.0 - self._skew
         self._skew += GAIN * beside
-        bend(self._rows, self._shape, rows, 1.0 + GAIN * beside)
+        bend(self._rows, self._shape, rows, math.exp(GAIN * beside))
         place = place_of(self._rows, rows)[0]
         tails = self._tails[place]
         tails.add(surprise)

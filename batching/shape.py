@@ -62,10 +62,10 @@ def rows_within(knots: Sequence[int], values: Sequence[float], limit: float) -> 
 def bend(knots: Sequence[int], values: list[float], rows: int, factor: float) -> None:
     """Move the values on both sides of `rows` by a factor, each by its nearness, and keep them from falling."""
     right, share = place_of(knots, rows)
-    values[right] *= 1.0 + (factor - 1.0) * share
+    values[right] *= factor**share
     first = max(right - 1, 0)
     if right:
-        values[first] *= 1.0 + (factor - 1.0) * (1.0 - share)
+        values[first] *= factor ** (1.0 - share)
         values[right] = max(values[right], values[first])
     for place in range(right + 1, len(values)):
         values[place] = max(values[place], values[place - 1])

@@ -12,6 +12,7 @@ import click
 from benchmarks import scenarios
 from benchmarks.alone import batcher
 from benchmarks.caching import frozen, hit, identical, redis, zipf_stream
+from benchmarks.hashing import hashing
 from benchmarks.objective import objective
 from benchmarks.scenarios import Report
 from tests import models as built
@@ -24,8 +25,8 @@ from tests import models as built
 def main(names: Sequence[str], rounds: int, seconds: int) -> None:
     """Run the benchmarks NAMES, all by default.
 
-    They are tiny, mlp, decode, image, rest, batcher and objective, and of the cache hit, redis, zipf, identical and
-    frozen.
+    They are tiny, mlp, decode, image, rest, batcher and objective, and of the cache hit, redis, zipf, identical,
+    frozen and hashing.
     """
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -43,6 +44,7 @@ def main(names: Sequence[str], rounds: int, seconds: int) -> None:
             "redis": lambda: redis(models, rounds, seconds),
             "zipf": lambda: zipf_stream(models, rounds, seconds),
             "identical": lambda: identical(models, rounds),
+            "hashing": lambda: hashing(rounds),
             "frozen": lambda: frozen(models, rounds, seconds),
         }
         missed = 0

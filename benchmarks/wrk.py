@@ -26,9 +26,17 @@ file:close()
 REPORT = """
 function done(summary, latency, requests)
   io.write(string.format(
-    'RESULT {"requests": %d, "duration_s": %f, "p50_ms": %f, "p99_ms": %f, "failures": %d}\\n',
+    'RESULT {"requests": %d, "duration_s": %f, "p50_ms": %f, "p99_ms": %f, "failures": "%s"}\\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout))
+    failures(summary.errors)))
+end
+
+function failures(errors)
+  local said = ""
+  for _, kind in ipairs({"status", "connect", "read", "write", "timeout"}) do
+    if errors[kind] > 0 then said = said .. string.format("%s: %d ", kind, errors[kind]) end
+  end
+  return said
 end
 """
 
@@ -62,7 +70,7 @@ def drive_script(server: Server, path: str, requests: str, connections: int, dur
         cpu_s = server.cpu_s() - cpu_before_s
     seen = json.loads(next(line for line in output.splitlines() if line.startswith("RESULT")).removeprefix("RESULT"))
     if seen["failures"]:
-        raise RuntimeError(f"{seen['failures']} of {seen['requests']} requests to {url} failed")
+        raise RuntimeError(f"of {seen['requests']} requests to {url} some failed: {seen['failures']}")
     return Load(
         requests_per_s=seen["requests"] / seen["duration_s"],
         p50_ms=seen["p50_ms"],

@@ -98,14 +98,12 @@ def peek(inputs: Arrays) -> int:
     """A number that is the same for the same first rows, found by a glance at a part of their bytes."""
     seen = 0
     for array in inputs:
+        first = (array[:1] if array.ndim else array).reshape(-1)
         if array.dtype.hasobject:
-            first = array[:1].ravel()[: PEEKED_BYTES // 8]
-            seen = crc32(b"".join([element[:PEEKED_BYTES] for element in first]), seen)
-            continue
-        first = array[:1]
-        if first.nbytes > PEEKED_BYTES:
-            first = first.reshape(-1)[:: first.nbytes // PEEKED_BYTES]
-        seen = crc32(first.tobytes(), seen)
+            content = b"".join([element[:PEEKED_BYTES] for element in first[: PEEKED_BYTES // 8]])
+        else:
+            content = first[:: 1 + first.nbytes // PEEKED_BYTES].tobytes()
+        seen = crc32(content, seen)
     return seen
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
+from typing import TypeVar
 from zlib import crc32
 
 import msgspec
@@ -15,7 +16,7 @@ from cache.economy import SAMPLED, Economy, ModelCost
 from cache.entry import Entry, entry_of
 from cache.keys import PEEKED_BYTES, Scope, peek
 from cache.memory import MemoryTier
-from cache.remote import Looked, RemoteTier
+from cache.remote import RemoteTier
 from cache.report import Owner, Tier, TierCounts, TierState
 from inference.types import STORAGE, Array, Arrays, Datatype, Query, Signature, TensorSpec
 
@@ -180,8 +181,8 @@ class Tiers:
         """What others have computed of these keys, once it is there or their leases are over."""
         if self._redis is None:
             return {}
-        found = await self._redis.awaited(self._space, keys)
-        return await self._decoded(query, dict(zip(keys, found, strict=True)), weight)
+        found = await _within(query.deadline_s - self._clock(), self._redis.awaited(self._space, keys))
+        return {} if found is None else await self._decoded(query, dict(zip(keys, found, strict=True)), weight)
 
     def followed(self, rows: int) -> None:
         """Count rows that somebody else has computed. Having looked them up has paid."""
@@ -252,7 +253,10 @@ def _has_one_small_input(signature: Signature) -> bool:
     return whole and prod(sizes) * STORAGE[spec.datatype].itemsize <= PEEKED_BYTES
 
 
-async def _within(seconds: float, looking: Awaitable[Looked | None]) -> Looked | None:
+FoundT = TypeVar("FoundT")
+
+
+async def _within(seconds: float, looking: Awaitable[FoundT]) -> FoundT | None:
     """What is found in time."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):

@@ -187,17 +187,18 @@ class Walk:
         await self._keep(keys, outputs, flights)
 
     async def _keep(self, keys: Sequence[bytes], outputs: Arrays, flights: Mapping[bytes, Flight]) -> None:
-        tiers, use, weight = self._tiers, self._use, self._weight
-        use = use if tiers.epoch == self._epoch else NOWHERE
-        kept: dict[bytes, Entry] = {}
-        for place, key in enumerate(keys):
-            if place % STEP_ROWS == STEP_ROWS - 1:
+        tiers = self._tiers
+        for start in range(0, len(keys), STEP_ROWS):
+            if start:
                 await asyncio.sleep(0)
-            row = row_of(outputs, place) if tiers.by_row else outputs
-            kept[key] = tiers.store(key, row, use, weight)
-        self._land(kept, flights)
-        if use.redis:
-            tiers.send(self._query, kept)
+            use = self._use if tiers.epoch == self._epoch else NOWHERE
+            kept: dict[bytes, Entry] = {}
+            for place, key in enumerate(keys[start : start + STEP_ROWS], start):
+                row = row_of(outputs, place) if tiers.by_row else outputs
+                kept[key] = tiers.store(key, row, use, self._weight)
+            self._land(kept, flights)
+            if use.redis:
+                tiers.send(self._query, kept)
 
     async def _ask(self, query: Query) -> Arrays:
         computed = await self._compute(query)

@@ -145,6 +145,7 @@ def test_a_glance_sees_the_first_row_alone() -> None:
     assert glance(words) == glance(words[:1])
     assert glance(words) != glance(words[1:])
     assert isinstance(glance(np.zeros((0, 3), np.float32)), int)
+    assert glance(np.array(1, np.float32)) != glance(np.array(2, np.float32))
 
 
 def test_content_counts_all_inputs() -> None:
