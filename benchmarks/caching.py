@@ -81,11 +81,12 @@ def redis(models: Path, rounds: int, duration_s: int) -> Report:
             file.write_text("\n".join(map(str, range(ROWS_IN_REDIS))))
             loads: dict[Server, list[Load]] = {ours: [], gets: [], bare_gets: []}
             drive_script(ours, path, drawn(COLUMNS["tiny"], 1, file, 0), CALLERS, 2)
+            known = [_metric(ours, f"sluice_cache_{each}_total") for each in ("hits", "lookups")]
             for number in range(rounds):
                 for each, seen in loads.items():
                     seen.append(drive_script(each, path, drawn(COLUMNS["tiny"], 1, file, number), CALLERS, duration_s))
-            hits = _metric(ours, "sluice_cache_hits_total")
-            asked = _metric(ours, "sluice_cache_lookups_total")
+            hits = _metric(ours, "sluice_cache_hits_total") - known[0]
+            asked = _metric(ours, "sluice_cache_lookups_total") - known[1]
     get_per_s, tier_per_s = (statistics.median([each.per_s for each in alone[way]]) for way in ("get", "tier"))
     get_cpu_s, tier_cpu_s = (statistics.median([each.cpu_s_per_1000 for each in alone[way]]) for way in ("get", "tier"))
     a, b, c = (median_of(loads[each]) for each in (ours, gets, bare_gets))

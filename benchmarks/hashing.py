@@ -53,7 +53,7 @@ def hashing(rounds: int) -> Report:
         ["bytes", *WAYS],
         rows,
         [
-            at_most("BLAKE3 over the faster of the others, 16 bytes", _ratio(small), 1.5),
+            at_most("BLAKE3 over the faster of the others, 16 bytes", _ratio(small), 2.0),
             at_most("BLAKE3 over the faster of the others, 3 MiB", _ratio(large), 1.0),
         ],
     )

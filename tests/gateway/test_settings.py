@@ -20,7 +20,7 @@ from gateway.settings import (
     variable,
 )
 from gateway.show_settings import as_json_text, as_table
-from inference.config import MIB, BatchingConfig, ModelConfig, WorkersConfig
+from inference.config import MIB, BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
 from inference.faults import Section, leaves
 
 NO_VARIABLES: Mapping[str, str] = {}
@@ -318,3 +318,34 @@ def test_what_is_measured_at_load_is_not_set_by_default() -> None:
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("unchecked", "unchecked")])
 def test_batching_is_demanded_or_forbidden_by_a_variable_too(tmp_path: Path, text: str, value: bool | str) -> None:
     assert load(tmp_path, environ={"SLUICE_BATCHING_BATCHED": text}).settings.batching.batched == value
+
+
+def test_the_address_of_redis_is_a_secret(tmp_path: Path) -> None:
+    loaded = load(tmp_path, environ={"SLUICE_CACHE_REDIS_URL": "rediss://gate:s3cret@h:6380/0"})
+    address = loaded.settings.cache.redis_url
+    assert address is not None
+    assert address.get_secret_value() == "rediss://gate:s3cret@h:6380/0"
+    for text in (as_table(loaded), as_json_text(loaded), repr(loaded.settings)):
+        assert "s3cret" not in text
+        assert "gate" not in text.replace("sluice-gateway", "")
+
+
+@pytest.mark.parametrize("address", ["http://h", "h:6379", "redis://", "redis:///", "unix://"])
+def test_an_address_that_is_none_of_redis_is_refused_without_being_shown(tmp_path: Path, address: str) -> None:
+    [told] = problems(tmp_path, environ={"SLUICE_CACHE_REDIS_URL": address + "?password=s3cret"})
+    assert "redis://127.0.0.1:6379/0" in told
+    assert "s3cret" not in told
+
+
+def test_a_model_is_told_of_its_own_keys_of_the_cache_alone(tmp_path: Path) -> None:
+    environ = {"SLUICE_CACHE_TTL_S": "5", "SLUICE_CACHE_MEMORY_BYTES": "1MiB", "SLUICE_CACHE_ENABLED": "false"}
+    settings = load(tmp_path, environ=environ).settings
+    assert settings.cache.memory_bytes == MIB
+    assert settings.model_defaults.cache == CacheConfig(ttl_s=5.0, enabled=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("ENABLED", "yes"), ("ADAPTIVE", "1"), ("SCOPE", "rows"), ("TTL_S", "0"), ("TTL_S", "inf")]
+)
+def test_values_that_the_cache_does_not_know(tmp_path: Path, name: str, text: str) -> None:
+    assert len(problems(tmp_path, environ={f"SLUICE_CACHE_{name}": text})) == 1
