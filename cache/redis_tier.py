@@ -117,12 +117,12 @@ class RedisTier:
             return None
         return await self._lookups.ask(self._names(space, keys))
 
-    def store(self, space: str, key: bytes, value: bytes, ttl_s: float, counts: TierCounts) -> None:
-        """Keep a value, some time later, or drop it; counted in `counts` once that is known."""
+    def store(self, space: str, key: bytes, value: bytes, ttl_s: float, counts: TierCounts) -> bool:
+        """Keep a value some time later, or drop it; `counts` hears of either. False if it is dropped at once."""
         if len(value) > self._options.max_value_bytes:
             counts.dropped += 1
-        else:
-            self._queue.add(Write(self._name(space, key), value, max(1, round(1e3 * ttl_s)), counts))
+            return False
+        return self._queue.add(Write(self._name(space, key), value, max(1, round(1e3 * ttl_s)), counts))
 
     async def claim(self, space: str, keys: Sequence[bytes]) -> Sequence[bool]:
         """Which keys are the caller's to compute: all where nobody answers."""
@@ -157,15 +157,17 @@ class RedisTier:
 
         Raises `CacheUnavailable` where Redis does not answer, with some of them deleted perhaps.
         """
-        pattern = _literal(self._name(space, None) if space is not None else self._prefix) + b"*"
+        prefix = self._name(space, None) if space is not None else self._prefix
+        await self._queue.forget(prefix)
         gone = 0
         cursor: bytes = b"0"
         async with Link(self._options.url, ADMIN_TIMEOUT_S) as link:
             await link.connect()
             while True:
-                cursor, names = await link.call(("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED), ADMIN_TIMEOUT_S)
+                scan = ("SCAN", cursor, "MATCH", _literal(prefix) + b"*", "COUNT", SCANNED)
+                cursor, names = _scanned(await link.call(scan, ADMIN_TIMEOUT_S))
                 if names:
-                    gone += await link.call(("UNLINK", *names), ADMIN_TIMEOUT_S)
+                    gone += int(await link.call(("UNLINK", *names), ADMIN_TIMEOUT_S))
                 if cursor == b"0":
                     return gone
 
@@ -259,6 +261,15 @@ def _are_values(reply: Reply, count: int) -> bool:
     return (
         isinstance(reply, list) and len(reply) == count and all([each is None or type(each) is bytes for each in reply])
     )
+
+
+def _scanned(reply: Reply) -> tuple[bytes, list[bytes]]:
+    """The next cursor, and the names that were found."""
+    match reply:
+        case [bytes() as cursor, list() as names]:
+            return cursor, names
+        case _:
+            raise CacheUnavailable("what answers is not Redis")
 
 
 def _literal(name: bytes) -> bytes:

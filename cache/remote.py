@@ -35,8 +35,8 @@ class RemoteTier(Protocol):
         """The values of these keys; `None` where nobody answered in time. Bears cancellation."""
         ...
 
-    def store(self, space: str, key: bytes, value: bytes, ttl_s: float, counts: TierCounts) -> None:
-        """Keep a value, some time later, or drop it; counted in `counts` once that is known."""
+    def store(self, space: str, key: bytes, value: bytes, ttl_s: float, counts: TierCounts) -> bool:
+        """Keep a value some time later, or drop it; `counts` hears of either. False if it is dropped at once."""
         ...
 
     async def claim(self, space: str, keys: Sequence[bytes]) -> Sequence[bool]:

@@ -208,9 +208,13 @@ class Tiers:
             return
         started_s = self._clock()
         datatypes = [spec.datatype for spec in self._specs(query.outputs)]
+        dropped: list[bytes] = []
         for key, entry in entries.items():
             value = values.encode(entry.outputs, datatypes, key)
-            self._redis.store(self._space, key, value, self._subject.ttl_s, self.redis_counts)
+            if not self._redis.store(self._space, key, value, self._subject.ttl_s, self.redis_counts):
+                dropped.append(key)
+        if dropped:
+            self.release(dropped)  # others need not wait for what will never come
         self.redis_pays.spent(self._clock() - started_s)
 
     def states(self) -> tuple[TierState, ...]:

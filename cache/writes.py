@@ -55,6 +55,7 @@ class Writes:
         self._max_bytes = max_bytes
         self._queue: deque[Write] = deque()
         self._size_bytes = 0
+        self._writing = asyncio.Lock()
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -77,15 +78,29 @@ class Writes:
         """Writes that wait, and their bytes."""
         return len(self._queue), self._size_bytes
 
-    def add(self, write: Write) -> None:
-        """Have a value stored some time, or dropped; either is counted."""
+    def add(self, write: Write) -> bool:
+        """Have a value stored some time, or dropped; either is counted. False if it is dropped at once."""
         if not self._writable() or self._size_bytes + write.size_bytes > self._max_bytes:
             write.counts.dropped += 1
-            return
+            return False
         self._queue.append(write)
         self._size_bytes += write.size_bytes
         self._empty.clear()
         self._arrived.set()
+        return True
+
+    async def forget(self, prefix: bytes) -> None:
+        """Write nothing whose name begins so: when this returns, what was before it is written or dropped."""
+        kept: deque[Write] = deque()
+        for write in self._queue:
+            if write.name.startswith(prefix):
+                self._size_bytes -= write.size_bytes
+                write.counts.dropped += 1
+            else:
+                kept.append(write)
+        self._queue = kept
+        async with self._writing:
+            pass
 
     async def _run(self) -> None:
         while True:
@@ -97,7 +112,8 @@ class Writes:
                     break
                 piece = self._next()
                 try:
-                    taken = await self._writer(piece)
+                    async with self._writing:
+                        taken = await self._writer(piece)
                 except BaseException:
                     _count(piece, [False] * len(piece))
                     raise

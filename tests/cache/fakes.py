@@ -151,6 +151,7 @@ class Shelf:
         self.values: dict[tuple[str, bytes], bytes] = {}
         self.claims: set[tuple[str, bytes]] = set()
         self.answers = True
+        self.full = False
         self.readable = True
         self.leasing = leasing
         self.longest_lookup_s = 1000.0
@@ -163,9 +164,13 @@ class Shelf:
             await asyncio.sleep(self.takes_s)
         return FoundValues([self.values.get((space, key)) for key in keys]) if self.answers else None
 
-    def store(self, space: str, key: bytes, value: bytes, ttl_s: float, counts: TierCounts) -> None:
+    def store(self, space: str, key: bytes, value: bytes, ttl_s: float, counts: TierCounts) -> bool:
+        if self.full:
+            counts.dropped += 1
+            return False
         self.values[space, key] = value
         counts.stores += 1
+        return True
 
     async def claim(self, space: str, keys: Sequence[bytes]) -> Sequence[bool]:
         granted = [(space, key) not in self.claims for key in keys]

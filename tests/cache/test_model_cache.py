@@ -447,6 +447,14 @@ async def test_a_lease_whose_holder_is_gone_keeps_nobody() -> None:
     assert not shelf.claims - {(space, key) for space, key in shelf.values}
 
 
+@in_virtual_time
+async def test_nobody_waits_for_an_answer_that_is_not_kept() -> None:
+    shelf, model = Shelf(leasing=True), Prompt()
+    shelf.full = True
+    await cache_of(shelf).answer(ask(1), model)
+    assert not shelf.claims
+
+
 # What does not pay is bypassed.
 
 

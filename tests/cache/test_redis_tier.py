@@ -160,6 +160,19 @@ async def test_forgetting_deletes_one_space_or_all_under_the_prefix(server: Redi
     assert server.client.get("somebody:else") == b"x"
 
 
+async def test_what_was_forgotten_does_not_come_back_from_the_queue(server: RedisServer) -> None:
+    async with RedisTier(RedisOptions(server.url, **PATIENT)) as tier:
+        told = counts()
+        for number in range(600):
+            tier.store(SPACE, number.to_bytes(16, "big"), b"v", 60.0, told)
+        await asyncio.sleep(0)
+        await tier.forget(SPACE)
+        tier.store("f" * 16, KEYS[0], b"v", 60.0, told)
+        await until(lambda: told.stores + told.dropped == 601)
+        assert await values(tier, *[number.to_bytes(16, "big") for number in range(600)]) == [None] * 600
+    assert len(server.client.keys("*:*:*")) == 1
+
+
 # Ways to a server.
 
 
