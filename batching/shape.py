@@ -12,6 +12,10 @@ BLIND_FIXED_PART = 0.5
 """Where nothing was measured, half of what one row takes is assumed to be the same for every batch."""
 
 
+SUPERLINEAR = 1.25
+"""Twice the rows take at most so many times twice the time: a little more, where larger batches fit no cache."""
+
+
 def values_at(knots: Sequence[Knot], rows: Sequence[int]) -> list[float]:
     """What was measured, at other rows, and never falling. Beyond the last knot, time grows in proportion to rows."""
     if not knots:
@@ -60,14 +64,24 @@ def rows_within(knots: Sequence[int], values: Sequence[float], limit: float) -> 
 
 
 def bend(knots: Sequence[int], values: list[float], rows: int, factor: float) -> None:
-    """Move the values on both sides of `rows` by a factor, each by its nearness, and keep them from falling."""
+    """Move the values on both sides of `rows` by a factor, each by its nearness; the others follow as far as they must.
+
+    The values never fall, and never rise much faster than the rows do: so knots that no batch comes near cannot be left
+    behind for ever by those that are used.
+    """
     right, share = place_of(knots, rows)
     values[right] *= factor**share
     first = max(right - 1, 0)
     if right:
         values[first] *= factor ** (1.0 - share)
-        values[right] = max(values[right], values[first])
-    for place in range(right + 1, len(values)):
-        values[place] = max(values[place], values[place - 1])
+    for place in range(first + 1, len(values)):
+        before = values[place - 1]
+        values[place] = min(max(values[place], before), before * _steepest(knots, place))
     for place in range(first - 1, -1, -1):
-        values[place] = min(values[place], values[place + 1])
+        after = values[place + 1]
+        values[place] = max(min(values[place], after), after / _steepest(knots, place + 1))
+
+
+def _steepest(knots: Sequence[int], place: int) -> float:
+    """How many times the value of the knot before it a knot may have."""
+    return SUPERLINEAR * knots[place] / knots[place - 1]

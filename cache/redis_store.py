@@ -32,7 +32,7 @@ class Refused(CacheUnavailable):
 def check_url(url: str) -> None:
     """Raises `ValueError` with plain words, and without secrets, for what cannot be an address of Redis."""
     try:
-        ConnectionPool.from_url(url)
+        _new_connection(_pool(url, connect_timeout_s=1.0))
     except (ValueError, TypeError, redis.exceptions.RedisError) as error:
         reason = str(error).replace(url, "the address")
         if (userinfo := urlsplit(url).netloc.rpartition(_SECRETS_BEGIN)[0]) and userinfo in reason:
@@ -47,22 +47,8 @@ class Link:
     """
 
     def __init__(self, url: str, connect_timeout_s: float) -> None:
-        pool = ConnectionPool.from_url(url)
-        # Whatever the address says of these, here they are what the tier relies on.
-        pool.connection_kwargs |= {
-            "decode_responses": False,
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_error": [],
-            "health_check_interval": 0,
-            "socket_timeout": None,
-            "socket_connect_timeout": connect_timeout_s,
-            "driver_info": None,
-        }
-        for unwanted in ("retry_on_timeout", "cache", "cache_config", "max_connections", "timeout"):
-            pool.connection_kwargs.pop(unwanted, None)
         self._connect_timeout_s = connect_timeout_s
-        self._pool = pool
+        self._pool = _pool(url, connect_timeout_s)
         self._connection: AbstractConnection | None = None
 
     @property
@@ -79,7 +65,7 @@ class Link:
     async def connect(self) -> None:
         """Connect anew. Raises `CacheUnavailable`."""
         await self.close()
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection = _new_connection(self._pool)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await connection.connect()  # type: ignore[no-untyped-call]
@@ -92,6 +78,7 @@ class Link:
             if isinstance(error, Exception):
                 raise _in_plain_words(error) from None
             raise
+        await self.close()
         self._connection = connection
 
     async def call(self, command: Command, timeout_s: float) -> Reply:
@@ -115,7 +102,10 @@ class Link:
             if isinstance(error, Exception):
                 raise _in_plain_words(error) from None
             raise
-        self._connection = connection
+        if self._connection is None:
+            self._connection = connection
+        else:  # somebody has connected anew meanwhile
+            await connection.disconnect(nowait=True)
         return replies
 
     async def close(self) -> None:
@@ -123,6 +113,29 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+
+
+def _pool(url: str, connect_timeout_s: float) -> ConnectionPool:
+    """What makes connections to an address."""
+    pool = ConnectionPool.from_url(url)
+    # Whatever the address says of these, here they are what the tier relies on.
+    pool.connection_kwargs |= {
+        "decode_responses": False,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "socket_timeout": None,
+        "socket_connect_timeout": connect_timeout_s,
+        "driver_info": None,
+    }
+    for unwanted in ("retry_on_timeout", "cache", "cache_config", "max_connections", "timeout"):
+        pool.connection_kwargs.pop(unwanted, None)
+    return pool
+
+
+def _new_connection(pool: ConnectionPool) -> AbstractConnection:
+    return pool.connection_class(**pool.connection_kwargs)
 
 
 async def _reply(connection: AbstractConnection) -> Reply:

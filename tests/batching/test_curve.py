@@ -294,6 +294,21 @@ def test_callers_cannot_make_the_number_of_curves_grow() -> None:
     assert str(3 * MAX_CURVES - 1) in curves.snapshot()
 
 
+def test_load_that_comes_and_goes_leaves_a_curve_where_it_belongs() -> None:
+    """Single rows for a while, whose times are skewed one way, then large batches, skewed another. Fixed seed."""
+    draw = random.Random(1)
+    truth = [Knot(rows, 1e-4 + 1e-6 * rows) for rows in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
+    curve = LatencyCurve(256, truth)
+    for number in range(60_000):
+        if number // 1000 % 2:
+            rows, noise = 1, 3.0 if draw.random() < 0.3 else draw.lognormvariate(0, 0.1)
+        else:
+            rows, noise = draw.randrange(10, 200), 0.3 if draw.random() < 0.3 else draw.lognormvariate(0, 0.1)
+        curve.observe(rows, (1e-4 + 1e-6 * rows) * noise, number * 1e-3)
+    ratios = [curve.typical_s(knot.rows) / knot.run_s for knot in truth]
+    assert max(ratios) < 3 * min(ratios)
+
+
 @pytest.mark.parametrize("sizes", [[1], [26], [8, 26, 60], [1, 1, 1, 1, 1, 1, 200]])
 def test_a_curve_stays_where_it_belongs_however_long_it_learns(sizes: Sequence[int]) -> None:
     """Run times have long tails: most are a little below their mean, and a few far above. Fixed seed."""

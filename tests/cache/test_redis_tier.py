@@ -247,7 +247,9 @@ async def test_options_in_the_address_do_not_change_what_is_relied_on(server: Re
         assert await values(tier, KEYS[0], KEYS[1]) == [b"\xff\0", None]
 
 
-@pytest.mark.parametrize("url", ["http://h", "redis://h:port", "nonsense", "redis://h/0?db=x"])
+@pytest.mark.parametrize(
+    "url", ["http://h", "redis://h:port", "nonsense", "redis://h/0?db=x", "redis://h/0?colour=red"]
+)
 def test_a_wrong_address_is_told_without_its_password(url: str) -> None:
     with pytest.raises(ValueError, match="the address of Redis") as told:
         check_url(url.replace("//", "//user:s3cret@"))
