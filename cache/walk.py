@@ -42,6 +42,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """The answer to a query. `outputs` are in the wanted order; nobody may write to them.
 
     The times are those of the rows that were computed: the longest wait, and what they cost the engine all together.
+    `batch_rows` is the largest batch that they travelled in; zero if none was computed.
     """
 
     outputs: Arrays
@@ -50,11 +51,14 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     late: bool = False
     cached: CacheUse | None = None
     recall: Recall | None = None
+    batch_rows: int = 0
 
 
 def uncached(computed: Computed, cached: CacheUse | None) -> Answer:
     """The answer as the model gave it."""
-    return Answer(computed.outputs, computed.queue_s, computed.compute_s, computed.late, cached)
+    return Answer(
+        computed.outputs, computed.queue_s, computed.compute_s, computed.late, cached, None, computed.batch_rows
+    )
 
 
 class Walk:
@@ -90,7 +94,7 @@ class Walk:
         self._promised_s = promised_s
         self._weight = query.rows // len(keys)
         self._epoch = tiers.epoch
-        self._computed_rows = 0
+        self._computed_rows = self._batch_rows = 0
         self._queue_s = self._compute_s = 0.0
         self._late = False
         self._whole: Arrays | None = None
@@ -116,7 +120,7 @@ class Walk:
             # The model gave these rows outputs of different shapes at different times: it alone can tell.
             outputs = await self._whole_anew()
         cached = CacheUse(self._query.rows, self._query.rows - self._computed_rows)
-        return Answer(outputs, self._queue_s, self._compute_s, self._late, cached)
+        return Answer(outputs, self._queue_s, self._compute_s, self._late, cached, None, self._batch_rows)
 
     def _parted(self, keys: Iterable[bytes], *, alone: bool) -> tuple[dict[bytes, Flight], dict[bytes, Flight]]:
         """The keys to lead, with a new flight each, and the flights to follow."""
@@ -205,6 +209,7 @@ class Walk:
         self._computed_rows += query.rows
         self._queue_s = max(self._queue_s, computed.queue_s)
         self._compute_s += computed.compute_s
+        self._batch_rows = max(self._batch_rows, computed.batch_rows)
         self._late = self._late or computed.late
         self._tiers.model.computed(computed.compute_s, computed.batch_rows, query.rows)
         return computed.outputs

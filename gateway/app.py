@@ -26,11 +26,12 @@ from gateway.http.lane import make_lane
 from gateway.http.limits import LaneLimits, connection_cap
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.plane import Plane
-from gateway.serving import Catalogue
+from gateway.serving import ENGINE_VERSION, Catalogue
 from gateway.settings import CacheSettings, Settings
 from gateway.shutdown import Drain, DrainingServer, StopSignals
 from gateway.telemetry.cache_metrics import CacheCollector
 from gateway.telemetry.logs import log, tell_of_redis
+from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
 from inference.errors import StartError
 from inference.repository import ModelVersion
@@ -51,7 +52,7 @@ class Gateway:
     def __init__(self, settings: Settings, models: Sequence[ModelVersion]) -> None:
         self.settings = settings
         self.drain = Drain()
-        self.metrics = Metrics(VERSION)
+        self.metrics = Metrics(VERSION, ENGINE_VERSION)
         self.cache = Cache(_cache_options(settings.cache), on_change=tell_of_redis)
         CacheCollector(self.cache, self.metrics.registry)
         self.catalogue = Catalogue(models, settings, self.metrics, self.cache)
@@ -64,6 +65,7 @@ class Gateway:
             max_body_bytes=settings.server.max_body_bytes,
             successes_logged_per_s=settings.logs.successes_per_s,
             refusals_logged_per_s=settings.logs.refusals_per_s,
+            slow_s=settings.logs.slow_ms / 1e3,
         )
 
     @cached_property
@@ -77,6 +79,7 @@ class Gateway:
 
     async def __aenter__(self) -> Gateway:
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(LoopLag(self.metrics.loop_lag.labels().observe))
             await stack.enter_async_context(self.cache)
             await stack.enter_async_context(self.catalogue)
             self._entered = stack.pop_all()

@@ -61,6 +61,7 @@ def taken_in(course: Course, answer: Answering) -> Stage:
     intake = Intake(course.signature)
     specs = {spec.name: spec for spec in course.signature.outputs}
     all_outputs = tuple(specs)
+    cached = course.cache is not None
 
     async def stage(request: InferenceRequest) -> InferenceResponse:
         arrays, rows, key = intake.take(request.inputs)
@@ -72,13 +73,14 @@ def taken_in(course: Course, answer: Answering) -> Stage:
             if request.timeout_s <= 0:
                 raise DeadlineExceeded("the deadline had passed before the request was taken in")
             timeout_s = min(timeout_s, request.timeout_s)
+        taken_in_s = time.monotonic()
         result = await answer(
             Query(
                 arrays,
                 rows,
                 key,
                 wanted,
-                time.monotonic() + timeout_s,
+                taken_in_s + timeout_s,
                 request.parameters,
                 request.priority,
                 request.client,
@@ -90,7 +92,13 @@ def taken_in(course: Course, answer: Answering) -> Stage:
             version=course.version,
             outputs=tuple([_tensor(specs[name], array) for name, array in zip(wanted, result.outputs, strict=True)]),
             id=request.id,
-            timings=Timings(queue_s=result.queue_s, compute_s=result.compute_s),
+            timings=Timings(
+                result.queue_s,
+                result.compute_s,
+                # What is neither wait nor run. The parts of a large request run side by side, and may add up to more.
+                max(0.0, time.monotonic() - taken_in_s - result.queue_s - result.compute_s) if cached else 0.0,
+                result.batch_rows,
+            ),
             late=result.late,
             cached=result.cached,
             recall=result.recall,

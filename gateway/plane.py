@@ -20,12 +20,14 @@ from gateway.dialects.base import Call, Dialect
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import REQUEST_ID, RequestIds
 from gateway.outcomes import outcome_of, refusal_of
+from gateway.server_timing import server_timing, total_timing
 from gateway.serving import Catalogue
 from gateway.telemetry.logs import Sampler, log
 from gateway.telemetry.metrics import CallMetrics, Metrics, Outcome
 from gateway.timeouts import REQUEST_TIMEOUT, within_timeout
+from gateway.trace_context import TRACEPARENT, sampled_trace
 from inference.errors import InvalidRequest, ModelNotFound, SluiceError
-from inference.types import InferenceResponse
+from inference.types import InferenceResponse, Timings
 
 REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
 """So many routes of recent targets are remembered, of targets up to this length: callers use few different ones."""
@@ -59,6 +61,7 @@ class Plane:
         max_body_bytes: int,
         successes_logged_per_s: int,
         refusals_logged_per_s: int,
+        slow_s: float,
     ) -> None:
         self.max_body_bytes = max_body_bytes
         self._catalogue = catalogue
@@ -69,8 +72,9 @@ class Plane:
             for outcome in Outcome
             if outcome is not Outcome.FAILED
         }
+        self._slow_s = slow_s
         self._request_ids = request_ids
-        self._heeded = frozenset({REQUEST_ID, REQUEST_TIMEOUT, CACHE_CONTROL}).union(
+        self._heeded = frozenset({REQUEST_ID, REQUEST_TIMEOUT, CACHE_CONTROL, TRACEPARENT}).union(
             *[each.headers for each in self._dialects]
         )
         self._remembered = lru_cache(maxsize=REMEMBERED_TARGETS)(self._recognise)
@@ -107,25 +111,40 @@ class Plane:
         request_id = self._request_ids.of(heeded)
         end: InferenceResponse | Exception
         cached: bytes | None = None
+        trace_id = sampled_trace(heeded) if heeded else None
         try:
             if route.fault is not None:
                 # The route may be remembered: without this, its error would grow by a traceback with each call.
                 raise route.fault.with_traceback(None)
             served = self._catalogue.resolve(route.call.model, route.call.version)
-            metrics = served.metrics
+            meters = metrics = served.metrics
             if method != "POST":
                 raise MethodNotAllowed(f"method {method} is not allowed here; use POST")
             repeat = served.repeats.find(dialect.name, body, heeded)
             if repeat is not None:
                 end, answer = repeat.response, repeat.answer
+                duration_s = time.perf_counter() - started_s
+                meters.repeated(duration_s)
+                timing = server_timing(Timings(cache_s=duration_s), duration_s, cached=True)
+                promise_s = served.objective_s
             else:
                 request = dialect.decode(body, heeded, served.signature)
                 if heeded or request.timeout_s is not None:
                     request = with_caching(request, heeded)
                     request = within_timeout(request, heeded, time.perf_counter() - started_s)
+                decoded_s = time.perf_counter()
                 end = await served.walk(request)
+                walked_s = time.perf_counter()
                 answer = dialect.encode(request, end)
                 served.repeats.keep(dialect.name, body, request, end, answer)
+                encoded_s = time.perf_counter()
+                duration_s = encoded_s - started_s
+                asked = end.cached is not None
+                meters.answered(end.timings, decoded_s - started_s, encoded_s - walked_s, cached=asked)
+                timing = server_timing(end.timings, duration_s, cached=asked)
+                promise_s = request.timeout_s if served.objective_s is None else served.objective_s
+            if promise_s is not None:
+                meters.promise_ended(promise_s - duration_s)
             outcome = Outcome.LATE if end.late else Outcome.SUCCESS
             if end.cached is not None:
                 cached = x_cache(end.cached)
@@ -136,16 +155,18 @@ class Plane:
                 metrics.refused(reason)
         except asyncio.CancelledError as gone:
             duration_s = time.perf_counter() - started_s
-            metrics.request_ended(dialect.name, Outcome.CANCELLED, duration_s)
-            self._log(route, request_id, CLIENT_GONE, Outcome.CANCELLED, duration_s, gone)
+            metrics.request_ended(dialect.name, Outcome.CANCELLED, duration_s, trace_id)
+            self._log(route, request_id, CLIENT_GONE, Outcome.CANCELLED, duration_s, gone, trace_id)
             raise
         except Exception as error:
             end, outcome = error, Outcome.FAILED
             answer = dialect.refuse(SluiceError("internal error; the log has the details under this request's id"))
-        duration_s = time.perf_counter() - started_s
-        metrics.request_ended(dialect.name, outcome, duration_s)
-        self._log(route, request_id, answer.status, outcome, duration_s, end)
-        return HttpResponse(answer.status, answer.body, answer.headers, request_id, cached)
+        if isinstance(end, Exception):
+            duration_s = time.perf_counter() - started_s
+            timing = total_timing(duration_s)
+        metrics.request_ended(dialect.name, outcome, duration_s, trace_id)
+        self._log(route, request_id, answer.status, outcome, duration_s, end, trace_id)
+        return HttpResponse(answer.status, answer.body, answer.headers, request_id, cached, timing)
 
     def _log(
         self,
@@ -155,9 +176,11 @@ class Plane:
         outcome: Outcome,
         duration_s: float,
         end: InferenceResponse | BaseException,
+        trace_id: str | None = None,
     ) -> None:
         sampler = self._samplers.get(outcome)
-        kept_back = 0 if sampler is None else sampler.admit()
+        slow = duration_s >= self._slow_s and isinstance(end, InferenceResponse)
+        kept_back = 0 if sampler is None or slow else sampler.admit()
         if kept_back is None:
             return
         facts: dict[str, Any] = {
@@ -169,15 +192,21 @@ class Plane:
             "outcome": outcome.value,
             "duration_ms": _milliseconds(duration_s),
         }
+        if trace_id is not None:
+            facts["trace_id"] = trace_id
         if kept_back:
             facts["lines_kept_back"] = kept_back
         if isinstance(end, InferenceResponse):
             facts["version"] = end.version
             facts["queue_ms"] = _milliseconds(end.timings.queue_s)
             facts["compute_ms"] = _milliseconds(end.timings.compute_s)
+            facts["batch_rows"] = end.timings.batch_rows
             if end.cached is not None:
+                facts["cache_ms"] = _milliseconds(end.timings.cache_s)
                 facts["cache_hits"], facts["cache_rows"] = end.cached.hits, end.cached.rows
-            tell = log.warning if outcome is Outcome.LATE else log.info
+            if slow:
+                facts["slow"] = True
+            tell = log.warning if slow or outcome is Outcome.LATE else log.info
             tell("prediction", **facts)
         elif outcome is Outcome.FAILED:
             log.error("prediction", error=str(end), exc_info=None if isinstance(end, SluiceError) else end, **facts)
@@ -197,7 +226,7 @@ class Plane:
             metrics.refused(reason)
         refusal = dialect.refuse(error)
         self._log(route, request_id, refusal.status, outcome, 0.0, error)
-        return HttpResponse(refusal.status, refusal.body, refusal.headers, request_id)
+        return HttpResponse(refusal.status, refusal.body, refusal.headers, request_id, timing=total_timing(0.0))
 
 
 def _refusal(dialect: Dialect, error: SluiceError) -> HttpResponse:

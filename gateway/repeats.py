@@ -12,7 +12,11 @@ import msgspec
 
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import REQUEST_ID
+from gateway.trace_context import TRACEPARENT
 from inference.types import InferenceRequest, InferenceResponse
+
+IDENTITIES = frozenset({REQUEST_ID, TRACEPARENT})
+"""Headers that say who asks, and nothing about the answer."""
 
 REMEMBERED = 2048
 LONGEST_BYTES = 2048
@@ -34,7 +38,11 @@ class Repeats:
 
     def find(self, dialect: str, body: bytes | bytearray, heeded: tuple[Header, ...]) -> Repeat | None:
         """The answer to a call, if it is the same as before in all that matters, and the cache stands by it."""
-        if not self._repeats or type(body) is not bytes or (heeded and any([name != REQUEST_ID for name, _ in heeded])):
+        if (
+            not self._repeats
+            or type(body) is not bytes
+            or (heeded and any([name not in IDENTITIES for name, _ in heeded]))
+        ):
             return None
         repeat = self._repeats.get((dialect, body))
         if repeat is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 
 from cache.cache import Cache
@@ -16,7 +16,7 @@ from gateway.dialects.v2 import model_metadata
 from gateway.model_config_page import ModelConfigPage, model_config_page
 from gateway.serving import Catalogue
 from gateway.shutdown import Drain
-from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+from gateway.telemetry.metrics import Metrics
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
 Version = Annotated[int, Path(description="A version's number", examples=[1])]
@@ -160,8 +160,9 @@ def server_routes(catalogue: Catalogue, drain: Drain, metrics: Metrics, cache: C
         )
 
     @router.get("/metrics", tags=["server"], summary="Prometheus metrics", response_class=Response)
-    async def exposition() -> Response:
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+    async def exposition(request: Request) -> Response:
+        content, content_type = metrics.exposition(request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": content_type})
 
     return router
 

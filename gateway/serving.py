@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version as distribution_version
@@ -19,6 +20,7 @@ from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.repeats import Repeats
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
+from gateway.telemetry.memory import resident_bytes
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
 from inference.config import ModelConfig
 from inference.errors import ModelNotFound, RepositoryError
@@ -50,6 +52,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     repeats: Repeats
     workers: Workers
     batcher: Batcher
+    objective_s: float | None
 
     @property
     def ready(self) -> bool:
@@ -66,6 +69,7 @@ async def serve_version(
     Raises `ModelLoadError` if its workers cannot load it, and `RepositoryError` if its padding or its cache does not
     suit it.
     """
+    began_s = time.monotonic()
     meters = metrics.of_model(source.name, source.version)
     config = source.config
     options = worker_options(config)
@@ -100,9 +104,11 @@ async def serve_version(
                 queue_bytes=lambda: batcher.statistics().queue.size_bytes,
                 batches_in_flight=lambda: batcher.statistics().running_batches,
                 workers_alive=lambda: workers.statistics().alive,
+                workers_bytes=lambda: resident_bytes(workers.statistics().pids),
                 objective_s=options.objective_s,
             )
         )
+        meters.loaded(time.monotonic() - began_s)
         stack.callback(meters.forget)
         caching = cache_plan(config.cache, workers, source.random_operators)
         _tell(source, workers, caching, options.objective_s)
@@ -132,6 +138,7 @@ async def serve_version(
             repeats=Repeats(),
             workers=workers,
             batcher=batcher,
+            objective_s=options.objective_s,
         )
 
 

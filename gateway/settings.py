@@ -135,6 +135,9 @@ class LogSettings(Section):
         ge=0,
         description="Log lines a second for late answers, and for each way to refuse a call; failures are all logged.",
     )
+    slow_ms: float = Field(
+        1000, ge=0, description="A call that is answered after so many milliseconds is logged, sampled or not."
+    )
 
 
 class Settings(BaseSettings):

@@ -196,10 +196,16 @@ class Query(msgspec.Struct, frozen=True, gc=False):
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """Where the time of one answer went, in seconds. Both are zero for an answer that no model had to give."""
+    """Where the time of one answer went, in seconds.
+
+    `cache_s` is what the cache took: digests, lookups, storing, and waiting for whoever computed the same rows. The
+    others, and `batch_rows`, the rows of the largest batch it travelled in, are zero where no model had to answer.
+    """
 
     queue_s: float = 0.0
     compute_s: float = 0.0
+    cache_s: float = 0.0
+    batch_rows: int = 0
 
 
 class Recall(Protocol):

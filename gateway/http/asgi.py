@@ -144,7 +144,8 @@ def _outcome(answer: asyncio.Task[HttpResponse]) -> HttpResponse:
 async def _send(send: Send, method: str, response: HttpResponse, closing: Sequence[Header]) -> None:
     request_id = [] if response.request_id is None else [(b"x-request-id", response.request_id)]
     cached = [] if response.cached is None else [(b"x-cache", response.cached)]
-    headers = [*response.headers, *request_id, *cached, *closing]
+    timing = [] if response.timing is None else [(b"server-timing", response.timing)]
+    headers = [*response.headers, *request_id, *cached, *timing, *closing]
     if response.status not in wire.BODILESS:
         headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

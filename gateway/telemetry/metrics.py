@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from platform import python_version
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,14 +19,14 @@ from prometheus_client import (
     Info,
     PlatformCollector,
     ProcessCollector,
-    generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 
 from batching.report import BatchReport
 from batching.report import Outcome as BatchOutcome
 from cache.report import Tier
-from gateway.telemetry.tally import CounterFamily, HistogramFamily
+from gateway.telemetry.tally import CounterFamily, HistogramFamily, Tally
+from inference.types import Timings
 
 SECONDS_BUCKETS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -36,8 +37,7 @@ LOOKUP_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
 )
 ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+SLACK_BUCKETS = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Outcome(StrEnum):
@@ -53,6 +53,18 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """A part of the walk of one prediction call."""
+
+    DECODE = "decode"
+    CACHE = "cache"
+    """Digests, lookups and storing, and waiting for another call that computes the same rows."""
+    QUEUE = "queue"
+    """From admission to the answer, less the engine's run: the wait for a batch, and the way to the worker and back."""
+    COMPUTE = "compute"
+    ENCODE = "encode"
 
 
 class Refusal(StrEnum):
@@ -93,6 +105,7 @@ class ModelGauges:
     queue_bytes: Callable[[], float]
     batches_in_flight: Callable[[], float]
     workers_alive: Callable[[], float]
+    workers_bytes: Callable[[], float]
     objective_s: float | None = None
 
 
@@ -103,12 +116,19 @@ class CallMetrics:
         self._labels = (model, version)
         self._requests = metrics.requests
         self._refusals = metrics.refusals
-        self._duration = metrics.request_duration.labels(model, version)
+        self._family = metrics.request_duration
+        self._durations: dict[tuple[str, Outcome], Tally] = {}
 
-    def request_ended(self, dialect: str, outcome: Outcome, duration_s: float) -> None:
-        """Count one prediction call."""
+    def request_ended(self, dialect: str, outcome: Outcome, duration_s: float, trace_id: str | None = None) -> None:
+        """Count one prediction call. `trace_id` is that of the caller's trace, if the call belongs to one."""
         self._requests.add(*self._labels, dialect, outcome)
-        self._duration.observe(duration_s)
+        duration = self._durations.get((dialect, outcome))
+        if duration is None:
+            duration = self._durations[dialect, outcome] = self._family.labels(*self._labels, dialect, outcome)
+        if trace_id is None:
+            duration.observe(duration_s)
+        else:
+            duration.observe_traced(duration_s, trace_id)
 
     def request_unread(self, dialect: str, outcome: Outcome) -> None:
         """Count one call that was turned away before it was read; it has no duration."""
@@ -133,6 +153,31 @@ class ModelMetrics(CallMetrics):
         self._padding = metrics.padding
         self._cache_lookups = metrics.cache_lookups
         self._restarts = metrics.worker_restarts.labels(model, version)
+        phases = [metrics.phases.labels(model, version, phase) for phase in Phase]
+        self._decode, self._cache, self._queue, self._engine, self._encode = phases
+        self._slack = metrics.slack.labels(model, version)
+
+    def answered(self, timings: Timings, decode_s: float, encode_s: float, *, cached: bool) -> None:
+        """Count where the time of one answer went. `cached`: the cache was asked."""
+        self._decode.observe(decode_s)
+        self._encode.observe(encode_s)
+        if cached:
+            self._cache.observe(timings.cache_s)
+        if timings.batch_rows:
+            self._queue.observe(timings.queue_s)
+            self._engine.observe(timings.compute_s)
+
+    def repeated(self, duration_s: float) -> None:
+        """Count one answer that was taken from the cache without decoding the call."""
+        self._cache.observe(duration_s)
+
+    def promise_ended(self, slack_s: float) -> None:
+        """Count how much of an answer's promised time was left; none or less, and it was late."""
+        self._slack.observe(slack_s)
+
+    def loaded(self, load_s: float) -> None:
+        """Say how long the version took to load."""
+        self._metrics.load.labels(*self._labels).set(load_s)
 
     def batch_ended(self, report: BatchReport) -> None:
         """Count one batch that ran."""
@@ -166,26 +211,29 @@ class ModelMetrics(CallMetrics):
         metrics.queue_bytes.labels(*labels).set_function(gauges.queue_bytes)
         metrics.in_flight.labels(*labels).set_function(gauges.batches_in_flight)
         metrics.workers.labels(*labels).set_function(gauges.workers_alive)
+        metrics.workers_bytes.labels(*labels).set_function(gauges.workers_bytes)
         if gauges.objective_s is not None:
             metrics.objective.labels(*labels).set(gauges.objective_s)
 
     def forget(self) -> None:
         """Take the version's state out of the scrape; what was counted stays."""
         metrics = self._metrics
-        for gauge in (metrics.queue_rows, metrics.queue_bytes, metrics.in_flight, metrics.workers, metrics.objective):
+        for gauge in metrics.states:
             gauge.remove(*self._labels)
 
 
 class Metrics:
     """One registry and the metric families in it."""
 
-    def __init__(self, sluice_version: str) -> None:
+    def __init__(self, sluice_version: str, engine_version: str = "") -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         model = ["model", "version"]
-        Info("sluice_build", "The running Sluice.", registry=registry).info({"version": sluice_version})
+        Info("sluice_build", "The running Sluice.", registry=registry).info(
+            {"version": sluice_version, "python": python_version(), "onnxruntime": engine_version}
+        )
         self.requests = CounterFamily(
             "sluice_requests",
             "Prediction calls that ended, by how they ended.",
@@ -201,7 +249,28 @@ class Metrics:
         self.request_duration = HistogramFamily(
             "sluice_request_duration_seconds",
             "From the complete request to the encoded answer, in seconds.",
+            [*model, "dialect", "outcome"],
+            bounds=SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.phases = HistogramFamily(
+            "sluice_phase_seconds",
+            "Where the time of answered prediction calls went, in seconds.",
+            [*model, "phase"],
+            bounds=SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.slack = HistogramFamily(
+            "sluice_deadline_slack_seconds",
+            "What was left of the time that was promised for an answer, in seconds; the first bucket holds late ones.",
             model,
+            bounds=SLACK_BUCKETS,
+            registry=registry,
+        )
+        self.loop_lag = HistogramFamily(
+            "sluice_event_loop_lag_seconds",
+            "How much later than asked for the gateway's event loop ran a timer, in seconds.",
+            [],
             bounds=SECONDS_BUCKETS,
             registry=registry,
         )
@@ -262,6 +331,22 @@ class Metrics:
             "sluice_batches_in_flight", "Batches that workers have and have not answered.", model, registry=registry
         )
         self.workers = Gauge("sluice_workers", "Worker processes that can take a batch.", model, registry=registry)
+        self.workers_bytes = Gauge(
+            "sluice_workers_resident_bytes",
+            "Memory that the worker processes have, shared pages counted for each, in bytes.",
+            model,
+            registry=registry,
+        )
+        self.load = Gauge(
+            "sluice_model_load_seconds",
+            "How long a version in service took from its start to its last warm worker, in seconds.",
+            model,
+            registry=registry,
+        )
+        self.states = (
+            *(self.queue_rows, self.queue_bytes, self.in_flight, self.workers, self.workers_bytes),
+            *(self.objective, self.load),
+        )
         self.worker_restarts = Counter(
             "sluice_worker_restarts", "Worker processes that died and were replaced.", model, registry=registry
         )
@@ -271,6 +356,10 @@ class Metrics:
         """The metrics of one version that the repository holds."""
         return ModelMetrics(self, model, str(version))
 
-    def exposition(self) -> bytes:
-        """All metrics in the Prometheus text format."""
-        return generate_latest(self.registry)
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All metrics, and their content type.
+
+        In OpenMetrics, with exemplars, where `accept` asks for it as Prometheus does; else in Prometheus' text format.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

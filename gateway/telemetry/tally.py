@@ -7,6 +7,7 @@ a prediction needs several of each. These count in plain integers; what a scrape
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -14,23 +15,30 @@ from itertools import accumulate
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 
 class Tally:
-    """How many values fell into each bucket, and their sum."""
+    """How many values fell into each bucket, and their sum. Of each bucket's traced values, the last is remembered."""
 
-    __slots__ = ("_bounds", "counts", "total")
+    __slots__ = ("_bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
 
     def observe(self, value: float) -> None:
         """Count one value, into the first bucket whose bound is not below it."""
         self.counts[bisect_left(self._bounds, value)] += 1
         self.total += value
+
+    def observe_traced(self, value: float, trace_id: str) -> None:
+        """Count one value, and remember of which trace it was: 32 hexadecimal digits."""
+        self.observe(value)
+        self.exemplars[bisect_left(self._bounds, value)] = Exemplar({"trace_id": trace_id}, value, time.time())
 
 
 class HistogramFamily(Collector):
@@ -56,8 +64,11 @@ class HistogramFamily(Collector):
         """The family as a scrape sees it."""
         family = self._family()
         for values, tally in list(self._tallies.items()):
-            buckets = zip(self._edges, accumulate(tally.counts), strict=True)
-            family.add_metric(values, [(edge, float(count)) for edge, count in buckets], tally.total)
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+            for place, (edge, count) in enumerate(zip(self._edges, accumulate(tally.counts), strict=True)):
+                exemplar = tally.exemplars.get(place)
+                buckets.append((edge, count) if exemplar is None else (edge, count, exemplar))
+            family.add_metric(values, buckets, tally.total)
         return [family]
 
     def _family(self) -> HistogramMetricFamily:

@@ -40,7 +40,9 @@ class OneModel(Catalogue):
     def resolve(self, model: str, version: int | None) -> Any:
         if model != "m":
             return super().resolve(model, version)
-        return SimpleNamespace(signature=signature_of(), walk=self._answer, metrics=self._meters, repeats=self._repeats)
+        return SimpleNamespace(
+            signature=signature_of(), walk=self._answer, metrics=self._meters, repeats=self._repeats, objective_s=None
+        )
 
     async def _answer(self, request: InferenceRequest) -> InferenceResponse:
         return self._walk(request)
@@ -60,6 +62,7 @@ class Bench:
             RequestIds(),
             max_body_bytes=1000,
             successes_logged_per_s=100,
+            slow_s=1.0,
             refusals_logged_per_s=100,
         )
 
@@ -72,7 +75,7 @@ class Bench:
         return await self.plane.answer(route, "POST", headers, body_of("[1]", [1], rest=rest))  # type: ignore[arg-type]
 
     def counted(self, series: str) -> bool:
-        return series in self.metrics.exposition().decode().splitlines()
+        return series in self.metrics.exposition("")[0].decode().splitlines()
 
 
 ANSWER = InferenceResponse("m", 1, (Tensor("y", Datatype.FP32, np.zeros(1, np.float32)),))
@@ -178,7 +181,7 @@ async def test_a_late_answer_is_sent_and_counted_and_logged_as_late(written: io.
     assert answer.status == 200
     assert json.loads(answer.body)["outputs"][0]["name"] == "y"
     assert bench.counted('sluice_requests_total{dialect="v2",model="m",outcome="late",version="1"} 1.0')
-    assert 'outcome="success"' not in bench.metrics.exposition().decode()
+    assert 'outcome="success"' not in bench.metrics.exposition("")[0].decode()
     line = json.loads(written.getvalue())
     assert (line["level"], line["outcome"], line["status"]) == ("warning", "late", 200)
 
@@ -204,7 +207,7 @@ async def test_a_refusal_is_counted_with_its_reason(error: Exception, status: in
 async def test_what_is_no_refusal_has_no_reason() -> None:
     bench = Bench(refuses(errors.InvalidRequest("x")))
     await bench.call()
-    assert "sluice_refusals_total{" not in bench.metrics.exposition().decode()
+    assert "sluice_refusals_total{" not in bench.metrics.exposition("")[0].decode()
 
 
 def test_a_call_turned_away_unread_has_a_reason_if_there_was_no_room() -> None:

@@ -100,3 +100,62 @@ def test_config_tells_where_each_value_comes_from(tmp_path: Path) -> None:
     assert "sluice.toml" in lines["server.host"]
     assert "--log-level" in lines["logs.level"]
     assert "default" in lines["server.max_body_bytes"]
+
+
+def test_every_answer_says_where_its_time_went() -> None:
+    with serving(EXAMPLES) as server:
+        computed = server.infer("linear", GOOD).headers["server-timing"]
+        phases = [part.split(";")[0] for part in computed.split(", ")]
+        assert phases[-1] == "total"
+        assert {"queue", "batch", "compute"} <= set(phases)
+        assert server.infer("nowhere", GOOD).headers["server-timing"].startswith("total;dur=")
+        for phase in ("decode", "queue", "compute", "encode"):
+            assert server.metric("sluice_phase_seconds_count", model="linear", phase=phase) == 1
+        assert server.metric("sluice_workers_resident_bytes", model="linear") > 1_000_000
+        assert server.metric("sluice_model_load_seconds", model="linear") > 0
+        assert server.metric("sluice_event_loop_lag_seconds_count") > 0
+
+
+def test_a_trace_goes_from_the_caller_to_the_log_and_to_an_exemplar(tmp_path: Path) -> None:
+    log, trace = tmp_path / "log", "4bf92f3577b34da6a3ce929d0e0e4736"
+    with serving(EXAMPLES, "--log-format", "json", log=log) as server:
+        headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+        server.client.post("/v2/models/linear/infer", json=GOOD, headers=headers)
+        text = server.client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}).text
+        assert f'{{trace_id="{trace}"}}' in text
+        assert text.endswith("# EOF\n")
+        assert server.stop() == 0
+    assert trace in [line.get("trace_id") for line in map(json.loads, log.read_text().splitlines())]
+
+
+def test_slow_calls_are_always_logged(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    environment = os.environ | {"SLUICE_LOGS_SUCCESSES_PER_S": "0", "SLUICE_LOGS_SLOW_MS": "0"}
+    with serving(EXAMPLES, "--log-format", "json", env=environment, log=log) as server:
+        for _ in range(3):
+            server.infer("linear", GOOD)
+        assert server.stop() == 0
+    lines = [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "prediction"]
+    assert [(line["outcome"], line["slow"], line["level"]) for line in lines] == [("success", True, "warning")] * 3
+
+
+def test_a_full_disk_for_logs_does_not_stop_predictions() -> None:
+    with serving(EXAMPLES, "--log-format", "json", log=Path("/dev/full")) as server:
+        for _ in range(5):
+            assert server.infer("linear", GOOD).status_code == 200
+        assert server.infer("nowhere", GOOD).status_code == 404
+        assert server.stop() == 0
+
+
+def test_a_label_bomb_adds_no_series() -> None:
+    with serving(EXAMPLES) as server:
+
+        def bang(number: int) -> None:
+            server.client.post(f"/v2/models/bomb-{number}/infer", json=GOOD, headers={f"X-Bomb-{number}": str(number)})
+            server.client.post(f"/v2/models/linear/versions/{number + 2}/infer", json=GOOD)
+
+        bang(0)
+        before = server.client.get("/metrics").text.count("\n")
+        for number in range(1, 5000):
+            bang(number)
+        assert server.client.get("/metrics").text.count("\n") == before

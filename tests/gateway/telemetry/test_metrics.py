@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from batching.policy import Reason
 from batching.report import BatchReport, Outcome
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from gateway.telemetry.metrics import Outcome as CallOutcome
+from inference.types import Timings
 
 LABELS = 'model="m",version="3"'
 
@@ -19,10 +22,10 @@ class Scraped:
         self.of_model: ModelMetrics = self._metrics.of_model("m", 3)
 
     def shows(self, series: str) -> bool:
-        return series in self._metrics.exposition().decode().splitlines()
+        return series in self._metrics.exposition("")[0].decode().splitlines()
 
     def mentions(self, text: str) -> bool:
-        lines = self._metrics.exposition().decode().splitlines()
+        lines = self._metrics.exposition("")[0].decode().splitlines()
         return any(text in line for line in lines if not line.startswith("#"))
 
 
@@ -41,7 +44,7 @@ def report(run_s: float = 0.02, predicted_s: float = 0.0, outcome: Outcome = Out
 
 
 def gauges(objective_s: float | None = None) -> ModelGauges:
-    return ModelGauges(lambda: 1.0, lambda: 2.0, lambda: 3.0, lambda: 4.0, objective_s)
+    return ModelGauges(lambda: 1.0, lambda: 2.0, lambda: 3.0, lambda: 4.0, lambda: 5.0, objective_s)
 
 
 def test_a_batch_is_counted_with_its_reason_and_its_times() -> None:
@@ -98,3 +101,38 @@ def test_without_an_objective_there_is_none_in_a_scrape() -> None:
     assert not scraped.mentions("sluice_latency_objective_seconds")
     scraped.of_model.forget()
     assert not scraped.mentions("sluice_queue_rows")
+
+
+def test_an_answer_is_counted_phase_by_phase() -> None:
+    scraped = Scraped()
+    scraped.of_model.answered(Timings(0.01, 0.02, 0.001, 4), 0.003, 0.004, cached=True)
+    scraped.of_model.answered(Timings(0.01, 0.02, 0.0, 4), 0.003, 0.004, cached=False)
+    scraped.of_model.repeated(0.005)
+    expected = {"decode": (2, 0.006), "cache": (2, 0.006), "queue": (2, 0.02), "compute": (2, 0.04)}
+    for phase, (count, total_s) in expected.items():
+        labels = f'model="m",phase="{phase}",version="3"'
+        assert scraped.shows(f"sluice_phase_seconds_count{{{labels}}} {count}.0")
+        assert scraped.shows(f"sluice_phase_seconds_sum{{{labels}}} {total_s}")
+
+
+def test_late_answers_have_no_slack() -> None:
+    scraped = Scraped()
+    for slack_s in (-0.5, 0.0004, 0.2):
+        scraped.of_model.promise_ended(slack_s)
+    assert scraped.shows('sluice_deadline_slack_seconds_bucket{le="0.0",model="m",version="3"} 1.0')
+    assert scraped.shows('sluice_deadline_slack_seconds_bucket{le="0.25",model="m",version="3"} 3.0')
+
+
+def test_a_trace_is_an_exemplar_in_openmetrics_alone() -> None:
+    metrics = Metrics("0", "1.2")
+    metrics.of_model("m", 3).request_ended("v2", CallOutcome.SUCCESS, 0.003, "ab" * 16)
+    metrics.of_model("m", 3).request_ended("v2", CallOutcome.SUCCESS, 0.3)
+    text, kind = metrics.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert kind.startswith("application/openmetrics-text")
+    families = {family.name: family for family in openmetrics(text.decode())}  # type: ignore[no-untyped-call]
+    exemplars = [each.exemplar for each in families["sluice_request_duration_seconds"].samples if each.exemplar]
+    assert [(each.labels, each.value) for each in exemplars] == [({"trace_id": "ab" * 16}, 0.003)]
+    text, kind = metrics.exposition("text/plain")
+    assert kind.startswith("text/plain")
+    assert b"trace_id" not in text
+    assert b'sluice_build_info{onnxruntime="1.2"' in text

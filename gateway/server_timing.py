@@ -1,0 +1,28 @@
+"""`Server-Timing`: every answer says where its time went (https://www.w3.org/TR/server-timing/). Pure."""
+
+from __future__ import annotations
+
+from inference.types import Timings
+
+
+def server_timing(timings: Timings, total_s: float, *, cached: bool) -> bytes:
+    """The value of the header, durations in milliseconds.
+
+    `queue` and `compute` are there where a model had to answer, `batch` says how many rows travelled together, and
+    `cache` is there where the cache was asked (`cached`). `total` is from the complete request to the encoded answer.
+    """
+    phases = b""
+    if timings.batch_rows:
+        phases = b'queue;dur=%.3f, batch;desc="rows=%d", compute;dur=%.3f, ' % (
+            timings.queue_s * 1e3,
+            timings.batch_rows,
+            timings.compute_s * 1e3,
+        )
+    if cached:
+        return b"%bcache;dur=%.3f, total;dur=%.3f" % (phases, timings.cache_s * 1e3, total_s * 1e3)
+    return b"%btotal;dur=%.3f" % (phases, total_s * 1e3)
+
+
+def total_timing(total_s: float) -> bytes:
+    """The value of the header for a call that was not answered."""
+    return b"total;dur=%.3f" % (total_s * 1e3)
