@@ -52,7 +52,7 @@ class Gateway:
     def __init__(self, settings: Settings, models: Sequence[ModelVersion]) -> None:
         self.settings = settings
         self.drain = Drain()
-        self.metrics = Metrics(VERSION, ENGINE_VERSION)
+        self.metrics = Metrics(VERSION, ENGINE_VERSION, [dialect.name for dialect in DIALECTS])
         self.cache = Cache(_cache_options(settings.cache), on_change=tell_of_redis)
         CacheCollector(self.cache, self.metrics.registry)
         self.catalogue = Catalogue(models, settings, self.metrics, self.cache)

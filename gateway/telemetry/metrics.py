@@ -6,7 +6,7 @@ a call for an unknown model counts under the empty model name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from platform import python_version
@@ -149,6 +149,7 @@ class ModelMetrics(CallMetrics):
         self._batch_rows = metrics.batch_rows.labels(model, version)
         self._compute = metrics.batch_compute.labels(model, version)
         self._run = metrics.batch_run.labels(model, version)
+        self._predicted = metrics.batch_predicted.labels(model, version)
         self._predictions = metrics.batch_predictions
         self._padding = metrics.padding
         self._cache_lookups = metrics.cache_lookups
@@ -156,6 +157,11 @@ class ModelMetrics(CallMetrics):
         phases = [metrics.phases.labels(model, version, phase) for phase in Phase]
         self._decode, self._cache, self._queue, self._engine, self._encode = phases
         self._slack = metrics.slack.labels(model, version)
+        for dialect in metrics.dialects:
+            for outcome in Outcome:
+                self._requests.add(*self._labels, dialect, outcome, by=0)
+            for reason in Refusal:
+                self._refusals.add(*self._labels, reason, by=0)
 
     def answered(self, timings: Timings, decode_s: float, encode_s: float, *, cached: bool) -> None:
         """Count where the time of one answer went. `cached`: the cache was asked."""
@@ -188,6 +194,7 @@ class ModelMetrics(CallMetrics):
             return
         self._run.observe(report.run_s)
         if report.predicted_s:
+            self._predicted.observe(report.predicted_s)
             within = report.run_s <= report.predicted_s
             self._predictions.add(*self._labels, RunTime.WITHIN if within else RunTime.BEYOND)
 
@@ -223,9 +230,14 @@ class ModelMetrics(CallMetrics):
 
 
 class Metrics:
-    """One registry and the metric families in it."""
+    """One registry and the metric families in it.
 
-    def __init__(self, sluice_version: str, engine_version: str = "") -> None:
+    Of each model version that is known, the counts that alerts are about begin at zero, for each of `dialects`: of a
+    series that begins at one, Prometheus does not see the first failure.
+    """
+
+    def __init__(self, sluice_version: str, engine_version: str = "", dialects: Sequence[str] = ()) -> None:
+        self.dialects = tuple(dialects)
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -293,6 +305,13 @@ class Metrics:
         self.batch_run = HistogramFamily(
             "sluice_batch_run_seconds",
             "How long a batch kept its worker, in seconds; batches that gave an answer.",
+            model,
+            bounds=SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.batch_predicted = HistogramFamily(
+            "sluice_batch_predicted_seconds",
+            "The 95th percentile of the run time as it was predicted for each batch that gave an answer, in seconds.",
             model,
             bounds=SECONDS_BUCKETS,
             registry=registry,

@@ -115,6 +115,14 @@ def test_an_answer_is_counted_phase_by_phase() -> None:
         assert scraped.shows(f"sluice_phase_seconds_sum{{{labels}}} {total_s}")
 
 
+def test_failures_that_did_not_happen_are_counted_as_none() -> None:
+    metrics = Metrics("0", dialects=["v2"])
+    metrics.of_model("m", 3)
+    text = metrics.exposition("")[0].decode()
+    assert 'sluice_requests_total{dialect="v2",model="m",outcome="failed",version="3"} 0.0' in text
+    assert 'sluice_refusals_total{model="m",reason="queue_full",version="3"} 0.0' in text
+
+
 def test_late_answers_have_no_slack() -> None:
     scraped = Scraped()
     for slack_s in (-0.5, 0.0004, 0.2):
