@@ -25,8 +25,8 @@ from tests import models as built
 def main(names: Sequence[str], rounds: int, seconds: int) -> None:
     """Run the benchmarks NAMES, all by default.
 
-    They are tiny, mlp, decode, image, rest, batcher and objective, and of the cache hit, redis, zipf, identical,
-    frozen and hashing.
+    They are tiny, observing, mlp, decode, image, rest, batcher and objective, and of the cache hit,
+    redis, zipf, identical, frozen and hashing.
     """
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -34,6 +34,7 @@ def main(names: Sequence[str], rounds: int, seconds: int) -> None:
             models.joinpath(f"{name}.onnx").write_bytes(getattr(built, name)())
         runs: dict[str, Callable[[], Report]] = {
             "tiny": lambda: scenarios.tiny(models, rounds, seconds),
+            "observing": lambda: scenarios.observing(models, rounds, seconds),
             "mlp": lambda: scenarios.mlp(models, rounds, seconds),
             "decode": lambda: scenarios.decode(rounds * 5),
             "image": lambda: scenarios.image(models, rounds, seconds),

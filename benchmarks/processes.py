@@ -90,6 +90,15 @@ def sluice_with_gets(models: Path, settings: Mapping[str, str]) -> Iterator[Serv
 
 
 @contextmanager
+def silent_sluice(models: Path) -> Iterator[Server]:
+    """Sluice without any of its instrumentation, and without cache."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.silent_gateway", "serve", str(models), "--port", str(port)]
+    with running(command, port, env=os.environ | NO_CACHE, errors=subprocess.DEVNULL) as server:
+        yield server
+
+
+@contextmanager
 def bare_uvicorn() -> Iterator[Server]:
     """The reference for the HTTP path: uvicorn with an ASGI handler that does nothing."""
     with _module("benchmarks.bare_asgi") as server:

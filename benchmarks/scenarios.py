@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from benchmarks.bare_run import bare_run
-from benchmarks.processes import Server, bare_uvicorn, sluice
+from benchmarks.processes import Server, bare_uvicorn, silent_sluice, sluice
 from benchmarks.wrk import Load, drive
 from gateway.dialects.v2 import V2
 from inference.types import Datatype, Signature, TensorSpec
@@ -87,6 +87,28 @@ def tiny(models: Path, rounds: int, duration_s: int) -> Report:
                 "server CPU per request at 64 connections over bare uvicorn", a.cpu_s_per_1000 / b.cpu_s_per_1000, 1.0
             ),
         ],
+    )
+
+
+def observing(models: Path, rounds: int, duration_s: int) -> Report:
+    """What metrics, log lines and `Server-Timing` cost, on the model on which they weigh most."""
+    body = v2_body(np.array([[1.0, 2.5, 3.25, 4.125]], np.float32))
+    path, connections = "/v2/models/tiny/infer", 64
+    loads: dict[Server, list[Load]]
+    with sluice(models / "tiny.onnx") as ours, silent_sluice(models / "tiny.onnx") as silent:
+        loads = {ours: [], silent: []}
+        for number in range(rounds):
+            for server in (ours, silent) if number % 2 else (silent, ours):
+                loads[server].append(drive(server, path, body, connections, duration_s))
+    pairs = list(zip(loads[ours], loads[silent], strict=True))
+    ratio = statistics.median([mine.requests_per_s / other.requests_per_s for mine, other in pairs])
+    cpu = statistics.median([mine.cpu_s_per_1000 / other.cpu_s_per_1000 for mine, other in pairs])
+    a, b = median_of(loads[ours]), median_of(loads[silent])
+    return Report(
+        "observing: tiny at 64 connections, with all instrumentation and with none",
+        [*headings("Sluice"), *headings("silent"), "ratio of req/s", "ratio of CPU"],
+        [[*columns(a), *columns(b), ratio, cpu]],
+        [at_least("requests/s with instrumentation over without", ratio, 0.95)],
     )
 
 

@@ -79,7 +79,7 @@ class Gateway:
 
     async def __aenter__(self) -> Gateway:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(LoopLag(self.metrics.loop_lag.labels().observe))
+            await stack.enter_async_context(LoopLag(self.metrics.tick))
             await stack.enter_async_context(self.cache)
             await stack.enter_async_context(self.catalogue)
             self._entered = stack.pop_all()

@@ -25,7 +25,7 @@ from prometheus_client.exposition import choose_encoder
 from batching.report import BatchReport
 from batching.report import Outcome as BatchOutcome
 from cache.report import Tier
-from gateway.telemetry.tally import CounterFamily, HistogramFamily, Tally
+from gateway.telemetry.tally import Count, CounterFamily, HistogramFamily, Tally
 from inference.types import Timings
 
 SECONDS_BUCKETS = (
@@ -117,14 +117,16 @@ class CallMetrics:
         self._requests = metrics.requests
         self._refusals = metrics.refusals
         self._family = metrics.request_duration
-        self._durations: dict[tuple[str, Outcome], Tally] = {}
+        self._ends: dict[tuple[str, Outcome], tuple[Count, Tally]] = {}
 
     def request_ended(self, dialect: str, outcome: Outcome, duration_s: float, trace_id: str | None = None) -> None:
         """Count one prediction call. `trace_id` is that of the caller's trace, if the call belongs to one."""
-        self._requests.add(*self._labels, dialect, outcome)
-        duration = self._durations.get((dialect, outcome))
-        if duration is None:
-            duration = self._durations[dialect, outcome] = self._family.labels(*self._labels, dialect, outcome)
+        end = self._ends.get((dialect, outcome))
+        if end is None:
+            labels = (*self._labels, dialect, outcome)
+            end = self._ends[dialect, outcome] = (self._requests.labels(*labels), self._family.labels(*labels))
+        requests, duration = end
+        requests.value += 1
         if trace_id is None:
             duration.observe(duration_s)
         else:
@@ -159,9 +161,9 @@ class ModelMetrics(CallMetrics):
         self._slack = metrics.slack.labels(model, version)
         for dialect in metrics.dialects:
             for outcome in Outcome:
-                self._requests.add(*self._labels, dialect, outcome, by=0)
+                self._requests.labels(*self._labels, dialect, outcome)
             for reason in Refusal:
-                self._refusals.add(*self._labels, reason, by=0)
+                self._refusals.labels(*self._labels, reason)
 
     def answered(self, timings: Timings, decode_s: float, encode_s: float, *, cached: bool) -> None:
         """Count where the time of one answer went. `cached`: the cache was asked."""
@@ -362,6 +364,11 @@ class Metrics:
             model,
             registry=registry,
         )
+        self._loop_lag = self.loop_lag.labels()
+        self._histograms = (
+            *(self.request_duration, self.phases, self.slack, self.loop_lag, self.batch_rows, self.batch_compute),
+            *(self.batch_run, self.batch_predicted, self.cache_lookups),
+        )
         self.states = (
             *(self.queue_rows, self.queue_bytes, self.in_flight, self.workers, self.workers_bytes),
             *(self.objective, self.load),
@@ -374,6 +381,15 @@ class Metrics:
     def of_model(self, model: str, version: int) -> ModelMetrics:
         """The metrics of one version that the repository holds."""
         return ModelMetrics(self, model, str(version))
+
+    def tick(self, lag_s: float) -> None:
+        """Count one look at the event loop, which came to it `lag_s` late, and sort what was observed since the last.
+
+        To be called many times a second: what calls observe is kept one by one until then.
+        """
+        self._loop_lag.observe(lag_s)
+        for family in self._histograms:
+            family.fold()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All metrics, and their content type.
