@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from gateway.telemetry.tally import CounterFamily, HistogramFamily
+from gateway.telemetry.tally import FEW, CounterFamily, HistogramFamily, Tally
 
 BOUNDS = (0.001, 0.25, 1.0, 10.0)
 names = st.sampled_from(["digits", "linear"])
@@ -47,3 +50,20 @@ def test_two_families_of_one_name_are_refused() -> None:
     CounterFamily("calls", "How many.", [], registry)
     with pytest.raises(ValueError, match="calls"):
         CounterFamily("calls", "How many.", [], registry)
+
+
+@given(st.lists(st.floats(-1.0, 100.0), max_size=3 * FEW), st.lists(st.floats(-1.0, 100.0), max_size=5))
+def test_values_fall_into_the_same_buckets_however_many_are_sorted_at_once(
+    first: list[float], more: list[float]
+) -> None:
+    bounds = (0.0, 0.5, 1.0, 50.0)
+    tally = Tally(bounds)
+    for values in (first, more):
+        for value in values:
+            tally.observe(value)
+        tally.fold()
+    every = [*first, *more]
+    edges = [-math.inf, *bounds, math.inf]
+    assert tally.counts == [sum(low < value <= high for value in every) for low, high in pairwise(edges)]
+    assert tally.total == pytest.approx(sum(every))
+    assert all(type(count) is int for count in tally.counts)
