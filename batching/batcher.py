@@ -27,7 +27,7 @@ from inference.errors import (
     WorkerDied,
     WorkerKilled,
 )
-from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Knot, Vacancy
+from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Knot, Trace, Vacancy
 
 __all__ = ["BatchLimits", "BatchReport", "Batcher", "Executor"]
 
@@ -125,13 +125,15 @@ class Batcher:
         deadline_s: float = math.inf,
         priority: int = DEFAULT_PRIORITY,
         client: str = "",
+        trace: Trace | None = None,
     ) -> asyncio.Future[JobResult]:
         """Accept a request, or refuse it at once; never blocks.
 
         `inputs` are in the signature's order, with `rows` rows each; jobs with equal `key` may share a batch, so it
         holds the shape key and `outputs`, the names of the wanted outputs. More rows than a batch may have are split
         and put together again. `deadline_s` is when the caller gives up, on the batcher's clock. `priority` is from 1,
-        the highest, to `LOWEST_PRIORITY`; clients of one priority take turns. Cancelling the future takes the job out,
+        the highest, to `LOWEST_PRIORITY`; clients of one priority take turns. `trace` comes back in the reports of the
+        batches that the request travels in. Cancelling the future takes the job out,
         at the latest when its turn comes.
 
         Raises `QueueFull` and `Overloaded` with the time in which the queue should drain, the latter where the request
@@ -150,6 +152,7 @@ class Batcher:
         job = Job(
             *(rows, size_bytes(inputs), key, inputs, outputs, future),
             *(deadline_s, deadline_s, deadline_s, priority, client),
+            trace=trace,
         )
         try:
             scheduler.enter(job, curve, now_s)
@@ -216,13 +219,14 @@ class Batcher:
 
     async def _run(self, trip: Trip, reason: Reason, sent_s: float) -> None:
         batch, curve = trip.batch, trip.curve
-        compute_s = run_s = 0.0
+        compute_s = run_s = began_s = 0.0
         predicted_s = curve.p95_s(batch.rows)
         limit_s = max(STUCK_S, STUCK_RUNS * predicted_s) if curve.confirmed else math.inf
         try:
             result = await self._executed(trip, limit_s)
-            batch.answer(result, self._clock())
-            outcome, compute_s, run_s = Outcome.ANSWERED, result.compute_s, result.run_s
+            batch.answer(result, sent_s, self._clock())
+            compute_s, run_s, began_s = result.compute_s, result.run_s, result.began_s
+            outcome = Outcome.ANSWERED
         except WorkerDied as death:
             self._retry(batch, after_death(batch, running=death.running), _worker_killed())
             if not death.running:
@@ -250,6 +254,9 @@ class Batcher:
                 now_s - sent_s,
                 run_s,
                 predicted_s,
+                began_s,
+                now_s,
+                tuple([(job.trace, job.enqueued_s) for job in batch.jobs if job.trace is not None]),
             )
         )
 

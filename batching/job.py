@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from inference.errors import ModelFailed
-from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult
+from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Trace
 
 Key: TypeAlias = Hashable
 """Equal for jobs that may share a batch: they have the same shape key and want the same outputs in the same order."""
@@ -21,14 +21,16 @@ class JobResult(msgspec.Struct, frozen=True):
     """The answer to one job.
 
     `outputs` are in the wanted order, and may be views of arrays that the whole batch shares: read them, or copy
-    them before keeping them. `compute_s` is what the engine took for the batch, measured in the worker; `queue_s` is
-    all the rest between acceptance and answer: the wait for a worker, stacking, and the way there and back.
+    them before keeping them. `queue_s` is the wait from acceptance until its batch was dispatched, and `batch_s` is all
+    the rest until its answer: stacking, the way to the worker, the engine's run and the way back. `compute_s`,
+    measured in the worker, is what the engine took for the batch.
     `batch_rows` counts the rows of the batch that the job travelled in. `late` is true of an answer that came after the
     job's promise.
     """
 
     outputs: Arrays
     queue_s: float
+    batch_s: float
     compute_s: float
     batch_rows: int
     late: bool = False
@@ -43,7 +45,7 @@ class Job(msgspec.Struct, eq=False):
     All times are monotonic. After `deadline_s` its caller does not want the answer any more. It should have been
     answered by `promised_s`, at the latest `deadline_s`. At `due_s` it is dropped: the promise, or later where that
     could never be kept. `work_s` is its part in the run time of a full batch. The queue writes `enqueued_s`, and
-    `urgent_s`, which is what it is ordered by.
+    `urgent_s`, which is what it is ordered by. `trace` is that of its caller, where the call is traced.
     """
 
     rows: int
@@ -60,6 +62,7 @@ class Job(msgspec.Struct, eq=False):
     work_s: float = 0.0
     enqueued_s: float = 0.0
     urgent_s: float = math.inf
+    trace: Trace | None = None
 
     @property
     def places(self) -> int:
@@ -96,25 +99,25 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         """The wanted outputs, which are the same for every job."""
         return self.jobs[0].outputs
 
-    def answer(self, result: BatchResult, now_s: float) -> None:
-        """End every job that is not over with its own rows of the outputs.
+    def answer(self, result: BatchResult, sent_s: float, now_s: float) -> None:
+        """End every job that is not over with its own rows of the outputs. The batch was dispatched at `sent_s`.
 
         A batch of one job gets the outputs whole, whatever their shape: so a model without a batch axis, or one that
         does not give a row for a row, answers rightly when it runs alone. Raises `ModelFailed` if several jobs would
         have to share an output that has not their number of rows.
         """
         if len(self.jobs) > 1:
-            self._share_out(result, now_s)
+            self._share_out(result, sent_s, now_s)
         elif not (job := self.jobs[0]).future.done():
-            queue_s = max(0.0, now_s - job.enqueued_s - result.compute_s)
-            job.answer(JobResult(result.outputs, queue_s, result.compute_s, self.rows, now_s > job.promised_s))
+            times = (sent_s - job.enqueued_s, now_s - sent_s, result.compute_s)
+            job.answer(JobResult(result.outputs, *times, self.rows, now_s > job.promised_s))
 
     def fail(self, error: Exception) -> None:
         """End every job that is not over with this error."""
         for job in self.jobs:
             job.fail(error)
 
-    def _share_out(self, result: BatchResult, now_s: float) -> None:
+    def _share_out(self, result: BatchResult, sent_s: float, now_s: float) -> None:
         outputs, compute_s, rows = result.outputs, result.compute_s, self.rows
         for name, array in zip(self.outputs, outputs, strict=True):
             if array.shape[:1] != (rows,):
@@ -124,11 +127,11 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         ends = list(accumulate([job.rows for job in self.jobs]))
         spans = [slice(end - job.rows, end) for job, end in zip(self.jobs, ends, strict=True)]
         shares = zip(*[[array[span] for span in spans] for array in outputs], strict=True)
-        left_s = now_s - compute_s
+        batch_s = now_s - sent_s
         for job, own in zip(self.jobs, shares, strict=True):
             if not job.future.done():
-                queue_s = max(0.0, left_s - job.enqueued_s)
-                job.answer(JobResult(own, queue_s, compute_s, rows, now_s > job.promised_s))
+                queue_s = sent_s - job.enqueued_s
+                job.answer(JobResult(own, queue_s, batch_s, compute_s, rows, now_s > job.promised_s))
 
 
 def batch_of(jobs: list[Job], deaths: int = 0) -> Batch:

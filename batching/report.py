@@ -8,6 +8,7 @@ import msgspec
 
 from batching.policy import Reason
 from batching.queue import QueueStatistics
+from inference.types import Trace
 
 
 class Outcome(StrEnum):
@@ -28,6 +29,9 @@ class BatchReport(msgspec.Struct, frozen=True):
     `queue_s` is how long its first job had waited when the batch was dispatched, `wall_s` the time from then to its
     end. `run_s` is how long it kept its worker, and `compute_s` the engine's share of that; both are zero unless it was
     answered. `predicted_s` is the p95 of `run_s` as it was predicted; zero where nothing was known yet.
+
+    `traced` has the traces of its jobs, each with the monotonic time at which the job came to the queue; `ended_s` is
+    when the batch ended and `began_s` when the engine began, zero if it never did, monotonic too.
     """
 
     rows: int
@@ -39,6 +43,9 @@ class BatchReport(msgspec.Struct, frozen=True):
     wall_s: float
     run_s: float
     predicted_s: float
+    began_s: float = 0.0
+    ended_s: float = 0.0
+    traced: tuple[tuple[Trace, float], ...] = ()
 
 
 class BatcherStatistics(msgspec.Struct, frozen=True):

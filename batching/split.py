@@ -75,6 +75,7 @@ def split(job: Job, max_rows: int) -> list[Piece]:
                 job.priority,
                 job.client,
                 job.work_s * part_rows / job.rows,
+                trace=job.trace,
                 whole=whole,
                 place=place,
             )
@@ -85,12 +86,14 @@ def split(job: Job, max_rows: int) -> list[Piece]:
 def join(parts: list[JobResult]) -> JobResult:
     """One result from the parts in order; raises `ValueError` if their outputs do not fit together.
 
-    `queue_s` is the longest wait of a part, `compute_s` the sum: what the request cost the engine. Parts may have run
-    side by side, so the two together can be more than the time that passed. `batch_rows` is that of the largest batch.
+    `queue_s` and `batch_s` are those of the slowest part, `compute_s` the sum: what the request cost the engine. Parts
+    may have run side by side, so they can add up to more than the time that passed. `batch_rows` is that of the largest
+    batch.
     """
     return JobResult(
         outputs=tuple([np.concatenate(arrays) for arrays in zip(*[part.outputs for part in parts], strict=True)]),
         queue_s=max([part.queue_s for part in parts]),
+        batch_s=max([part.batch_s for part in parts]),
         compute_s=sum([part.compute_s for part in parts]),
         batch_rows=max([part.batch_rows for part in parts]),
         late=any([part.late for part in parts]),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway import plane
+from gateway import observer
 from gateway.cli import main
-from gateway.telemetry import loop_lag, metrics
+from gateway.telemetry import call_log, loop_lag, metrics
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -14,7 +14,8 @@ def _nothing(*_: object, **__: object) -> None:
 if __name__ == "__main__":
     for name in ("request_ended", "answered", "repeated", "promise_ended", "batch_ended", "padded"):
         setattr(metrics.ModelMetrics, name, _nothing)
-    setattr(plane.Plane, "_log", _nothing)  # noqa: B010  # a method is not assigned to otherwise
-    plane.__dict__["server_timing"] = _nothing
+    for name in ("answered", "ended"):
+        setattr(call_log.CallLog, name, _nothing)
+    observer.__dict__["server_timing"] = _nothing
     setattr(loop_lag.LoopLag, "_look", _nothing)  # noqa: B010
     main()

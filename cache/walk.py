@@ -27,6 +27,8 @@ class Computed(Protocol):
     @property
     def queue_s(self) -> float: ...  # noqa: D102
     @property
+    def batch_s(self) -> float: ...  # noqa: D102
+    @property
     def compute_s(self) -> float: ...  # noqa: D102
     @property
     def batch_rows(self) -> int: ...  # noqa: D102
@@ -41,12 +43,14 @@ Compute: TypeAlias = Callable[[Query], Awaitable[Computed]]
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """The answer to a query. `outputs` are in the wanted order; nobody may write to them.
 
-    The times are those of the rows that were computed: the longest wait, and what they cost the engine all together.
+    The times are those of the rows that were computed: the longest wait, how long their batches took from dispatch to
+    answer, and what they cost the engine, all together.
     `batch_rows` is the largest batch that they travelled in; zero if none was computed.
     """
 
     outputs: Arrays
     queue_s: float = 0.0
+    batch_s: float = 0.0
     compute_s: float = 0.0
     late: bool = False
     cached: CacheUse | None = None
@@ -56,9 +60,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 def uncached(computed: Computed, cached: CacheUse | None) -> Answer:
     """The answer as the model gave it."""
-    return Answer(
-        computed.outputs, computed.queue_s, computed.compute_s, computed.late, cached, None, computed.batch_rows
-    )
+    times = (computed.queue_s, computed.batch_s, computed.compute_s)
+    return Answer(computed.outputs, *times, computed.late, cached, None, computed.batch_rows)
 
 
 class Walk:
@@ -95,7 +98,7 @@ class Walk:
         self._weight = query.rows // len(keys)
         self._epoch = tiers.epoch
         self._computed_rows = self._batch_rows = 0
-        self._queue_s = self._compute_s = 0.0
+        self._queue_s = self._batch_s = self._compute_s = 0.0
         self._late = False
         self._whole: Arrays | None = None
 
@@ -120,7 +123,8 @@ class Walk:
             # The model gave these rows outputs of different shapes at different times: it alone can tell.
             outputs = await self._whole_anew()
         cached = CacheUse(self._query.rows, self._query.rows - self._computed_rows)
-        return Answer(outputs, self._queue_s, self._compute_s, self._late, cached, None, self._batch_rows)
+        times = (self._queue_s, self._batch_s, self._compute_s)
+        return Answer(outputs, *times, self._late, cached, None, self._batch_rows)
 
     def _parted(self, keys: Iterable[bytes], *, alone: bool) -> tuple[dict[bytes, Flight], dict[bytes, Flight]]:
         """The keys to lead, with a new flight each, and the flights to follow."""
@@ -208,6 +212,7 @@ class Walk:
         computed = await self._compute(query)
         self._computed_rows += query.rows
         self._queue_s = max(self._queue_s, computed.queue_s)
+        self._batch_s += computed.batch_s
         self._compute_s += computed.compute_s
         self._batch_rows = max(self._batch_rows, computed.batch_rows)
         self._late = self._late or computed.late

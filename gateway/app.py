@@ -25,14 +25,17 @@ from gateway.http.asgi import AsgiLane
 from gateway.http.lane import make_lane
 from gateway.http.limits import LaneLimits, connection_cap
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
+from gateway.observer import Observer
 from gateway.plane import Plane
 from gateway.serving import ENGINE_VERSION, Catalogue
-from gateway.settings import CacheSettings, Settings
+from gateway.settings import CacheSettings, Settings, TracingSettings
 from gateway.shutdown import Drain, DrainingServer, StopSignals
 from gateway.telemetry.cache_metrics import CacheCollector
+from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.logs import log, tell_of_redis
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing.tracer import Tracer
 from inference.errors import StartError
 from inference.repository import ModelVersion
 
@@ -55,18 +58,13 @@ class Gateway:
         self.metrics = Metrics(VERSION, ENGINE_VERSION, [dialect.name for dialect in DIALECTS])
         self.cache = Cache(_cache_options(settings.cache), on_change=tell_of_redis)
         CacheCollector(self.cache, self.metrics.registry)
-        self.catalogue = Catalogue(models, settings, self.metrics, self.cache)
+        self._tracer = _tracer(settings.tracing, self.metrics)
+        self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer)
         self._request_ids = RequestIds()
-        self.plane = Plane(
-            self.catalogue,
-            DIALECTS,
-            self.metrics,
-            self._request_ids,
-            max_body_bytes=settings.server.max_body_bytes,
-            successes_logged_per_s=settings.logs.successes_per_s,
-            refusals_logged_per_s=settings.logs.refusals_per_s,
-            slow_s=settings.logs.slow_ms / 1e3,
-        )
+        logs = settings.logs
+        call_log = CallLog(logs.successes_per_s, logs.refusals_per_s, slow_s=logs.slow_ms / 1e3)
+        observer = Observer(self.metrics.unknown_model, call_log, self._request_ids, self._tracer)
+        self.plane = Plane(self.catalogue, DIALECTS, observer, max_body_bytes=settings.server.max_body_bytes)
 
     @cached_property
     def app(self) -> AsgiLane:
@@ -80,6 +78,8 @@ class Gateway:
     async def __aenter__(self) -> Gateway:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(LoopLag(self.metrics.tick))
+            if self._tracer is not None:
+                await stack.enter_async_context(self._tracer)
             await stack.enter_async_context(self.cache)
             await stack.enter_async_context(self.catalogue)
             self._entered = stack.pop_all()
@@ -153,6 +153,21 @@ def _cache_options(settings: CacheSettings) -> CacheOptions:
     except ValueError as error:
         raise StartError(f"cache.redis_url: {error}") from None
     return CacheOptions(settings.memory_bytes, redis)
+
+
+def _tracer(settings: TracingSettings, metrics: Metrics) -> Tracer | None:
+    if settings.endpoint is None:
+        return None
+    try:
+        from gateway.telemetry.tracing.otlp import OtlpExporter
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"tracing.endpoint is set, but {error.name} is not installed; install the extra sluice[tracing]"
+        ) from None
+    exporter = OtlpExporter(
+        settings.endpoint, settings.header_pairs, settings.timeout_s, settings.service_name, VERSION
+    )
+    return Tracer(exporter, settings.sample_ratio, metrics.traced_calls())
 
 
 def _descriptor_limit() -> int:

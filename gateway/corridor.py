@@ -22,9 +22,19 @@ from cache.walk import Answer, Compute, Computed, uncached
 from inference.errors import DeadlineExceeded, InvalidRequest
 from inference.padding import Padding
 from inference.signature import Intake, row_count, shape_key
-from inference.types import Array, InferenceRequest, InferenceResponse, Query, Signature, Tensor, TensorSpec, Timings
+from inference.types import (
+    Array,
+    InferenceRequest,
+    InferenceResponse,
+    Query,
+    Signature,
+    Tensor,
+    TensorSpec,
+    Timings,
+    Trace,
+)
 
-Stage: TypeAlias = Callable[[InferenceRequest], Awaitable[InferenceResponse]]
+Stage: TypeAlias = Callable[[InferenceRequest, Trace | None], Awaitable[InferenceResponse]]
 Answering: TypeAlias = Callable[[Query], Awaitable[Answer]]
 
 
@@ -63,7 +73,7 @@ def taken_in(course: Course, answer: Answering) -> Stage:
     all_outputs = tuple(specs)
     cached = course.cache is not None
 
-    async def stage(request: InferenceRequest) -> InferenceResponse:
+    async def stage(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
         arrays, rows, key = intake.take(request.inputs)
         wanted = request.outputs or all_outputs
         if request.outputs:
@@ -85,6 +95,7 @@ def taken_in(course: Course, answer: Answering) -> Stage:
                 request.priority,
                 request.client,
                 request.caching,
+                trace,
             )
         )
         return InferenceResponse(
@@ -94,9 +105,10 @@ def taken_in(course: Course, answer: Answering) -> Stage:
             id=request.id,
             timings=Timings(
                 result.queue_s,
+                result.batch_s,
                 result.compute_s,
-                # What is neither wait nor run. The parts of a large request run side by side, and may add up to more.
-                max(0.0, time.monotonic() - taken_in_s - result.queue_s - result.compute_s) if cached else 0.0,
+                # All that is left. The slowest wait and the slowest batch of a large request may add up to more.
+                max(0.0, time.monotonic() - taken_in_s - result.queue_s - result.batch_s) if cached else 0.0,
                 result.batch_rows,
             ),
             late=result.late,
@@ -131,7 +143,7 @@ def through_padding(course: Course, compute: Compute) -> Compute:
         rows, key = row_count(signature, inputs), shape_key(signature, inputs)
         result = await compute(replace(query, inputs=inputs, rows=rows, shape_key=key))
         outputs = padder.padding.cut(result.outputs, query.outputs, cut)
-        return JobResult(outputs, result.queue_s, result.compute_s, result.batch_rows, result.late)
+        return JobResult(outputs, result.queue_s, result.batch_s, result.compute_s, result.batch_rows, result.late)
 
     return stage
 
@@ -149,6 +161,7 @@ def through_batcher(course: Course) -> Compute:
             query.deadline_s,
             query.priority,
             query.client,
+            query.trace,
         )
 
     return stage

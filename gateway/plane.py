@@ -1,7 +1,7 @@
 """The data plane: from the bytes of one prediction call to the bytes of its answer.
 
 Everything between the socket and the batcher costs more than the batcher and a small model together, so this path
-is short: no framework, one coroutine, one place that writes metrics and the log line.
+is short: no framework, no queue but the batcher's, and one observer of all that happens.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -18,22 +18,18 @@ import msgspec
 from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
 from gateway.dialects.base import Call, Dialect
 from gateway.http.messages import Header, HttpResponse
-from gateway.http.request_ids import REQUEST_ID, RequestIds
-from gateway.outcomes import outcome_of, refusal_of
-from gateway.server_timing import server_timing, total_timing
+from gateway.observer import Observer
 from gateway.serving import Catalogue
-from gateway.telemetry.logs import Sampler, log
-from gateway.telemetry.metrics import CallMetrics, Metrics, Outcome
+from gateway.telemetry.call_record import CallRecord
 from gateway.timeouts import REQUEST_TIMEOUT, within_timeout
-from gateway.trace_context import TRACEPARENT, sampled_trace
 from inference.errors import InvalidRequest, ModelNotFound, SluiceError
-from inference.types import InferenceResponse, Timings
+from inference.types import CacheUse
 
 REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
 """So many routes of recent targets are remembered, of targets up to this length: callers use few different ones."""
 
-CLIENT_GONE = 499
-"""What the log says as the status of an answer that nobody waited for, as nginx does."""
+ONE_HIT = x_cache(CacheUse(1, 1))
+"""What `x-cache` says of a call that is repeated."""
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -52,29 +48,13 @@ class Plane:
     """Answers prediction calls of every dialect. Implements `gateway.http.messages.DataPlane`."""
 
     def __init__(
-        self,
-        catalogue: Catalogue,
-        dialects: Sequence[Dialect],
-        metrics: Metrics,
-        request_ids: RequestIds,
-        *,
-        max_body_bytes: int,
-        successes_logged_per_s: int,
-        refusals_logged_per_s: int,
-        slow_s: float,
+        self, catalogue: Catalogue, dialects: Sequence[Dialect], observer: Observer, *, max_body_bytes: int
     ) -> None:
         self.max_body_bytes = max_body_bytes
         self._catalogue = catalogue
         self._dialects = tuple(dialects)
-        self._unknown_model = metrics.unknown_model
-        self._samplers: dict[Outcome, Sampler] = {
-            outcome: Sampler(successes_logged_per_s if outcome is Outcome.SUCCESS else refusals_logged_per_s)
-            for outcome in Outcome
-            if outcome is not Outcome.FAILED
-        }
-        self._slow_s = slow_s
-        self._request_ids = request_ids
-        self._heeded = frozenset({REQUEST_ID, REQUEST_TIMEOUT, CACHE_CONTROL, TRACEPARENT}).union(
+        self._observer = observer
+        self._heeded = observer.headers | {REQUEST_TIMEOUT, CACHE_CONTROL}.union(
             *[each.headers for each in self._dialects]
         )
         self._remembered = lru_cache(maxsize=REMEMBERED_TARGETS)(self._recognise)
@@ -100,133 +80,69 @@ class Plane:
         self, route: Route, method: str, headers: Sequence[Header], body: bytes | bytearray
     ) -> HttpResponse:
         """The answer to one call, observed. Never raises, save for cancellation: the client has gone."""
-        started_s = time.perf_counter()
+        heeded = self._heed(headers)
+        observer, dialect = self._observer, route.dialect
+        record = observer.begin(dialect.name, route.call, heeded)
+        try:
+            answer, timing, cached = await self._walk(record, route, method, heeded, body)
+        except SluiceError as error:
+            answer, cached = _refusal(dialect, error), None
+            timing = observer.refused(record, answer.status, error)
+        except asyncio.CancelledError:
+            observer.cancelled(record)
+            raise
+        except Exception as error:
+            refusal = SluiceError("internal error; the log has the details under this request's id")
+            answer, cached = dialect.refuse(refusal), None
+            timing = observer.failed(record, answer.status, error)
+        trace = None if record.trace is None else record.trace.response
+        return HttpResponse(answer.status, answer.body, answer.headers, record.request_id, cached, timing, trace)
+
+    async def _walk(
+        self, record: CallRecord, route: Route, method: str, heeded: tuple[Header, ...], body: bytes | bytearray
+    ) -> tuple[HttpResponse, bytes, bytes | None]:
+        """The dialect's answer, and what `server-timing` and `x-cache` say of it."""
+        if route.fault is not None:
+            # The route may be remembered: without this, its error would grow by a traceback with each call.
+            raise route.fault.with_traceback(None)
         dialect = route.dialect
-        metrics: CallMetrics = self._unknown_model
-        # One walk for everybody: most calls have many headers, and none of these.
+        served = self._catalogue.resolve(route.call.model, route.call.version)
+        record.metrics = served.metrics
+        if method != "POST":
+            raise MethodNotAllowed(f"method {method} is not allowed here; use POST")
+        repeat = served.repeats.find(dialect.name, body, heeded)
+        if repeat is not None:
+            timing = self._observer.repeated(record, served.metrics, repeat.response, served.objective_s)
+            return repeat.answer, timing, ONE_HIT
+        request = dialect.decode(body, heeded, served.signature)
+        if heeded or request.timeout_s is not None:
+            request = with_caching(request, heeded)
+            request = within_timeout(request, heeded, time.monotonic() - record.started_s)
+        record.decoded_s = time.monotonic()
+        response = await served.walk(request, record.trace)
+        record.walked_s = time.monotonic()
+        answer = dialect.encode(request, response)
+        served.repeats.keep(dialect.name, body, request, response, answer)
+        promise_s = request.timeout_s if served.objective_s is None else served.objective_s
+        timing = self._observer.answered(record, served.metrics, response, promise_s)
+        return answer, timing, None if response.cached is None else x_cache(response.cached)
+
+    def refuse(self, route: Route, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
+        """The answer to a request that a lane turned away before it was read whole, observed."""
+        record = self._observer.begin(route.dialect.name, route.call, self._heed(headers))
+        with suppress(ModelNotFound):
+            record.metrics = self._catalogue.resolve(route.call.model, route.call.version).metrics
+        refusal = route.dialect.refuse(error)
+        timing = self._observer.unread(record, refusal.status, error)
+        return HttpResponse(refusal.status, refusal.body, refusal.headers, record.request_id, timing=timing)
+
+    def _heed(self, headers: Sequence[Header]) -> tuple[Header, ...]:
+        """The headers that mean something here. One walk for everybody: most calls have many, and none of these."""
         heeded: tuple[Header, ...] = ()
         for header in headers:
             if header[0] in self._heeded:
                 heeded = (*heeded, header)
-        request_id = self._request_ids.of(heeded)
-        end: InferenceResponse | Exception
-        cached: bytes | None = None
-        trace_id = sampled_trace(heeded) if heeded else None
-        try:
-            if route.fault is not None:
-                # The route may be remembered: without this, its error would grow by a traceback with each call.
-                raise route.fault.with_traceback(None)
-            served = self._catalogue.resolve(route.call.model, route.call.version)
-            meters = metrics = served.metrics
-            if method != "POST":
-                raise MethodNotAllowed(f"method {method} is not allowed here; use POST")
-            repeat = served.repeats.find(dialect.name, body, heeded)
-            if repeat is not None:
-                end, answer = repeat.response, repeat.answer
-                duration_s = time.perf_counter() - started_s
-                meters.repeated(duration_s)
-                timing = server_timing(Timings(cache_s=duration_s), duration_s, cached=True)
-                promise_s = served.objective_s
-            else:
-                request = dialect.decode(body, heeded, served.signature)
-                if heeded or request.timeout_s is not None:
-                    request = with_caching(request, heeded)
-                    request = within_timeout(request, heeded, time.perf_counter() - started_s)
-                decoded_s = time.perf_counter()
-                end = await served.walk(request)
-                walked_s = time.perf_counter()
-                answer = dialect.encode(request, end)
-                served.repeats.keep(dialect.name, body, request, end, answer)
-                encoded_s = time.perf_counter()
-                duration_s = encoded_s - started_s
-                asked = end.cached is not None
-                meters.answered(end.timings, decoded_s - started_s, encoded_s - walked_s, cached=asked)
-                timing = server_timing(end.timings, duration_s, cached=asked)
-                promise_s = request.timeout_s if served.objective_s is None else served.objective_s
-            if promise_s is not None:
-                meters.promise_ended(promise_s - duration_s)
-            outcome = Outcome.LATE if end.late else Outcome.SUCCESS
-            if end.cached is not None:
-                cached = x_cache(end.cached)
-        except SluiceError as error:
-            end, outcome = error, outcome_of(error)
-            answer = _refusal(dialect, error)
-            if (reason := refusal_of(error)) is not None:
-                metrics.refused(reason)
-        except asyncio.CancelledError as gone:
-            duration_s = time.perf_counter() - started_s
-            metrics.request_ended(dialect.name, Outcome.CANCELLED, duration_s, trace_id)
-            self._log(route, request_id, CLIENT_GONE, Outcome.CANCELLED, duration_s, gone, trace_id)
-            raise
-        except Exception as error:
-            end, outcome = error, Outcome.FAILED
-            answer = dialect.refuse(SluiceError("internal error; the log has the details under this request's id"))
-        if isinstance(end, Exception):
-            duration_s = time.perf_counter() - started_s
-            timing = total_timing(duration_s)
-        metrics.request_ended(dialect.name, outcome, duration_s, trace_id)
-        self._log(route, request_id, answer.status, outcome, duration_s, end, trace_id)
-        return HttpResponse(answer.status, answer.body, answer.headers, request_id, cached, timing)
-
-    def _log(
-        self,
-        route: Route,
-        request_id: bytes,
-        status: int,
-        outcome: Outcome,
-        duration_s: float,
-        end: InferenceResponse | BaseException,
-        trace_id: str | None = None,
-    ) -> None:
-        sampler = self._samplers.get(outcome)
-        slow = duration_s >= self._slow_s and isinstance(end, InferenceResponse)
-        kept_back = 0 if sampler is None or slow else sampler.admit()
-        if kept_back is None:
-            return
-        facts: dict[str, Any] = {
-            "request_id": request_id.decode(),
-            "model": route.call.model[:128],
-            "version": route.call.version,
-            "dialect": route.dialect.name,
-            "status": status,
-            "outcome": outcome.value,
-            "duration_ms": _milliseconds(duration_s),
-        }
-        if trace_id is not None:
-            facts["trace_id"] = trace_id
-        if kept_back:
-            facts["lines_kept_back"] = kept_back
-        if isinstance(end, InferenceResponse):
-            facts["version"] = end.version
-            facts["queue_ms"] = _milliseconds(end.timings.queue_s)
-            facts["compute_ms"] = _milliseconds(end.timings.compute_s)
-            facts["batch_rows"] = end.timings.batch_rows
-            if end.cached is not None:
-                facts["cache_ms"] = _milliseconds(end.timings.cache_s)
-                facts["cache_hits"], facts["cache_rows"] = end.cached.hits, end.cached.rows
-            if slow:
-                facts["slow"] = True
-            tell = log.warning if slow or outcome is Outcome.LATE else log.info
-            tell("prediction", **facts)
-        elif outcome is Outcome.FAILED:
-            log.error("prediction", error=str(end), exc_info=None if isinstance(end, SluiceError) else end, **facts)
-        else:
-            log.warning("prediction", error=str(end) or "the client has gone", **facts)
-
-    def refuse(self, route: Route, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
-        """The answer to a request that a lane turned away before it was read whole, observed."""
-        dialect, outcome = route.dialect, outcome_of(error)
-        request_id = self._request_ids.of(headers)
-        try:
-            metrics: CallMetrics = self._catalogue.resolve(route.call.model, route.call.version).metrics
-        except ModelNotFound:
-            metrics = self._unknown_model
-        metrics.request_unread(dialect.name, outcome)
-        if (reason := refusal_of(error)) is not None:
-            metrics.refused(reason)
-        refusal = dialect.refuse(error)
-        self._log(route, request_id, refusal.status, outcome, 0.0, error)
-        return HttpResponse(refusal.status, refusal.body, refusal.headers, request_id, timing=total_timing(0.0))
+        return heeded
 
 
 def _refusal(dialect: Dialect, error: SluiceError) -> HttpResponse:
@@ -234,7 +150,3 @@ def _refusal(dialect: Dialect, error: SluiceError) -> HttpResponse:
     if isinstance(error, MethodNotAllowed):
         return HttpResponse(405, refusal.body, (*refusal.headers, (b"allow", b"POST")))
     return refusal
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1e3, 3)

@@ -12,10 +12,10 @@ import msgspec
 
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import REQUEST_ID
-from gateway.trace_context import TRACEPARENT
+from gateway.trace_context import TRACEPARENT, TRACESTATE
 from inference.types import InferenceRequest, InferenceResponse
 
-IDENTITIES = frozenset({REQUEST_ID, TRACEPARENT})
+IDENTITIES = frozenset({REQUEST_ID, TRACEPARENT, TRACESTATE})
 """Headers that say who asks, and nothing about the answer."""
 
 REMEMBERED = 2048

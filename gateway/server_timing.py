@@ -8,13 +8,15 @@ from inference.types import Timings
 def server_timing(timings: Timings, total_s: float, *, cached: bool) -> bytes:
     """The value of the header, durations in milliseconds.
 
-    `queue` and `compute` are there where a model had to answer, `batch` says how many rows travelled together, and
-    `cache` is there where the cache was asked (`cached`). `total` is from the complete request to the encoded answer.
+    `queue`, `batch` and `compute` are there where a model had to answer: the wait for a batch, the batch from its
+    dispatch to the answer with how many rows travelled in it, and the engine's run in that. `cache` is there where the
+    cache was asked (`cached`). `total` is from the complete request to the encoded answer.
     """
     phases = b""
     if timings.batch_rows:
-        phases = b'queue;dur=%.3f, batch;desc="rows=%d", compute;dur=%.3f, ' % (
+        phases = b'queue;dur=%.3f, batch;dur=%.3f;desc="rows=%d", compute;dur=%.3f, ' % (
             timings.queue_s * 1e3,
+            timings.batch_s * 1e3,
             timings.batch_rows,
             timings.compute_s * 1e3,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from batching.batcher import Batcher, BatchLimits
+from batching.report import BatchReport
 from cache.cache import Cache
 from cache.report import Owner
 from cache.tiers import CachedModel
@@ -22,6 +23,7 @@ from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.memory import resident_bytes
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from gateway.telemetry.tracing.tracer import Tracer
 from inference.config import ModelConfig
 from inference.errors import ModelNotFound, RepositoryError
 from inference.knots import BATCH_COST_S
@@ -62,7 +64,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def serve_version(
-    source: ModelVersion, settings: Settings, metrics: Metrics, cache: Cache
+    source: ModelVersion, settings: Settings, metrics: Metrics, cache: Cache, tracer: Tracer | None
 ) -> AsyncIterator[ServedVersion]:
     """Bring one version into service, and on leaving answer what it had accepted, then end its workers.
 
@@ -73,6 +75,11 @@ async def serve_version(
     meters = metrics.of_model(source.name, source.version)
     config = source.config
     options = worker_options(config)
+
+    def on_batch(report: BatchReport) -> None:
+        meters.batch_ended(report)
+        if tracer is not None:
+            tracer.batch_ended(report)
 
     async with AsyncExitStack() as stack:
         workers = await stack.enter_async_context(
@@ -90,7 +97,7 @@ async def serve_version(
             Batcher(
                 workers,
                 limits,
-                on_batch=meters.batch_ended,
+                on_batch=on_batch,
                 objective_s=options.objective_s,
                 knots=[Knot(knot.rows, knot.run_s + BATCH_COST_S) for knot in workers.plan.knots],
                 delivery_s=DELIVERY_S,
@@ -218,11 +225,19 @@ class Catalogue:
     plan with the same memory. It fails with the first `StartError`, leaving nothing behind.
     """
 
-    def __init__(self, sources: Iterable[ModelVersion], settings: Settings, metrics: Metrics, cache: Cache) -> None:
+    def __init__(
+        self,
+        sources: Iterable[ModelVersion],
+        settings: Settings,
+        metrics: Metrics,
+        cache: Cache,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._sources = tuple(sources)
         self._cache = cache
         self._settings = settings
         self._metrics = metrics
+        self._tracer = tracer
         self._versions: dict[str, dict[int, ServedVersion]] = {}
         self._latest: dict[str, ServedVersion] = {}
         self._stacks: list[AsyncExitStack] = []
@@ -245,7 +260,9 @@ class Catalogue:
 
     async def _load(self, source: ModelVersion) -> ServedVersion:
         stack = AsyncExitStack()
-        served = await stack.enter_async_context(serve_version(source, self._settings, self._metrics, self._cache))
+        served = await stack.enter_async_context(
+            serve_version(source, self._settings, self._metrics, self._cache, self._tracer)
+        )
         self._stacks.append(stack)
         return served
 

@@ -140,6 +140,49 @@ class LogSettings(Section):
     )
 
 
+def _collector(value: str) -> str:
+    address = urlsplit(value)
+    if address.scheme not in {"http", "https"} or not address.hostname:
+        raise PydanticCustomError("collector", "expected the address of a collector, such as http://127.0.0.1:4318")
+    return value
+
+
+def _header_pairs(value: SecretStr) -> SecretStr:
+    if not all(name.strip() and equals for name, equals, _ in _pairs(value)):
+        raise PydanticCustomError("header_pairs", "expected name=value pairs with commas between them")
+    return value
+
+
+def _pairs(value: SecretStr) -> list[tuple[str, str, str]]:
+    return [pair.partition("=") for pair in value.get_secret_value().split(",")]
+
+
+class TracingSettings(Section):
+    """Traces for an OpenTelemetry collector. Needs the extra `sluice[tracing]`."""
+
+    endpoint: Annotated[str, AfterValidator(_collector)] | None = Field(
+        None, description="Collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; none: nothing is traced."
+    )
+    headers: Annotated[SecretStr, AfterValidator(_header_pairs)] | None = Field(
+        None, description="Headers for the collector: name=value pairs with commas between them."
+    )
+    sample_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Part of the calls without a caller's trace that is traced; else the caller decides.",
+    )
+    timeout_s: float = Field(5.0, gt=0, le=60, description="How long the collector has to take what is sent to it.")
+    service_name: str = Field("sluice", min_length=1, max_length=128, description="Name of this service in traces.")
+
+    @property
+    def header_pairs(self) -> Mapping[str, str]:
+        """`headers`, by name."""
+        if self.headers is None:
+            return {}
+        return {name.strip(): value.strip() for name, _, value in _pairs(self.headers)}
+
+
 class Settings(BaseSettings):
     """Every setting of the gateway. Making one reads nothing from outside; that is for `load_settings`."""
 
@@ -157,6 +200,7 @@ class Settings(BaseSettings):
     workers: WorkersConfig = WorkersConfig()
     cache: CacheSettings = CacheSettings()
     logs: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @property
     def model_defaults(self) -> ModelConfig:

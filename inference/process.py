@@ -198,7 +198,7 @@ class WorkerProcess:
         outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted)
         if batch.rows is not None:
             _check_rows(batch.rows, batch.wanted.names, outputs)
-        return BatchResult(outputs, answer.compute_s, run_s)
+        return BatchResult(outputs, answer.compute_s, run_s, answer.began_s)
 
     def _watch_oldest(self, now_s: float) -> None:
         """The oldest batch runs from now on. One timer serves many batches: it looks for the oldest when it is due.

@@ -107,11 +107,13 @@ class BatchResult(msgspec.Struct, frozen=True):
     `outputs` has one array per wanted output. Of a batched model, axis 0 has the rows of all stacked parts, in order.
     `compute_s` is the time that the engine ran, measured in the worker. `run_s` is how long the batch kept its worker,
     as the gateway saw it: from when it was sent, or from the answer to the batch before it, to its own answer.
+    `began_s` is when the engine began, monotonic: on Linux that clock is the same for all processes of a machine.
     """
 
     outputs: Arrays
     compute_s: float
     run_s: float
+    began_s: float = 0.0
 
 
 class Vacancy(msgspec.Struct, frozen=True):
@@ -176,12 +178,17 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     caching: Caching = Caching.USE
 
 
+Trace: TypeAlias = object
+"""The trace that a call belongs to, where it is recorded. The rooms hand it on and know nothing of it."""
+
+
 class Query(msgspec.Struct, frozen=True, gc=False):
     """A request that was taken in: known to be what the model takes, and free of names.
 
     `inputs` are in the signature's order, each with `rows` rows along axis 0 where the model is batched. `shape_key` is
     equal for queries whose rows may be stacked. `outputs` names the wanted outputs, at least one, in the wanted order.
-    `deadline_s` is monotonic: after it nobody wants the answer. The rest is as in `InferenceRequest`.
+    `deadline_s` is monotonic: after it nobody wants the answer. `trace` is there where the call is traced. The rest is
+    as in `InferenceRequest`.
     """
 
     inputs: Arrays
@@ -193,16 +200,20 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     priority: int = DEFAULT_PRIORITY
     client: str = ""
     caching: Caching = Caching.USE
+    trace: Trace | None = None
 
 
 class Timings(msgspec.Struct, frozen=True):
     """Where the time of one answer went, in seconds.
 
-    `cache_s` is what the cache took: digests, lookups, storing, and waiting for whoever computed the same rows. The
-    others, and `batch_rows`, the rows of the largest batch it travelled in, are zero where no model had to answer.
+    `queue_s` is the wait for a batch, `batch_s` the batch's way to the worker, through the engine and back, and
+    `compute_s` the engine's run in it. `cache_s` is what the cache took: digests, lookups, storing, and waiting for
+    whoever computed the same rows. All but that, and `batch_rows`, the rows of the largest batch it travelled in, are
+    zero where no model had to answer.
     """
 
     queue_s: float = 0.0
+    batch_s: float = 0.0
     compute_s: float = 0.0
     cache_s: float = 0.0
     batch_rows: int = 0

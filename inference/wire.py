@@ -77,10 +77,11 @@ class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """The oldest batch has its outputs."""
+    """The oldest batch has its outputs. `began_s`, when the engine began, is on the clock of the whole machine."""
 
     outputs: tuple[Placed, ...]
     own_bytes: int
+    began_s: float
     compute_s: float
 
 

@@ -145,7 +145,8 @@ async def _send(send: Send, method: str, response: HttpResponse, closing: Sequen
     request_id = [] if response.request_id is None else [(b"x-request-id", response.request_id)]
     cached = [] if response.cached is None else [(b"x-cache", response.cached)]
     timing = [] if response.timing is None else [(b"server-timing", response.timing)]
-    headers = [*response.headers, *request_id, *cached, *timing, *closing]
+    trace = [] if response.trace is None else [(b"traceresponse", response.trace)]
+    headers = [*response.headers, *request_id, *cached, *timing, *trace, *closing]
     if response.status not in wire.BODILESS:
         headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

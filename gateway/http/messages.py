@@ -17,8 +17,8 @@ class HttpResponse(msgspec.Struct, frozen=True):
     """A whole answer. The lane adds `content-length`, `date`, `server` and `connection` to its headers.
 
     `headers` are the same few for most answers, and their text is remembered; the `request_id`, visible ASCII without
-    spaces, is another one each time and stands apart: it becomes `x-request-id`. So do `cached` and `timing`, for
-    the same reason: they become `x-cache` and `server-timing`.
+    spaces, is another one each time and stands apart: it becomes `x-request-id`. So do `cached`, `timing` and `trace`,
+    for the same reason: they become `x-cache`, `server-timing` and `traceresponse`.
     """
 
     status: int
@@ -27,6 +27,7 @@ class HttpResponse(msgspec.Struct, frozen=True):
     request_id: bytes | None = None
     cached: bytes | None = None
     timing: bytes | None = None
+    trace: bytes | None = None
 
 
 RouteT = TypeVar("RouteT")

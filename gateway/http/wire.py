@@ -55,6 +55,8 @@ def head(start: bytes, response: HttpResponse, connection: bytes) -> bytes:
         lines = b"%bx-cache: %b\r\n" % (lines, response.cached)
     if response.timing is not None:
         lines = b"%bserver-timing: %b\r\n" % (lines, response.timing)
+    if response.trace is not None:
+        lines = b"%btraceresponse: %b\r\n" % (lines, response.trace)
     if response.status in BODILESS:
         return b"%b%b%b\r\n" % (start, lines, connection)
     return b"%b%d\r\n%b%b\r\n" % (start, len(response.body), lines, connection)

@@ -62,7 +62,9 @@ class Phase(StrEnum):
     CACHE = "cache"
     """Digests, lookups and storing, and waiting for another call that computes the same rows."""
     QUEUE = "queue"
-    """From admission to the answer, less the engine's run: the wait for a batch, and the way to the worker and back."""
+    """From admission to the batch's dispatch."""
+    TRANSPORT = "transport"
+    """From the batch's dispatch to the answer, less the engine's run: stacking, the way to the worker and back."""
     COMPUTE = "compute"
     ENCODE = "encode"
 
@@ -110,10 +112,14 @@ class ModelGauges:
 
 
 class CallMetrics:
-    """The metrics of prediction calls for one model version, or for calls that name no model: empty labels then."""
+    """The metrics of prediction calls for one model version.
+
+    Or for calls that name no version that is `known`: their labels are empty.
+    """
 
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
         self._labels = (model, version)
+        self.known = bool(model)
         self._requests = metrics.requests
         self._refusals = metrics.refusals
         self._family = metrics.request_duration
@@ -157,7 +163,7 @@ class ModelMetrics(CallMetrics):
         self._cache_lookups = metrics.cache_lookups
         self._restarts = metrics.worker_restarts.labels(model, version)
         phases = [metrics.phases.labels(model, version, phase) for phase in Phase]
-        self._decode, self._cache, self._queue, self._engine, self._encode = phases
+        self._decode, self._cache, self._queue, self._transport, self._engine, self._encode = phases
         self._slack = metrics.slack.labels(model, version)
         for dialect in metrics.dialects:
             for outcome in Outcome:
@@ -173,6 +179,7 @@ class ModelMetrics(CallMetrics):
             self._cache.observe(timings.cache_s)
         if timings.batch_rows:
             self._queue.observe(timings.queue_s)
+            self._transport.observe(max(0.0, timings.batch_s - timings.compute_s))
             self._engine.observe(timings.compute_s)
 
     def repeated(self, duration_s: float) -> None:
@@ -229,6 +236,15 @@ class ModelMetrics(CallMetrics):
         metrics = self._metrics
         for gauge in metrics.states:
             gauge.remove(*self._labels)
+
+
+@dataclass(frozen=True, slots=True)
+class TracedCalls:
+    """How many traced calls' spans were handed to the collector, not taken by it, or dropped to make no caller wait."""
+
+    exported: Count
+    failed: Count
+    dropped: Count
 
 
 class Metrics:
@@ -364,6 +380,12 @@ class Metrics:
             model,
             registry=registry,
         )
+        self._traced = CounterFamily(
+            "sluice_traced_calls",
+            "Traced calls by what became of their spans; where tracing is on.",
+            ["outcome"],
+            registry=registry,
+        )
         self._loop_lag = self.loop_lag.labels()
         self._histograms = (
             *(self.request_duration, self.phases, self.slack, self.loop_lag, self.batch_rows, self.batch_compute),
@@ -381,6 +403,10 @@ class Metrics:
     def of_model(self, model: str, version: int) -> ModelMetrics:
         """The metrics of one version that the repository holds."""
         return ModelMetrics(self, model, str(version))
+
+    def traced_calls(self) -> TracedCalls:
+        """What to count traced calls with; from now on a scrape shows it."""
+        return TracedCalls(*[self._traced.labels(outcome) for outcome in ("exported", "failed", "dropped")])
 
     def tick(self, lag_s: float) -> None:
         """Count one look at the event loop, which came to it `lag_s` late, and sort what was observed since the last.

@@ -269,12 +269,14 @@ async def test_the_parts_of_an_answers_time_add_up() -> None:
         await quiet()
         result = request.result()
         assert result.compute_s == 0.75
-        assert result.queue_s == pytest.approx(2.25, abs=1e-4)
+        assert result.queue_s == pytest.approx(2, abs=1e-4)
+        assert result.batch_s == pytest.approx(1, abs=1e-4)
         report = door.reports[1]
         assert (report.rows, report.jobs, report.outcome) == (1, 1, Outcome.ANSWERED)
         assert report.queue_s == pytest.approx(2, abs=1e-4)
         assert report.wall_s == pytest.approx(1, abs=1e-4)
         assert report.compute_s == 0.75
+        assert report.traced == ()
 
 
 async def test_statistics_say_what_waits_and_what_is_out() -> None:

@@ -36,27 +36,22 @@ async def test_an_answer_goes_to_who_is_still_there() -> None:
     batch = batch_of_rows(1, 2, 1)
     first, gone, last = [job.future for job in batch.jobs]
     gone.cancel()
-    batch.answer(BatchResult((column(1, 2, 3, 4),), compute_s=0.5, run_s=0.75), now_s=3.0)
+    batch.answer(BatchResult((column(1, 2, 3, 4),), compute_s=0.5, run_s=0.75), sent_s=1.5, now_s=3.0)
     assert [numbers(future.result().outputs[0]) for future in (first, last)] == [[1], [4]]
-    assert (last.result().queue_s, last.result().compute_s, last.result().batch_rows) == (1.5, 0.5, 4)
+    result = last.result()
+    assert (result.queue_s, result.batch_s, result.compute_s, result.batch_rows) == (0.5, 1.5, 0.5, 4)
 
 
 async def test_a_refused_answer_ends_nobody() -> None:
     batch = batch_of_rows(1, 1)
     with pytest.raises(ModelFailed, match=r"output 'y' has shape \(3, 1\) for a batch of 2 rows"):
-        batch.answer(BatchResult((column(1, 2, 3),), 0.0, 0.0), 0.0)
+        batch.answer(BatchResult((column(1, 2, 3),), 0.0, 0.0), 0.0, 0.0)
     assert not any(job.future.done() for job in batch.jobs)
-
-
-async def test_no_wait_is_negative() -> None:
-    for batch in batch_of_rows(1), batch_of_rows(1, 1):
-        batch.answer(BatchResult((column(*range(batch.rows)),), compute_s=99.0, run_s=99.0), now_s=2.0)
-        assert [job.future.result().queue_s for job in batch.jobs] == [0.0] * len(batch.jobs)
 
 
 async def test_an_error_comes_too_late_for_who_has_ended() -> None:
     batch = batch_of_rows(1, 1)
-    result = JobResult((column(1),), 0.0, 0.0, 1)
+    result = JobResult((column(1),), 0.0, 0.0, 0.0, 1)
     batch.jobs[0].answer(result)
     batch.fail(error := ModelFailed("too late"))
     assert batch.jobs[0].future.result() is result
@@ -98,5 +93,5 @@ async def test_a_failure_of_one_job_is_its_end() -> None:
 @pytest.mark.parametrize(("now_s", "late"), [(PROMISED_S, False), (PROMISED_S + 1e-6, True)])
 async def test_an_answer_after_the_promise_is_marked(rows: tuple[int, ...], now_s: float, late: bool) -> None:
     batch = batch_of_rows(*rows)
-    batch.answer(BatchResult((column(*rows),), 0.0, 0.0), now_s)
+    batch.answer(BatchResult((column(*rows),), 0.0, 0.0), 1.0, now_s)
     assert [job.future.result().late for job in batch.jobs] == [late] * len(rows)

@@ -34,23 +34,24 @@ def test_pieces_hold_every_row_once_and_come_together_in_order(rows: int, max_ro
     order.shuffle(pieces)
     for piece in pieces:
         assert not future.done()
-        piece.answer(JobResult(piece.inputs, 1.0, 0.5, piece.rows))
+        piece.answer(JobResult(piece.inputs, 1.0, 0.75, 0.5, piece.rows))
     numeric, text = future.result().outputs
     assert numbers(numeric) == list(range(rows))
     assert text.tolist() == inputs[1].tolist()
 
 
 def test_timings_of_a_whole() -> None:
-    parts = [JobResult((column(1),), 3.0, 0.25, 2), JobResult((column(2),), 1.0, 0.5, 8)]
+    parts = [JobResult((column(1),), 3.0, 0.75, 0.25, 2), JobResult((column(2),), 1.0, 1.5, 0.5, 8)]
     whole = join(parts)
-    assert (whole.queue_s, whole.compute_s, whole.batch_rows, whole.late) == (3.0, 0.75, 8, False)
+    assert (whole.queue_s, whole.batch_s, whole.compute_s) == (3.0, 1.5, 0.75)
+    assert (whole.batch_rows, whole.late) == (8, False)
 
 
 def test_a_whole_is_late_if_a_part_is() -> None:
-    parts = [JobResult((column(1),), 0.0, 0.0, 1, late) for late in (False, True, False)]
+    parts = [JobResult((column(1),), 0.0, 0.0, 0.0, 1, late) for late in (False, True, False)]
     assert join(parts).late
 
 
 def test_parts_that_do_not_fit_together() -> None:
     with pytest.raises(ValueError, match="dimension"):
-        join([JobResult((column(1),), 0, 0, 1), JobResult((column(1, 2).reshape(1, 2),), 0, 0, 1)])
+        join([JobResult((column(1),), 0, 0, 0, 1), JobResult((column(1, 2).reshape(1, 2),), 0, 0, 0, 1)])

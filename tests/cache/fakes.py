@@ -80,6 +80,7 @@ class Result(msgspec.Struct, frozen=True):
 
     outputs: Arrays
     queue_s: float = 0.0
+    batch_s: float = 0.0
     compute_s: float = 0.001
     batch_rows: int = 1
     late: bool = False

@@ -15,14 +15,16 @@ from cache.cache import Cache, CacheOptions
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import RequestIds
+from gateway.observer import Observer
 from gateway.plane import Plane
 from gateway.repeats import Repeats
 from gateway.serving import Catalogue
 from gateway.settings import Settings
+from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.logs import configure_logs
 from gateway.telemetry.metrics import Metrics
 from inference import errors
-from inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor
+from inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
 from tests.gateway.dialects.bodies import body_of, signature_of
 
 Walk = Callable[[InferenceRequest], InferenceResponse]
@@ -44,7 +46,7 @@ class OneModel(Catalogue):
             signature=signature_of(), walk=self._answer, metrics=self._meters, repeats=self._repeats, objective_s=None
         )
 
-    async def _answer(self, request: InferenceRequest) -> InferenceResponse:
+    async def _answer(self, request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
         return self._walk(request)
 
 
@@ -58,12 +60,8 @@ class Bench:
         self.plane = Plane(
             OneModel(self.metrics, self._keep),
             (V2(),),
-            self.metrics,
-            RequestIds(),
+            Observer(self.metrics.unknown_model, CallLog(100, 100, slow_s=1.0), RequestIds()),
             max_body_bytes=1000,
-            successes_logged_per_s=100,
-            slow_s=1.0,
-            refusals_logged_per_s=100,
         )
 
     def _keep(self, request: InferenceRequest) -> InferenceResponse:

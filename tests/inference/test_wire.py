@@ -80,7 +80,7 @@ def test_orders_arrive_as_they_were_sent(pair: Pair, order: Order) -> None:
         Loaded(Signature((SPEC,), (SPEC,), True), PLAN, None, "zeros will not do"),
         Loaded(Signature((SPEC,), (SPEC,), True), PLAN, None, None, "the model refused random rows: no"),
         LoadFailed("no such file"),
-        Done((Placed(0, 12, (1, 3)),), 0, 1.5e-05),
+        Done((Placed(0, 12, (1, 3)),), 0, 12.5, 1.5e-05),
         Failed("out of range", True),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_descriptor_travels_with_its_message_and_is_not_inherited(pair: Pair) 
     read_end, write_end = os.pipe()
     with os.fdopen(write_end, "wb") as writer:
         pair.worker.send(Failed("", False))
-        pair.worker.send(Done((), 1, 0.0), read_end)
+        pair.worker.send(Done((), 1, 0.0, 0.0), read_end)
         assert pair.gateway.receive()[1] is None
         _, received = pair.gateway.receive()
         assert received is not None

@@ -109,7 +109,7 @@ def test_every_answer_says_where_its_time_went() -> None:
         assert phases[-1] == "total"
         assert {"queue", "batch", "compute"} <= set(phases)
         assert server.infer("nowhere", GOOD).headers["server-timing"].startswith("total;dur=")
-        for phase in ("decode", "queue", "compute", "encode"):
+        for phase in ("decode", "queue", "transport", "compute", "encode"):
             assert server.metric("sluice_phase_seconds_count", model="linear", phase=phase) == 1
         assert server.metric("sluice_workers_resident_bytes", model="linear") > 1_000_000
         assert server.metric("sluice_model_load_seconds", model="linear") > 0

@@ -105,8 +105,8 @@ def test_without_an_objective_there_is_none_in_a_scrape() -> None:
 
 def test_an_answer_is_counted_phase_by_phase() -> None:
     scraped = Scraped()
-    scraped.of_model.answered(Timings(0.01, 0.02, 0.001, 4), 0.003, 0.004, cached=True)
-    scraped.of_model.answered(Timings(0.01, 0.02, 0.0, 4), 0.003, 0.004, cached=False)
+    scraped.of_model.answered(Timings(0.01, 0.025, 0.02, 0.001, 4), 0.003, 0.004, cached=True)
+    scraped.of_model.answered(Timings(0.01, 0.025, 0.02, 0.0, 4), 0.003, 0.004, cached=False)
     scraped.of_model.repeated(0.005)
     expected = {"decode": (2, 0.006), "cache": (2, 0.006), "queue": (2, 0.02), "compute": (2, 0.04)}
     for phase, (count, total_s) in expected.items():

@@ -1,0 +1,89 @@
+"""The one log line of each prediction call, and which calls get one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.telemetry.call_record import CallRecord
+from gateway.telemetry.logs import Sampler, log
+from gateway.telemetry.metrics import Outcome
+from inference.errors import SluiceError
+
+
+class CallLog:
+    """Writes calls to the log: so many a second that succeeded, so many of each other kind, and every failure.
+
+    An answer that took `slow_s` or longer is always written.
+    """
+
+    def __init__(self, successes_per_s: int, refusals_per_s: int, *, slow_s: float) -> None:
+        self._slow_s = slow_s
+        self._samplers: dict[Outcome, Sampler] = {Outcome.SUCCESS: Sampler(successes_per_s)}
+        for outcome in Outcome:
+            if outcome not in {Outcome.SUCCESS, Outcome.FAILED}:
+                self._samplers[outcome] = Sampler(refusals_per_s)
+
+    def answered(self, record: CallRecord, duration_s: float) -> None:
+        """Write the line of a call that was answered, if it gets one."""
+        slow = duration_s >= self._slow_s
+        kept_back = 0 if slow else self._samplers[record.outcome].admit()
+        if kept_back is None:
+            return
+        facts = _facts(record, kept_back) | _times(record)
+        if slow:
+            facts["slow"] = True
+        tell = log.warning if slow or record.outcome is Outcome.LATE else log.info
+        tell("prediction", **facts)
+
+    def ended(self, record: CallRecord, error: Exception | None) -> None:
+        """Write the line of a call that was not answered, if it gets one. Without an error, its client has gone."""
+        sampler = self._samplers.get(record.outcome)
+        kept_back = 0 if sampler is None else sampler.admit()
+        if kept_back is None:
+            return
+        facts = _facts(record, kept_back)
+        if record.outcome is Outcome.FAILED:
+            ours = None if isinstance(error, SluiceError) else error
+            log.error("prediction", error=str(error), exc_info=ours, **facts)
+        else:
+            log.warning("prediction", error="the client has gone" if error is None else str(error), **facts)
+
+
+def _facts(record: CallRecord, kept_back: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "request_id": record.request_id.decode(),
+        "model": record.model[:128],
+        "version": record.version,
+        "dialect": record.dialect,
+        "status": record.status,
+        "outcome": record.outcome.value,
+        "duration_ms": _milliseconds(record.duration_s),
+    }
+    if record.trace_id is not None:
+        facts["trace_id"] = record.trace_id
+    if kept_back:
+        facts["lines_kept_back"] = kept_back
+    return facts
+
+
+def _times(record: CallRecord) -> dict[str, Any]:
+    timings = record.timings
+    if timings is None:
+        return {}
+    times: dict[str, Any] = {
+        "queue_ms": _milliseconds(timings.queue_s),
+        "batch_ms": _milliseconds(timings.batch_s),
+        "compute_ms": _milliseconds(timings.compute_s),
+        "batch_rows": timings.batch_rows,
+    }
+    if record.cached is not None:
+        times |= {
+            "cache_ms": _milliseconds(timings.cache_s),
+            "cache_hits": record.cached.hits,
+            "cache_rows": record.cached.rows,
+        }
+    return times
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1e3, 3)

@@ -1,0 +1,43 @@
+"""One prediction call, as those see it who count it, log it and trace it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.telemetry.metrics import CallMetrics, Outcome
+from inference.types import CacheUse, Timings
+
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing.tracer import CallTrace
+
+
+class CallRecord(msgspec.Struct, eq=False):
+    """What is known of a call, filled in on its way. It holds no tensor, so keeping it costs little.
+
+    `model` and `version` are the caller's words until the call is answered. `metrics` are those of the version, once it
+    is known which. Times are monotonic; zero where the call never came so far. `trace_id` is there where the call
+    belongs to a trace that somebody records, and `trace` where that is us.
+    """
+
+    dialect: str
+    model: str
+    version: int | None
+    request_id: bytes
+    metrics: CallMetrics
+    started_s: float
+    trace_id: str | None = None
+    trace: CallTrace | None = None
+    decoded_s: float = 0.0
+    walked_s: float = 0.0
+    ended_s: float = 0.0
+    status: int = 0
+    outcome: Outcome = Outcome.SUCCESS
+    timings: Timings | None = None
+    cached: CacheUse | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """From the complete request to the end."""
+        return self.ended_s - self.started_s

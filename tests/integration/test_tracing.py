@@ -1,0 +1,123 @@
+"""Traces of a real gateway, as a collector gets them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from tests.collector import collector
+from tests.integration.conftest import EXAMPLES
+from tests.integration.server import SluiceProcess, serving, v2
+
+GOOD = v2("x", [1, 1], [3])
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACED = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "vendor=1"}
+
+
+def environment(url: str, **settings: str) -> dict[str, str]:
+    return {**os.environ, "SLUICE_TRACING_ENDPOINT": url, **{f"SLUICE_TRACING_{k}": v for k, v in settings.items()}}
+
+
+def attributes(span: Span) -> dict[str, str | int | float | bool]:
+    return {each.key: getattr(each.value, each.value.WhichOneof("value") or "") for each in span.attributes}
+
+
+def wait_for(server: SluiceProcess, outcome: str, calls: int) -> None:
+    end_s = time.monotonic() + 60
+    while server.metric("sluice_traced_calls_total", outcome=outcome) < calls:
+        assert time.monotonic() < end_s
+
+
+def test_a_call_is_a_span_with_a_span_for_each_phase_and_a_batch_that_links_to_it() -> None:
+    with collector() as kept, serving(EXAMPLES, env=environment(kept.url, HEADERS="authorization=Bearer x")) as server:
+        answer = server.client.post("/v2/models/linear/infer", json=GOOD, headers=TRACED)
+        assert answer.status_code == 200
+        version, trace_id, span_id, flags = answer.headers["traceresponse"].split("-")
+        assert (version, trace_id, flags) == ("00", TRACE, "01")
+        wait_for(server, "exported", 1)
+        assert server.metric("sluice_traced_calls_total", outcome="dropped") == 0
+    spans = kept.trace(TRACE)
+    by_name = {span.name: span for span in spans}
+    call = by_name["predict linear"]
+    assert sorted(by_name) == ["batch", "compute", "decode", "encode", "predict linear", "queue"]
+    assert (call.span_id.hex(), call.parent_span_id.hex(), call.trace_state) == (span_id, SPAN, "vendor=1")
+    assert call.kind == Span.SPAN_KIND_SERVER
+    facts = attributes(call)
+    assert (facts["sluice.model"], facts["sluice.version"], facts["http.response.status_code"]) == ("linear", 1, 200)
+    assert facts["sluice.request_id"] == answer.headers["x-request-id"]
+    steps = [by_name[name] for name in ("decode", "queue", "batch", "encode")]
+    assert all(step.parent_span_id == call.span_id for step in steps)
+    for step in steps:
+        assert call.start_time_unix_nano <= step.start_time_unix_nano <= step.end_time_unix_nano
+        assert step.end_time_unix_nano <= call.end_time_unix_nano
+    assert all(one.end_time_unix_nano <= other.start_time_unix_nano for one, other in pairwise(steps))
+    compute, batch = by_name["compute"], by_name["batch"]
+    assert compute.parent_span_id == batch.span_id
+    assert batch.start_time_unix_nano <= compute.start_time_unix_nano <= compute.end_time_unix_nano
+    (link,) = batch.links
+    (whole,) = [span for span in kept.trace(link.trace_id.hex()) if span.name == "batch"]
+    assert whole.span_id == link.span_id
+    assert [(each.trace_id.hex(), each.span_id) for each in whole.links] == [(TRACE, call.span_id)]
+    assert attributes(whole)["sluice.batch.rows"] == 1
+    assert kept.resources[0]["service.name"] == "sluice"
+    assert kept.headers[0]["authorization"] == "Bearer x"
+
+
+def test_hits_and_errors_say_what_they_are() -> None:
+    with collector() as kept, serving(EXAMPLES, env=environment(kept.url, SAMPLE_RATIO="1")) as server:
+        for _ in range(3):
+            server.client.post("/v2/models/linear/infer", json=GOOD, headers={"cache-control": ""})
+        server.client.post("/v2/models/nowhere/infer", json=GOOD)
+        untraced = {"traceparent": f"00-{TRACE}-{SPAN}-00"}
+        assert "traceresponse" not in server.client.post("/v2/models/linear/infer", json=GOOD, headers=untraced).headers
+        wait_for(server, "exported", 4)
+        calls = [span for span in kept.spans if span.kind == Span.SPAN_KIND_SERVER]
+        assert sorted(span.name for span in calls) == ["predict", *["predict linear"] * 3]
+        caches = sorted(attributes(span)["sluice.cache.hits"] for span in kept.spans if span.name == "cache")
+        assert caches == [0, 1, 1]
+        (stray,) = [span for span in calls if span.name == "predict"]
+        assert attributes(stray)["error.type"] == "not_found"
+        assert stray.status.code == Status.STATUS_CODE_UNSET
+        assert not kept.trace(TRACE)
+
+
+@pytest.mark.parametrize("state", ["down", "frozen"])
+def test_a_collector_that_is_away_costs_a_count_and_nothing_else(state: str) -> None:
+    with collector() as kept:
+        kept.frozen.set()
+        address = kept.url if state == "frozen" else "http://127.0.0.1:9"
+        with serving(EXAMPLES, env=environment(address, SAMPLE_RATIO="1", TIMEOUT_S="0.5")) as server:
+            with ThreadPoolExecutor(8) as pool:
+                answers = pool.map(lambda _: server.infer("linear", GOOD).status_code, range(3000))
+                assert set(answers) == {200}
+            wait_for(server, "failed", 1)
+            assert server.stop() == 0
+
+
+def test_nothing_of_it_is_imported_while_it_is_off() -> None:
+    """But for what redis-py imports by itself where it finds OpenTelemetry installed."""
+    script = (
+        "import sys, redis; before = {*sys.modules}\n"
+        "import gateway.app, gateway.management; print(*{*sys.modules} - before)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "gateway.plane" in shown
+    assert "gateway.telemetry.tracing.otlp" not in shown
+    assert not [name for name in shown if name.startswith(("opentelemetry", "google.protobuf"))]
+
+
+def test_without_the_extra_the_error_names_it() -> None:
+    script = (
+        "import sys; sys.modules['opentelemetry'] = None\n"
+        "from gateway.app import Gateway; from gateway.settings import Settings\n"
+        "Gateway(Settings(tracing={'endpoint': 'http://127.0.0.1:4318'}), [])"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "install the extra sluice[tracing]" in shown.stderr
