@@ -28,6 +28,7 @@ class Watch:
     def __init__(self) -> None:
         self._began = False
         self._ramp = Ramp()
+        self._seen_s = 0.0
 
     def listen(self, events: Events) -> None:
         """Follow the runs of this process."""
@@ -36,8 +37,10 @@ class Watch:
         events.quitting.add_listener(self._quit)
 
     def see(self, environment: Environment, now_s: float, users: int | None) -> None:
-        """What the shape wants at this moment; `None`: nothing more."""
-        self._ramp.see(now_s, users, figures_of(environment))
+        """What the shape wants at this moment; `None`: nothing more. The last step ends with the last figures."""
+        self._seen_s = now_s
+        if users is not None:
+            self._ramp.see(now_s, users, figures_of(environment))
 
     def _start(self, environment: Environment, **_: Any) -> None:
         self._began = True
@@ -58,6 +61,7 @@ class Watch:
         figures = figures_of(environment)
         crashes = sum(each["count"] for each in environment.runner.exceptions.values()) if environment.runner else 0
         verdict = Verdict(tuple(options.objective.checks(figures)), crashes + int(log.unhandled_greenlet_exception))
+        self._ramp.see(self._seen_s, None, figures)
         if options.load.shape == "step":
             print(f"\n{self._ramp.text(options.objective)}")
         print(f"\n{verdict.text()}\n", flush=True)
