@@ -19,8 +19,8 @@ BEARER = "Authorization"
 class Parser(Protocol):
     """What is used of Locust's parser, which cannot be imported without Locust's patching of the whole process."""
 
-    def add_argument(self, *names: str, **settings: Any) -> Any:
-        """As argparse has it, and with Locust's `env_var`, `is_secret` and `include_in_web_ui`."""
+    def add_argument(self, *names: str, env_var: str, is_secret: bool = False, **settings: Any) -> Any:
+        """As argparse has it. `is_secret` hides the value in the web form."""
 
 
 def weights(text: str) -> dict[str, int]:

@@ -9,7 +9,7 @@ from loadtests.shapes import SHAPES, Load
 
 def profile(load: Load, every_s: float = 1.0) -> list[int]:
     """The users at each moment until the end."""
-    users = []
+    users: list[int] = []
     for moment in range(10_000):
         now = load.users_at(moment * every_s)
         if now is None:
