@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 FAILED = 1
 
+MAX_USERS_PER_S = 100.0
+"""Locust warns of more. It also asks for the next number of users only when these have come or gone."""
+
 
 class Watch:
     """Cuts a run into steps, and judges it at the end: in the process that has all the figures, never in a worker.
@@ -75,12 +78,12 @@ class Schedule(LoadTestShape):
     watch: Watch
 
     def tick(self) -> tuple[int, float] | None:
-        """Users, all of them at once; `None` ends the run."""
+        """Users, and how quickly they come and go; `None` ends the run."""
         assert self.runner is not None
         elapsed_s: float = LoadTestShape.get_run_time(self)
         users = options_of(self.runner.environment).load.users_at(elapsed_s)
         self.watch.see(self.runner.environment, elapsed_s, users)
-        return None if users is None else (users, float(users))
+        return None if users is None else (users, min(float(users), MAX_USERS_PER_S))
 
 
 def options_of(environment: Environment) -> Options:
