@@ -86,7 +86,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("weights", weights, "digits=1,linear=1", "How often each model is asked, beside the others."),
     Option("zipf-exponent", _within(float, 0, 10), 0.9, "How unequal rows are: 0 not at all, 1 as web pages are."),
     Option("distinct-rows", _within(int, 1, MAX_DISTINCT_ROWS), 10_000, "Different rows of each model, at most."),
-    Option("seed", _within(int, 0, 2**32), 0, "Which rows and calls chance picks."),
+    Option("seed", _within(int, 0, 2**32), 0, "Which rows chance picks. (Which call comes next is up to Locust.)"),
     Option("objective-ms", _within(float, 0, 1e6), None, "Gate: latency promised. Not given: none is looked at."),
     Option("objective-percentile", _within(float, 1, 100), 99.0, "Gate: percent of predictions that must keep it."),
     Option("max-failure-ratio", _within(float, 0, 1), 0.0, "Gate: share of calls that may fail."),
