@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev-installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check lock bench simulation clean
+.PHONY: help setup run test check lock bench simulation load-test clean
 
 help: $(SLUICE)
 	@echo "make setup   make .venv with everything that working on Sluice needs"
@@ -20,6 +20,7 @@ help: $(SLUICE)
 	@echo "make lock    resolve the dependencies anew (needs uv)"
 	@echo "make bench   measure, and compare with the baselines"
 	@echo "make simulation   compare batching policies in virtual time"
+	@echo "make load-test   a short load test of the gateway at URL, which fails where the objective is missed"
 	@echo "make clean   remove what the tools leave behind; .venv stays"
 
 setup: $(DEV)
@@ -41,6 +42,12 @@ bench: $(DEV)
 
 simulation: $(DEV)
 	$(VENV)/bin/python -m benchmarks.simulation --processes 2
+
+URL ?= http://127.0.0.1:8000
+OBJECTIVE_MS ?= 100
+
+load-test: $(DEV)
+	$(VENV)/bin/python -m loadtests --host $(URL) --headless --only-summary --duration-s 15 --objective-ms $(OBJECTIVE_MS)
 
 # Versions that are locked stay as they are where they still fit; `make lock UPGRADE=--upgrade` takes the newest.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
