@@ -32,6 +32,7 @@ from gateway.settings import CacheSettings, Settings, TracingSettings
 from gateway.shutdown import Drain, DrainingServer, StopSignals
 from gateway.telemetry.cache_metrics import CacheCollector
 from gateway.telemetry.call_log import CallLog
+from gateway.telemetry.log_metrics import LogCollector
 from gateway.telemetry.logs import log, tell_of_redis
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
@@ -58,6 +59,7 @@ class Gateway:
         self.metrics = Metrics(VERSION, ENGINE_VERSION, [dialect.name for dialect in DIALECTS])
         self.cache = Cache(_cache_options(settings.cache), on_change=tell_of_redis)
         CacheCollector(self.cache, self.metrics.registry)
+        LogCollector(self.metrics.registry)
         self._tracer = _tracer(settings.tracing, self.metrics)
         self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer)
         self._request_ids = RequestIds()

@@ -14,13 +14,33 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import Processor
 
+from gateway.telemetry.outlet import Outlet
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger("sluice")
+
+
+_outlets: dict[int, Outlet] = {}
+
+
+def dropped_lines() -> int:
+    """Log lines of this process that could not be written."""
+    return sum([outlet.dropped_lines for outlet in _outlets.values()])
+
+
+def _outlet(stream: TextIO) -> TextIO | Outlet:
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        return stream  # it is in memory, and takes whatever comes
+    if descriptor not in _outlets:
+        _outlets[descriptor] = Outlet(descriptor)
+    return _outlets[descriptor]
 
 
 def configure_logs(form: Literal["auto", "json", "console"], level: str, stream: TextIO = sys.stderr) -> None:
     """Send every log line of the process to `stream`, once, in one form.
 
-    `auto` writes for people where the stream is a terminal and JSON elsewhere.
+    `auto` writes for people where the stream is a terminal and JSON elsewhere. Whoever logs never waits for who reads.
     """
     people = form == "console" or (form == "auto" and stream.isatty())
     shared: list[Processor] = [
@@ -35,7 +55,7 @@ def configure_logs(form: Literal["auto", "json", "console"], level: str, stream:
         if people
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(_outlet(stream))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -9,6 +9,7 @@ import msgspec
 
 from cache.cache import Cache, CacheOptions
 from gateway.telemetry.cache_metrics import CacheCollector
+from gateway.telemetry.log_metrics import LogCollector
 from gateway.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,7 @@ def families() -> list[Family]:
     """Every family that the gateway shows, but for those about the process, which prometheus-client describes."""
     metrics = Metrics("0")
     CacheCollector(Cache(CacheOptions(0), on_change=lambda *_: None), metrics.registry)
+    LogCollector(metrics.registry)
     found: dict[str, Family] = {}
     for collector in list(metrics.registry._collector_to_names):
         for metric in collector.describe() if hasattr(collector, "describe") else collector.collect():
