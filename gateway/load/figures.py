@@ -111,7 +111,7 @@ def figures(requests: Requests, window: Window, objective_s: float = math.inf) -
         ok=spread(latency_s[due & ok]),
         refused=spread(latency_s[due & refused]),
         lag=lag,
-        faults=(*_lateness(lag), *_waiting(counts)),
+        faults=(*lateness(lag), *waiting(counts)),
     )
 
 
@@ -141,7 +141,8 @@ def _within(seconds: Times, window: Window) -> Flags:
     return (seconds >= window.begin_s) & (seconds < window.end_s)
 
 
-def _lateness(lag: Spread | None) -> list[str]:
+def lateness(lag: Spread | None) -> list[str]:
+    """The fault of a generator that was late, if it was."""
     if lag is None:
         return ["no request was sent at its time"]
     if lag.p99_ms > MAX_LAG_P99_MS:
@@ -149,7 +150,8 @@ def _lateness(lag: Spread | None) -> list[str]:
     return []
 
 
-def _waiting(counts: Counts) -> list[str]:
+def waiting(counts: Counts) -> list[str]:
+    """The fault of too few connections, if they were."""
     if counts.waited > MAX_WAITED_SHARE * counts.offered:
         return [f"{counts.waited} of {counts.offered} requests waited for a free connection; open more"]
     return []
