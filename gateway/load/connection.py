@@ -23,6 +23,9 @@ class HttpLine(asyncio.Protocol):
     pacing: Pacing
     """Who is told. To be set before anything is sent."""
 
+    served = False
+    """Whether an answer has come over this connection."""
+
     def __init__(self, requests: Iterator[bytes]) -> None:
         self.intended_s = self.sent_s = 0.0
         self.waited = self.busy = self.open = False
@@ -35,6 +38,7 @@ class HttpLine(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._complete = 0
         self.open = True
+        self.served = False
 
     def send(self) -> None:
         """Send the next request. The answer to the one before must have come."""
@@ -68,6 +72,7 @@ class HttpLine(asyncio.Protocol):
             return
         self._complete = 0
         self.open = self._keeps
+        self.served = True
         self.pacing.answered(self, self._status, time.monotonic())
         if not self.open:
             self._transport.close()

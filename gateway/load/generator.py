@@ -130,9 +130,11 @@ class Generator:
         )
 
     async def _reopen(self, line: Line, pacing: OpenLoop) -> None:
-        """Connect again, as often as it takes; the server may be away for a while."""
+        """Connect again, as often as it takes; the server may be away for a while, or hang up at once."""
         assert isinstance(line, HttpLine)
         wait_s = FIRST_RETRY_S
+        if not line.served:
+            await asyncio.sleep(wait_s)
         while True:
             try:
                 await _connect(self._plan.target, line)
