@@ -88,7 +88,8 @@ def by_sluice(pattern: str) -> Callable[[Server, float], Row]:
             body.write_bytes(BODY)
             command = [str(SLUICE), "load", f"http://127.0.0.1:{server.port}{PATH}", "--body", str(body)]
             command += ["--rate", str(RATE_PER_S), "--pattern", pattern, "--warm-up", str(PERIOD_S)]
-            subprocess.run([*command, "--duration", str(duration_s), "--json", str(report), "--quiet"], check=True)
+            command += ["--duration", str(duration_s), "--json", str(report), "--quiet"]
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
             seen = msgspec.json.decode(report.read_bytes(), type=Report)
         if not seen.trusted:
             click.echo(f"sluice load: {seen.doubts}", err=True)
