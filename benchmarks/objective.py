@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.arrivals import Arrivals, Bursts, Poisson, attainable, times
-from benchmarks.ledger import Seen
-from benchmarks.open_loop import Closed, Plan, offer
+from benchmarks.attainable import attainable
+from benchmarks.open_loop import Closed, Plan, Saw, offer
 from benchmarks.processes import Server, sluice
 from benchmarks.promises import HEADINGS, Kept, Row, Setting, checks
 from benchmarks.scenarios import Report, v2_body
+from gateway.load.arrivals import Arrivals, Bursts, Poisson, times
 from tests.models import place
 
 OBJECTIVE_MS = 50.0
@@ -108,19 +108,20 @@ class _Bench:
                 after_per_s = self._capacity_per_s()
                 capacity_per_s = (before_per_s + after_per_s) / 2
                 for name in self._servers:
-                    plan, seen, cpu_s_per_1000, late = runs[name]
+                    plan, saw, cpu_s_per_1000, late = runs[name]
                     ideal_per_s = _attainable_per_s(plan, capacity_per_s)
                     setting = Setting(load, pattern, name)
-                    kept.setdefault(setting, []).append(Kept(seen, capacity_per_s, ideal_per_s, cpu_s_per_1000, late))
+                    run = Kept(saw.figures, saw.faults, capacity_per_s, ideal_per_s, cpu_s_per_1000, late)
+                    kept.setdefault(setting, []).append(run)
                 before_per_s = after_per_s
         return kept
 
-    def _open_loop(self, server: Server, arrivals: Arrivals, seed: int) -> tuple[Plan, Seen, float, float]:
+    def _open_loop(self, server: Server, arrivals: Arrivals, seed: int) -> tuple[Plan, Saw, float, float]:
         plan = self._plan(server, arrivals, CONNECTIONS, self._duration_s, seed)
         cpu_s, late = server.cpu_s(), _late(server)
-        seen = offer(plan)
+        saw = offer(plan)
         cpu_s, late = server.cpu_s() - cpu_s, _late(server) - late
-        return plan, seen, cpu_s / seen.counts.offered * 1000, late
+        return plan, saw, cpu_s / saw.counts.offered * 1000, late
 
     def _capacity_per_s(self) -> float:
         capacity_per_s = self._goodput_per_s(self.callers)
@@ -130,9 +131,9 @@ class _Bench:
     def _goodput_per_s(self, callers: int) -> float:
         """Of the better server. Raises `RuntimeError` if requests went astray."""
         runs = [offer(self._plan(server, Closed(), callers, CAPACITY_S, 0)) for server in self._servers.values()]
-        if faults := [fault for seen in runs for fault in seen.faults]:
+        if faults := [fault for saw in runs for fault in saw.faults]:
             raise RuntimeError(f"the capacity could not be measured: {faults}")
-        return max(seen.goodput_per_s for seen in runs)
+        return max(saw.figures.goodput_per_s for saw in runs)
 
     def _plan(self, server: Server, load: Arrivals | Closed, connections: int, duration_s: float, seed: int) -> Plan:
         return Plan(

@@ -21,8 +21,8 @@ import numpy as np
 import uvloop
 
 from batching.batcher import Batcher, BatchLimits
-from benchmarks.ledger import Spread, spread
 from benchmarks.waiting_run import MOST_RUNS, waiting_run
+from gateway.load.figures import Spread, spread
 from inference.workers import WorkerOptions, Workers
 
 BLOCK_CALLS = 200

@@ -1,39 +1,30 @@
-"""A load generator for HTTP/1.1 that sends requests when they are due, and not when the server has time for them.
+"""The generator of `sluice load`, in a process of its own, as the benchmarks use it; and a closed loop beside it.
 
     python -m benchmarks.open_loop < plan.json
 
-reads a `Plan` from standard input, carries it out in a process of its own, and prints one JSON line: what it `Seen`.
-`offer` does both ends. All connections are opened before the run begins, and each carries one request at a time.
+reads a `Plan` from standard input, carries it out, and prints one JSON line: what it `Saw`. `offer` does both ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import cast
 
 import msgspec
-import numpy as np
 import uvloop
 
-from benchmarks.arrivals import Arrivals, times
-from benchmarks.ledger import Ledger, Offered, Seen, Window
-from benchmarks.pacing import ClosedLoop, OpenLoop, Pacing
-from benchmarks.timer import PreciseTimer
-
-SETTLE_S = 0.1
-"""Between the last connection's opening and the first request."""
+from benchmarks.closed_loop import ClosedLoop
+from gateway.load.arrivals import Arrivals, times
+from gateway.load.figures import Counts, Figures, Window, count, figures
+from gateway.load.generator import SETTLE_S, Generator, opened, undisturbed
+from gateway.load.generator import Plan as OpenPlan
+from gateway.load.ledger import Ledger, Requests
+from gateway.load.target import Target, request
 
 HOST = "127.0.0.1"
-OPENED_AT_ONCE = 64
-
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Closed(msgspec.Struct, frozen=True, tag="closed"):
@@ -43,7 +34,7 @@ class Closed(msgspec.Struct, frozen=True, tag="closed"):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One run. It lasts `warmup_s + duration_s`, and its figures are about the latter.
 
-    For what was sent then, `patience_s` is left to be answered. `objective_s` is what goodput is counted by.
+    A request is given up `patience_s` after it was due. `objective_s` is what goodput is counted by.
     """
 
     port: int
@@ -58,142 +49,77 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
-def offer(plan: Plan) -> Seen:
+class Saw(msgspec.Struct, frozen=True):
+    """`counts` are of the whole run, `figures` of its window. `faults` says why neither must be believed."""
+
+    counts: Counts
+    figures: Figures
+    faults: tuple[str, ...]
+
+
+def offer(plan: Plan) -> Saw:
     """Carry a plan out in a process of its own. Raises `CalledProcessError` if it cannot connect."""
     command = [sys.executable, "-m", "benchmarks.open_loop"]
     output = subprocess.run(command, input=msgspec.json.encode(plan), stdout=subprocess.PIPE, check=True).stdout
-    return msgspec.json.decode(output, type=Seen)
+    return msgspec.json.decode(output, type=Saw)
 
 
-class HttpLine(asyncio.Protocol):
-    """A keep-alive connection that sends the same request again and again, one at a time."""
-
-    pacing: Pacing
-    """Who is told. To be set before anything is sent."""
-
-    def __init__(self, request: bytes) -> None:
-        self.intended_s = self.sent_s = 0.0
-        self._request = request
-        self._busy = False
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._write = cast(asyncio.WriteTransport, transport).write
-        self.close = transport.close
-
-    def send(self) -> None:
-        """Send the request. The answer to the one before must have come."""
-        self._busy = True
-        self._write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        received = self._received + data if self._received else data
-        status = answer_status(received)
-        if status is None:
-            self._received = received
-            return
-        self._received = b""
-        self._busy = False
-        self.pacing.answered(self, status, time.monotonic())
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.pacing.lost(self, busy=self._busy)
+async def carry_out(plan: Plan) -> Saw:
+    """Carry a plan out in this process, which should do nothing else. Raises `StartError` if it cannot connect."""
+    requests = await (_closed_loop(plan) if isinstance(plan.load, Closed) else _open_loop(plan, plan.load))
+    counts = count(requests)
+    seen = figures(requests, Window(plan.warmup_s, plan.warmup_s + plan.duration_s), plan.objective_s)
+    return Saw(counts, seen, (*seen.faults, *_failures(counts)))
 
 
-def answer_status(received: bytes) -> int | None:
-    """The status of an answer that has come whole, `None` while some of it is missing.
-
-    Raises `ValueError` for an answer that does not say its length, or is longer than it says.
-    """
-    end = received.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    length = _LENGTH.search(received, 0, end)
-    if length is None:
-        raise ValueError(f"the answer has no Content-Length, which this generator needs: {received[:end]!r}")
-    missing = end + 4 + int(length[1]) - len(received)
-    if missing < 0:
-        raise ValueError(f"the answer is {-missing} bytes longer than its Content-Length")
-    return None if missing else int(received[9:12])
+def _failures(counts: Counts) -> list[str]:
+    return [f"{counts.astray} requests were neither answered nor refused: {counts}"] if counts.astray else []
 
 
-async def carry_out(plan: Plan) -> Seen:
-    """Carry a plan out in this process, which should do nothing else. Raises `OSError` if it cannot connect."""
-    lines = await _opened(plan)
+async def _open_loop(plan: Plan, load: Arrivals) -> Requests:
+    order = OpenPlan(
+        target=_target(plan),
+        requests=(_request(plan),),
+        due_s=times(load, plan.warmup_s + plan.duration_s, plan.seed),
+        connections=plan.connections,
+        timeout_s=plan.patience_s,
+    )
+    return (await Generator(order).run()).requests
+
+
+async def _closed_loop(plan: Plan) -> Requests:
+    lines = await opened(_target(plan), (_request(plan),), plan.connections)
     await asyncio.sleep(SETTLE_S)
-    gc.freeze()
-    gc.disable()
-    cpu_begun_s, begun_s = time.process_time(), time.monotonic()
+    over = asyncio.Event()
     ledger = Ledger()
-    carried = await (_closed_loop if isinstance(plan.load, Closed) else _open_loop)(plan, lines, ledger, begun_s)
-    cpu_s = time.process_time() - cpu_begun_s
-    window = Window(plan.warmup_s, plan.warmup_s + plan.duration_s)
+    run_s = plan.warmup_s + plan.duration_s
+    with undisturbed():
+        begun_s = time.monotonic()
+        pacing = ClosedLoop(begun_s + run_s, lines, ledger, on_end=over.set)
+        for line in lines:
+            line.pacing = pacing
+        pacing.begin(begun_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(run_s + plan.patience_s):
+                await over.wait()
+        pacing.give_up(time.monotonic())
     for line in lines:
         line.close()
-    return ledger.closed(carried, begun_s, window, plan.objective_s, cpu_s)
+    return ledger.requests(begun_s)
 
 
-async def _opened(plan: Plan) -> list[HttpLine]:
-    request = request_bytes(plan)
-    loop = asyncio.get_running_loop()
-    lines: list[HttpLine] = []
-    while len(lines) < plan.connections:
-        count = min(OPENED_AT_ONCE, plan.connections - len(lines))
-        opened = await asyncio.gather(
-            *[loop.create_connection(lambda: HttpLine(request), HOST, plan.port) for _ in range(count)]
-        )
-        lines += [line for _, line in opened]
-    return lines
+def _target(plan: Plan) -> Target:
+    return Target(HOST, plan.port, plan.path)
 
 
-async def _open_loop(plan: Plan, lines: Sequence[HttpLine], ledger: Ledger, begun_s: float) -> Offered:
-    assert not isinstance(plan.load, Closed)
-    due_s = times(plan.load, plan.warmup_s + plan.duration_s, plan.seed)
-    over = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    timer = PreciseTimer()
-    pacing = OpenLoop(begun_s + due_s, lines, ledger, set_timer=timer.set, on_end=over.set)
-    for line in lines:
-        line.pacing = pacing
-    loop.add_reader(timer.fileno(), lambda: pacing.pump(time.monotonic()))
-    try:
-        pacing.pump(time.monotonic())
-        await _until(over, plan)
-    finally:
-        loop.remove_reader(timer.fileno())
-        timer.close()
-    return Offered(due_s, pacing.sent)
-
-
-async def _closed_loop(plan: Plan, lines: Sequence[HttpLine], ledger: Ledger, begun_s: float) -> Offered:
-    over = asyncio.Event()
-    pacing = ClosedLoop(begun_s + plan.warmup_s + plan.duration_s, lines, ledger, on_end=over.set)
-    for line in lines:
-        line.pacing = pacing
-    pacing.begin(time.monotonic())
-    await _until(over, plan)
-    return Offered(np.array(pacing.sent_s) - begun_s, len(pacing.sent_s))
-
-
-async def _until(over: asyncio.Event, plan: Plan) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(plan.warmup_s + plan.duration_s + plan.patience_s):
-            await over.wait()
-
-
-def request_bytes(plan: Plan) -> bytes:
-    """The request of a plan, as every connection sends it."""
-    head = (
-        f"POST {plan.path} HTTP/1.1\r\nHost: {HOST}:{plan.port}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(plan.body)}\r\n\r\n"
-    )
-    return head.encode() + plan.body
+def _request(plan: Plan) -> bytes:
+    return request(_target(plan), plan.path, {}, plan.body)
 
 
 def main() -> None:
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    seen = uvloop.run(carry_out(plan))
-    sys.stdout.write(msgspec.json.encode(seen).decode() + "\n")
+    saw = uvloop.run(carry_out(plan))
+    sys.stdout.write(msgspec.json.encode(saw).decode() + "\n")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,18 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from benchmarks.ledger import Seen, Spread
 from benchmarks.scenarios import Check, at_least, at_most
+from gateway.load.figures import Figures, Spread
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """One open-loop run beside the capacity around it. `late` is the server's own count."""
+    """One open-loop run beside the capacity around it. `late` is the server's own count.
 
-    seen: Seen
+    `faults` says why the run must not be believed; empty if it may.
+    """
+
+    seen: Figures
+    faults: tuple[str, ...]
     capacity_per_s: float
     attainable_per_s: float
     cpu_s_per_1000: float
@@ -81,7 +85,7 @@ class Row:
     """The runs of one setting. Those with faults are left out of all figures, and of nothing else."""
 
     def __init__(self, runs: Sequence[Kept]) -> None:
-        self.valid = [run for run in runs if not run.seen.faults]
+        self.valid = [run for run in runs if not run.faults]
         self.valid_share = len(self.valid) / len(runs)
         self._runs = len(runs)
 

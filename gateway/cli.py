@@ -1,4 +1,4 @@
-"""The command line: `sluice serve`, `sluice profile` and `sluice config`."""
+"""The command line: `sluice serve`, `sluice profile`, `sluice load` and `sluice config`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import click
 import uvloop
 
+from gateway.load.cli import load
 from gateway.settings import LoadedSettings, SettingsError, load_settings
 
 OPTIONS: Mapping[str, tuple[str, str]] = {
@@ -118,6 +119,9 @@ def profile_models(
             runner.run(carry_out(order, click.echo, lambda text: click.echo(text, err=True)))
     except StartError as error:
         raise click.ClickException(str(error)) from None
+
+
+main.add_command(load)
 
 
 @main.command("config")

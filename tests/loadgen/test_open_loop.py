@@ -1,4 +1,4 @@
-"""The load generator reads answers as they come, and every request of a real run is accounted for."""
+"""Every request of a real run is accounted for, with callers who wait and with those who do not."""
 
 from __future__ import annotations
 
@@ -8,32 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.arrivals import Bursts, Poisson
-from benchmarks.open_loop import Closed, Plan, answer_status, offer
+from benchmarks.open_loop import Closed, Plan, offer
 from benchmarks.processes import free_port
+from gateway.load.arrivals import Bursts, Poisson
 from tests import models
 from tests.integration.server import SluiceProcess, serving, v2
-
-ANSWER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\ncontent-LENGTH: 5\r\n\r\nabcde"
-
-
-def test_an_answer_counts_once_it_is_whole() -> None:
-    for length in range(len(ANSWER)):
-        assert answer_status(ANSWER[:length]) is None
-    assert answer_status(ANSWER) == 503
-
-
-def test_a_length_in_the_body_is_not_taken_for_the_header() -> None:
-    body = b"\r\nContent-Length: 1000\r\n"
-
-    assert answer_status(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) == 200
-
-
-def test_an_answer_that_the_generator_cannot_read_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no Content-Length"):
-        answer_status(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    with pytest.raises(ValueError, match="1 bytes longer"):
-        answer_status(ANSWER + b"f")
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +30,19 @@ def test_every_request_is_accounted_for(server: SluiceProcess, load: Poisson | B
 
     counts = seen.counts
     assert counts.offered > 0
-    assert (counts.unsent, counts.lost, counts.unanswered) == (0, 0, 0)
+    assert (counts.unsent, counts.lost, counts.timed_out) == (0, 0, 0)
     assert counts.statuses == {200: counts.offered}
     assert server.metric("sluice_requests_total", model="tiny") - answered == counts.offered
-    assert seen.ok is not None
-    assert 0 < seen.ok.p50_ms <= seen.ok.p90_ms <= seen.ok.p99_ms <= seen.ok.max_ms
+    ok = seen.figures.ok
+    assert ok is not None
+    assert 0 < ok.p50_ms <= ok.p90_ms <= ok.p99_ms <= ok.max_ms
 
 
 def test_answers_that_are_neither_good_nor_refusals_make_the_run_invalid(server: SluiceProcess) -> None:
     seen = offer(plan(server.port, Poisson(300), path="/v2/models/unknown/infer"))
 
     assert seen.counts.statuses == {404: seen.counts.offered}
-    assert seen.goodput_per_s == 0
+    assert seen.figures.goodput_per_s == 0
     assert any("neither answered nor refused" in fault for fault in seen.faults)
 
 

@@ -6,28 +6,29 @@ import math
 
 import pytest
 
-from benchmarks.ledger import Counts, Seen, Spread
 from benchmarks.promises import HEADINGS, Kept, Row, Setting, checks, goodput_share
+from gateway.load.figures import Counts, Figures, Spread
 
 
 def kept(goodput_per_s: float, ok_p99_ms: float = 40.0, refused_p50_ms: float | None = 1.0, fault: str = "") -> Kept:
-    seen = Seen(
+    seen = Figures(
         counts=Counts(100, 0, 0, 0, 0, {200: 100}),
         offered_per_s=200,
+        answered_per_s=200,
         ok_per_s=100,
         goodput_per_s=goodput_per_s,
+        good_share=goodput_per_s / 200,
         refused_share=0.5,
         ok=_spread(ok_p99_ms),
         refused=None if refused_p50_ms is None else _spread(refused_p50_ms),
         lag=_spread(0.5),
-        cpu_s=0.1,
-        faults=(fault,) if fault else (),
+        faults=(),
     )
-    return Kept(seen, capacity_per_s=100, attainable_per_s=100, cpu_s_per_1000=1.0, late=0.0)
+    return Kept(seen, (fault,) if fault else (), capacity_per_s=100, attainable_per_s=100, cpu_s_per_1000=1.0, late=0.0)
 
 
 def _spread(ms: float) -> Spread:
-    return Spread(100, ms, ms, ms, ms, ms)
+    return Spread(100, ms, ms, ms, ms, ms, ms, ms)
 
 
 def held(*runs: Kept) -> dict[str, bool]:

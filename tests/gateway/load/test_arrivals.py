@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.arrivals import Arrivals, Bursts, Poisson, Steady, attainable, times
+from gateway.load.arrivals import Arrivals, Bursts, Poisson, Ramp, Steady, Step, rising, times
 
 RATES = st.floats(10, 2000)
 SECONDS = st.floats(0.05, 3)
@@ -49,29 +49,19 @@ def test_bursts_without_a_rate_between_them_are_silent_there() -> None:
     assert (drawn % 0.5 < 0.2 + 1e-9).all()
 
 
-@given(ARRIVALS, st.floats(10, 500), st.floats(0.01, 0.2), st.integers(0, 10))
-def test_attainable_is_no_more_than_the_capacity_and_than_what_was_offered(
-    arrivals: Arrivals, capacity_per_s: float, objective_s: float, seed: int
-) -> None:
-    drawn = times(arrivals, 2.0, seed)
+def test_a_ramp_keeps_the_rate_of_each_step_and_then_that_of_the_last() -> None:
+    drawn = times(Ramp((Step(100, 50), Step(400, 20))), 100, seed=1)
 
-    answered = attainable(drawn, capacity_per_s, objective_s)
-
-    assert len(answered) <= min(len(drawn), capacity_per_s * (2 + objective_s))
-    assert (np.diff(answered) >= 1 / capacity_per_s - 1e-9).all()
+    assert (drawn < 50).sum() == pytest.approx(100 * 50, rel=0.05)
+    assert (drawn >= 50).sum() == pytest.approx(400 * 50, rel=0.03)
 
 
-def test_attainable_is_the_capacity_under_steady_overload_and_the_load_below_it() -> None:
-    assert len(attainable(times(Steady(200), 10, seed=0), 100, 0.05)) == pytest.approx(1000, abs=6)
-    assert len(attainable(times(Steady(50), 10, seed=0), 100, 0.05)) == 500
+def test_a_ramp_that_is_cut_off_keeps_its_first_steps() -> None:
+    ramp = Ramp((Step(100, 50), Step(400, 20)))
+
+    assert times(ramp, 30, seed=1).max() <= 30
+    assert len(times(ramp, 30, seed=1)) == pytest.approx(100 * 30, rel=0.07)
 
 
-def test_attainable_of_bursts_leaves_out_the_time_in_which_nothing_is_there() -> None:
-    # 0.5 s of overload, and 0.05 s more to finish what came last, of every second.
-    bursts = times(Bursts(1000, on_s=0.5, off_s=0.5), 20, seed=0)
-
-    assert len(attainable(bursts, 100, 0.05)) == pytest.approx(20 * 55, rel=0.02)
-
-
-def test_nothing_is_attainable_where_one_answer_takes_longer_than_the_objective() -> None:
-    assert len(attainable(times(Steady(50), 1, seed=0), 10, 0.05)) == 0
+def test_rates_rise_evenly() -> None:
+    assert rising(100, 500, 5) == pytest.approx([100, 200, 300, 400, 500])

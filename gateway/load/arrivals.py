@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle, takewhile
 from typing import TypeAlias
 
@@ -34,7 +35,20 @@ class Bursts(msgspec.Struct, frozen=True, tag="bursts"):
     rate_off_per_s: float = 0.0
 
 
-Arrivals: TypeAlias = Steady | Poisson | Bursts
+class Step(msgspec.Struct, frozen=True):
+    """So many seconds at one rate."""
+
+    rate_per_s: float
+    duration_s: float
+
+
+class Ramp(msgspec.Struct, frozen=True, tag="ramp"):
+    """Poisson arrivals whose rate goes through steps, and stays as in the last one."""
+
+    steps: tuple[Step, ...]
+
+
+Arrivals: TypeAlias = Steady | Poisson | Bursts | Ramp
 
 
 def times(arrivals: Arrivals, duration_s: float, seed: int) -> Times:
@@ -48,23 +62,16 @@ def times(arrivals: Arrivals, duration_s: float, seed: int) -> Times:
             edges = _edges(on_s, off_s, duration_s)
             rates = np.where(np.arange(len(edges) - 1) % 2 == 0, rate_on_per_s, rate_off_per_s)
             return _drawn(edges, rates, seed)
+        case Ramp(steps):
+            ends = np.minimum(np.cumsum([step.duration_s for step in steps]), duration_s)
+            ends[-1] = duration_s
+            return _drawn(np.concatenate([[0.0], ends]), np.array([step.rate_per_s for step in steps]), seed)
 
 
-def attainable(intended: Times, capacity_per_s: float, objective_s: float) -> Times:
-    """When a server that answers one request every `1 / capacity_per_s` seconds gives its answers, if it errs never.
-
-    It answers in order, refuses exactly those that it could not answer in time, and refusing costs it nothing. For
-    requests of one size and one objective, nothing answers more of them in time. What bursts leave attainable is less
-    than the capacity: nobody can work on requests that have not come yet.
-    """
-    answered: list[float] = []
-    free_s = 0.0
-    for at_s in intended.tolist():
-        done_s = max(at_s, free_s) + 1 / capacity_per_s
-        if done_s <= at_s + objective_s:
-            answered.append(done_s)
-            free_s = done_s
-    return np.array(answered)
+def rising(first_per_s: float, last_per_s: float, count: int) -> Sequence[float]:
+    """The rates of a ramp of `count` steps, evenly from the first to the last."""
+    rates: list[float] = np.linspace(first_per_s, last_per_s, count).tolist()
+    return rates
 
 
 def _edges(on_s: float, off_s: float, duration_s: float) -> Times:

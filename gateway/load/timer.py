@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from typing import ClassVar
+from typing import ClassVar, Self
 
 _CLOCK_MONOTONIC = 1
 _ABSOLUTE = 1
@@ -23,7 +23,7 @@ class _Setting(ctypes.Structure):
 class PreciseTimer:
     """A descriptor that is readable once the time set has come, and until another is set. timerfd_create(2).
 
-    Times are those of `time.monotonic`. Owns the descriptor until `close`. Raises `OSError` where the kernel does.
+    Times are those of `time.monotonic`. Owns the descriptor until it is left. Raises `OSError` where the kernel does.
     """
 
     def __init__(self) -> None:
@@ -44,8 +44,10 @@ class PreciseTimer:
             value.seconds, value.nanoseconds = divmod(max(1, int(at_s * 1e9)), 1_000_000_000)
         _checked(_LIBC.timerfd_settime(self._descriptor, _ABSOLUTE, self._reference, None))
 
-    def close(self) -> None:
-        """Give the descriptor back."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         os.close(self._descriptor)
 
 

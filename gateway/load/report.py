@@ -1,0 +1,123 @@
+"""What a run is reported as: its figures, a ramp's steps and the capacity that they show, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+
+import msgspec
+
+from gateway.load.figures import Counts, Figures, Window, count, figures, lateness
+from gateway.load.generator import Carried
+from gateway.load.order import Load, step_windows
+from inference.errors import StartError
+
+SCHEMA = "sluice.load/1"
+"""Changes when a reader of reports would have to."""
+
+
+class StepReport(msgspec.Struct, frozen=True):
+    """One step of a ramp. `held`: enough of what was offered in it was answered within the objective."""
+
+    rate_per_s: float
+    window: Window
+    held: bool
+    figures: Figures
+
+
+class Called(msgspec.Struct, frozen=True):
+    """What was called: the URL, how many bodies took turns, their mean size, and the names of the headers added."""
+
+    url: str
+    bodies: int
+    body_bytes: float
+    headers: tuple[str, ...]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is over. `figures` are about `window`, `counts` about the whole run with its warm-up.
+
+    `started` is the wall clock in UTC, ISO 8601. `met` says whether the objective was kept, `None` without one; of a
+    ramp whether its first step kept it. `capacity_per_s` is the rate of the last step before the first that did not
+    hold, `None` if there is none. `doubts` says why the figures must not be trusted; with none, `trusted` is true.
+    `stopped` if it was ended before its time: the window is then shorter, and steps that were not over are left out.
+    `generator` has its processor time, `cpu_s`, and `reopened`, the connections that had ended and were opened again.
+    """
+
+    schema: str
+    started: str
+    called: Called
+    load: Load
+    window: Window
+    counts: Counts
+    figures: Figures
+    steps: tuple[StepReport, ...]
+    capacity_per_s: float | None
+    met: bool | None
+    trusted: bool
+    doubts: tuple[str, ...]
+    stopped: bool
+    generator: Mapping[str, float]
+
+
+def report(called: Called, load: Load, carried: Carried, started: str) -> Report:
+    """The report of a run. Raises `StartError` if it was stopped before anything could be told."""
+    window = _until(load.window(), carried.stopped_s)
+    if window is None:
+        raise StartError("stopped before the warm-up was over: there is nothing to report")
+    objective_s = math.inf if load.objective_ms is None else load.objective_ms / 1e3
+    seen = figures(carried.requests, window, objective_s)
+    steps: list[StepReport] = []
+    for step, step_window in step_windows(load):
+        if step_window.end_s <= window.end_s + 1e-9:
+            each = figures(carried.requests, step_window, objective_s)
+            steps.append(StepReport(step.rate_per_s, step_window, each.good_share >= load.min_goodput, each))
+    held = held_steps(steps)
+    ramp = load.to_rate_per_s is not None
+    good = bool(held) if ramp else seen.good_share >= load.min_goodput
+    doubts = doubts_of(steps) if ramp else seen.faults
+    return Report(
+        schema=SCHEMA,
+        started=started,
+        called=called,
+        load=load,
+        window=window,
+        counts=count(carried.requests),
+        figures=seen,
+        steps=tuple(steps),
+        capacity_per_s=held[-1].rate_per_s if held else None,
+        met=None if load.objective_ms is None else good,
+        trusted=not doubts,
+        doubts=doubts,
+        stopped=carried.stopped_s is not None,
+        generator={"cpu_s": carried.cpu_s, "reopened": carried.reopened},
+    )
+
+
+def held_steps(steps: Sequence[StepReport]) -> Sequence[StepReport]:
+    """Those before the first that did not hold. One that holds after that is luck."""
+    return list(takewhile(lambda step: step.held, steps))
+
+
+def doubts_of(steps: Sequence[StepReport]) -> tuple[str, ...]:
+    """Why the capacity that these steps show must not be trusted.
+
+    In the first step that does not hold, requests wait for connections because the server holds them all: that is what
+    was looked for. A generator that was late there may have been what did not hold.
+    """
+    held = held_steps(steps)
+    doubts = [(step, fault) for step in held for fault in step.figures.faults]
+    doubts += [(step, fault) for step in steps[len(held) : len(held) + 1] for fault in lateness(step.figures.lag)]
+    return tuple([f"at {step.rate_per_s:,.0f}/s: {fault}" for step, fault in doubts])
+
+
+def as_json(what: Report) -> str:
+    """The report as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(what), indent=2).decode()
+
+
+def _until(window: Window, stopped_s: float | None) -> Window | None:
+    if stopped_s is None or stopped_s >= window.end_s:
+        return window
+    return Window(window.begin_s, stopped_s) if stopped_s > window.begin_s else None
