@@ -27,8 +27,9 @@ from gateway.http.limits import LaneLimits, connection_cap
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.observer import Observer
 from gateway.plane import Plane
+from gateway.sections import CacheSettings, TracingSettings
 from gateway.serving import ENGINE_VERSION, Catalogue
-from gateway.settings import CacheSettings, Settings, TracingSettings
+from gateway.settings import Settings
 from gateway.shutdown import Drain, DrainingServer, StopSignals
 from gateway.telemetry.cache_metrics import CacheCollector
 from gateway.telemetry.call_log import CallLog

@@ -11,7 +11,8 @@ from gateway.outcomes import outcome_of, refusal_of
 from gateway.server_timing import server_timing, total_timing
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.call_record import CallRecord
-from gateway.telemetry.metrics import CallMetrics, ModelMetrics, Outcome
+from gateway.telemetry.labels import Outcome
+from gateway.telemetry.metrics import CallMetrics, ModelMetrics
 from gateway.telemetry.tracing.tracer import Tracer
 from gateway.trace_context import TRACEPARENT, TRACESTATE, trace_parent
 from inference.errors import SluiceError

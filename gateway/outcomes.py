@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from gateway.telemetry.metrics import Outcome, Refusal
+from gateway.telemetry.labels import Outcome, Refusal
 from inference.errors import (
     DeadlineExceeded,
     ExecutionError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.telemetry.call_record import CallRecord
+from gateway.telemetry.labels import Outcome
 from gateway.telemetry.logs import Sampler, log
-from gateway.telemetry.metrics import Outcome
 from inference.errors import SluiceError
 
 

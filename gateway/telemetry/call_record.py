@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.telemetry.metrics import CallMetrics, Outcome
+from gateway.telemetry.labels import Outcome
+from gateway.telemetry.metrics import CallMetrics
 from inference.types import CacheUse, Timings
 
 if TYPE_CHECKING:

@@ -8,92 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from platform import python_version
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Info,
-    PlatformCollector,
-    ProcessCollector,
-)
 from prometheus_client.exposition import choose_encoder
 
 from batching.report import BatchReport
 from batching.report import Outcome as BatchOutcome
 from cache.report import Tier
-from gateway.telemetry.tally import Count, CounterFamily, HistogramFamily, Tally
+from gateway.telemetry.families import Families
+from gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime
+from gateway.telemetry.tally import Count, Tally
 from inference.types import Timings
-
-SECONDS_BUCKETS = (
-    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
-)
-LOOKUP_BUCKETS = (
-    *(1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 0.0001, 0.00025, 0.0005),
-    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
-)
-ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-SLACK_BUCKETS = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-
-class Outcome(StrEnum):
-    """How a prediction call ended."""
-
-    SUCCESS = "success"
-    LATE = "late"
-    """It was answered, but after its deadline."""
-    INVALID = "invalid"
-    NOT_FOUND = "not_found"
-    TOO_LARGE = "too_large"
-    REFUSED = "refused"
-    TIMEOUT = "timeout"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class Phase(StrEnum):
-    """A part of the walk of one prediction call."""
-
-    DECODE = "decode"
-    CACHE = "cache"
-    """Digests, lookups and storing, and waiting for another call that computes the same rows."""
-    QUEUE = "queue"
-    """From admission to the batch's dispatch."""
-    TRANSPORT = "transport"
-    """From the batch's dispatch to the answer, less the engine's run: stacking, the way to the worker and back."""
-    COMPUTE = "compute"
-    ENCODE = "encode"
-
-
-class Refusal(StrEnum):
-    """Why there was no time or no room for a prediction call."""
-
-    QUEUE_FULL = "queue_full"
-    OVERLOADED = "overloaded"
-    """It would not have been answered by its deadline, because of what was there before it."""
-    DEADLINE = "deadline"
-    """The time that it had was over, or too short for this model at any time."""
-    NOT_READY = "not_ready"
-    CROWDED = "crowded"
-    """The bodies of all requests together were over their limit."""
-
-
-class RunTime(StrEnum):
-    """How long a batch ran, beside the 95th percentile that was predicted for it."""
-
-    WITHIN = "within"
-    BEYOND = "beyond"
-
-
-class Element(StrEnum):
-    """Where an element of a padded input came from."""
-
-    OWN = "own"
-    ADDED = "added"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +41,7 @@ class CallMetrics:
     Or for calls that name no version that is `known`: their labels are empty.
     """
 
-    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+    def __init__(self, metrics: Families, model: str, version: str) -> None:
         self._labels = (model, version)
         self.known = bool(model)
         self._requests = metrics.requests
@@ -150,7 +74,7 @@ class CallMetrics:
 class ModelMetrics(CallMetrics):
     """All metrics of one model version, with its labels already bound where that costs more than counting."""
 
-    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+    def __init__(self, metrics: Families, model: str, version: str) -> None:
         super().__init__(metrics, model, version)
         self._metrics = metrics
         self._batches = metrics.batches
@@ -247,157 +171,16 @@ class TracedCalls:
     dropped: Count
 
 
-class Metrics:
-    """One registry and the metric families in it.
+class Metrics(Families):
+    """All metrics of the process.
 
     Of each model version that is known, the counts that alerts are about begin at zero, for each of `dialects`: of a
     series that begins at one, Prometheus does not see the first failure.
     """
 
     def __init__(self, sluice_version: str, engine_version: str = "", dialects: Sequence[str] = ()) -> None:
-        self.dialects = tuple(dialects)
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        model = ["model", "version"]
-        Info("sluice_build", "The running Sluice.", registry=registry).info(
-            {"version": sluice_version, "python": python_version(), "onnxruntime": engine_version}
-        )
-        self.requests = CounterFamily(
-            "sluice_requests",
-            "Prediction calls that ended, by how they ended.",
-            [*model, "dialect", "outcome"],
-            registry=registry,
-        )
-        self.refusals = CounterFamily(
-            "sluice_refusals",
-            "Prediction calls for which there was no time or no room, by what was missing.",
-            [*model, "reason"],
-            registry=registry,
-        )
-        self.request_duration = HistogramFamily(
-            "sluice_request_duration_seconds",
-            "From the complete request to the encoded answer, in seconds.",
-            [*model, "dialect", "outcome"],
-            bounds=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.phases = HistogramFamily(
-            "sluice_phase_seconds",
-            "Where the time of answered prediction calls went, in seconds.",
-            [*model, "phase"],
-            bounds=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.slack = HistogramFamily(
-            "sluice_deadline_slack_seconds",
-            "What was left of the time that was promised for an answer, in seconds; the first bucket holds late ones.",
-            model,
-            bounds=SLACK_BUCKETS,
-            registry=registry,
-        )
-        self.loop_lag = HistogramFamily(
-            "sluice_event_loop_lag_seconds",
-            "How much later than asked for the gateway's event loop ran a timer, in seconds.",
-            [],
-            bounds=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.batch_rows = HistogramFamily(
-            "sluice_batch_rows", "Rows per batch that ran.", model, bounds=ROWS_BUCKETS, registry=registry
-        )
-        self.batches = CounterFamily(
-            "sluice_batches",
-            "Batches that ran, by why they were dispatched and how they ended.",
-            [*model, "reason", "outcome"],
-            registry=registry,
-        )
-        self.batch_compute = HistogramFamily(
-            "sluice_batch_compute_seconds",
-            "Time that the engine ran per batch, measured in the worker, in seconds.",
-            model,
-            bounds=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.batch_run = HistogramFamily(
-            "sluice_batch_run_seconds",
-            "How long a batch kept its worker, in seconds; batches that gave an answer.",
-            model,
-            bounds=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.batch_predicted = HistogramFamily(
-            "sluice_batch_predicted_seconds",
-            "The 95th percentile of the run time as it was predicted for each batch that gave an answer, in seconds.",
-            model,
-            bounds=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.batch_predictions = CounterFamily(
-            "sluice_batch_predictions",
-            "Batches whose 95th percentile of run time was predicted, by whether they ran within or beyond it; "
-            "one in 20 is to be beyond.",
-            [*model, "run"],
-            registry=registry,
-        )
-        self.padding = CounterFamily(
-            "sluice_padding_elements",
-            "Elements of padded inputs: callers' own, and those that were added to them.",
-            [*model, "kind"],
-            registry=registry,
-        )
-        self.cache_lookups = HistogramFamily(
-            "sluice_cache_lookup_seconds",
-            "How long it took to look a request's rows up in a tier of the cache, in seconds.",
-            [*model, "tier"],
-            bounds=LOOKUP_BUCKETS,
-            registry=registry,
-        )
-        self.objective = Gauge(
-            "sluice_latency_objective_seconds",
-            "The latency that is promised for each request, in seconds; where one is.",
-            model,
-            registry=registry,
-        )
-        self.queue_rows = Gauge("sluice_queue_rows", "Rows waiting for a batch.", model, registry=registry)
-        self.queue_bytes = Gauge(
-            "sluice_queue_bytes", "Bytes of input tensors waiting for a batch.", model, registry=registry
-        )
-        self.in_flight = Gauge(
-            "sluice_batches_in_flight", "Batches that workers have and have not answered.", model, registry=registry
-        )
-        self.workers = Gauge("sluice_workers", "Worker processes that can take a batch.", model, registry=registry)
-        self.workers_bytes = Gauge(
-            "sluice_workers_resident_bytes",
-            "Memory that the worker processes have, shared pages counted for each, in bytes.",
-            model,
-            registry=registry,
-        )
-        self.load = Gauge(
-            "sluice_model_load_seconds",
-            "How long a version in service took from its start to its last warm worker, in seconds.",
-            model,
-            registry=registry,
-        )
-        self._traced = CounterFamily(
-            "sluice_traced_calls",
-            "Traced calls by what became of their spans; where tracing is on.",
-            ["outcome"],
-            registry=registry,
-        )
-        self._loop_lag = self.loop_lag.labels()
-        self._histograms = (
-            *(self.request_duration, self.phases, self.slack, self.loop_lag, self.batch_rows, self.batch_compute),
-            *(self.batch_run, self.batch_predicted, self.cache_lookups),
-        )
-        self.states = (
-            *(self.queue_rows, self.queue_bytes, self.in_flight, self.workers, self.workers_bytes),
-            *(self.objective, self.load),
-        )
-        self.worker_restarts = Counter(
-            "sluice_worker_restarts", "Worker processes that died and were replaced.", model, registry=registry
-        )
+        super().__init__(sluice_version, engine_version, dialects)
+        self._lag = self.loop_lag.labels()
         self.unknown_model = CallMetrics(self, "", "")
 
     def of_model(self, model: str, version: int) -> ModelMetrics:
@@ -406,15 +189,15 @@ class Metrics:
 
     def traced_calls(self) -> TracedCalls:
         """What to count traced calls with; from now on a scrape shows it."""
-        return TracedCalls(*[self._traced.labels(outcome) for outcome in ("exported", "failed", "dropped")])
+        return TracedCalls(*[self.traced.labels(outcome) for outcome in ("exported", "failed", "dropped")])
 
     def tick(self, lag_s: float) -> None:
         """Count one look at the event loop, which came to it `lag_s` late, and sort what was observed since the last.
 
         To be called many times a second: what calls observe is kept one by one until then.
         """
-        self._loop_lag.observe(lag_s)
-        for family in self._histograms:
+        self._lag.observe(lag_s)
+        for family in self.histograms:
             family.fold()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:

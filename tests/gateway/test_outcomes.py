@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.outcomes import outcome_of, refusal_of
-from gateway.telemetry.metrics import Outcome, Refusal
+from gateway.telemetry.labels import Outcome, Refusal
 from inference import errors
 from inference.errors import SluiceError
 

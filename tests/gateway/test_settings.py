@@ -9,16 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
-from gateway.settings import (
-    LoadedSettings,
-    LogSettings,
-    ServerSettings,
-    Settings,
-    SettingsError,
-    load_settings,
-    option,
-    variable,
-)
+from gateway.sections import LogSettings, ServerSettings
+from gateway.settings import LoadedSettings, Settings, SettingsError, load_settings, option, variable
 from gateway.show_settings import as_json_text, as_table
 from inference.config import MIB, BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
 from inference.faults import Section, leaves

@@ -7,8 +7,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from batching.policy import Reason
 from batching.report import BatchReport, Outcome
+from gateway.telemetry.labels import Outcome as CallOutcome
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
-from gateway.telemetry.metrics import Outcome as CallOutcome
 from inference.types import Timings
 
 LABELS = 'model="m",version="3"'
