@@ -7,6 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import orjson
 
 from benchmarks.bare_run import bare_run
-from benchmarks.processes import Server, bare_uvicorn, silent_sluice, sluice
+from benchmarks.processes import NO_CACHE, Server, bare_uvicorn, silent_sluice, sluice
 from benchmarks.wrk import Load, drive
 from gateway.dialects.v2 import V2
 from inference.types import Datatype, Signature, TensorSpec
@@ -91,24 +92,40 @@ def tiny(models: Path, rounds: int, duration_s: int) -> Report:
 
 
 def observing(models: Path, rounds: int, duration_s: int) -> Report:
-    """What metrics, log lines and `Server-Timing` cost, on the model on which they weigh most."""
+    """What metrics, log lines, `Server-Timing` and traces cost, on the model on which they weigh most."""
     body = v2_body(np.array([[1.0, 2.5, 3.25, 4.125]], np.float32))
-    path, connections = "/v2/models/tiny/infer", 64
-    loads: dict[Server, list[Load]]
-    with sluice(models / "tiny.onnx") as ours, silent_sluice(models / "tiny.onnx") as silent:
-        loads = {ours: [], silent: []}
+    path, connections, model = "/v2/models/tiny/infer", 64, models / "tiny.onnx"
+    with ExitStack() as stack:
+        collector = stack.enter_context(bare_uvicorn())  # it takes whatever it is sent
+        endpoint = {**NO_CACHE, "SLUICE_TRACING_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
+        servers = {
+            "none": stack.enter_context(silent_sluice(model)),
+            "all but traces": stack.enter_context(sluice(model)),
+            "and traces of 1 %": stack.enter_context(sluice(model, settings=endpoint)),
+            "and traces of all": stack.enter_context(
+                sluice(model, settings=endpoint | {"SLUICE_TRACING_SAMPLE_RATIO": "1"})
+            ),
+        }
+        loads: dict[str, list[Load]] = {name: [] for name in servers}
         for number in range(rounds):
-            for server in (ours, silent) if number % 2 else (silent, ours):
-                loads[server].append(drive(server, path, body, connections, duration_s))
-    pairs = list(zip(loads[ours], loads[silent], strict=True))
-    ratio = statistics.median([mine.requests_per_s / other.requests_per_s for mine, other in pairs])
-    cpu = statistics.median([mine.cpu_s_per_1000 / other.cpu_s_per_1000 for mine, other in pairs])
-    a, b = median_of(loads[ours]), median_of(loads[silent])
+            for name in list(servers)[:: 1 if number % 2 else -1]:
+                loads[name].append(drive(servers[name], path, body, connections, duration_s))
+
+    def beside_none(name: str, of: Callable[[Load], float]) -> float:
+        return statistics.median([of(a) / of(b) for a, b in zip(loads[name], loads["none"], strict=True)])
+
+    ratios = {name: beside_none(name, lambda load: load.requests_per_s) for name in servers}
     return Report(
-        "observing: tiny at 64 connections, with all instrumentation and with none",
-        [*headings("Sluice"), *headings("silent"), "ratio of req/s", "ratio of CPU"],
-        [[*columns(a), *columns(b), ratio, cpu]],
-        [at_least("requests/s with instrumentation over without", ratio, 0.95)],
+        "observing: tiny at 64 connections, with more and more instrumentation",
+        ["instrumentation", *headings("Sluice"), "ratio of req/s", "ratio of CPU"],
+        [
+            [name, *columns(median_of(loads[name])), ratios[name], beside_none(name, lambda load: load.cpu_s_per_1000)]
+            for name in servers
+        ],
+        [
+            at_least("requests/s with all but traces over none", ratios["all but traces"], 0.95),
+            at_least("requests/s with traces of 1 % over none", ratios["and traces of 1 %"], 0.95),
+        ],
     )
 
 
