@@ -20,7 +20,7 @@ class HttpLine(asyncio.Protocol):
     the connection.
     """
 
-    pacing: Pacing
+    pacing: Pacing | None = None
     """Who is told. To be set before anything is sent."""
 
     served = False
@@ -67,7 +67,7 @@ class HttpLine(asyncio.Protocol):
             self._complete += 1
 
     def _answered(self) -> None:
-        if self._complete > 1 or not self.busy:
+        if self._complete > 1 or not self.busy or self.pacing is None:
             self.abandon()
             return
         self._complete = 0
@@ -80,7 +80,8 @@ class HttpLine(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio has it."""
         self.open = False
-        self.pacing.lost(self, time.monotonic())
+        if self.pacing is not None:
+            self.pacing.lost(self, time.monotonic())
 
     def close(self) -> None:
         """End the connection in order."""

@@ -153,5 +153,6 @@ def lateness(lag: Spread | None) -> list[str]:
 def waiting(counts: Counts) -> list[str]:
     """The fault of too few connections, if they were."""
     if counts.waited > MAX_WAITED_SHARE * counts.offered:
-        return [f"{counts.waited} of {counts.offered} requests waited for a free connection; open more"]
+        share = f"{counts.waited} of {counts.offered} requests"
+        return [f"{share} waited for a free connection: it takes more of them, or the server was away"]
     return []

@@ -15,6 +15,7 @@ from itertools import cycle
 from types import TracebackType
 
 import msgspec
+import numpy as np
 
 from gateway.load.arrivals import Times
 from gateway.load.connection import HttpLine
@@ -45,24 +46,25 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a run has come, and what has ended since the last time."""
+    """How far a run has come, and what has ended since the last time. `waiting` requests have no connection yet."""
 
     elapsed_s: float
-    sent: int
-    ended: int
+    under_way: int
+    waiting: int
     recent: Requests
 
 
 class Carried(msgspec.Struct, frozen=True):
     """A run that is over. Seconds of `requests` are from its beginning.
 
-    `stopped_s` is when it was told to stop, if it was. `cpu_s` is the processor time of this process, and `reopened`
-    counts the connections that had ended and were opened again.
+    `stopped_s` is when it was told to stop, if it was. `cpu_s` is the processor time that this process had taken at
+    each of `sampled_s`. `reopened` counts the connections that had ended and were opened again.
     """
 
     requests: Requests
     stopped_s: float | None
-    cpu_s: float
+    sampled_s: Times
+    cpu_s: Times
     reopened: int
 
 
@@ -74,6 +76,7 @@ class Generator:
         self._ledger = Ledger()
         self._over = asyncio.Event()
         self._stopped_s: float | None = None
+        self._samples: list[tuple[float, float]] = []
         self._pacing: OpenLoop | None = None
 
     async def run(self, watch: Callable[[Progress], None] | None = None) -> Carried:
@@ -92,15 +95,17 @@ class Generator:
 
     def stop(self) -> None:
         """Send nothing more, and end when the answers that are still to come have come."""
-        if self._pacing is not None and self._stopped_s is None:
+        if self._stopped_s is None:
             self._stopped_s = time.monotonic()
-            self._pacing.stop(self._stopped_s)
+            if self._pacing is not None:
+                self._pacing.stop(self._stopped_s)
 
     async def _paced(
         self, lines: Sequence[HttpLine], timer: PreciseTimer, watch: Callable[[Progress], None] | None
     ) -> Carried:
         loop = asyncio.get_running_loop()
-        cpu_begun_s, begun_s = time.process_time(), time.monotonic()
+        begun_s = time.monotonic()
+        self._sample()
         async with _Background() as background:
             pacing = self._pacing = OpenLoop(
                 begun_s + self._plan.due_s,
@@ -113,19 +118,24 @@ class Generator:
             )
             for line in lines:
                 line.pacing = pacing
-            background.start(_sweep(pacing))
+            background.start(self._sweep(pacing))
             if watch is not None:
                 background.start(self._watch(pacing, begun_s, watch))
             loop.add_reader(timer.fileno(), lambda: pacing.pump(time.monotonic()))
             try:
+                if self._stopped_s is not None:  # before anything was sent
+                    pacing.stop(self._stopped_s)
                 pacing.pump(time.monotonic())
                 await self._over.wait()
             finally:
                 loop.remove_reader(timer.fileno())
+        self._sample()
+        sampled_s, cpu_s = np.array(self._samples).T
         return Carried(
             requests=self._ledger.requests(begun_s),
             stopped_s=None if self._stopped_s is None else self._stopped_s - begun_s,
-            cpu_s=time.process_time() - cpu_begun_s,
+            sampled_s=sampled_s - begun_s,
+            cpu_s=cpu_s - cpu_s[0],
             reopened=pacing.reopened,
         )
 
@@ -145,13 +155,24 @@ class Generator:
                 pacing.opened(line, time.monotonic())
                 return
 
+    def _sample(self) -> None:
+        self._samples.append((time.monotonic(), time.process_time()))
+
+    async def _sweep(self, pacing: OpenLoop) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            pacing.sweep(time.monotonic())
+            self._sample()
+
     async def _watch(self, pacing: OpenLoop, begun_s: float, watch: Callable[[Progress], None]) -> None:
         seen = 0
         while True:
             await asyncio.sleep(WATCH_S)
             recent = self._ledger.requests(begun_s, seen)
             seen += len(recent)
-            await asyncio.to_thread(watch, Progress(time.monotonic() - begun_s, pacing.due, seen, recent))
+            now_s = time.monotonic()
+            progress = Progress(now_s - begun_s, pacing.under_way, pacing.waiting(now_s), recent)
+            await asyncio.to_thread(watch, progress)
 
 
 class _Background:
@@ -178,12 +199,6 @@ class _Background:
         for task in self._tasks:
             task.cancel()
         await self._group.__aexit__(kind, error, trace)
-
-
-async def _sweep(pacing: OpenLoop) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_S)
-        pacing.sweep(time.monotonic())
 
 
 async def opened(where: Target, requests: Sequence[bytes], count: int) -> Sequence[HttpLine]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -84,16 +85,20 @@ class OpenLoop:
         self._set_timer = set_timer
         self._reopen = reopen
         self._on_end = on_end
-        self._free = list(lines)
-        self._closed: list[Line] = []
+        self._free = [line for line in lines if line.open]
+        self._closed = [line for line in lines if not line.open]
         self._reopening = 0
         self._busy = 0
         self._starved = False
 
     @property
-    def due(self) -> int:
-        """Requests that were sent or given up; the others are not due yet, or wait for a connection."""
-        return self._next
+    def under_way(self) -> int:
+        """Requests that were sent, and have not ended."""
+        return self._busy
+
+    def waiting(self, now_s: float) -> int:
+        """Requests that are due, and have no connection yet."""
+        return max(0, bisect_right(self._due_s, now_s) - self._next)
 
     def pump(self, now_s: float) -> None:
         """Send what is due."""

@@ -7,22 +7,30 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 import msgspec
+import numpy as np
 
 from gateway.load.figures import Counts, Figures, Window, count, figures, lateness
 from gateway.load.generator import Carried
 from gateway.load.order import Load, step_windows
 from inference.errors import StartError
 
+MAX_BUSY = 0.9
+"""Of one core. Beyond, answers wait for the generator, which looks as if the server had been slow."""
+
 SCHEMA = "sluice.load/1"
 """Changes when a reader of reports would have to."""
 
 
 class StepReport(msgspec.Struct, frozen=True):
-    """One step of a ramp. `held`: enough of what was offered in it was answered within the objective."""
+    """One step of a ramp. `held`: enough of what was offered in it was answered within the objective.
+
+    `busy` is the part of the step in which the generator itself was computing.
+    """
 
     rate_per_s: float
     window: Window
     held: bool
+    busy: float
     figures: Figures
 
 
@@ -42,7 +50,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ramp whether its first step kept it. `capacity_per_s` is the rate of the last step before the first that did not
     hold, `None` if there is none. `doubts` says why the figures must not be trusted; with none, `trusted` is true.
     `stopped` if it was ended before its time: the window is then shorter, and steps that were not over are left out.
-    `generator` has its processor time, `cpu_s`, and `reopened`, the connections that had ended and were opened again.
+    `generator` has its processor time in the whole run, `cpu_s`, the part of the window in which it was `busy`, and
+    `reopened`, the connections that had ended and were opened again.
     """
 
     schema: str
@@ -72,11 +81,12 @@ def report(called: Called, load: Load, carried: Carried, started: str) -> Report
     for step, step_window in step_windows(load):
         if step_window.end_s <= window.end_s + 1e-9:
             each = figures(carried.requests, step_window, objective_s)
-            steps.append(StepReport(step.rate_per_s, step_window, each.good_share >= load.min_goodput, each))
-    held = held_steps(steps)
+            held = each.good_share >= load.min_goodput
+            steps.append(StepReport(step.rate_per_s, step_window, held, busy(carried, step_window), each))
+    kept = held_steps(steps)
     ramp = load.to_rate_per_s is not None
-    good = bool(held) if ramp else seen.good_share >= load.min_goodput
-    doubts = doubts_of(steps) if ramp else seen.faults
+    good = bool(kept) if ramp else seen.good_share >= load.min_goodput
+    doubts = doubts_of(steps) if ramp else (*seen.faults, *overwork(busy(carried, window)))
     return Report(
         schema=SCHEMA,
         started=started,
@@ -86,12 +96,12 @@ def report(called: Called, load: Load, carried: Carried, started: str) -> Report
         counts=count(carried.requests),
         figures=seen,
         steps=tuple(steps),
-        capacity_per_s=held[-1].rate_per_s if held else None,
+        capacity_per_s=kept[-1].rate_per_s if kept else None,
         met=None if load.objective_ms is None else good,
         trusted=not doubts,
         doubts=doubts,
         stopped=carried.stopped_s is not None,
-        generator={"cpu_s": carried.cpu_s, "reopened": carried.reopened},
+        generator={"cpu_s": float(carried.cpu_s[-1]), "busy": busy(carried, window), "reopened": carried.reopened},
     )
 
 
@@ -104,12 +114,24 @@ def doubts_of(steps: Sequence[StepReport]) -> tuple[str, ...]:
     """Why the capacity that these steps show must not be trusted.
 
     In the first step that does not hold, requests wait for connections because the server holds them all: that is what
-    was looked for. A generator that was late there may have been what did not hold.
+    was looked for. A generator that was late or busy there may have been what did not hold.
     """
     held = held_steps(steps)
-    doubts = [(step, fault) for step in held for fault in step.figures.faults]
-    doubts += [(step, fault) for step in steps[len(held) : len(held) + 1] for fault in lateness(step.figures.lag)]
+    doubts = [(step, fault) for step in held for fault in (*step.figures.faults, *overwork(step.busy))]
+    for step in steps[len(held) : len(held) + 1]:
+        doubts += [(step, fault) for fault in (*lateness(step.figures.lag), *overwork(step.busy))]
     return tuple([f"at {step.rate_per_s:,.0f}/s: {fault}" for step, fault in doubts])
+
+
+def busy(carried: Carried, window: Window) -> float:
+    """The part of a window in which the generator was computing."""
+    begin_s, end_s = np.interp([window.begin_s, window.end_s], carried.sampled_s, carried.cpu_s)
+    return float(end_s - begin_s) / (window.end_s - window.begin_s)
+
+
+def overwork(share: float) -> list[str]:
+    """The fault of a generator that was too busy to read answers when they came, if it was."""
+    return [f"the generator was busy {share:.0%} of the time"] if share > MAX_BUSY else []
 
 
 def as_json(what: Report) -> str:

@@ -29,9 +29,9 @@ def live(recent: Requests, over_s: float) -> str:
 
 def progress_line(progress: Progress, load: Load, over_s: float) -> str:
     """How far a run has come, where no bar can be drawn."""
-    under_way = max(0, progress.sent - progress.ended)
     rates = live(progress.recent, over_s)
-    return f"{progress.elapsed_s:5.1f} of {load.length_s:g} s: {rates}, {under_way:,} under way"
+    waiting = f", {progress.waiting:,} waiting for a connection" if progress.waiting else ""
+    return f"{progress.elapsed_s:5.1f} of {load.length_s:g} s: {rates}, {progress.under_way:,} under way{waiting}"
 
 
 def summary(report: Report) -> str:
@@ -103,7 +103,7 @@ def _generator(report: Report) -> str:
         else f"sent {_ms(lag.p99_ms)} ms late (p99), {_ms(lag.max_ms)} at most"
     )
     waited = report.figures.counts.waited
-    parts = [sent]
+    parts = [sent, f"busy {report.generator['busy']:.0%} of the time"]
     if waited:
         parts.append(f"{waited:,} waited for a connection")
     if reopened := report.generator["reopened"]:
@@ -112,14 +112,14 @@ def _generator(report: Report) -> str:
 
 
 def _steps(report: Report) -> Iterator[str]:
-    yield "     rate/s  offered/s  goodput/s   share  p50 ms  p99 ms  lag p99 ms"
+    yield "     rate/s  offered/s  goodput/s   share  p50 ms  p99 ms  lag p99 ms   busy"
     for step in report.steps:
         each = step.figures
         p50, p99 = ("-", "-") if each.ok is None else (_ms(each.ok.p50_ms), _ms(each.ok.p99_ms))
         lag = "-" if each.lag is None else _ms(each.lag.p99_ms)
         yield (
             f"{step.rate_per_s:11,.1f} {each.offered_per_s:10,.1f} {each.goodput_per_s:10,.1f} {each.good_share:7.1%} "
-            f"{p50:>7} {p99:>7} {lag:>11}  {'held' if step.held else 'not held'}"
+            f"{p50:>7} {p99:>7} {lag:>11} {step.busy:6.0%}  {'held' if step.held else 'not held'}"
         )
 
 

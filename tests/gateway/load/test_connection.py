@@ -129,3 +129,11 @@ def test_a_connection_that_was_made_again_begins_anew() -> None:
 
     assert told.statuses == [503]
     assert line.open
+
+
+def test_a_connection_may_end_before_the_run_begins() -> None:
+    line = HttpLine(cycle([b"a"]))
+    line.connection_made(Transport())
+    line.connection_lost(None)
+
+    assert not line.open

@@ -77,7 +77,9 @@ def test_requests_that_wait_for_a_connection_are_counted_and_make_the_run_unbeli
     seen = World(lambda sent_s: (sent_s + 1.0, 200)).open_loop(times(Steady(100), 1, seed=0), connections=10)
 
     assert seen.counts.waited == 90
-    assert seen.faults == ("90 of 100 requests waited for a free connection; open more",)
+    assert seen.faults == (
+        "90 of 100 requests waited for a free connection: it takes more of them, or the server was away",
+    )
     assert ok(seen).max_ms == pytest.approx(9100, abs=1)  # the last ten are due at 0.9 s and sent at 9 s
     assert lag(seen).max_ms == pytest.approx(0, abs=1)  # which was not the generator's fault
 
@@ -152,6 +154,29 @@ def test_a_connection_that_ended_is_opened_again_and_takes_what_waits() -> None:
     assert (seen.counts.lost, seen.counts.statuses) == (1, {200: 9})
     assert seen.counts.waited == 2  # those of 0.1 and 0.2 s
     assert ok(seen).max_ms == pytest.approx(151, abs=1)
+
+
+def test_connections_that_ended_before_the_run_are_opened_in_it() -> None:
+    world = World(lambda sent_s: (sent_s, 200), reopen_s=0.25, open_at_first=False)
+    seen = world.open_loop(times(Steady(10), 1, seed=0), connections=1)
+
+    assert seen.counts.statuses == {200: 10}
+    assert ok(seen).max_ms == pytest.approx(250, abs=1)
+
+
+def test_what_has_no_connection_yet_waits() -> None:
+    world = World(lambda sent_s: (sent_s + 1, 200))
+    seen: list[tuple[int, int]] = []
+
+    def look() -> None:
+        assert world.pacing is not None
+        seen.append((world.pacing.under_way, world.pacing.waiting(world.now_s)))
+
+    for when_s in (0.15, 0.95):
+        world.at(when_s, look)
+    world.open_loop(times(Steady(10), 1, seed=0), connections=4)
+
+    assert seen == [(2, 0), (4, 6)]
 
 
 def test_idle_connections_that_end_are_not_opened_again_while_enough_are_free() -> None:

@@ -29,11 +29,12 @@ RAMP = Load(
 
 
 def carried(
-    load: Load, answers: Callable[[float], tuple[float, int] | None], stopped_s: float | None = None
+    load: Load, answers: Callable[[float], tuple[float, int] | None], stopped_s: float | None = None, busy: float = 0.1
 ) -> Carried:
     due_s = times(arrivals(load), load.length_s, load.seed)
     requests = World(answers).requests(due_s, load.connections, load.timeout_s)
-    return Carried(requests, stopped_s, cpu_s=0.5, reopened=0)
+    clock_s = np.array([0.0, load.length_s])
+    return Carried(requests, stopped_s, sampled_s=clock_s, cpu_s=clock_s * busy, reopened=0)
 
 
 def reported(load: Load, answers: Callable[[float], tuple[float, int] | None]) -> Report:
@@ -141,6 +142,13 @@ def test_a_generator_that_was_late_is_not_trusted_and_the_summary_says_so() -> N
     assert "NOT TO BE TRUSTED: the generator did not keep up: it sent 10.0 ms late (p99)." in summary(seen)
 
 
+@pytest.mark.parametrize("load", [LOAD, RAMP])
+def test_a_generator_that_had_no_time_to_read_answers_is_not_trusted(load: Load) -> None:
+    seen = report(CALLED, load, carried(load, lambda sent_s: (sent_s, 200), busy=0.95), "")
+
+    assert any("the generator was busy 95% of the time" in doubt for doubt in seen.doubts)
+
+
 def test_a_run_that_is_stopped_is_about_what_was_done() -> None:
     run = carried(LOAD, stalling, stopped_s=7.5)
     seen = report(CALLED, LOAD, run, "")
@@ -227,9 +235,11 @@ def test_a_ramp_without_warm_up_begins_with_its_first_step() -> None:
 def test_progress_says_what_has_ended_since_the_last_time() -> None:
     requests = carried(LOAD, lambda sent_s: (sent_s + 0.002, 200 if sent_s < 10 else 500)).requests
 
-    text = progress_line(Progress(16.5, 3310, 3300, requests), LOAD, over_s=16.5)
+    text = progress_line(Progress(16.5, 10, 0, requests), LOAD, over_s=16.5)
+    stuck = progress_line(Progress(16.5, 200, 1500, requests), LOAD, over_s=16.5)
 
     assert text == " 16.5 of 16.5 s: 200 answers/s, p50 2.00 p99 2.00 ms, 1,300 not 2xx, 10 under way"
+    assert stuck.endswith("200 under way, 1,500 waiting for a connection")
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])

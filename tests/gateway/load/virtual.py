@@ -66,13 +66,14 @@ class VirtualLine:
 class World:
     """The clock, the timer and the server. Connections that end open again after `reopen_s`, or never."""
 
-    def __init__(self, answers: Answers, reopen_s: float = math.inf) -> None:
+    def __init__(self, answers: Answers, reopen_s: float = math.inf, *, open_at_first: bool = True) -> None:
         self.answers = answers
         self.now_s = 0.0
         self.ended = False
         self.lines: list[VirtualLine] = []
         self.pacing: OpenLoop | None = None
         self._reopen_s = reopen_s
+        self._open_at_first = open_at_first
         self._timer_s = math.inf
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -88,6 +89,8 @@ class World:
         """Every request of an open-loop run."""
         ledger = Ledger()
         self.lines = [VirtualLine(self) for _ in range(connections)]
+        for line in self.lines:
+            line.open = self._open_at_first
         self.pacing = pacing = OpenLoop(
             due_s,
             self.lines,
