@@ -170,7 +170,7 @@ def _tracer(settings: TracingSettings, metrics: Metrics) -> Tracer | None:
     exporter = OtlpExporter(
         settings.endpoint, settings.header_pairs, settings.timeout_s, settings.service_name, VERSION
     )
-    return Tracer(exporter, settings.sample_ratio, metrics.traced_calls())
+    return Tracer(exporter, settings.sample_ratio, settings.max_per_s, metrics.traced_calls())
 
 
 def _descriptor_limit() -> int:

@@ -151,6 +151,7 @@ class TracingSettings(Section):
         le=1,
         description="Part of the calls without a caller's trace that is traced; else the caller decides.",
     )
+    max_per_s: int = Field(100, ge=1, description="Calls traced in a second, at most, whoever wants it.")
     timeout_s: float = Field(5.0, gt=0, le=60, description="How long the collector has to take what is sent to it.")
     service_name: str = Field("sluice", min_length=1, max_length=128, description="Name of this service in traces.")
 

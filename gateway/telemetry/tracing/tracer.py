@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -24,6 +26,10 @@ SENT_CALLS = 128
 
 PERIOD_S = 1.0
 """How long a call waits to be sent with others, at most."""
+
+SWITCH_S = 0.0005
+"""How long the thread may keep the interpreter from the event loop. By default it is 5 ms, each time that the loop lets
+go of it to read or write a socket: a tenth of a second of spans would cost every caller some of those."""
 
 FLUSH_S, GIVE_UP_S = 2.0, 1.0
 """How long leaving waits for the last calls to be sent, and then for the sender to give up."""
@@ -79,12 +85,16 @@ class Tracer:
     """Picks the calls that are traced, and has them sent by a thread. An async context manager that owns that thread.
 
     A caller that records its own trace is followed, and one that says that it does not is not; of all others a part of
-    `sample_ratio` is picked. All methods belong to the event loop's thread, and none waits for the collector.
+    `sample_ratio` is picked. No more than `max_per_s` are traced in any second of the clock, whoever wants it: a traced
+    call costs several times what a small prediction costs. All methods belong to the event loop's thread, and none
+    waits for the collector.
     """
 
-    def __init__(self, exporter: Exporter, sample_ratio: float, counts: TracedCalls) -> None:
+    def __init__(self, exporter: Exporter, sample_ratio: float, max_per_s: int, counts: TracedCalls) -> None:
         self._exporter = exporter
         self._below = int(sample_ratio * 2**64)
+        self._max_per_s = max_per_s
+        self._second = self._left = 0
         self._counts = counts
         self._waiting: deque[CallRecord] = deque()
         self._wake = threading.Event()
@@ -92,6 +102,7 @@ class Tracer:
         self._thread = threading.Thread(target=self._send, name="tracer", daemon=True)
 
     async def __aenter__(self) -> Tracer:
+        sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
         self._thread.start()
         return self
 
@@ -106,10 +117,12 @@ class Tracer:
     def begin(self, parent: TraceParent | None) -> CallTrace | None:
         """The trace of a call that begins now, if it is to be traced."""
         if parent is not None:
-            return CallTrace(int(parent.trace_id, 16), _new_id(), parent, []) if parent.sampled else None
+            if not parent.sampled or not self._admit():
+                return None
+            return CallTrace(int(parent.trace_id, 16), _new_id(), parent, [])
         # By the lower half of the id, as OpenTelemetry's samplers do it.
         low = random.getrandbits(64)
-        if low >= self._below:
+        if low >= self._below or not self._admit():
             return None
         return CallTrace(random.getrandbits(64) << 64 | low or 1, _new_id(), None, [])
 
@@ -129,6 +142,16 @@ class Tracer:
         self._waiting.append(record)
         if len(self._waiting) >= SENT_CALLS:
             self._wake.set()
+
+    def _admit(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._left = second, self._max_per_s
+        if self._left <= 0:
+            self._counts.dropped.value += 1
+            return False
+        self._left -= 1
+        return True
 
     def _send(self) -> None:
         waiting, counts = self._waiting, self._counts

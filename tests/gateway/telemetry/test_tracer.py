@@ -39,10 +39,10 @@ class Gate:
 
 
 class Bench:
-    def __init__(self, gate: Gate, ratio: float = 1.0) -> None:
+    def __init__(self, gate: Gate, ratio: float = 1.0, max_per_s: int = 1_000_000) -> None:
         self.metrics = Metrics("0")
         self.counts = self.metrics.traced_calls()
-        self.tracer = Tracer(gate, ratio, self.counts)
+        self.tracer = Tracer(gate, ratio, max_per_s, self.counts)
 
     def call(self) -> CallRecord:
         trace = self.tracer.begin(None)
@@ -72,6 +72,14 @@ def test_a_part_of_the_others_is_traced() -> None:
     tracer = Bench(Gate(), 0.25).tracer
     traced = sum(tracer.begin(None) is not None for _ in range(20_000))
     assert traced == pytest.approx(5000, rel=0.1)
+
+
+def test_no_more_are_traced_than_were_allowed() -> None:
+    bench = Bench(Gate(), max_per_s=3)
+    begun = [bench.tracer.begin(PARENT) for _ in range(100)]
+    traced = sum(each is not None for each in begun)
+    assert traced in {3, 6}  # the clock may have come to another second
+    assert bench.counts.dropped.value == 100 - traced
 
 
 def test_all_traced_calls_of_a_batch_share_it() -> None:
