@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -44,7 +45,7 @@ class Door:
 
     def log_fault(self, logger: logging.Logger, level: int, text: str, cause: BaseException | None = None) -> None:
         """Log what a client can bring about at will: a few lines per second, and how many were kept back."""
-        kept_back = self._faults.admit()
+        kept_back = self._faults.admit(time.monotonic())
         if kept_back is not None:
             more = f" ({kept_back} such lines were kept back)" if kept_back else ""
             logger.log(level, "%s%s", text, more, exc_info=cause)

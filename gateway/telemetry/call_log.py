@@ -26,7 +26,7 @@ class CallLog:
     def answered(self, record: CallRecord, duration_s: float) -> None:
         """Write the line of a call that was answered, if it gets one."""
         slow = duration_s >= self._slow_s
-        kept_back = 0 if slow else self._samplers[record.outcome].admit()
+        kept_back = 0 if slow else self._samplers[record.outcome].admit(record.ended_s)
         if kept_back is None:
             return
         facts = _facts(record, kept_back) | _times(record)
@@ -38,7 +38,7 @@ class CallLog:
     def ended(self, record: CallRecord, error: Exception | None) -> None:
         """Write the line of a call that was not answered, if it gets one. Without an error, its client has gone."""
         sampler = self._samplers.get(record.outcome)
-        kept_back = 0 if sampler is None else sampler.admit()
+        kept_back = 0 if sampler is None else sampler.admit(record.ended_s)
         if kept_back is None:
             return
         facts = _facts(record, kept_back)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gateway.telemetry.tracing.tracer import CallTrace
 
 
-class CallRecord(msgspec.Struct, eq=False):
+class CallRecord(msgspec.Struct, eq=False, gc=False):
     """What is known of a call, filled in on its way. It holds no tensor, so keeping it costs little.
 
     `model` and `version` are the caller's words until the call is answered. `metrics` are those of the version, once it

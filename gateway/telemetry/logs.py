@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
-from collections.abc import Callable
 from typing import Literal, TextIO
 
 import structlog
@@ -90,16 +88,17 @@ class Sampler:
     nonsense fast enough would slow everybody down.
     """
 
-    def __init__(self, per_s: int, clock: Callable[[], float] = time.monotonic) -> None:
+    __slots__ = ("_kept_back", "_left", "_per_s", "_second")
+
+    def __init__(self, per_s: int) -> None:
         self._per_s = per_s
-        self._clock = clock
         self._second = -1
         self._left = 0
         self._kept_back = 0
 
-    def admit(self) -> int | None:
+    def admit(self, now_s: float) -> int | None:
         """The number of lines kept back since the last one let through, or `None` to keep this one back too."""
-        second = int(self._clock())
+        second = int(now_s)
         if second != self._second:
             self._second, self._left = second, self._per_s
         if self._left <= 0:

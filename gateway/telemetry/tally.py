@@ -9,6 +9,7 @@ many at a time: what a scrape sees is the same
 from __future__ import annotations
 
 import time
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
@@ -47,7 +48,8 @@ class Tally:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
         self.exemplars: dict[int, Exemplar] = {}
-        self._unsorted: list[float] = []
+        # Plain doubles, a quarter of the memory of float objects: thousands of them wait for the next fold.
+        self._unsorted = array("d")
         self.observe: Callable[[float], None] = self._unsorted.append
 
     def fold(self) -> None:
@@ -57,10 +59,10 @@ class Tally:
             for value in unsorted:
                 self.counts[bisect_left(self._bounds, value)] += 1
         else:
-            places = np.bincount(np.searchsorted(self._bounds, unsorted), minlength=len(self.counts))
+            places = np.bincount(np.searchsorted(self._bounds, np.array(unsorted)), minlength=len(self.counts))
             self.counts = [count + more for count, more in zip(self.counts, places.tolist(), strict=True)]
         self.total += sum(unsorted)
-        unsorted.clear()
+        del unsorted[:]
 
     def observe_traced(self, value: float, trace_id: str) -> None:
         """Count one value, and remember of which trace it was: 32 hexadecimal digits."""

@@ -20,17 +20,14 @@ def _logging_as_it_was() -> object:
 
 
 def test_sampler_admits_so_many_lines_a_second_and_counts_the_rest() -> None:
-    now_s = 10.0
-    sampler = Sampler(2, clock=lambda: now_s)
-    assert [sampler.admit() for _ in range(5)] == [0, 0, None, None, None]
-    now_s = 11.2
-    assert [sampler.admit() for _ in range(3)] == [3, 0, None]
-    now_s = 19.0
-    assert sampler.admit() == 1
+    sampler = Sampler(2)
+    assert [sampler.admit(10.0) for _ in range(5)] == [0, 0, None, None, None]
+    assert [sampler.admit(11.2) for _ in range(3)] == [3, 0, None]
+    assert sampler.admit(19.0) == 1
 
 
 def test_sampler_of_zero_admits_nothing() -> None:
-    assert Sampler(0, clock=lambda: 1.0).admit() is None
+    assert Sampler(0).admit(1.0) is None
 
 
 def test_json_lines_hold_facts_and_tracebacks() -> None:
