@@ -71,6 +71,16 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
         raise click.ClickException(str(error)) from None
 
 
+@main.command("ready")
+@with_settings
+def ready(config_file: str | None, **options: str | None) -> None:
+    """Exit with 0 if the gateway that these settings start is ready, else with 1: a container's health check."""
+    from gateway.ready import why_not_ready
+
+    if (reason := why_not_ready(_load(config_file, options).settings.server)) is not None:
+        raise click.ClickException(reason)
+
+
 @main.command("profile")
 @click.argument("models", type=click.Path(), required=False)
 @click.option("--model", "name", help="Only the model of this name.")

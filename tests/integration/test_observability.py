@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import EXAMPLES
-from tests.integration.server import serving, v2
+from tests.integration.server import SLUICE, serving, v2
 
 GOOD = v2("x", [2, 1], [3, 4])
 
@@ -159,3 +159,13 @@ def test_a_label_bomb_adds_no_series() -> None:
         for number in range(1, 5000):
             bang(number)
         assert server.client.get("/metrics").text.count("\n") == before
+
+
+def test_the_health_check_of_a_container_knows_whether_it_is_ready() -> None:
+    with serving(EXAMPLES) as server:
+        command = [str(SLUICE), "ready", "--port", str(server.port)]
+        assert subprocess.run(command, check=False).returncode == 0
+        server.stop()
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert "does not answer" in refused.stderr
