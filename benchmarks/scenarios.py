@@ -19,7 +19,9 @@ import orjson
 from benchmarks.bare_run import bare_run
 from benchmarks.processes import NO_CACHE, Server, bare_uvicorn, silent_sluice, sluice
 from benchmarks.wrk import Load, drive
+from gateway.dialects.base import Callee
 from gateway.dialects.v2 import V2
+from inference.config import ModelConfig
 from inference.types import Datatype, Signature, TensorSpec
 
 CONNECTIONS = (1, 16, 64, 256)
@@ -172,7 +174,7 @@ def mlp(models: Path, rounds: int, duration_s: int) -> Report:
 def decode(rounds: int) -> Report:
     """A 3x224x224 float32 image in JSON, to an array."""
     image = np.random.default_rng(0).random(IMAGE_SHAPE, np.float32)
-    signature = Signature((TensorSpec("x", Datatype.FP32, (None, 3, 224, 224)),), (), batched=True)
+    callee = _image_callee()
     dialect = V2()
     rows: list[list[str | float]] = []
     checks: list[Check] = []
@@ -181,7 +183,7 @@ def decode(rounds: int) -> Report:
         for writer, body in (("json.dumps", json.dumps(document).encode()), ("orjson, short", _short(image, form))):
             ours, plain, quick = _medians(
                 rounds,
-                partial(dialect.decode, body, (), signature),
+                partial(dialect.decode, body, (), callee),
                 partial(_parsed, json.loads, body),
                 partial(_parsed, orjson.loads, body),
             )
@@ -198,12 +200,17 @@ def decode(rounds: int) -> Report:
     )
 
 
+def _image_callee() -> Callee:
+    signature = Signature((TensorSpec("x", Datatype.FP32, (None, 3, 224, 224)),), (), batched=True)
+    return Callee("image", 1, signature, ModelConfig())
+
+
 def image(models: Path, rounds: int, duration_s: int) -> Report:
     """A small convolutional network on that image, end to end as JSON."""
     model = models / "image.onnx"
     body = v2_body(np.random.default_rng(0).random(IMAGE_SHAPE, np.float32), "image")
     threads = _default_threads()
-    signature = Signature((TensorSpec("x", Datatype.FP32, (None, 3, 224, 224)),), (), batched=True)
+    callee = _image_callee()
     dialect = V2()
     connections = (1, 16)
     loads: dict[int, list[Load]] = {count: [] for count in connections}
@@ -211,7 +218,7 @@ def image(models: Path, rounds: int, duration_s: int) -> Report:
     with sluice(model) as ours:
         for _ in range(rounds):
             run = bare_run(model, threads, 1, duration_s)
-            references.append(run.cpu_s_per_run + _cpu_s(lambda: dialect.decode(body, (), signature)))
+            references.append(run.cpu_s_per_run + _cpu_s(lambda: dialect.decode(body, (), callee)))
             for count in connections:
                 loads[count].append(drive(ours, "/v2/models/image/infer", body, count, duration_s))
     reference_s = statistics.median(references)

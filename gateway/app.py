@@ -46,6 +46,7 @@ RESERVED_DESCRIPTORS = 256
 """Open files that are not for connections: workers' sockets and memory, logs, and what the kernel has accepted."""
 
 DIALECTS: Sequence[Dialect] = (V2(),)
+"""The first one that recognises a path has it; errors of the pages are in the first one's words."""
 
 
 class Gateway:
@@ -57,7 +58,7 @@ class Gateway:
     def __init__(self, settings: Settings, models: Sequence[ModelVersion]) -> None:
         self.settings = settings
         self.drain = Drain()
-        self.metrics = Metrics(VERSION, ENGINE_VERSION, [dialect.name for dialect in DIALECTS])
+        self.metrics = Metrics(VERSION, ENGINE_VERSION, sorted({dialect.name for dialect in DIALECTS}))
         self.cache = Cache(_cache_options(settings.cache), on_change=tell_of_redis)
         CacheCollector(self.cache, self.metrics.registry)
         LogCollector(self.metrics.registry)

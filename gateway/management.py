@@ -14,9 +14,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from gateway.admin import admin_routes
 from gateway.dialects.base import Dialect
-from gateway.routes import model_routes, server_routes
+from gateway.pages.admin import admin_routes
+from gateway.pages.v2 import model_routes, server_routes
 from gateway.telemetry.logs import log
 from inference.errors import SluiceError
 

@@ -33,7 +33,7 @@ ONE_HIT = x_cache(CacheUse(1, 1))
 
 
 class MethodNotAllowed(InvalidRequest):
-    """A prediction route was called with another method than POST. HTTP's own affair, and so known here alone."""
+    """A prediction route was called with a method that it does not have. HTTP's own affair, and so known here alone."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ class Plane:
             try:
                 call = dialect.recognise(path)
             except SluiceError as fault:
-                return Route(dialect, Call("", None), fault)
+                return Route(dialect, Call(""), fault)
             if call is not None:
                 return Route(dialect, call)
         return None
@@ -106,15 +106,19 @@ class Plane:
             # The route may be remembered: without this, its error would grow by a traceback with each call.
             raise route.fault.with_traceback(None)
         dialect = route.dialect
-        served = self._catalogue.resolve(route.call.model, route.call.version)
-        record.metrics = served.metrics
-        if method != "POST":
-            raise MethodNotAllowed(f"method {method} is not allowed here; use POST")
-        repeat = served.repeats.find(dialect.name, body, heeded)
+        call = route.call if route.call.model else dialect.address(body)
+        served = self._catalogue.resolve(call.model, call.version, call.label)
+        record.model, record.metrics = served.callee.name, served.metrics
+        if method not in dialect.methods:
+            raise MethodNotAllowed(f"method {method} is not allowed here; use {' or '.join(sorted(dialect.methods))}")
+        repeat = served.repeats.find(dialect, body, heeded)
         if repeat is not None:
             timing = self._observer.repeated(record, served.metrics, repeat.response, served.objective_s)
             return repeat.answer, timing, ONE_HIT
-        request = dialect.decode(body, heeded, served.signature)
+        if dialect.heavy(body, served.callee):
+            request = await asyncio.to_thread(dialect.decode, body, heeded, served.callee)
+        else:
+            request = dialect.decode(body, heeded, served.callee)
         if heeded or request.timeout_s is not None:
             request = with_caching(request, heeded)
             request = within_timeout(request, heeded, time.monotonic() - record.started_s)
@@ -122,7 +126,7 @@ class Plane:
         response = await served.walk(request, record.trace)
         record.walked_s = time.monotonic()
         answer = dialect.encode(request, response)
-        served.repeats.keep(dialect.name, body, request, response, answer)
+        served.repeats.keep(dialect, body, request, response, answer)
         promise_s = request.timeout_s if served.objective_s is None else served.objective_s
         timing = self._observer.answered(record, served.metrics, response, promise_s)
         return answer, timing, None if response.cached is None else x_cache(response.cached)
@@ -131,7 +135,8 @@ class Plane:
         """The answer to a request that a lane turned away before it was read whole, observed."""
         record = self._observer.begin(route.dialect.name, route.call, self._heed(headers))
         with suppress(ModelNotFound):
-            record.metrics = self._catalogue.resolve(route.call.model, route.call.version).metrics
+            served = self._catalogue.resolve(route.call.model, route.call.version, route.call.label)
+            record.model, record.metrics = served.callee.name, served.metrics
         refusal = route.dialect.refuse(error)
         timing = self._observer.unread(record, refusal.status, error)
         return HttpResponse(refusal.status, refusal.body, refusal.headers, record.request_id, timing=timing)
@@ -148,5 +153,7 @@ class Plane:
 def _refusal(dialect: Dialect, error: SluiceError) -> HttpResponse:
     refusal = dialect.refuse(error)
     if isinstance(error, MethodNotAllowed):
-        return HttpResponse(405, refusal.body, (*refusal.headers, (b"allow", b"POST")))
+        return HttpResponse(
+            405, refusal.body, (*refusal.headers, (b"allow", ", ".join(sorted(dialect.methods)).encode()))
+        )
     return refusal

@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 import msgspec
 
+from gateway.dialects.base import Dialect
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import REQUEST_ID
 from gateway.trace_context import TRACEPARENT, TRACESTATE
@@ -34,9 +35,9 @@ class Repeats:
     """The calls of one model version that were answered from the cache lately, by dialect and body."""
 
     def __init__(self) -> None:
-        self._repeats: OrderedDict[tuple[str, bytes], Repeat] = OrderedDict()
+        self._repeats: OrderedDict[tuple[Dialect, bytes], Repeat] = OrderedDict()
 
-    def find(self, dialect: str, body: bytes | bytearray, heeded: tuple[Header, ...]) -> Repeat | None:
+    def find(self, dialect: Dialect, body: bytes | bytearray, heeded: tuple[Header, ...]) -> Repeat | None:
         """The answer to a call, if it is the same as before in all that matters, and the cache stands by it."""
         if (
             not self._repeats
@@ -55,7 +56,7 @@ class Repeats:
 
     def keep(
         self,
-        dialect: str,
+        dialect: Dialect,
         body: bytes | bytearray,
         request: InferenceRequest,
         response: InferenceResponse,

@@ -29,6 +29,10 @@ class ModelsSettings(Section):
     """What is served."""
 
     path: Path = Field(Path("models"), description="The model repository, or one .onnx file.")
+    default: str | None = Field(
+        None,
+        description="The model of calls that name none, as those to /invocations; not needed if there is only one.",
+    )
 
 
 class ServerSettings(Section):

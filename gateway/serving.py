@@ -18,6 +18,7 @@ from cache.report import Owner
 from cache.tiers import CachedModel
 from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
+from gateway.dialects.base import Callee
 from gateway.repeats import Repeats
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
@@ -49,6 +50,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     config: ModelConfig
     cache_plan: CachePlan
     signature: Signature
+    callee: Callee
     walk: Stage
     metrics: ModelMetrics
     repeats: Repeats
@@ -140,6 +142,7 @@ async def serve_version(
             config=config,
             cache_plan=caching,
             signature=workers.signature,
+            callee=Callee(source.name, source.version, workers.signature, config),
             walk=corridor(course),
             metrics=meters,
             repeats=Repeats(),
@@ -271,12 +274,40 @@ class Catalogue:
         stacks, self._stacks = self._stacks, []
         await asyncio.gather(*[stack.aclose() for stack in stacks])
 
-    def resolve(self, model: str, version: int | None) -> ServedVersion:
-        """The version that a caller means; the highest one where it named none. Raises `ModelNotFound`."""
+    def resolve(self, model: str, version: int | None, label: str | None = None) -> ServedVersion:
+        """The version that a caller means. Raises `ModelNotFound`.
+
+        Without a model, the default one: `models.default`, or the only one that there is. Without a version or a label,
+        the highest version.
+        """
+        if not model:
+            model = self.default_model
+        if label is not None:
+            version = self._labelled(model, label)
         served = self._latest.get(model) if version is None else self._versions.get(model, {}).get(version)
         if served is None:
             raise self._not_found(model, version)
         return served
+
+    @property
+    def default_model(self) -> str:
+        """The model of calls that name none. Raises `ModelNotFound` if nobody can tell which is meant."""
+        named = self._settings.models.default
+        if named is not None:
+            return named
+        if len(self._versions) == 1:
+            return next(iter(self._versions))
+        raise ModelNotFound(
+            "the call names no model, and several are served or none: name one, or have the operator set models.default"
+        )
+
+    def _labelled(self, model: str, label: str) -> int:
+        """The version that the model's `[version_labels]` has for a label. Raises `ModelNotFound`."""
+        labels = self.resolve(model, None).config.version_labels
+        if label not in labels:
+            known = ", ".join(map(repr, labels)) or "none"
+            raise ModelNotFound(f"model {model!r} has no version label {label[:80]!r}; it has {known}")
+        return labels[label]
 
     def versions(self, model: str) -> tuple[ServedVersion, ...]:
         """All versions of a model, lowest first. Raises `ModelNotFound`."""

@@ -193,6 +193,9 @@ class ModelConfig(Section):
     workers: WorkersConfig = WorkersConfig()
     cache: CacheConfig = CacheConfig()
     padding: PaddingConfig = PaddingConfig()
+    version_labels: dict[str, Annotated[int, Field(strict=True, ge=1)]] = Field(
+        {}, description="Names for versions, such as stable = 3, which callers may use in place of the number."
+    )
 
 
 def load_model_config(file: Path, defaults: ModelConfig) -> ModelConfig:

@@ -166,6 +166,8 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     to `LOWEST_PRIORITY`. `client` tells callers apart that are to get equal shares of an overloaded model.
 
     Of `parameters`, a dialect leaves here only those that it does not heed itself: any of them may change the answer.
+    `reply` is what the dialect wants to remember for the encoding of the answer; nobody else looks at it, and the
+    outputs do not depend on it.
     """
 
     inputs: tuple[Tensor, ...]
@@ -176,6 +178,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     priority: int = DEFAULT_PRIORITY
     client: str = ""
     caching: Caching = Caching.USE
+    reply: object = None
 
 
 Trace: TypeAlias = object

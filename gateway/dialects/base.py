@@ -8,25 +8,49 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.http.messages import Header, HttpResponse
+from inference.config import ModelConfig
 from inference.errors import SluiceError
 from inference.types import InferenceRequest, InferenceResponse, Signature
 
+POST = frozenset({"POST"})
+
 
 class Call(msgspec.Struct, frozen=True):
-    """Whom a request target names. `version` is `None` where the caller left the choice to the gateway."""
+    """Whom a request names.
+
+    `model` is empty where the caller named none: the gateway's default model is meant then. `version` is `None` where
+    the caller left the choice to the gateway, or named a `label` that stands for a version.
+    """
 
     model: str
-    version: int | None
+    version: int | None = None
+    label: str | None = None
+
+
+class Callee(msgspec.Struct, frozen=True):
+    """The model version that a call has come to, as far as its codec may know it."""
+
+    name: str
+    version: int
+    signature: Signature
+    config: ModelConfig
 
 
 class Dialect(Protocol):
-    """One wire protocol. Holds no state; every method is a pure function."""
+    """One wire protocol, or one verb of it. Holds no state, hashable; every method is a pure function.
+
+    Verbs that read the same bytes differently are dialects of their own, and share a name. What has a body here is
+    right for most dialects, which inherit it.
+    """
 
     name: str
     """As it stands in metrics and logs."""
 
     headers: frozenset[bytes]
     """The names, in lower case, of the headers that `decode` reads. It need not be given any others."""
+
+    methods: frozenset[str] = POST
+    """The HTTP methods that a prediction may have."""
 
     def recognise(self, path: str) -> Call | None:
         """The prediction call that a percent-decoded path names, or `None` if it names none of this dialect.
@@ -35,7 +59,15 @@ class Dialect(Protocol):
         """
         ...
 
-    def decode(self, body: bytes | bytearray, headers: Sequence[Header], signature: Signature) -> InferenceRequest:
+    def address(self, body: bytes | bytearray) -> Call:
+        """The call that a body names, where its path names no model. Raises `InvalidRequest` if that cannot be told."""
+        return Call("")
+
+    def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
+        """Whether decoding takes so long that it must not keep the event loop, and so goes to a thread."""
+        return False
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, naming the input and what was expected.
 
         Its tensors have the right storage dtype and the shape that the caller stated; whether the model takes them
@@ -44,7 +76,10 @@ class Dialect(Protocol):
         ...
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
-        """The answer. Raises `InvalidRequest` if the dialect cannot carry it."""
+        """The answer. Raises `InvalidRequest` if the dialect cannot carry it.
+
+        What it needs to know of the call, beside the outputs, `decode` has put into `request.reply`.
+        """
         ...
 
     def refuse(self, error: SluiceError) -> HttpResponse:

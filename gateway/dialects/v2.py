@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from gateway.dialects.base import Call
+from gateway.dialects.base import Call, Callee, Dialect
 from gateway.dialects.json_tensors import data_json
 from gateway.dialects.v2_body import decode_body
 from gateway.dialects.v2_openapi import prediction_paths
@@ -52,8 +52,8 @@ STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
 """By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
 
 
-class V2:
-    """The prediction calls of the Open Inference Protocol V2. Implements `gateway.dialects.base.Dialect`.
+class V2(Dialect):
+    """The prediction calls of the Open Inference Protocol V2.
 
     `POST /v2/models/{model}[/versions/{version}]/infer`, a slash at the end allowed. Data is flat or nested; answers
     are flat. What the body's content type says is not looked at. Unknown members of a request are ignored. The
@@ -72,19 +72,19 @@ class V2:
         if parts[-1] != "infer" or not parts[0]:
             return None
         if len(parts) == 2:
-            return Call(parts[0], None)
+            return Call(parts[0])
         if len(parts) == 4 and parts[1] == "versions":
             return Call(parts[0], _version(parts[0], parts[2]))
         return None
 
-    def decode(self, body: bytes | bytearray, headers: Sequence[Header], signature: Signature) -> InferenceRequest:
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, naming the input and what was expected."""
         for name, _ in headers:
             if name == BINARY_LENGTH:
                 raise InvalidRequest(
                     "binary tensors are not served: send the inputs as JSON, without Inference-Header-Content-Length"
                 )
-        return decode_body(body, signature)
+        return decode_body(body, callee.signature)
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
         """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""

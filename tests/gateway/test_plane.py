@@ -3,29 +3,33 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import pytest
 
 from cache.cache import Cache, CacheOptions
+from gateway.dialects.base import Call, Callee
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import RequestIds
 from gateway.observer import Observer
 from gateway.plane import Plane
 from gateway.repeats import Repeats
-from gateway.serving import Catalogue
+from gateway.sections import ModelsSettings
+from gateway.serving import Catalogue, ServedVersion
 from gateway.settings import Settings
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.logs import configure_logs
 from gateway.telemetry.metrics import Metrics
 from inference import errors
+from inference.config import ModelConfig
 from inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
-from tests.gateway.dialects.bodies import body_of, signature_of
+from tests.gateway.dialects.bodies import body_of, callee_of
 
 Walk = Callable[[InferenceRequest], InferenceResponse]
 
@@ -39,11 +43,11 @@ class OneModel(Catalogue):
         self._meters = metrics.of_model("m", 1)
         self._repeats = Repeats()
 
-    def resolve(self, model: str, version: int | None) -> Any:
+    def resolve(self, model: str, version: int | None, label: str | None = None) -> Any:
         if model != "m":
-            return super().resolve(model, version)
+            return super().resolve(model, version, label)
         return SimpleNamespace(
-            signature=signature_of(), walk=self._answer, metrics=self._meters, repeats=self._repeats, objective_s=None
+            callee=callee_of(), walk=self._answer, metrics=self._meters, repeats=self._repeats, objective_s=None
         )
 
     async def _answer(self, request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
@@ -53,13 +57,13 @@ class OneModel(Catalogue):
 class Bench:
     """A plane with one model, and what it was asked and counted."""
 
-    def __init__(self, walk: Walk | None = None) -> None:
+    def __init__(self, walk: Walk | None = None, dialect: V2 | None = None) -> None:
         self.metrics = Metrics("0")
         self.asked: list[InferenceRequest] = []
         self._walk = walk or (lambda _: ANSWER)
         self.plane = Plane(
             OneModel(self.metrics, self._keep),
-            (V2(),),
+            (dialect or V2(),),
             Observer(self.metrics.unknown_model, CallLog(100, 100, slow_s=1.0), RequestIds()),
             max_body_bytes=1000,
         )
@@ -216,3 +220,65 @@ def test_a_call_turned_away_unread_has_a_reason_if_there_was_no_room() -> None:
     bench.plane.refuse(route, (), errors.RequestTooLarge("x"))
     assert bench.counted('sluice_refusals_total{model="m",reason="crowded",version="1"} 1.0')
     assert bench.counted('sluice_requests_total{dialect="v2",model="m",outcome="too_large",version="1"} 1.0')
+
+
+class Nameless(V2):
+    """Takes PUT, at one path for all models; the body's first word names the model, and threads do the decoding."""
+
+    methods = frozenset({"PUT"})
+    decoded_in = ""
+
+    def recognise(self, path: str) -> Call | None:
+        return Call("") if path == "/ask" else None
+
+    def address(self, body: bytes | bytearray) -> Call:
+        return Call(body.split(b" ")[0].decode())
+
+    def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
+        return True
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
+        Nameless.decoded_in = threading.current_thread().name
+        return super().decode(body.partition(b" ")[2], headers, callee)
+
+
+async def test_a_body_may_name_the_model_and_be_decoded_elsewhere() -> None:
+    bench = Bench(dialect=Nameless())
+    route = bench.plane.recognise(b"/ask")
+    assert route is not None
+    body = body_of("[1]", [1])
+    assert (await bench.plane.answer(route, "PUT", (), b"m " + body)).status == 200
+    assert Nameless.decoded_in != threading.current_thread().name
+    assert bench.counted('sluice_requests_total{dialect="v2",model="m",outcome="success",version="1"} 1.0')
+    assert (await bench.plane.answer(route, "PUT", (), b"other " + body)).status == 404
+    refused = await bench.plane.answer(route, "POST", (), b"m " + body)
+    assert (refused.status, dict(refused.headers)[b"allow"]) == (405, b"PUT")
+
+
+def test_a_call_without_a_model_means_the_only_one_or_the_one_that_is_set() -> None:
+    def catalogue(default: str | None, *names: str) -> Catalogue:
+        settings = Settings(models=ModelsSettings(default=default))
+        made = Catalogue((), settings, Metrics("0"), Cache(CacheOptions(0)))
+        for name in names:
+            made._versions[name] = {1: cast(ServedVersion, name)}
+            made._latest[name] = cast(ServedVersion, name)
+        return made
+
+    assert str(catalogue(None, "a").resolve("", None)) == "a"
+    assert str(catalogue("b", "a", "b").resolve("", None)) == "b"
+    for nobody in (catalogue(None, "a", "b"), catalogue(None), catalogue("c", "a")):
+        with pytest.raises(errors.ModelNotFound):
+            nobody.resolve("", None)
+
+
+def test_a_label_stands_for_a_version() -> None:
+    made = Catalogue((), Settings(), Metrics("0"), Cache(CacheOptions(0)))
+    config = ModelConfig(version_labels={"stable": 1, "gone": 7})
+    one, two = (cast(ServedVersion, SimpleNamespace(config=config, version=number)) for number in (1, 2))
+    made._versions["m"], made._latest["m"] = {1: one, 2: two}, two
+    assert made.resolve("m", None) is two
+    assert made.resolve("m", None, "stable") is one
+    with pytest.raises(errors.ModelNotFound, match=r"no version label 'canary'; it has 'stable', 'gone'"):
+        made.resolve("m", None, "canary")
+    with pytest.raises(errors.ModelNotFound, match="no version 7"):
+        made.resolve("m", None, "gone")

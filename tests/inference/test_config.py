@@ -137,7 +137,8 @@ def test_wrong_values(tmp_path: Path, written: str, fault: str) -> None:
         ),
         (
             "[bathcing]",
-            "bathcing: unknown key; did you mean batching? The keys here are batching, workers, cache, padding",
+            "bathcing: unknown key; did you mean batching? The keys here are batching, workers, cache, padding, "
+            "version_labels",
         ),
     ],
 )

@@ -6,13 +6,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.dialects.base import Callee
 from gateway.dialects.v2 import V2
+from inference.config import ModelConfig
 from inference.types import Array, Datatype, InferenceRequest, Shape, Signature, Tensor, TensorSpec
 
 
 def signature_of(datatype: Datatype = Datatype.FP32, rank: int = 2) -> Signature:
     shape = (None,) * rank
     return Signature((TensorSpec("x", datatype, shape),), (TensorSpec("y", datatype, shape),), batched=False)
+
+
+def callee_of(signature: Signature | None = None, config: ModelConfig | None = None) -> Callee:
+    return Callee("m", 1, signature_of() if signature is None else signature, config or ModelConfig())
 
 
 def body_of(data: str, shape: Sequence[int] | str, datatype: str = "FP32", rest: str = "") -> bytes:
@@ -22,7 +28,7 @@ def body_of(data: str, shape: Sequence[int] | str, datatype: str = "FP32", rest:
 
 
 def decode(body: bytes | bytearray, datatype: Datatype = Datatype.FP32) -> InferenceRequest:
-    return V2().decode(body, (), signature_of(datatype))
+    return V2().decode(body, (), callee_of(signature_of(datatype)))
 
 
 def decoded(data: str, shape: Sequence[int], datatype: Datatype = Datatype.FP32) -> Array:

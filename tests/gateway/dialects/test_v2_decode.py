@@ -10,7 +10,7 @@ from gateway.dialects.v2 import V2
 from gateway.dialects.v2_body import decode_by_lists, decode_by_tape
 from inference.errors import InvalidRequest
 from inference.types import STORAGE, Datatype, Signature
-from tests.gateway.dialects.bodies import body_of, decode, decoded, facts, signature_of
+from tests.gateway.dialects.bodies import body_of, callee_of, decode, decoded, facts, signature_of
 
 INTEGERS = [each for each in Datatype if each.startswith(("INT", "UINT"))]
 FLOATS = [Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64]
@@ -18,7 +18,7 @@ FLOATS = [Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64]
 
 def fault(body: bytes | bytearray, signature: Signature | None = None) -> str:
     with pytest.raises(InvalidRequest) as caught:
-        V2().decode(body, (), signature or signature_of())
+        V2().decode(body, (), callee_of(signature))
     return str(caught.value)
 
 
@@ -139,7 +139,7 @@ def test_inputs_keep_the_order_of_the_caller() -> None:
 
 
 def test_a_model_without_inputs_takes_a_request_without_inputs() -> None:
-    assert V2().decode(b'{"inputs":[]}', (), Signature((), (), batched=False)).inputs == ()
+    assert V2().decode(b'{"inputs":[]}', (), callee_of(Signature((), (), batched=False))).inputs == ()
 
 
 @pytest.mark.parametrize("layout", ["flat", "nested"])
@@ -348,9 +348,9 @@ def test_names_and_values_of_any_length_make_short_messages() -> None:
 def test_the_binary_extension_is_refused() -> None:
     headers = [(b"host", b"h"), (b"inference-header-content-length", b"80")]
     with pytest.raises(InvalidRequest, match="binary tensors are not served"):
-        V2().decode(body_of("[1]", [1]), headers, signature_of())
+        V2().decode(body_of("[1]", [1]), headers, callee_of())
 
 
 def test_no_content_type_is_looked_at() -> None:
     headers = [(b"content-type", b"application/x-www-form-urlencoded")]
-    assert V2().decode(body_of("[1]", [1]), headers, signature_of()).inputs[0].array.tolist() == [1.0]
+    assert V2().decode(body_of("[1]", [1]), headers, callee_of()).inputs[0].array.tolist() == [1.0]

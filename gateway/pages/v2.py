@@ -11,9 +11,9 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 
 from cache.cache import Cache
-from gateway.admin import RedisPage, redis_page
 from gateway.dialects.v2 import model_metadata
-from gateway.model_config_page import ModelConfigPage, model_config_page
+from gateway.pages.admin import RedisPage, redis_page
+from gateway.pages.model_config import ModelConfigPage, model_config_page
 from gateway.serving import Catalogue
 from gateway.shutdown import Drain
 from gateway.telemetry.metrics import Metrics

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from cache.cache import Cache, CacheOptions
 from gateway.caching import CachePlan
-from gateway.model_config_page import in_force, model_config_page
-from gateway.routes import model_routes
+from gateway.pages.model_config import in_force, model_config_page
+from gateway.pages.v2 import model_routes
 from gateway.serving import Catalogue
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -145,7 +145,7 @@ class OneVersion(Catalogue):
     def __init__(self) -> None:
         super().__init__((), Settings(), Metrics("0"), Cache(CacheOptions(0)))
 
-    def resolve(self, model: str, version: int | None) -> Any:
+    def resolve(self, model: str, version: int | None, label: str | None = None) -> Any:
         return served() if model == "m" and version in (None, 1) else super().resolve(model, version)
 
 

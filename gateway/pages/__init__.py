@@ -1,0 +1,1 @@
+"""The pages that FastAPI serves: one file for each protocol or concern. Predictions never come here."""
