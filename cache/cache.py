@@ -46,7 +46,7 @@ class Cache:
     ) -> None:
         self._options = options
         self._clock = clock
-        self._models: dict[Owner, ModelCache] = {}
+        self._models: list[ModelCache] = []
         self._memory = MemoryTier(options.memory_bytes, self._evicted) if options.memory_bytes else None
         self._redis = None if options.redis is None else RedisTier(options.redis, on_change=on_change, clock=clock)
         self._stack = AsyncExitStack()
@@ -65,17 +65,19 @@ class Cache:
         return self._memory is not None or self._redis is not None
 
     def of_model(self, subject: CachedModel) -> ModelCache:
-        """The cache of one version, until it is retired. A version has one at a time."""
-        model = self._models[subject.owner] = ModelCache(subject, self._memory, self._redis, self._clock)
+        """The cache of one version, until it is retired. While a version is replaced, there are two of its number."""
+        model = ModelCache(subject, self._memory, self._redis, self._clock)
+        self._models.append(model)
         return model
 
     def retire(self, model: ModelCache) -> None:
         """The version is served no more: its rows leave the memory. In Redis others may use them."""
-        if self._models.get(model.owner) is model:
-            del self._models[model.owner]
-            model.forget()
-            if self._memory is not None:
-                self._memory.remove(model.owner)
+        if model not in self._models:
+            return
+        self._models.remove(model)
+        model.forget()
+        if self._memory is not None and self._newest(model.owner) is None:
+            self._memory.remove(model.owner)
 
     def state(self) -> CacheState:
         """What stands now."""
@@ -84,7 +86,7 @@ class Cache:
             entries=0 if memory is None else memory.entries,
             size_bytes=0 if memory is None else memory.size_bytes,
             max_bytes=self._options.memory_bytes,
-            models=tuple([model.state() for model in self._models.values()]),
+            models=tuple([model.state() for model in {each.owner: each for each in self._models}.values()]),
             redis=None if redis is None else redis.state(),
         )
 
@@ -93,7 +95,7 @@ class Cache:
 
         Raises `CacheUnavailable` if Redis does not answer; memory has been cleared then.
         """
-        models = [each for each in self._models.values() if model is None or each.owner.model == model]
+        models = [each for each in self._models if model is None or each.owner.model == model]
         for each in models:
             each.forget()
         memory_entries = 0
@@ -107,5 +109,8 @@ class Cache:
         return Cleared(memory_entries, sum([await self._redis.forget(space) for space in spaces]))
 
     def _evicted(self, owner: Owner) -> None:
-        if (model := self._models.get(owner)) is not None:
+        if (model := self._newest(owner)) is not None:
             model.count_eviction()
+
+    def _newest(self, owner: Owner) -> ModelCache | None:
+        return next((each for each in reversed(self._models) if each.owner == owner), None)

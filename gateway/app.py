@@ -19,6 +19,7 @@ import uvicorn
 from cache.cache import Cache, CacheOptions
 from cache.redis_store import check_url
 from cache.redis_tier import RedisOptions
+from gateway.catalogue import Catalogue
 from gateway.dialects.base import Dialect
 from gateway.dialects.v2 import V2
 from gateway.http.asgi import AsgiLane
@@ -28,7 +29,7 @@ from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.observer import Observer
 from gateway.plane import Plane
 from gateway.sections import CacheSettings, TracingSettings
-from gateway.serving import ENGINE_VERSION, Catalogue
+from gateway.serving import ENGINE_VERSION
 from gateway.settings import Settings
 from gateway.shutdown import Drain, DrainingServer, StopSignals
 from gateway.telemetry.cache_metrics import CacheCollector

@@ -16,13 +16,13 @@ from urllib.parse import unquote
 import msgspec
 
 from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
+from gateway.catalogue import Catalogue
 from gateway.dialects.base import Call, Dialect
 from gateway.http.messages import Header, HttpResponse
 from gateway.observer import Observer
-from gateway.serving import Catalogue
 from gateway.telemetry.call_record import CallRecord
 from gateway.timeouts import REQUEST_TIMEOUT, within_timeout
-from inference.errors import InvalidRequest, ModelNotFound, SluiceError
+from inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
 from inference.types import CacheUse
 
 REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
@@ -123,7 +123,13 @@ class Plane:
             request = with_caching(request, heeded)
             request = within_timeout(request, heeded, time.monotonic() - record.started_s)
         record.decoded_s = time.monotonic()
-        response = await served.walk(request, record.trace)
+        try:
+            response = await served.walk(request, record.trace)
+        except ModelNotReady:
+            if self._catalogue.resolve(call.model, call.version, call.label) is served:
+                raise
+            # The version was replaced while the call was on its way to it: its successor answers.
+            return await self._walk(record, route, method, heeded, body)
         record.walked_s = time.monotonic()
         answer = dialect.encode(request, response)
         served.repeats.keep(dialect, body, request, response, answer)

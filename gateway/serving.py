@@ -1,10 +1,9 @@
-"""Model versions in service: what each one owns, and how a name becomes one of them."""
+"""One model version in service: what it owns, and in which order that comes and goes."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -26,7 +25,7 @@ from gateway.telemetry.memory import resident_bytes
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
 from gateway.telemetry.tracing.tracer import Tracer
 from inference.config import ModelConfig
-from inference.errors import ModelNotFound, RepositoryError
+from inference.errors import RepositoryError
 from inference.knots import BATCH_COST_S
 from inference.options import worker_options
 from inference.padding import Padding
@@ -107,6 +106,12 @@ async def serve_version(
             )
         )
         workers.on_vacancy = batcher.wake
+        caching = cache_plan(config.cache, workers, source.random_operators)
+        _tell(source, workers, caching, options.objective_s)
+        model_cache = None
+        if caching.enabled and cache.there:
+            model_cache = cache.of_model(_cached_model(source, workers.signature, caching, options.objective_s, meters))
+            stack.callback(cache.retire, model_cache)
         meters.watch(
             ModelGauges(
                 queue_rows=lambda: batcher.statistics().queue.rows,
@@ -115,16 +120,10 @@ async def serve_version(
                 workers_alive=lambda: workers.statistics().alive,
                 workers_bytes=lambda: resident_bytes(workers.statistics().pids),
                 objective_s=options.objective_s,
+                load_s=time.monotonic() - began_s,
             )
         )
-        meters.loaded(time.monotonic() - began_s)
         stack.callback(meters.forget)
-        caching = cache_plan(config.cache, workers, source.random_operators)
-        _tell(source, workers, caching, options.objective_s)
-        model_cache = None
-        if caching.enabled and cache.there:
-            model_cache = cache.of_model(_cached_model(source, workers.signature, caching, options.objective_s, meters))
-            stack.callback(cache.retire, model_cache)
         course = Course(
             source.name,
             source.version,
@@ -219,114 +218,3 @@ def _tell(source: ModelVersion, workers: Workers, caching: CachePlan, objective_
         max_rows=plan.max_rows,
         because="; ".join(plan.reasons),
     )
-
-
-class Catalogue:
-    """The versions in service, by name. An async context manager that owns them all.
-
-    Entering loads the versions of `sources` one after another, since two would disturb each other's measurements, and
-    plan with the same memory. It fails with the first `StartError`, leaving nothing behind.
-    """
-
-    def __init__(
-        self,
-        sources: Iterable[ModelVersion],
-        settings: Settings,
-        metrics: Metrics,
-        cache: Cache,
-        tracer: Tracer | None = None,
-    ) -> None:
-        self._sources = tuple(sources)
-        self._cache = cache
-        self._settings = settings
-        self._metrics = metrics
-        self._tracer = tracer
-        self._versions: dict[str, dict[int, ServedVersion]] = {}
-        self._latest: dict[str, ServedVersion] = {}
-        self._stacks: list[AsyncExitStack] = []
-
-    async def __aenter__(self) -> Catalogue:
-        try:
-            loaded = [await self._load(source) for source in self._sources]
-        except BaseException:
-            await self._leave()
-            raise
-        for served in sorted(loaded, key=lambda served: served.version):
-            self._versions.setdefault(served.name, {})[served.version] = served
-            self._latest[served.name] = served
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._versions.clear()
-        self._latest.clear()
-        await self._leave()
-
-    async def _load(self, source: ModelVersion) -> ServedVersion:
-        stack = AsyncExitStack()
-        served = await stack.enter_async_context(
-            serve_version(source, self._settings, self._metrics, self._cache, self._tracer)
-        )
-        self._stacks.append(stack)
-        return served
-
-    async def _leave(self) -> None:
-        """All at the same time: each may take as long as its last request."""
-        stacks, self._stacks = self._stacks, []
-        await asyncio.gather(*[stack.aclose() for stack in stacks])
-
-    def resolve(self, model: str, version: int | None, label: str | None = None) -> ServedVersion:
-        """The version that a caller means. Raises `ModelNotFound`.
-
-        Without a model, the default one: `models.default`, or the only one that there is. Without a version or a label,
-        the highest version.
-        """
-        if not model:
-            model = self.default_model
-        if label is not None:
-            version = self._labelled(model, label)
-        served = self._latest.get(model) if version is None else self._versions.get(model, {}).get(version)
-        if served is None:
-            raise self._not_found(model, version)
-        return served
-
-    @property
-    def default_model(self) -> str:
-        """The model of calls that name none. Raises `ModelNotFound` if nobody can tell which is meant."""
-        named = self._settings.models.default
-        if named is not None:
-            return named
-        if len(self._versions) == 1:
-            return next(iter(self._versions))
-        raise ModelNotFound(
-            "the call names no model, and several are served or none: name one, or have the operator set models.default"
-        )
-
-    def _labelled(self, model: str, label: str) -> int:
-        """The version that the model's `[version_labels]` has for a label. Raises `ModelNotFound`."""
-        labels = self.resolve(model, None).config.version_labels
-        if label not in labels:
-            known = ", ".join(map(repr, labels)) or "none"
-            raise ModelNotFound(f"model {model!r} has no version label {label[:80]!r}; it has {known}")
-        return labels[label]
-
-    def versions(self, model: str) -> tuple[ServedVersion, ...]:
-        """All versions of a model, lowest first. Raises `ModelNotFound`."""
-        if model not in self._versions:
-            raise self._not_found(model, None)
-        return tuple(self._versions[model].values())
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The names in service, in alphabetical order."""
-        return tuple(sorted(self._versions))
-
-    @property
-    def ready(self) -> bool:
-        """Whether every version in service has a living worker; false before loading and after leaving."""
-        return bool(self._latest) and all(v.ready for versions in self._versions.values() for v in versions.values())
-
-    def _not_found(self, model: str, version: int | None) -> ModelNotFound:
-        if model not in self._versions:
-            return ModelNotFound(f"unknown model {model[:128]!r}; see GET /v2/models for the models that are served")
-        served = ", ".join(map(str, self._versions[model]))
-        return ModelNotFound(f"model {model!r} has no version {version}; it has {served}")

@@ -71,6 +71,46 @@ def scan(path: Path, defaults: ModelConfig | None = None) -> tuple[ModelVersion,
         raise RepositoryError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
 
 
+def scan_model(path: Path, name: str, defaults: ModelConfig | None = None) -> tuple[ModelVersion, ...]:
+    """The versions of one model at a path, as `scan` would find them; none if it holds no such model.
+
+    Whatever is wrong with other models is no matter. Raises `RepositoryError`.
+    """
+    try:
+        if not _NAME.fullmatch(name) or name not in _names(path):
+            return ()
+        if _is_repository(path):
+            return _scan_model(path / name, name, defaults or ModelConfig())
+        return _scan(path, defaults or ModelConfig())
+    except OSError as error:
+        raise RepositoryError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
+
+
+def model_names(path: Path) -> tuple[str, ...]:
+    """The names of the models that seem to lie at a path, in alphabetical order; none where it cannot be read."""
+    try:
+        return tuple(_names(path))
+    except OSError:
+        return ()
+
+
+def _names(path: Path) -> list[str]:
+    if not path.is_dir():
+        return [path.stem]
+    if not _is_repository(path):
+        return [path.resolve().name]
+    return [entry.name for entry in _visible(path) if entry.is_dir() and _NAME.fullmatch(entry.name)]
+
+
+def _is_repository(path: Path) -> bool:
+    """Whether the path is a folder of models, and not one model."""
+    return path.is_dir() and not any(_is_version(entry) for entry in _visible(path))
+
+
+def _is_version(folder: Path) -> bool:
+    return _VERSION.fullmatch(folder.name) is not None and (folder / MODEL_FILE).is_file()
+
+
 def _scan(path: Path, defaults: ModelConfig) -> tuple[ModelVersion, ...]:
     if not path.exists():
         raise RepositoryError(f"{path}: does not exist; give a folder of models or a .onnx file")
@@ -86,11 +126,10 @@ def _scan(path: Path, defaults: ModelConfig) -> tuple[ModelVersion, ...]:
 
 def _scan_folder(path: Path, defaults: ModelConfig) -> tuple[ModelVersion, ...]:
     entries = _visible(path)
-    for entry in entries:
-        if _VERSION.fullmatch(entry.name) and (entry / MODEL_FILE).is_file():
-            name = path.resolve().name
-            _check_name(path, name)
-            return _scan_model(path, name, defaults)
+    if any(_is_version(entry) for entry in entries):
+        name = path.resolve().name
+        _check_name(path, name)
+        return _scan_model(path, name, defaults)
     for entry in entries:
         if entry.suffix == ".onnx" and entry.is_file():
             right = path / (entry.stem if entry.name != MODEL_FILE else "NAME") / "1" / MODEL_FILE

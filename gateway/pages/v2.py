@@ -11,10 +11,10 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 
 from cache.cache import Cache
+from gateway.catalogue import Catalogue
 from gateway.dialects.v2 import model_metadata
 from gateway.pages.admin import RedisPage, redis_page
 from gateway.pages.model_config import ModelConfigPage, model_config_page
-from gateway.serving import Catalogue
 from gateway.shutdown import Drain
 from gateway.telemetry.metrics import Metrics
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from platform import python_version
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -168,6 +169,8 @@ class Families:
             *(self.request_duration, self.phases, self.slack, self.loop_lag, self.batch_rows, self.batch_compute),
             *(self.batch_run, self.batch_predicted, self.cache_lookups),
         )
+        self.watched: dict[tuple[str, ...], list[Any]] = {}
+        """Whose state a scrape reads, by model and version: two of one number live for a moment when it is replaced."""
         self.states = (
             *(self.queue_rows, self.queue_bytes, self.in_flight, self.workers, self.workers_bytes),
             *(self.objective, self.load),

@@ -24,7 +24,7 @@ from inference.types import Timings
 class ModelGauges:
     """Where a scrape reads the current state of one model version.
 
-    `objective_s` is the latency that is promised for it, `None` if none is.
+    `objective_s` is the latency that is promised for it, `None` if none is, and `load_s` how long it took to load.
     """
 
     queue_rows: Callable[[], float]
@@ -33,6 +33,7 @@ class ModelGauges:
     workers_alive: Callable[[], float]
     workers_bytes: Callable[[], float]
     objective_s: float | None = None
+    load_s: float = 0.0
 
 
 class CallMetrics:
@@ -77,6 +78,7 @@ class ModelMetrics(CallMetrics):
     def __init__(self, metrics: Families, model: str, version: str) -> None:
         super().__init__(metrics, model, version)
         self._metrics = metrics
+        self._watched = metrics.watched.setdefault(self._labels, [])
         self._batches = metrics.batches
         self._batch_rows = metrics.batch_rows.labels(model, version)
         self._compute = metrics.batch_compute.labels(model, version)
@@ -114,10 +116,6 @@ class ModelMetrics(CallMetrics):
         """Count how much of an answer's promised time was left; none or less, and it was late."""
         self._slack.observe(slack_s)
 
-    def loaded(self, load_s: float) -> None:
-        """Say how long the version took to load."""
-        self._metrics.load.labels(*self._labels).set(load_s)
-
     def batch_ended(self, report: BatchReport) -> None:
         """Count one batch that ran."""
         self._batches.add(*self._labels, report.reason, report.outcome)
@@ -146,7 +144,23 @@ class ModelMetrics(CallMetrics):
 
     def watch(self, gauges: ModelGauges) -> None:
         """Let scrapes read the version's state from now on."""
+        self._watched.append((self, gauges))
+        self._show()
+
+    def forget(self) -> None:
+        """Take the version's state out of the scrape; what was counted stays."""
+        self._watched[:] = [watched for watched in self._watched if watched[0] is not self]
+        self._show()
+
+    def _show(self) -> None:
+        """Of several versions of one number, as there are for a moment when one is replaced, show the last."""
         metrics, labels = self._metrics, self._labels
+        for gauge in metrics.states:
+            gauge.remove(*labels)
+        if not self._watched:
+            return
+        gauges = self._watched[-1][1]
+        metrics.load.labels(*labels).set(gauges.load_s)
         metrics.queue_rows.labels(*labels).set_function(gauges.queue_rows)
         metrics.queue_bytes.labels(*labels).set_function(gauges.queue_bytes)
         metrics.in_flight.labels(*labels).set_function(gauges.batches_in_flight)
@@ -154,12 +168,6 @@ class ModelMetrics(CallMetrics):
         metrics.workers_bytes.labels(*labels).set_function(gauges.workers_bytes)
         if gauges.objective_s is not None:
             metrics.objective.labels(*labels).set(gauges.objective_s)
-
-    def forget(self) -> None:
-        """Take the version's state out of the scrape; what was counted stays."""
-        metrics = self._metrics
-        for gauge in metrics.states:
-            gauge.remove(*self._labels)
 
 
 @dataclass(frozen=True, slots=True)

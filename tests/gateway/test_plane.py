@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from cache.cache import Cache, CacheOptions
+from gateway.catalogue import Catalogue, Standing
 from gateway.dialects.base import Call, Callee
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header, HttpResponse
@@ -21,13 +23,14 @@ from gateway.observer import Observer
 from gateway.plane import Plane
 from gateway.repeats import Repeats
 from gateway.sections import ModelsSettings
-from gateway.serving import Catalogue, ServedVersion
+from gateway.serving import ServedVersion
 from gateway.settings import Settings
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.logs import configure_logs
 from gateway.telemetry.metrics import Metrics
 from inference import errors
 from inference.config import ModelConfig
+from inference.repository import ModelVersion
 from inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
 from tests.gateway.dialects.bodies import body_of, callee_of
 
@@ -41,14 +44,14 @@ class OneModel(Catalogue):
         super().__init__((), Settings(), metrics, Cache(CacheOptions(0)))
         self._walk = walk
         self._meters = metrics.of_model("m", 1)
-        self._repeats = Repeats()
+        self._served = SimpleNamespace(
+            callee=callee_of(), walk=self._answer, metrics=self._meters, repeats=Repeats(), objective_s=None
+        )
 
     def resolve(self, model: str, version: int | None, label: str | None = None) -> Any:
         if model != "m":
             return super().resolve(model, version, label)
-        return SimpleNamespace(
-            callee=callee_of(), walk=self._answer, metrics=self._meters, repeats=self._repeats, objective_s=None
-        )
+        return self._served
 
     async def _answer(self, request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
         return self._walk(request)
@@ -255,17 +258,21 @@ async def test_a_body_may_name_the_model_and_be_decoded_elsewhere() -> None:
     assert (refused.status, dict(refused.headers)[b"allow"]) == (405, b"PUT")
 
 
+def standing(version: int, config: ModelConfig, name: str = "m") -> Standing:
+    served = cast(ServedVersion, SimpleNamespace(name=name, config=config, version=version))
+    return Standing(served, cast(ModelVersion, None), AsyncExitStack())
+
+
 def test_a_call_without_a_model_means_the_only_one_or_the_one_that_is_set() -> None:
     def catalogue(default: str | None, *names: str) -> Catalogue:
         settings = Settings(models=ModelsSettings(default=default))
         made = Catalogue((), settings, Metrics("0"), Cache(CacheOptions(0)))
         for name in names:
-            made._versions[name] = {1: cast(ServedVersion, name)}
-            made._latest[name] = cast(ServedVersion, name)
+            made._put(name, [standing(1, ModelConfig(), name)])
         return made
 
-    assert str(catalogue(None, "a").resolve("", None)) == "a"
-    assert str(catalogue("b", "a", "b").resolve("", None)) == "b"
+    assert catalogue(None, "a").resolve("", None).name == "a"
+    assert catalogue("b", "a", "b").resolve("", None).name == "b"
     for nobody in (catalogue(None, "a", "b"), catalogue(None), catalogue("c", "a")):
         with pytest.raises(errors.ModelNotFound):
             nobody.resolve("", None)
@@ -274,10 +281,9 @@ def test_a_call_without_a_model_means_the_only_one_or_the_one_that_is_set() -> N
 def test_a_label_stands_for_a_version() -> None:
     made = Catalogue((), Settings(), Metrics("0"), Cache(CacheOptions(0)))
     config = ModelConfig(version_labels={"stable": 1, "gone": 7})
-    one, two = (cast(ServedVersion, SimpleNamespace(config=config, version=number)) for number in (1, 2))
-    made._versions["m"], made._latest["m"] = {1: one, 2: two}, two
-    assert made.resolve("m", None) is two
-    assert made.resolve("m", None, "stable") is one
+    made._put("m", [standing(1, config), standing(2, config)])
+    assert made.resolve("m", None).version == 2
+    assert made.resolve("m", None, "stable").version == 1
     with pytest.raises(errors.ModelNotFound, match=r"no version label 'canary'; it has 'stable', 'gone'"):
         made.resolve("m", None, "canary")
     with pytest.raises(errors.ModelNotFound, match="no version 7"):

@@ -13,9 +13,9 @@ from fastapi import FastAPI
 
 from cache.cache import Cache, CacheOptions
 from gateway.caching import CachePlan
+from gateway.catalogue import Catalogue
 from gateway.pages.model_config import in_force, model_config_page
 from gateway.pages.v2 import model_routes
-from gateway.serving import Catalogue
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from inference.config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
