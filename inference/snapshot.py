@@ -37,7 +37,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         if file is not None:
             raise ModelLoadError(
                 f"{file}: has changed since the version was taken into service, and a version is final; "
-                "put changed files into a version of their own, or restart to serve them as this one"
+                "put changed files into a version of their own, or load the model anew to serve them as this one"
             )
 
     def changed(self) -> Path | None:
