@@ -102,6 +102,7 @@ class Observer:
         promise_s: float | None,
     ) -> bytes:
         duration_s = record.ended_s - record.started_s
+        metrics.ledger.last_s = record.ended_s
         record.status, record.version = 200, response.version
         record.timings, record.cached = timings, response.cached
         if response.late:

@@ -23,6 +23,7 @@ from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.memory import resident_bytes
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from gateway.telemetry.statistics import ModelStatistics
 from gateway.telemetry.tracing.tracer import Tracer
 from inference.config import ModelConfig
 from inference.errors import RepositoryError
@@ -61,6 +62,10 @@ class ServedVersion(msgspec.Struct, frozen=True):
     def ready(self) -> bool:
         """Whether at least one worker process lives."""
         return self.workers.statistics().alive > 0
+
+    def statistics(self) -> ModelStatistics:
+        """What became of the calls so far."""
+        return self.metrics.statistics()
 
 
 @asynccontextmanager
