@@ -75,7 +75,7 @@ def sluice(
 ) -> Iterator[Server]:
     """Sluice as a user runs it, all metrics on, with these variables of its environment."""
     port = free_port()
-    command = [str(SLUICE), "serve", str(models), "--port", str(port), *options]
+    command = [str(SLUICE), "serve", str(models), "--port", str(port), "--grpc-port", "0", *options]
     with running(command, port, env=os.environ | settings, errors=errors) as server:
         yield server
 
@@ -84,7 +84,17 @@ def sluice(
 def sluice_with_gets(models: Path, settings: Mapping[str, str]) -> Iterator[Server]:
     """Sluice that awaits one GET of Redis for each row."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.get_gateway", "serve", str(models), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.get_gateway",
+        "serve",
+        str(models),
+        "--port",
+        str(port),
+        "--grpc-port",
+        "0",
+    ]
     with running(command, port, env=os.environ | settings, errors=subprocess.DEVNULL) as server:
         yield server
 
@@ -93,7 +103,17 @@ def sluice_with_gets(models: Path, settings: Mapping[str, str]) -> Iterator[Serv
 def silent_sluice(models: Path) -> Iterator[Server]:
     """Sluice without any of its instrumentation, and without cache."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.silent_gateway", "serve", str(models), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.silent_gateway",
+        "serve",
+        str(models),
+        "--port",
+        str(port),
+        "--grpc-port",
+        "0",
+    ]
     with running(command, port, env=os.environ | NO_CACHE, errors=subprocess.DEVNULL) as server:
         yield server
 

@@ -1,0 +1,81 @@
+"""Tensors as raw bytes: little-endian elements in row-major order, as the Open Inference Protocol has them.
+
+This is the form of the binary tensor data extension and of `raw_input_contents` in gRPC. An element of BYTES has its
+length before it, four bytes little-endian; BOOL is one byte, which is 0 or 1; FP16 and BF16 are two.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.dialects.json_forms import shown
+from inference.errors import InvalidRequest
+from inference.types import STORAGE, Array, Datatype, Shape, Tensor
+
+_LENGTH = struct.Struct("<I")
+
+
+def tensor_from_raw(name: str, datatype: Datatype, shape: Shape, raw: bytes | memoryview) -> Tensor:
+    """The tensor in `raw`, numbers without a copy. Raises `InvalidRequest` if the bytes are not just its elements.
+
+    `shape` is one that an array can have: `json_forms.element_count` has seen it.
+    """
+    count = math.prod(shape)
+    if datatype is Datatype.BYTES:
+        return Tensor(name, datatype, _strings(name, count, raw).reshape(shape))
+    dtype = STORAGE[datatype]
+    if len(raw) != count * dtype.itemsize:
+        raise InvalidRequest(
+            f"input {shown(name)} has {len(raw)} raw bytes; {datatype} of shape {shown(list(shape))} takes "
+            f"{count * dtype.itemsize}"
+        )
+    if datatype is Datatype.BOOL:
+        _check_truths(name, raw)
+    return Tensor(name, datatype, np.frombuffer(raw, dtype).reshape(shape))
+
+
+def raw_data(tensor: Tensor) -> bytes:
+    """The bytes of a tensor."""
+    if tensor.datatype is not Datatype.BYTES:
+        return tensor.array.tobytes()
+    pieces: list[bytes] = []
+    for element in tensor.array.ravel().tolist():
+        pieces += [_LENGTH.pack(len(element)), element]
+    return b"".join(pieces)
+
+
+def _check_truths(name: str, raw: bytes | memoryview) -> None:
+    wrong = np.flatnonzero(np.frombuffer(raw, np.uint8) > 1)
+    if len(wrong):
+        at = int(wrong[0])
+        raise InvalidRequest(f"input {shown(name)}, element {at}: a raw BOOL is the byte 0 or 1, and not {raw[at]}")
+
+
+def _strings(name: str, count: int, raw: bytes | memoryview) -> npt.NDArray[np.object_]:
+    """`count` elements. The bytes are looked at before an array is made: a shape may claim any number of them."""
+    size = len(raw)
+    if count * _LENGTH.size > size:
+        raise InvalidRequest(
+            f"input {shown(name)} has {size} raw bytes; {count} BYTES elements take at least {_LENGTH.size} each"
+        )
+    strings: Array = np.empty(count, np.object_)
+    at = 0
+    for index in range(count):
+        begin = at + _LENGTH.size
+        at = begin + _unpacked(raw, at) if begin <= size else size + 1
+        if at > size:
+            raise InvalidRequest(f"input {shown(name)}, element {index}: the raw bytes end before the element does")
+        strings[index] = bytes(raw[begin:at])
+    if at != size:
+        raise InvalidRequest(f"input {shown(name)} has {size} raw bytes; its {count} elements end at byte {at}")
+    return strings
+
+
+def _unpacked(raw: bytes | memoryview, at: int) -> int:
+    length: Any = _LENGTH.unpack_from(raw, at)[0]
+    return int(length)
