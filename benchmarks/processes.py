@@ -69,13 +69,18 @@ NO_CACHE = {"SLUICE_CACHE_ENABLED": "false"}
 """Most benchmarks send one row again and again, and are about what it takes to compute it."""
 
 
+def _ports(port: int) -> list[str]:
+    """Options of a server that listens on one port: gRPC's own would be the same for all."""
+    return ["--port", str(port), "--grpc-port", "0"]
+
+
 @contextmanager
 def sluice(
     models: Path, *options: str, settings: Mapping[str, str] = NO_CACHE, errors: int | None = subprocess.DEVNULL
 ) -> Iterator[Server]:
     """Sluice as a user runs it, all metrics on, with these variables of its environment."""
     port = free_port()
-    command = [str(SLUICE), "serve", str(models), "--port", str(port), "--grpc-port", "0", *options]
+    command = [str(SLUICE), "serve", str(models), *_ports(port), *options]
     with running(command, port, env=os.environ | settings, errors=errors) as server:
         yield server
 

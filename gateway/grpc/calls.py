@@ -118,7 +118,7 @@ def _headers(context: Context) -> tuple[Header, ...]:
     """A call's metadata, and what is left of its deadline. Metadata in binary mean nothing here."""
     headers = [
         (name.encode(), value.encode("utf-8", "replace"))
-        for name, value in context.invocation_metadata() or ()
+        for name, value in context.invocation_metadata()
         if isinstance(value, str)
     ]
     left_s = context.time_remaining()

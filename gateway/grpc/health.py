@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2 as pb
@@ -13,14 +14,17 @@ from gateway.grpc.messages import parsed
 from gateway.shutdown import Drain
 from inference.errors import InvalidRequest, ModelNotFound
 
+NOT_SERVING, SERVING, SERVICE_UNKNOWN = (
+    int(pb.HealthCheckResponse.ServingStatus.Value(name)) for name in ("NOT_SERVING", "SERVING", "SERVICE_UNKNOWN")
+)
+
 SERVICE = "grpc.health.v1.Health"
 INFERENCE = "inference.GRPCInferenceService"
 
 LOOK_S = 0.5
 """How often a watched status is looked at. That the gateway is on its way out is told at once."""
 
-Status = pb.HealthCheckResponse.ServingStatus
-Context = grpc.aio.ServicerContext[bytes, bytes]
+Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class Health:
@@ -36,30 +40,30 @@ class Health:
         self._drain = drain
         self._stopping = asyncio.Event()
 
-    def status(self, service: str) -> Status:
+    def status(self, service: str) -> int:
         """The status of a service now."""
         try:
             whole = service in ("", INFERENCE)
             ready = self._catalogue.ready if whole else self._catalogue.resolve(service, None).ready
         except ModelNotFound:
-            return Status.SERVICE_UNKNOWN
-        return Status.SERVING if ready and not self._drain.begun else Status.NOT_SERVING
+            return SERVICE_UNKNOWN
+        return SERVING if ready and not self._drain.begun else NOT_SERVING
 
     async def check(self, body: bytes, context: Context) -> bytes:
         """The status of a service; `NOT_FOUND` for one that there is not."""
         status = self.status(await _service(body, context))
-        if status == Status.SERVICE_UNKNOWN:
+        if status == SERVICE_UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service; services are named like models")
-        return pb.HealthCheckResponse(status=status).SerializeToString()
+        return _said(status)
 
     async def watch(self, body: bytes, context: Context) -> None:
         """The status of a service, and again whenever it changes, until the gateway stops."""
         service = await _service(body, context)
-        told: Status | None = None
+        told: int | None = None
         while not self._stopping.is_set():
             status = self.status(service)
             if status != told:
-                await context.write(pb.HealthCheckResponse(status=status).SerializeToString())
+                await context.write(_said(status))
                 told = status
             # Once it drains, the only thing to wait for is the end.
             awaited = self._stopping.wait() if self._drain.begun else self._drain.noticed()
@@ -71,8 +75,12 @@ class Health:
         self._stopping.set()
 
 
+def _said(status: int) -> bytes:
+    return bytes(pb.HealthCheckResponse(status=status).SerializeToString())
+
+
 async def _service(body: bytes, context: Context) -> str:
     try:
-        return parsed(pb.HealthCheckRequest, body).service
+        return str(parsed(pb.HealthCheckRequest, body).service)
     except InvalidRequest as error:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
