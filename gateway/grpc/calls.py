@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -118,10 +118,11 @@ def _headers(context: Context) -> tuple[Header, ...]:
     """A call's metadata, and what is left of its deadline. Metadata in binary mean nothing here."""
     headers = [
         (name.encode(), value.encode("utf-8", "replace"))
-        for name, value in context.invocation_metadata()
+        for name, value in context.invocation_metadata() or ()
         if isinstance(value, str)
     ]
-    left_s = context.time_remaining()
+    # Without a deadline there is none left, whatever the stubs say.
+    left_s = cast("float | None", context.time_remaining())
     if left_s is not None and left_s < 1e9:
         headers.append((REQUEST_TIMEOUT, b"%.3f" % max(0.001, left_s * 1e3)))
     return tuple(headers)
