@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev-installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check lock bench simulation load-test clean
+.PHONY: help setup run test check lock proto bench simulation load-test clean
 
 help: $(SLUICE)
 	@echo "make setup   make .venv with everything that working on Sluice needs"
@@ -18,6 +18,7 @@ help: $(SLUICE)
 	@echo "make test    make check, then every test"
 	@echo "make check   lint, formatting, types, and which room may import which"
 	@echo "make lock    resolve the dependencies anew (needs uv)"
+	@echo "make proto   make the modules in gateway/grpc/ from their .proto"
 	@echo "make bench   measure, and compare with the baselines"
 	@echo "make simulation   compare batching policies in virtual time"
 	@echo "make load-test   a short load test of the gateway at URL, which fails where the objective is missed"
@@ -36,6 +37,12 @@ check: $(DEV)
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# The paths are from here, so that the module is imported by its full name. It gets a pool of its own: a client of Triton
+# in the same process has other messages of the same names in the default one.
+proto: $(DEV)
+	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. gateway/grpc/inference.proto
+	sed -i 's/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/' gateway/grpc/inference_pb2.py
 
 bench: $(DEV)
 	$(VENV)/bin/python -m benchmarks

@@ -69,13 +69,18 @@ NO_CACHE = {"SLUICE_CACHE_ENABLED": "false"}
 """Most benchmarks send one row again and again, and are about what it takes to compute it."""
 
 
+def _ports(port: int) -> list[str]:
+    """Options of a server that listens on one port: gRPC's own would be the same for all."""
+    return ["--port", str(port), "--grpc-port", "0"]
+
+
 @contextmanager
 def sluice(
     models: Path, *options: str, settings: Mapping[str, str] = NO_CACHE, errors: int | None = subprocess.DEVNULL
 ) -> Iterator[Server]:
     """Sluice as a user runs it, all metrics on, with these variables of its environment."""
     port = free_port()
-    command = [str(SLUICE), "serve", str(models), "--port", str(port), *options]
+    command = [str(SLUICE), "serve", str(models), *_ports(port), *options]
     with running(command, port, env=os.environ | settings, errors=errors) as server:
         yield server
 
@@ -84,7 +89,17 @@ def sluice(
 def sluice_with_gets(models: Path, settings: Mapping[str, str]) -> Iterator[Server]:
     """Sluice that awaits one GET of Redis for each row."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.get_gateway", "serve", str(models), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.get_gateway",
+        "serve",
+        str(models),
+        "--port",
+        str(port),
+        "--grpc-port",
+        "0",
+    ]
     with running(command, port, env=os.environ | settings, errors=subprocess.DEVNULL) as server:
         yield server
 
@@ -93,7 +108,17 @@ def sluice_with_gets(models: Path, settings: Mapping[str, str]) -> Iterator[Serv
 def silent_sluice(models: Path) -> Iterator[Server]:
     """Sluice without any of its instrumentation, and without cache."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.silent_gateway", "serve", str(models), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.silent_gateway",
+        "serve",
+        str(models),
+        "--port",
+        str(port),
+        "--grpc-port",
+        "0",
+    ]
     with running(command, port, env=os.environ | NO_CACHE, errors=subprocess.DEVNULL) as server:
         yield server
 

@@ -8,8 +8,8 @@ import ipaddress
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version as distribution_version
@@ -28,7 +28,7 @@ from gateway.http.limits import LaneLimits, connection_cap
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.observer import Observer
 from gateway.plane import Plane
-from gateway.sections import CacheSettings, TracingSettings
+from gateway.sections import CacheSettings, ServerSettings, TracingSettings
 from gateway.serving import ENGINE_VERSION
 from gateway.settings import Settings
 from gateway.shutdown import Drain, DrainingServer, StopSignals
@@ -59,7 +59,8 @@ class Gateway:
     def __init__(self, settings: Settings, models: Sequence[ModelVersion]) -> None:
         self.settings = settings
         self.drain = Drain()
-        self.metrics = Metrics(VERSION, ENGINE_VERSION, sorted({dialect.name for dialect in DIALECTS}))
+        names = {dialect.name for dialect in DIALECTS} | ({"grpc"} if settings.server.grpc_port else set())
+        self.metrics = Metrics(VERSION, ENGINE_VERSION, sorted(names))
         self.cache = Cache(_cache_options(settings.cache), on_change=tell_of_redis)
         CacheCollector(self.cache, self.metrics.registry)
         LogCollector(self.metrics.registry)
@@ -195,6 +196,26 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+@contextmanager
+def grpc_reserved(settings: ServerSettings) -> Iterator[None]:
+    """The port for gRPC, bound, so that a taken one is known before any model is loaded. Raises `StartError`.
+
+    Nobody listens on it but gRPC's own server, which may bind it once more since nobody else does.
+    """
+    if not settings.grpc_port:
+        yield
+        return
+    try:
+        reserved = listen(settings.host, settings.grpc_port)
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {error.strerror or error}; choose "
+            "another port with --grpc-port (server.grpc_port), or 0 to turn gRPC off"
+        ) from None
+    with reserved:
+        yield
+
+
 def _is_ipv6(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).version == 6
@@ -220,6 +241,16 @@ async def run(gateway: Gateway, listener: socket.socket, on_started: Callable[[]
                 await server.serve(sockets=[listener])
 
 
+async def _enter_grpc(gateway: Gateway, stack: AsyncExitStack, server: DrainingServer) -> None:
+    """Open the door for gRPC beside a server's, and let both close together."""
+    if gateway.settings.server.grpc_port:
+        # Imported only where it is served: it takes a while.
+        from gateway.grpc.server import GrpcDoor
+
+        door = await stack.enter_async_context(GrpcDoor(gateway, VERSION))
+        server.beside = door.stop
+
+
 async def _loaded(
     gateway: Gateway, stack: AsyncExitStack, signals: StopSignals, on_started: Callable[[], None]
 ) -> DrainingServer | None:
@@ -230,7 +261,11 @@ async def _loaded(
         async with asyncio.TaskGroup() as group:
             group.create_task(stack.enter_async_context(gateway))
             await asyncio.to_thread(import_module, "gateway.management")
-            return gateway.server(on_started)
+            if gateway.settings.server.grpc_port:
+                await asyncio.to_thread(import_module, "gateway.grpc.server")
+            server = gateway.server(on_started)
+        await _enter_grpc(gateway, stack, server)
+        return server
 
     loading = asyncio.ensure_future(load())
 

@@ -21,6 +21,8 @@ def banner(gateway: Gateway, address: tuple[Any, ...]) -> str:
     host = f"[{address[0]}]" if ":" in str(address[0]) else address[0]
     url = f"{'http' if server.tls_cert is None else 'https'}://{host}:{address[1]}"
     lines = [f"Sluice {VERSION} is ready at {url}", f"  API pages  {url}/docs", f"  metrics    {url}/metrics"]
+    if server.grpc_port:
+        lines.append(f"  gRPC       {host}:{server.grpc_port}")
     for name in gateway.catalogue.models[:MAX_MODELS_SHOWN]:
         served = gateway.catalogue.resolve(name, None)
         versions = ", ".join(str(each.version) for each in gateway.catalogue.versions(name))

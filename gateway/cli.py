@@ -17,6 +17,7 @@ from gateway.settings import LoadedSettings, SettingsError, load_settings
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "host": ("server.host", "Address to listen on."),
     "port": ("server.port", "Port to listen on; 0 lets the system choose."),
+    "grpc_port": ("server.grpc_port", "Port to listen on for gRPC; 0 turns it off."),
     "tls_cert": ("server.tls_cert", "Certificate chain (PEM): serve HTTPS."),
     "tls_key": ("server.tls_key", "The certificate's private key (PEM)."),
     "tls_client_ca": ("server.tls_client_ca", "Only clients certified by this CA (PEM) may call."),
@@ -48,7 +49,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
     # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
-    from gateway.app import Gateway, listen, run
+    from gateway.app import Gateway, grpc_reserved, listen, run
     from gateway.banner import banner
     from gateway.telemetry.logs import configure_logs
     from inference.errors import StartError
@@ -65,7 +66,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
         where = f"{settings.server.host}:{settings.server.port}"
         raise click.ClickException(f"cannot listen on {where}: {error.strerror or error}") from None
     try:
-        with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with listener, grpc_reserved(settings.server), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(gateway, listener, lambda: click.echo(banner(gateway, listener.getsockname()))))
     except StartError as error:
         raise click.ClickException(str(error)) from None

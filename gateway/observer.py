@@ -18,9 +18,6 @@ from gateway.trace_context import TRACEPARENT, TRACESTATE, trace_parent
 from inference.errors import SluiceError
 from inference.types import InferenceResponse, Timings
 
-CLIENT_GONE = 499
-"""What logs and traces say as the status of an answer that nobody waited for, as nginx does."""
-
 
 class Observer:
     """Follows each call from `begin` to one of its ends, which returns the value of `Server-Timing`."""
@@ -49,7 +46,12 @@ class Observer:
         return record
 
     def answered(
-        self, record: CallRecord, metrics: ModelMetrics, response: InferenceResponse, promise_s: float | None
+        self,
+        record: CallRecord,
+        metrics: ModelMetrics,
+        response: InferenceResponse,
+        status: int,
+        promise_s: float | None,
     ) -> bytes:
         """A call was answered. `promise_s` is how long it was to take, where anything was promised."""
         record.ended_s = ended_s = time.monotonic()
@@ -59,14 +61,21 @@ class Observer:
             ended_s - record.walked_s,
             cached=response.cached is not None,
         )
+        record.status = status
         return self._succeeded(record, metrics, response, response.timings, promise_s)
 
     def repeated(
-        self, record: CallRecord, metrics: ModelMetrics, response: InferenceResponse, promise_s: float | None
+        self,
+        record: CallRecord,
+        metrics: ModelMetrics,
+        response: InferenceResponse,
+        status: int,
+        promise_s: float | None,
     ) -> bytes:
         """A call was answered from the cache without being decoded."""
         record.ended_s = time.monotonic()
         metrics.repeated(record.duration_s)
+        record.status = status
         return self._succeeded(record, metrics, response, Timings(cache_s=record.duration_s), promise_s)
 
     def refused(self, record: CallRecord, status: int, error: SluiceError) -> bytes:
@@ -79,9 +88,9 @@ class Observer:
         """A call met with a fault of ours."""
         return self._ended(record, status, Outcome.FAILED, error)
 
-    def cancelled(self, record: CallRecord) -> None:
+    def cancelled(self, record: CallRecord, status: int) -> None:
         """The client of a call has gone."""
-        self._ended(record, CLIENT_GONE, Outcome.CANCELLED, None)
+        self._ended(record, status, Outcome.CANCELLED, None)
 
     def unread(self, record: CallRecord, status: int, error: SluiceError) -> bytes:
         """A call was turned away before it was read whole; it has no duration."""
@@ -103,8 +112,7 @@ class Observer:
     ) -> bytes:
         duration_s = record.ended_s - record.started_s
         metrics.ledger.last_s = record.ended_s
-        record.status, record.version = 200, response.version
-        record.timings, record.cached = timings, response.cached
+        record.version, record.timings, record.cached = response.version, timings, response.cached
         if response.late:
             record.outcome = Outcome.LATE
         if promise_s is not None:

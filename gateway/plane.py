@@ -89,7 +89,7 @@ class Plane:
             answer, cached = _refusal(dialect, error), None
             timing = observer.refused(record, answer.status, error)
         except asyncio.CancelledError:
-            observer.cancelled(record)
+            observer.cancelled(record, dialect.client_gone)
             raise
         except Exception as error:
             refusal = SluiceError("internal error; the log has the details under this request's id")
@@ -113,7 +113,9 @@ class Plane:
             raise MethodNotAllowed(f"method {method} is not allowed here; use {' or '.join(sorted(dialect.methods))}")
         repeat = served.repeats.find(dialect, body, heeded)
         if repeat is not None:
-            timing = self._observer.repeated(record, served.metrics, repeat.response, served.objective_s)
+            timing = self._observer.repeated(
+                record, served.metrics, repeat.response, repeat.answer.status, served.objective_s
+            )
             return repeat.answer, timing, ONE_HIT
         if dialect.heavy(body, served.callee):
             request = await asyncio.to_thread(dialect.decode, body, heeded, served.callee)
@@ -134,7 +136,7 @@ class Plane:
         answer = dialect.encode(request, response)
         served.repeats.keep(dialect, body, request, response, answer)
         promise_s = request.timeout_s if served.objective_s is None else served.objective_s
-        timing = self._observer.answered(record, served.metrics, response, promise_s)
+        timing = self._observer.answered(record, served.metrics, response, answer.status, promise_s)
         return answer, timing, None if response.cached is None else x_cache(response.cached)
 
     def refuse(self, route: Route, headers: Sequence[Header], error: SluiceError) -> HttpResponse:

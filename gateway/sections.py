@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from inference.config import KIB, MIB, Bytes, CacheConfig
+from inference.config import KIB, MIB, Bytes, CacheConfig, Truth
 from inference.faults import Section
 
 REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
@@ -40,6 +40,7 @@ class ServerSettings(Section):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
+    grpc_port: int = Field(8001, ge=0, le=65535, description="Port to listen on for gRPC; 0 turns it off.")
     tls_cert: ExistingFile | None = Field(None, description="Certificate chain (PEM): serve HTTPS.")
     tls_key: ExistingFile | None = Field(None, description="The certificate's private key (PEM).")
     tls_client_ca: ExistingFile | None = Field(None, description="Only clients certified by this CA (PEM) may call.")
@@ -55,6 +56,8 @@ class ServerSettings(Section):
     request_timeout_s: float = Field(60.0, gt=0, description="How long a call may wait for its batch; 504 then.")
     shutdown_delay_s: float = Field(0.0, ge=0, description="How long to serve on, not ready, after SIGTERM.")
     shutdown_timeout_s: float = Field(30.0, ge=0, description="How long requests in flight may then take to end.")
+
+    model_control: Truth = Field(False, description="Whether clients may load and unload models.")
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
 
@@ -21,10 +21,16 @@ class Drain:
 
     def __init__(self) -> None:
         self.begun = False
+        self._noticed = asyncio.Event()
 
     def begin(self) -> None:
         """From now on the gateway says that it is not ready, and asks its clients to connect elsewhere."""
         self.begun = True
+        self._noticed.set()
+
+    async def noticed(self) -> None:
+        """Return once the drain has begun."""
+        await self._noticed.wait()
 
 
 class DrainingServer(uvicorn.Server):
@@ -35,7 +41,8 @@ class DrainingServer(uvicorn.Server):
     stops listening and finishes what is in flight within uvicorn's `timeout_graceful_shutdown`. A second signal ends
     the delay; one more SIGINT ends the wait for what is in flight.
 
-    `on_started` is called once connections are accepted. Signals come from `StopSignals`, not from uvicorn.
+    `on_started` is called once connections are accepted. `beside` is what stops at the same time, within that time by
+    itself. Signals come from `StopSignals`, not from uvicorn.
     """
 
     def __init__(
@@ -45,6 +52,18 @@ class DrainingServer(uvicorn.Server):
         self._on_started = on_started
         self._drain = drain
         self._shutdown_delay_s = shutdown_delay_s
+        self.beside: Callable[[], Awaitable[None]] | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is in flight, here and beside."""
+        if self.beside is None:
+            await super().shutdown(sockets)
+            return
+        stopping = asyncio.ensure_future(self.beside())
+        await super().shutdown(sockets)
+        if self.force_exit:
+            stopping.cancel()
+        await asyncio.wait({stopping})
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell who waits for it."""

@@ -52,6 +52,9 @@ class Dialect(Protocol):
     methods: frozenset[str] = POST
     """The HTTP methods that a prediction may have."""
 
+    client_gone: int = 499
+    """What logs and traces say as the status of an answer that nobody waited for; over HTTP, what nginx says."""
+
     def recognise(self, path: str) -> Call | None:
         """The prediction call that a percent-decoded path names, or `None` if it names none of this dialect.
 

@@ -62,8 +62,8 @@ class V2(Dialect):
 
     `POST /v2/models/{model}[/versions/{version}]/infer`, a slash at the end allowed. Data is flat or nested; answers
     are flat. What the body's content type says is not looked at. Unknown members of a request are ignored. Tensors may
-    be binary in both directions, outputs may be asked for as classes, and the parameters `timeout` and `priority` say how
-    the call is scheduled.
+    be binary in both directions, outputs may be asked for as classes, and the parameters `timeout` and `priority` say
+    how the call is scheduled.
     """
 
     name = "v2"

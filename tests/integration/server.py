@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -24,11 +25,14 @@ ASK_THE_MODEL = {"Cache-Control": "no-store"}
 
 
 class SluiceProcess:
-    """A gateway that is ready, and a client for it that passes the cache by."""
+    """A gateway that is ready, and a client for it that passes the cache by. `grpc_port` is 0 where there is none."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, verify: ssl.SSLContext | bool) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], url: str, verify: ssl.SSLContext | bool, grpc_port: int = 0
+    ) -> None:
         self.process = process
         self.url = url
+        self.grpc_port = grpc_port
         self.client = httpx.Client(base_url=url, timeout=PATIENCE_S, verify=verify, headers=ASK_THE_MODEL)
 
     @property
@@ -70,7 +74,12 @@ def serving(
     verify: ssl.SSLContext | bool = True,
     cwd: Path | None = None,
 ) -> Iterator[SluiceProcess]:
-    """`sluice serve models --port 0 …`, from its banner until the test is done with it."""
+    """`sluice serve models --port 0 …`, from its banner until the test is done with it.
+
+    Without gRPC, unless `options` have a `--grpc-port`.
+    """
+    options = ("--grpc-port", "0", *options)
+    grpc_port = int(options[len(options) - options[::-1].index("--grpc-port")])
     command: Sequence[str] = [str(SLUICE), "serve", str(models), "--port", "0", *options]
     with open(log, "w") if log else open("/dev/null", "w") as errors:
         process = subprocess.Popen(
@@ -81,7 +90,7 @@ def serving(
         first = process.stdout.readline()
         match = re.search(r"ready at (\S+)", first)
         assert match, f"sluice did not become ready: {first!r}, status {process.poll()}"
-        server = SluiceProcess(process, match[1], verify)
+        server = SluiceProcess(process, match[1], verify, grpc_port)
         with server.client:
             yield server
     finally:
@@ -90,6 +99,13 @@ def serving(
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def with_grpc() -> Sequence[str]:
+    """Options of a server with gRPC: on a port that was free a moment ago, since 0 means none."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return "--grpc-port", str(taken.getsockname()[1])
 
 
 def v2(name: str, shape: Sequence[int], data: Sequence[Any], datatype: str = "FP32") -> dict[str, Any]:

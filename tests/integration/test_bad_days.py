@@ -227,7 +227,9 @@ def test_a_signal_while_models_load_ends_the_start_in_order(tmp_path: Path, numb
     log = tmp_path / "log"
     models_folder = write_model(tmp_path, "linear", models.linear())
     with log.open("w") as errors:
-        process = subprocess.Popen([str(SLUICE), "serve", str(models_folder), "--port", "0"], stderr=errors)
+        process = subprocess.Popen(
+            [str(SLUICE), "serve", str(models_folder), "--port", "0", "--grpc-port", "0"], stderr=errors
+        )
     try:
         while not (workers := [each for each in psutil.Process(process.pid).children() if _is_worker(each)]):
             assert process.poll() is None
@@ -299,6 +301,7 @@ def test_a_model_that_cannot_be_batched_is_served_and_says_so(tmp_path: Path) ->
         (["{cuda}"], ["cuda:0", "onnxruntime-gpu"]),
         (["{linear}", "--port", "http"], ["port"]),
         (["{linear}", "--port", "{taken}"], ["cannot listen", "{taken}"]),
+        (["{linear}", "--port", "0", "--grpc-port", "{taken}"], ["cannot listen", "{taken}", "--grpc-port"]),
         (["{linear}", "--tls-cert", "/nowhere.pem"], ["tls"]),
         (["{linear}", "--tls-cert", "{readme}", "--tls-key", "{readme}"], ["TLS", "{readme}"]),
         (["{unknown_key}"], ["model.toml", "max_row", "max_rows"]),
@@ -316,7 +319,7 @@ def test_a_start_that_cannot_succeed_says_why(tmp_path: Path, arguments: list[st
             "cuda": str(write_model(tmp_path / "c", "linear", models.linear(), '[workers]\ndevice = "cuda:0"\n')),
             "unknown_key": str(write_model(tmp_path / "d", "linear", models.linear(), "[batching]\nmax_row = 4\n")),
         }
-        command = [str(SLUICE), "serve", *[argument.format(**values) for argument in arguments]]
+        command = [str(SLUICE), "serve", "--grpc-port", "0", *[argument.format(**values) for argument in arguments]]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode != 0
     assert "Traceback" not in ended.stderr

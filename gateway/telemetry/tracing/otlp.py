@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from types import MappingProxyType
 from typing import NamedTuple
 
 from opentelemetry.context import Context
@@ -34,10 +34,18 @@ from opentelemetry.trace import (
 
 from batching.report import Outcome as BatchOutcome
 from gateway.telemetry.call_record import CallRecord
+from gateway.telemetry.labels import Outcome
 from gateway.telemetry.logs import log
 from gateway.telemetry.tracing.tracer import BatchTrace, CallTrace
 
 TRACES_PATH = "/v1/traces"
+STATUS_ATTRIBUTES = MappingProxyType({"grpc": "rpc.grpc.status_code"})
+"""What OpenTelemetry calls the status of a dialect's answers, where that is not HTTP's."""
+
+ANSWERED = frozenset({Outcome.SUCCESS, Outcome.LATE})
+OURS = frozenset({Outcome.REFUSED, Outcome.TIMEOUT, Outcome.FAILED})
+"""Outcomes that are no mistake of the caller, and so an error of the span of a server."""
+
 _RECORDED = TraceFlags(TraceFlags.SAMPLED)
 
 Attributes = Mapping[str, str | int | float | bool]
@@ -137,7 +145,7 @@ class OtlpExporter:
             self._ride(enqueued_s, batch, walk, clock)
         if call.walked_s:
             self._phase("encode", inside, clock.span(call.walked_s, call.ended_s))
-        if call.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if call.outcome in OURS:
             span.set_status(Status(StatusCode.ERROR, call.outcome))
         span.end(clock.ns(call.ended_s))
 
@@ -210,7 +218,7 @@ def _context_of(trace: CallTrace) -> Context:
 
 def _call_attributes(call: CallRecord) -> dict[str, str | int | float | bool]:
     attributes: dict[str, str | int | float | bool] = {
-        "http.response.status_code": call.status,
+        STATUS_ATTRIBUTES.get(call.dialect, "http.response.status_code"): call.status,
         "sluice.dialect": call.dialect,
         "sluice.model": call.model[:128],
         "sluice.outcome": call.outcome,
@@ -218,7 +226,7 @@ def _call_attributes(call: CallRecord) -> dict[str, str | int | float | bool]:
     }
     if call.version is not None:
         attributes["sluice.version"] = call.version
-    if call.status >= HTTPStatus.BAD_REQUEST:
+    if call.outcome not in ANSWERED:
         attributes["error.type"] = call.outcome
     return attributes
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -144,11 +145,12 @@ def test_outputs_are_binary_where_that_is_asked_for() -> None:
 
 
 def test_each_output_can_have_a_form_of_its_own() -> None:
-    outputs = [{"name": "y", "parameters": {"binary_data": False}}, {"name": "z"}]
+    outputs: list[dict[str, Any]] = [{"name": "y", "parameters": {"binary_data": False}}, {"name": "z"}]
     page, _, raw = answered({"binary_data_output": True}, outputs, Y, Z)
     assert "data" in page["outputs"][0]
     assert raw == b"\x02\x00\x00\x00ab"
-    page, headers, raw = answered(None, [{"name": "y", "parameters": {"binary_data": True}}, {"name": "z"}], Y, Z)
+    outputs = [{"name": "y", "parameters": {"binary_data": True}}, {"name": "z"}]
+    page, headers, raw = answered(None, outputs, Y, Z)
     assert raw == Y.array.tobytes()
     assert page["outputs"][1]["data"] == ["ab"]
     assert BINARY_LENGTH in headers
@@ -189,10 +191,8 @@ def test_a_wish_that_cannot_be_granted(parameters: Any, outputs: Any, tensor: Te
 
 @given(st.binary(max_size=300), st.one_of(st.binary(max_size=20), st.integers(0, 300).map(lambda n: b"%d" % n)))
 def test_any_bytes_are_a_request_or_refused(body: bytes, length: bytes) -> None:
-    try:
-        decode(body, length)
-    except InvalidRequest as refusal:
-        assert str(refusal)
+    with suppress(InvalidRequest):
+        assert isinstance(decode(body, length), InferenceRequest)
 
 
 @given(st.data())

@@ -1,0 +1,87 @@
+"""Which model a serialized `ModelInferRequest` names, read without its tensors.
+
+The plane has to know the model before it can decode, and parsing a large message twice would copy it twice. So this
+walks over the message's fields by their tags and lengths alone
+(https://protobuf.dev/programming-guides/encoding/).
+"""
+
+from __future__ import annotations
+
+from gateway.dialects.base import Call
+from inference.errors import InvalidRequest, ModelNotFound
+
+MODEL_NAME, MODEL_VERSION = 1 << 3 | 2, 2 << 3 | 2
+"""The tags of the two fields."""
+
+VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
+
+MAX_FIELDS = 4096
+"""Fields of a message, at most, every input, output, parameter and raw tensor counted as one."""
+
+
+def address_of(message: bytes | bytearray) -> Call:
+    """The model and version that a message names; of a field that stands twice, the last counts.
+
+    Raises `InvalidRequest` for what is no message, and `ModelNotFound` for a version that is no number.
+    """
+    name = version = b""
+    at, end = 0, len(message)
+    fields = 0
+    while at < end:
+        fields += 1
+        if fields > MAX_FIELDS:
+            raise InvalidRequest(f"the message has more than {MAX_FIELDS} fields")
+        tag, at = _varint(message, at)
+        kind = tag & 7
+        if kind == DELIMITED:
+            size, at = _varint(message, at)
+            if tag == MODEL_NAME:
+                name = bytes(message[at : at + size])
+            elif tag == MODEL_VERSION:
+                version = bytes(message[at : at + size])
+            at += size
+        elif kind == VARINT:
+            _, at = _varint(message, at)
+        elif kind in (FIXED64, FIXED32):
+            at += 8 if kind == FIXED64 else 4
+        else:
+            raise InvalidRequest(f"the message is no ModelInferRequest: wire type {kind} in it")
+    if at != end:
+        raise InvalidRequest("the message is no ModelInferRequest: it ends within a field")
+    return call_of(_text(name), _text(version))
+
+
+def call_of(model: str, version: str) -> Call:
+    """The call that names a model and a version as they stand in messages: an empty version is none.
+
+    Raises `ModelNotFound` for a version that is no number.
+    """
+    if not version:
+        return Call(model)
+    # int() would take digits of other scripts too, and none beyond a few thousand.
+    if not (version.isascii() and version.isdigit() and len(version) <= 18):
+        raise ModelNotFound(f"model {model[:80]!r} has no version {version[:80]!r}; versions are whole numbers")
+    return Call(model, int(version))
+
+
+def _varint(message: bytes | bytearray, at: int) -> tuple[int, int]:
+    """A number of seven bits per byte, lowest first, and where it ends."""
+    value = shift = 0
+    try:
+        while shift < 70:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value, at
+            shift += 7
+    except IndexError:
+        raise InvalidRequest("the message is no ModelInferRequest: it ends within a number") from None
+    raise InvalidRequest("the message is no ModelInferRequest: a number in it is longer than ten bytes")
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("the model's name or version is not UTF-8") from None

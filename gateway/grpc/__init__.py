@@ -1,0 +1,1 @@
+"""The door for gRPC: the server, what it answers beside predictions, and the messages."""

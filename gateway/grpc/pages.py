@@ -1,0 +1,150 @@
+"""What the service answers beside predictions: about itself, its models, and what the repository holds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from gateway.catalogue import Catalogue, State
+from gateway.dialects.grpc_infer import GrpcInfer
+from gateway.dialects.grpc_wire import call_of
+from gateway.dialects.v2 import model_metadata
+from gateway.grpc import inference_pb2 as pb
+from gateway.grpc.calls import STATUS_CODES
+from gateway.grpc.messages import parsed
+from gateway.pages.model_config import model_config_page
+from gateway.serving import ServedVersion
+from gateway.shutdown import Drain
+from gateway.telemetry.logs import log
+from inference.errors import InvalidRequest, ModelNotFound, SluiceError, StartError
+
+Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+Page: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
+MessageT = TypeVar("MessageT", bound=Message)
+
+EXTENSIONS = ("model_configuration", "schedule_policy")
+CONTROL = "model_repository"
+"""Of the protocol's extensions, those that are served here, by the names that Triton Inference Server has for them."""
+
+
+class ControlForbidden(InvalidRequest):
+    """The operator does not let clients change what is served."""
+
+
+class Pages:
+    """The methods of the service that are no predictions. Raise `SluiceError`."""
+
+    def __init__(self, catalogue: Catalogue, drain: Drain, version: str, *, model_control: bool) -> None:
+        self._catalogue = catalogue
+        self._drain = drain
+        self._version = version
+        self._model_control = model_control
+
+    def by_method(self) -> Mapping[str, Page]:
+        """Every page, by the name of its method."""
+        return {
+            "ServerLive": _page(pb.ServerLiveRequest, self.server_live),
+            "ServerReady": _page(pb.ServerReadyRequest, self.server_ready),
+            "ServerMetadata": _page(pb.ServerMetadataRequest, self.server_metadata),
+            "ModelReady": _page(pb.ModelReadyRequest, self.model_ready),
+            "ModelMetadata": _page(pb.ModelMetadataRequest, self.model_metadata),
+            "ModelConfig": _page(pb.ModelConfigRequest, self.model_config),
+            "RepositoryIndex": _page(pb.RepositoryIndexRequest, self.repository_index),
+            "RepositoryModelLoad": _page(pb.RepositoryModelLoadRequest, self.load),
+            "RepositoryModelUnload": _page(pb.RepositoryModelUnloadRequest, self.unload),
+        }
+
+    async def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
+        """Alive, as long as it can say so."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
+        """Whether predictions can be sent here."""
+        return pb.ServerReadyResponse(ready=self._catalogue.ready and not self._drain.begun)
+
+    async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
+        """What this server is, and which extensions it has."""
+        extensions = (*EXTENSIONS, CONTROL) if self._model_control else EXTENSIONS
+        return pb.ServerMetadataResponse(name="sluice", version=self._version, extensions=extensions)
+
+    async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        """Whether a model answers predictions; one that there is not does not."""
+        try:
+            return pb.ModelReadyResponse(ready=self._served(request.name, request.version).ready)
+        except ModelNotFound:
+            return pb.ModelReadyResponse(ready=False)
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        """The inputs and outputs of a version, and which versions there are."""
+        served = self._served(request.name, request.version)
+        versions = [served] if request.version else self._catalogue.versions(served.name)
+        page = model_metadata(served.name, [each.version for each in versions], served.signature)
+        return ParseDict(page, pb.ModelMetadataResponse())
+
+    async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        """What is in force for a version, without what only Sluice has."""
+        page = model_config_page(self._served(request.name, request.version))
+        config = ParseDict(page.model_dump(exclude={"sluice"}), pb.ModelConfig())
+        return pb.ModelConfigResponse(config=config)
+
+    async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        """Every version in service or on its way, and every model of the repository that has none."""
+        self._must_control(request.repository_name)
+        response = pb.RepositoryIndexResponse()
+        for each in await self._catalogue.index():
+            if each.state is State.READY or not request.ready:
+                version = "" if each.version is None else str(each.version)
+                response.models.add(name=each.name, version=version, state=each.state, reason=each.reason)
+        return response
+
+    async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        """Serve a model as it lies in the repository now."""
+        self._must_control(request.repository_name)
+        if request.parameters:
+            raise InvalidRequest("loading takes no parameters: models and their configuration are in the repository")
+        try:
+            await self._catalogue.load(request.model_name)
+        except StartError as error:
+            # Who may load models is an operator, and is told what is wrong with them.
+            raise InvalidRequest(f"failed to load {request.model_name!r}: {error}") from None
+        return pb.RepositoryModelLoadResponse()
+
+    async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
+        """Serve a model no more."""
+        self._must_control(request.repository_name)
+        await self._catalogue.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse()
+
+    def _served(self, model: str, version: str) -> ServedVersion:
+        call = call_of(model, version)
+        return self._catalogue.resolve(call.model, call.version)
+
+    def _must_control(self, repository: str) -> None:
+        if not self._model_control:
+            raise ControlForbidden("clients may not see or change the repository; server.model_control lets them")
+        if repository:
+            raise InvalidRequest("there is one repository, and it has no name; leave repository_name empty")
+
+
+def _page(kind: type[MessageT], answer: Callable[[MessageT], Awaitable[Message]]) -> Page:
+    """A method that takes messages of a kind, as the server calls it."""
+    dialect = GrpcInfer()
+
+    async def page(body: bytes, context: Context) -> bytes:
+        try:
+            return (await answer(parsed(kind, body))).SerializeToString()
+        except ControlForbidden as error:
+            code, told = grpc.StatusCode.PERMISSION_DENIED, str(error)
+        except SluiceError as error:
+            refusal = dialect.refuse(error)
+            code, told = STATUS_CODES[refusal.status], refusal.body.decode()
+        except Exception as error:
+            log.error("a gRPC method failed", method=kind.DESCRIPTOR.name, exc_info=error)
+            code, told = grpc.StatusCode.INTERNAL, "internal error"
+        return await context.abort(code, told)
+
+    return page
