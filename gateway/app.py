@@ -26,8 +26,10 @@ from gateway.http.asgi import AsgiLane
 from gateway.http.lane import make_lane
 from gateway.http.limits import LaneLimits, connection_cap
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
+from gateway.http.trailing_slash import TrailingSlash
 from gateway.observer import Observer
 from gateway.plane import Plane
+from gateway.repository_control import RepositoryControl
 from gateway.sections import CacheSettings, ServerSettings, TracingSettings
 from gateway.serving import ENGINE_VERSION
 from gateway.settings import Settings
@@ -66,11 +68,18 @@ class Gateway:
         LogCollector(self.metrics.registry)
         self._tracer = _tracer(settings.tracing, self.metrics)
         self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer)
+        self.control = RepositoryControl(self.catalogue, allowed=settings.server.model_control)
         self._request_ids = RequestIds()
         logs = settings.logs
         call_log = CallLog(logs.successes_per_s, logs.refusals_per_s, slow_s=logs.slow_ms / 1e3)
         observer = Observer(self.metrics.unknown_model, call_log, self._request_ids, self._tracer)
-        self.plane = Plane(self.catalogue, DIALECTS, observer, max_body_bytes=settings.server.max_body_bytes)
+        self.plane = Plane(
+            self.catalogue,
+            DIALECTS,
+            observer,
+            max_body_bytes=settings.server.max_body_bytes,
+            compress_from_bytes=settings.server.compress_from_bytes,
+        )
 
     @cached_property
     def app(self) -> AsgiLane:
@@ -79,7 +88,7 @@ class Gateway:
         from gateway.management import management_app
 
         pages = management_app(self, DIALECTS, VERSION)
-        return AsgiLane(self.plane, RequestIdMiddleware(pages, self._request_ids))
+        return AsgiLane(self.plane, RequestIdMiddleware(TrailingSlash(pages, "/v2/"), self._request_ids))
 
     async def __aenter__(self) -> Gateway:
         async with AsyncExitStack() as stack:

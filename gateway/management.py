@@ -15,7 +15,10 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from gateway.dialects.base import Dialect
+from gateway.extensions import rest_extensions
 from gateway.pages.admin import admin_routes
+from gateway.pages.observing import observing_routes
+from gateway.pages.repository import repository_routes
 from gateway.pages.v2 import model_routes, server_routes
 from gateway.telemetry.logs import log
 from inference.errors import SluiceError
@@ -32,9 +35,17 @@ def management_app(gateway: Gateway, dialects: Sequence[Dialect], version: str) 
         async with gateway:
             yield
 
-    app = FastAPI(title="Sluice", version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(server_routes(gateway.catalogue, gateway.drain, gateway.metrics, gateway.cache, version))
+    app = FastAPI(
+        title="Sluice", version=version, lifespan=lifespan, docs_url=None, redoc_url=None, strict_content_type=False
+    )
+    control, settings = gateway.control, gateway.settings
+    extensions = rest_extensions(repository=control.allowed)
+    app.include_router(
+        server_routes(gateway.catalogue, gateway.drain, gateway.metrics, gateway.cache, version, extensions)
+    )
     app.include_router(model_routes(gateway.catalogue))
+    app.include_router(repository_routes(control))
+    app.include_router(observing_routes(gateway.catalogue, settings.tracing, model_control=control.allowed))
     app.include_router(admin_routes(gateway.cache, gateway.catalogue))
     _add_docs(app, dialects)
     _add_error_bodies(app, dialects[0])
@@ -93,7 +104,8 @@ def _add_error_bodies(app: FastAPI, error_dialect: Dialect) -> None:
     def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         faults = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
-        return JSONResponse({"error": faults}, 404)
+        misplaced = all(fault["loc"][0] == "path" for fault in error.errors())
+        return JSONResponse({"error": faults}, 404 if misplaced else 400)
 
     def unknown(_: Request, error: Exception) -> Response:
         log.error("a management route failed", exc_info=error)

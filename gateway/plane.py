@@ -7,6 +7,7 @@ is short: no framework, no queue but the batcher's, and one observer of all that
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ import msgspec
 from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
 from gateway.catalogue import Catalogue
 from gateway.dialects.base import Call, Dialect
+from gateway.http.coding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated, inflated
 from gateway.http.messages import Header, HttpResponse
 from gateway.observer import Observer
 from gateway.telemetry.call_record import CallRecord
@@ -48,13 +50,20 @@ class Plane:
     """Answers prediction calls of every dialect. Implements `gateway.http.messages.DataPlane`."""
 
     def __init__(
-        self, catalogue: Catalogue, dialects: Sequence[Dialect], observer: Observer, *, max_body_bytes: int
+        self,
+        catalogue: Catalogue,
+        dialects: Sequence[Dialect],
+        observer: Observer,
+        *,
+        max_body_bytes: int,
+        compress_from_bytes: int = 0,
     ) -> None:
         self.max_body_bytes = max_body_bytes
+        self._compress_from_bytes = compress_from_bytes or sys.maxsize
         self._catalogue = catalogue
         self._dialects = tuple(dialects)
         self._observer = observer
-        self._heeded = observer.headers | {REQUEST_TIMEOUT, CACHE_CONTROL}.union(
+        self._heeded = observer.headers | {REQUEST_TIMEOUT, CACHE_CONTROL, CONTENT_ENCODING, ACCEPT_ENCODING}.union(
             *[each.headers for each in self._dialects]
         )
         self._remembered = lru_cache(maxsize=REMEMBERED_TARGETS)(self._recognise)
@@ -95,6 +104,8 @@ class Plane:
             refusal = SluiceError("internal error; the log has the details under this request's id")
             answer, cached = dialect.refuse(refusal), None
             timing = observer.failed(record, answer.status, error)
+        if heeded and len(answer.body) >= self._compress_from_bytes:
+            answer = await deflated(answer, heeded)
         trace = None if record.trace is None else record.trace.response
         return HttpResponse(answer.status, answer.body, answer.headers, record.request_id, cached, timing, trace)
 
@@ -106,6 +117,9 @@ class Plane:
             # The route may be remembered: without this, its error would grow by a traceback with each call.
             raise route.fault.with_traceback(None)
         dialect = route.dialect
+        packed = body
+        if heeded:
+            body = await inflated(packed, heeded, self.max_body_bytes)
         call = route.call if route.call.model else dialect.address(body)
         served = self._catalogue.resolve(call.model, call.version, call.label)
         record.model, record.metrics = served.callee.name, served.metrics
@@ -131,7 +145,7 @@ class Plane:
             if self._catalogue.resolve(call.model, call.version, call.label) is served:
                 raise
             # The version was replaced while the call was on its way to it: its successor answers.
-            return await self._walk(record, route, method, heeded, body)
+            return await self._walk(record, route, method, heeded, packed)
         record.walked_s = time.monotonic()
         answer = dialect.encode(request, response)
         served.repeats.keep(dialect, body, request, response, answer)
@@ -160,6 +174,8 @@ class Plane:
 
 def _refusal(dialect: Dialect, error: SluiceError) -> HttpResponse:
     refusal = dialect.refuse(error)
+    if isinstance(error, UnknownEncoding):
+        return HttpResponse(415, refusal.body, (*refusal.headers, (ACCEPT_ENCODING, b"gzip, deflate")))
     if isinstance(error, MethodNotAllowed):
         return HttpResponse(
             405, refusal.body, (*refusal.headers, (b"allow", ", ".join(sorted(dialect.methods)).encode()))

@@ -11,13 +11,14 @@ from collections import OrderedDict
 import msgspec
 
 from gateway.dialects.base import Dialect
+from gateway.http.coding import ACCEPT_ENCODING
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import REQUEST_ID
 from gateway.trace_context import TRACEPARENT, TRACESTATE
 from inference.types import InferenceRequest, InferenceResponse
 
-IDENTITIES = frozenset({REQUEST_ID, TRACEPARENT, TRACESTATE})
-"""Headers that say who asks, and nothing about the answer."""
+IDENTITIES = frozenset({REQUEST_ID, TRACEPARENT, TRACESTATE, ACCEPT_ENCODING})
+"""Headers that say who asks and how the answer may be packed, and nothing about the answer."""
 
 REMEMBERED = 2048
 LONGEST_BYTES = 2048

@@ -57,7 +57,12 @@ class ServerSettings(Section):
     shutdown_delay_s: float = Field(0.0, ge=0, description="How long to serve on, not ready, after SIGTERM.")
     shutdown_timeout_s: float = Field(30.0, ge=0, description="How long requests in flight may then take to end.")
 
-    model_control: Truth = Field(False, description="Whether clients may load and unload models.")
+    model_control: Truth = Field(
+        False, description="Whether clients may see the repository, load and unload models, and change what is logged."
+    )
+    compress_from_bytes: Bytes = Field(
+        64 * KIB, ge=0, description="Answers from this length on are compressed for those who accept it; 0: none are."
+    )
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

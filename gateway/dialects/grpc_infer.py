@@ -24,6 +24,7 @@ from gateway.grpc.messages import parsed
 from gateway.http.messages import Header, HttpResponse
 from inference.errors import (
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     ModelFailed,
     ModelNotFound,
@@ -35,12 +36,13 @@ from inference.errors import (
 from inference.types import Datatype, InferenceRequest, InferenceResponse, ParameterValue, Tensor
 
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 3, 4, 5
-RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 8, 13, 14
+PERMISSION_DENIED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 7, 8, 13, 14
 
 STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
     {
         InvalidRequest: INVALID_ARGUMENT,
         ModelNotFound: NOT_FOUND,
+        Forbidden: PERMISSION_DENIED,
         RequestTooLarge: RESOURCE_EXHAUSTED,
         Unavailable: UNAVAILABLE,
         DeadlineExceeded: DEADLINE_EXCEEDED,

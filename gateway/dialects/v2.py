@@ -28,6 +28,7 @@ from gateway.dialects.v2_outputs import Reply
 from gateway.http.messages import Header, HttpResponse
 from inference.errors import (
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     ModelFailed,
     ModelNotFound,
@@ -48,6 +49,7 @@ STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
     {
         InvalidRequest: 400,
         ModelNotFound: 404,
+        Forbidden: 403,
         RequestTooLarge: 413,
         Unavailable: 503,
         DeadlineExceeded: 504,

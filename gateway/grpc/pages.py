@@ -9,40 +9,35 @@ import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from gateway.catalogue import Catalogue, State
+from gateway.catalogue import Catalogue
 from gateway.dialects.grpc_infer import GrpcInfer
 from gateway.dialects.grpc_wire import call_of
 from gateway.dialects.v2 import model_metadata
+from gateway.extensions import grpc_extensions
 from gateway.grpc import inference_pb2 as pb
 from gateway.grpc.calls import STATUS_CODES
 from gateway.grpc.messages import parsed
 from gateway.pages.model_config import model_config_page
+from gateway.pages.model_statistics import statistics_page
+from gateway.repository_control import RepositoryControl
 from gateway.serving import ServedVersion
 from gateway.shutdown import Drain
 from gateway.telemetry.logs import log
-from inference.errors import InvalidRequest, ModelNotFound, SluiceError, StartError
+from inference.errors import InvalidRequest, ModelNotFound, SluiceError
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Page: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
 MessageT = TypeVar("MessageT", bound=Message)
 
-EXTENSIONS = ("model_configuration", "schedule_policy")
-CONTROL = "model_repository"
-"""Of the protocol's extensions, those that are served here, by the names that Triton Inference Server has for them."""
-
-
-class ControlForbidden(InvalidRequest):
-    """The operator does not let clients change what is served."""
-
 
 class Pages:
     """The methods of the service that are no predictions. Raise `SluiceError`."""
 
-    def __init__(self, catalogue: Catalogue, drain: Drain, version: str, *, model_control: bool) -> None:
+    def __init__(self, catalogue: Catalogue, drain: Drain, version: str, control: RepositoryControl) -> None:
         self._catalogue = catalogue
         self._drain = drain
         self._version = version
-        self._model_control = model_control
+        self._control = control
 
     def by_method(self) -> Mapping[str, Page]:
         """Every page, by the name of its method."""
@@ -53,6 +48,7 @@ class Pages:
             "ModelReady": _page(pb.ModelReadyRequest, self.model_ready),
             "ModelMetadata": _page(pb.ModelMetadataRequest, self.model_metadata),
             "ModelConfig": _page(pb.ModelConfigRequest, self.model_config),
+            "ModelStatistics": _page(pb.ModelStatisticsRequest, self.model_statistics),
             "RepositoryIndex": _page(pb.RepositoryIndexRequest, self.repository_index),
             "RepositoryModelLoad": _page(pb.RepositoryModelLoadRequest, self.load),
             "RepositoryModelUnload": _page(pb.RepositoryModelUnloadRequest, self.unload),
@@ -68,7 +64,7 @@ class Pages:
 
     async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """What this server is, and which extensions it has."""
-        extensions = (*EXTENSIONS, CONTROL) if self._model_control else EXTENSIONS
+        extensions = grpc_extensions(repository=self._control.allowed)
         return pb.ServerMetadataResponse(name="sluice", version=self._version, extensions=extensions)
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
@@ -93,41 +89,42 @@ class Pages:
 
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """Every version in service or on its way, and every model of the repository that has none."""
-        self._must_control(request.repository_name)
+        _must_be_unnamed(request.repository_name)
         response = pb.RepositoryIndexResponse()
-        for each in await self._catalogue.index():
-            if each.state is State.READY or not request.ready:
-                version = "" if each.version is None else str(each.version)
-                response.models.add(name=each.name, version=version, state=each.state, reason=each.reason)
+        for each in await self._control.index(only_ready=request.ready):
+            version = "" if each.version is None else str(each.version)
+            response.models.add(name=each.name, version=version, state=each.state, reason=each.reason)
         return response
 
     async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         """Serve a model as it lies in the repository now."""
-        self._must_control(request.repository_name)
-        if request.parameters:
-            raise InvalidRequest("loading takes no parameters: models and their configuration are in the repository")
-        try:
-            await self._catalogue.load(request.model_name)
-        except StartError as error:
-            # Who may load models is an operator, and is told what is wrong with them.
-            raise InvalidRequest(f"failed to load {request.model_name!r}: {error}") from None
+        _must_be_unnamed(request.repository_name)
+        await self._control.load(request.model_name, request.parameters)
         return pb.RepositoryModelLoadResponse()
 
     async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
         """Serve a model no more."""
-        self._must_control(request.repository_name)
-        await self._catalogue.unload(request.model_name)
+        _must_be_unnamed(request.repository_name)
+        await self._control.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
+
+    async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        """What became of the calls of a version, of all versions of a model, or of all that there are."""
+        if request.version:
+            versions = [self._served(request.name, request.version)]
+        else:
+            names = [request.name] if request.name else self._catalogue.models
+            versions = [served for name in names for served in self._catalogue.versions(name)]
+        return ParseDict(statistics_page(versions).model_dump(), pb.ModelStatisticsResponse())
 
     def _served(self, model: str, version: str) -> ServedVersion:
         call = call_of(model, version)
         return self._catalogue.resolve(call.model, call.version)
 
-    def _must_control(self, repository: str) -> None:
-        if not self._model_control:
-            raise ControlForbidden("clients may not see or change the repository; server.model_control lets them")
-        if repository:
-            raise InvalidRequest("there is one repository, and it has no name; leave repository_name empty")
+
+def _must_be_unnamed(repository: str) -> None:
+    if repository:
+        raise InvalidRequest("there is one repository, and it has no name; leave repository_name empty")
 
 
 def _page(kind: type[MessageT], answer: Callable[[MessageT], Awaitable[Message]]) -> Page:
@@ -137,8 +134,6 @@ def _page(kind: type[MessageT], answer: Callable[[MessageT], Awaitable[Message]]
     async def page(body: bytes, context: Context) -> bytes:
         try:
             return (await answer(parsed(kind, body))).SerializeToString()
-        except ControlForbidden as error:
-            code, told = grpc.StatusCode.PERMISSION_DENIED, str(error)
         except SluiceError as error:
             refusal = dialect.refuse(error)
             code, told = STATUS_CODES[refusal.status], refusal.body.decode()

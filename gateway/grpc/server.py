@@ -36,7 +36,7 @@ class GrpcDoor:
         self._settings = gateway.settings.server
         self._calls = Calls(gateway.plane, self._settings.max_buffered_bytes)
         self._health = Health(gateway.catalogue, gateway.drain)
-        self._pages = Pages(gateway.catalogue, gateway.drain, version, model_control=self._settings.model_control)
+        self._pages = Pages(gateway.catalogue, gateway.drain, version, gateway.control)
 
     async def __aenter__(self) -> GrpcDoor:
         settings = self._settings

@@ -114,20 +114,19 @@ class Problem(BaseModel):
     error: str
 
 
-EXTENSIONS = ["model_configuration", "schedule_policy", "statistics"]
-"""Of the protocol's extensions, those that are served, by the names that Triton Inference Server has for them."""
-
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Unknown model or version"}}
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready"}}
 
 
-def server_routes(catalogue: Catalogue, drain: Drain, metrics: Metrics, cache: Cache, version: str) -> APIRouter:
+def server_routes(
+    catalogue: Catalogue, drain: Drain, metrics: Metrics, cache: Cache, version: str, extensions: list[str]
+) -> APIRouter:
     """The routes about the server as a whole."""
     router = APIRouter()
 
     @router.get("/v2", tags=["server"], summary="Server metadata")
     async def server_metadata() -> ServerMetadata:
-        return ServerMetadata(name="sluice", version=version, extensions=EXTENSIONS)
+        return ServerMetadata(name="sluice", version=version, extensions=extensions)
 
     @router.get("/v2/health/live", tags=["health"], summary="Is the process alive?")
     async def live() -> Live:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Literal, TextIO, TypeAlias, cast
 
 import structlog
 from structlog.typing import Processor
@@ -16,6 +16,9 @@ from gateway.telemetry.outlet import Outlet
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("sluice")
 
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+"""The levels that the log may have."""
 
 _outlets: dict[int, Outlet] = {}
 
@@ -79,6 +82,16 @@ def configure_logs(form: Literal["auto", "json", "console"], level: str, stream:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def level() -> Level:
+    """The lowest level that is logged now."""
+    return cast(Level, logging.getLevelName(logging.getLogger().level).lower())
+
+
+def set_level(lowest: Level) -> None:
+    """Log what is of this level or above from now on."""
+    logging.getLogger().setLevel(lowest.upper())
 
 
 class Sampler:

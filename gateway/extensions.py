@@ -1,0 +1,17 @@
+"""The extensions of the Open Inference Protocol that are served, by the names that Triton has for them."""
+
+from __future__ import annotations
+
+_BOTH = ("model_configuration", "schedule_policy", "statistics")
+_REST = ("binary_tensor_data", "classification", "logging", "trace")
+_REPOSITORY = ("model_repository",)
+
+
+def rest_extensions(*, repository: bool) -> list[str]:
+    """Over REST. `repository`: clients may see and change what is served."""
+    return sorted([*_BOTH, *_REST, *(_REPOSITORY if repository else ())])
+
+
+def grpc_extensions(*, repository: bool) -> list[str]:
+    """Over gRPC, whose tensors are binary anyway."""
+    return sorted([*_BOTH, *(_REPOSITORY if repository else ())])

@@ -1,0 +1,81 @@
+"""The model repository as clients of the Open Inference Protocol see it: index, load and unload.
+
+Triton Inference Server's model repository extension (`extension_model_repository.md` of its protocol).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path
+from pydantic import BaseModel, Field
+
+from gateway.repository_control import RepositoryControl
+
+ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
+
+
+class IndexWish(BaseModel):
+    """What of the index is wanted."""
+
+    ready: bool = Field(False, description="Only versions that answer predictions.")
+
+
+class IndexLine(BaseModel):
+    """A version in service or on its way, or a model without one."""
+
+    name: str
+    version: str = Field("", description="Empty for a model that is not served.")
+    state: str
+    reason: str = ""
+
+
+class Change(BaseModel):
+    """What Triton's clients send with a change. Parameters of a load are refused, those of an unload ignored."""
+
+    parameters: dict[str, Any] = {}
+
+
+class Problem(BaseModel):
+    """An error, in the protocol's form."""
+
+    error: str
+
+
+FORBIDDEN: dict[int | str, dict[str, Any]] = {
+    403: {"model": Problem, "description": "server.model_control does not let clients see or change the repository"}
+}
+REFUSED: dict[int | str, dict[str, Any]] = FORBIDDEN | {
+    400: {"model": Problem, "description": "The model cannot be loaded; the error says why"},
+    404: {"model": Problem, "description": "Unknown model"},
+}
+
+
+def repository_routes(control: RepositoryControl) -> APIRouter:
+    """The routes about the repository."""
+    router = APIRouter(prefix="/v2/repository", tags=["repository"])
+
+    @router.post("/index", summary="Every model of the repository", responses=FORBIDDEN)
+    async def index(wish: Annotated[IndexWish | None, Body()] = None) -> list[IndexLine]:
+        only_ready = wish is not None and wish.ready
+        return [
+            IndexLine(
+                name=each.name,
+                version="" if each.version is None else str(each.version),
+                state=each.state,
+                reason=each.reason,
+            )
+            for each in await control.index(only_ready=only_ready)
+        ]
+
+    @router.post("/models/{model}/load", summary="Serve a model as it lies in the repository now", responses=REFUSED)
+    async def load(model: ModelName, change: Annotated[Change | None, Body()] = None) -> dict[str, Any]:
+        await control.load(model, {} if change is None else change.parameters)
+        return {}
+
+    @router.post("/models/{model}/unload", summary="Serve a model no more", responses=REFUSED)
+    async def unload(model: ModelName, _: Annotated[Change | None, Body()] = None) -> dict[str, Any]:
+        await control.unload(model)
+        return {}
+
+    return router
