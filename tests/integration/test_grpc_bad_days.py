@@ -115,7 +115,7 @@ def test_time_that_is_too_short_from_the_start_is_told(stuck: SluiceProcess) -> 
 def test_a_stream_reads_no_more_than_it_may(stuck: SluiceProcess) -> None:
     """A stream that has 64 messages unanswered is not read on, however many more it sends."""
     with channel_to(stuck) as channel:
-        method = channel.stream_stream(f"{SERVICE}ModelStreamInfer")
+        method: Any = channel.stream_stream(f"{SERVICE}ModelStreamInfer")
         call = method(iter([row(each).SerializeToString() for each in range(1000)]), metadata=NO_STORE)
         wait_until(stuck, "sluice_queue_rows", 64, model="linear")
         assert stuck.metric("sluice_queue_rows", model="linear") == 64
@@ -136,7 +136,7 @@ def test_what_a_full_queue_refuses_says_when_to_come_again(tmp_path: Path) -> No
         with pytest.raises(grpc.RpcError) as refused:
             infer(channel)(row(4).SerializeToString(), metadata=NO_STORE, timeout=PATIENCE_S)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert {"retry-after", "grpc-retry-pushback-ms"} <= dict(refused.value.trailing_metadata()).keys()
+        assert {"retry-after", "grpc-retry-pushback-ms"} <= {name for name, _ in refused.value.trailing_metadata()}
         for each in waiting:
             each.cancel()
 
@@ -208,7 +208,7 @@ METHODS = ["ModelInfer", "ModelMetadata", "ModelConfig", "ModelReady", "Reposito
 @given(body=mutated(), method=st.sampled_from(["ModelInfer"] * 6 + METHODS))
 def test_no_message_is_a_fault_of_the_server(examples: SluiceProcess, body: bytes, method: str) -> None:
     with channel_to(examples) as channel:
-        call = channel.unary_unary(f"{SERVICE}{method}").future(body, timeout=PATIENCE_S, metadata=NO_STORE)
+        call: Any = channel.unary_unary(f"{SERVICE}{method}").future(body, timeout=PATIENCE_S, metadata=NO_STORE)
         assert call.code() in {grpc.StatusCode.OK, *MENDABLE}, call
 
 
