@@ -111,6 +111,7 @@ class Observer:
         promise_s: float | None,
     ) -> bytes:
         duration_s = record.ended_s - record.started_s
+        metrics.ledger.last_s = record.ended_s
         record.version, record.timings, record.cached = response.version, timings, response.cached
         if response.late:
             record.outcome = Outcome.LATE

@@ -23,6 +23,7 @@ from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.memory import resident_bytes
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from gateway.telemetry.statistics import ModelStatistics
 from gateway.telemetry.tracing.tracer import Tracer
 from inference.config import ModelConfig
 from inference.errors import RepositoryError
@@ -62,6 +63,10 @@ class ServedVersion(msgspec.Struct, frozen=True):
         """Whether at least one worker process lives."""
         return self.workers.statistics().alive > 0
 
+    def statistics(self) -> ModelStatistics:
+        """What became of the calls so far."""
+        return self.metrics.statistics()
+
 
 @asynccontextmanager
 async def serve_version(
@@ -88,6 +93,7 @@ async def serve_version(
                 source.file, options, on_vacancy=lambda: None, on_restart=meters.worker_restarted, files=source.files
             )
         )
+        _check_labels(source, workers.signature)
         padder = _padder(source, workers.signature, meters)
         limits = BatchLimits(
             max_rows=workers.plan.max_rows if workers.signature.batched else 1,
@@ -188,6 +194,18 @@ def _padder(source: ModelVersion, signature: Signature, meters: ModelMetrics) ->
             version=source.version,
         )
     return Padder(padding, meters.padded)
+
+
+def _check_labels(source: ModelVersion, signature: Signature) -> None:
+    """Raises `RepositoryError` if labels are for an output that is not there, or are not as many as its last axis."""
+    outputs = {spec.name: spec for spec in signature.outputs}
+    for output, labels in source.config.labels.items():
+        fault = f"the model.toml of {source.name!r}: labels.{output}"
+        if output not in outputs:
+            raise RepositoryError(f"{fault}: the model has no such output; it has {', '.join(map(repr, outputs))}")
+        shape = outputs[output].shape
+        if shape and shape[-1] is not None and shape[-1] != len(labels):
+            raise RepositoryError(f"{fault}: {len(labels)} names for {shape[-1]} classes; name each of them")
 
 
 def _tell(source: ModelVersion, workers: Workers, caching: CachePlan, objective_s: float | None) -> None:

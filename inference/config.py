@@ -193,6 +193,9 @@ class ModelConfig(Section):
     workers: WorkersConfig = WorkersConfig()
     cache: CacheConfig = CacheConfig()
     padding: PaddingConfig = PaddingConfig()
+    labels: dict[str, tuple[str, ...] | str] = Field(
+        {}, description="Names of classes, by output: a list, or a file with one on each line, beside model.toml."
+    )
     version_labels: dict[str, Annotated[int, Field(strict=True, ge=1)]] = Field(
         {}, description="Names for versions, such as stable = 3, which callers may use in place of the number."
     )
@@ -213,6 +216,18 @@ def load_model_config(file: Path, defaults: ModelConfig) -> ModelConfig:
         under = merged.get(name)
         merged[name] = {**under, **table} if isinstance(under, dict) and isinstance(table, dict) else table
     try:
-        return ModelConfig.model_validate(merged)
+        config = ModelConfig.model_validate(merged)
     except ValidationError as error:
         raise RepositoryError("\n".join(f"{file}: {fault}" for fault in faults(ModelConfig, error))) from error
+    labels = {output: _read_labels(file, output, given) for output, given in config.labels.items()}
+    return config.model_copy(update={"labels": labels})
+
+
+def _read_labels(file: Path, output: str, given: tuple[str, ...] | str) -> tuple[str, ...]:
+    if not isinstance(given, str):
+        return given
+    try:
+        return tuple((file.parent / given).read_text().splitlines())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+        raise RepositoryError(f"{file}: labels.{output}: {file.parent / given}: {reason}") from error

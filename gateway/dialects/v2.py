@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over REST with JSON.
+"""The Open Inference Protocol, version 2, over REST, with JSON and binary tensors.
 
 The specification is `specification/protocol/inference_rest.md` of the Open Inference Protocol project. JSON has no
 word for a number that is not finite. An answer nevertheless says `NaN`, `Infinity` or `-Infinity` where an output
@@ -16,11 +16,15 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from gateway.dialects.base import Call, Callee, Dialect
 from gateway.dialects.json_tensors import data_json
+from gateway.dialects.raw_tensors import raw_data
+from gateway.dialects.v2_binary import BINARY_LENGTH, decode_binary, json_length
 from gateway.dialects.v2_body import decode_body
 from gateway.dialects.v2_openapi import prediction_paths
+from gateway.dialects.v2_outputs import Reply
 from gateway.http.messages import Header, HttpResponse
 from inference.errors import (
     DeadlineExceeded,
@@ -35,7 +39,8 @@ from inference.errors import (
 from inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
 PLATFORM = "onnx_onnxv1"
-BINARY_LENGTH = b"inference-header-content-length"
+OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)
+PLAIN = Reply()
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v2/models/"
 
@@ -56,9 +61,9 @@ class V2(Dialect):
     """The prediction calls of the Open Inference Protocol V2.
 
     `POST /v2/models/{model}[/versions/{version}]/infer`, a slash at the end allowed. Data is flat or nested; answers
-    are flat. What the body's content type says is not looked at. Unknown members of a request are ignored. The
-    extension for binary tensors is not served: a binary request is refused, and a wish for binary outputs is ignored.
-    The extension for schedule policies is: the parameters `timeout` and `priority`.
+    are flat. What the body's content type says is not looked at. Unknown members of a request are ignored. Tensors may
+    be binary in both directions, outputs may be asked for as classes, and the parameters `timeout` and `priority` say
+    how the call is scheduled.
     """
 
     name = "v2"
@@ -79,12 +84,16 @@ class V2(Dialect):
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, naming the input and what was expected."""
-        for name, _ in headers:
-            if name == BINARY_LENGTH:
-                raise InvalidRequest(
-                    "binary tensors are not served: send the inputs as JSON, without Inference-Header-Content-Length"
-                )
-        return decode_body(body, callee.signature)
+        signature = callee.signature
+        lengths = [value for name, value in headers if name == BINARY_LENGTH]
+        if lengths:
+            request = decode_binary(body, json_length(lengths[-1], len(body)), signature)
+        else:
+            request = decode_body(body, signature)
+        if isinstance(request.reply, Reply) and request.reply.wishes:
+            reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)
+            return replace(request, reply=reply)
+        return request
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
         """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""
@@ -94,13 +103,25 @@ class V2(Dialect):
         if response.parameters:
             pieces += [b',"parameters":', orjson.dumps(dict(response.parameters))]
         pieces.append(b',"outputs":[')
+        reply = request.reply if isinstance(request.reply, Reply) else PLAIN
+        binary: list[bytes] = []
         separator = b""
         for tensor in response.outputs:
+            if reply is not PLAIN:
+                tensor = reply.shaped(tensor)
             head = _output_head(tensor.name, tensor.datatype, tensor.array.shape)
-            pieces += [separator, head, data_json(tensor), b"}"]
+            if reply is not PLAIN and reply.wish(tensor.name).binary:
+                data = raw_data(tensor)
+                binary.append(data)
+                pieces += [separator, head, b',"parameters":{"binary_data_size":%d}}' % len(data)]
+            else:
+                pieces += [separator, head, b',"data":', data_json(tensor), b"}"]
             separator = b","
         pieces.append(b"]}")
-        return HttpResponse(200, b"".join(pieces), JSON)
+        if not binary:
+            return HttpResponse(200, b"".join(pieces), JSON)
+        length = sum(map(len, pieces))
+        return HttpResponse(200, b"".join([*pieces, *binary]), (*OCTETS, (BINARY_LENGTH, b"%d" % length)))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
         """The protocol's error object, with a status by the kind of error, and `Retry-After` where that makes sense."""
@@ -128,7 +149,7 @@ def _opening(model: str, version: int) -> bytes:
 def _output_head(name: str, datatype: Datatype, shape: Shape) -> bytes:
     """An output up to its data: few outputs have few shapes, and writing them anew would cost half of an answer."""
     head = orjson.dumps({"name": name, "datatype": datatype, "shape": shape})
-    return b'%b,"data":' % head.removesuffix(b"}")
+    return head.removesuffix(b"}")
 
 
 def status_of(error: SluiceError) -> int:

@@ -13,6 +13,7 @@ from gateway.dialects.json_forms import FORMS, element_count, form_of, shown
 from gateway.dialects.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
 from gateway.dialects.json_tensors import tensor_from_json
 from gateway.dialects.v2_faults import fault_of
+from gateway.dialects.v2_outputs import BINARY_OUTPUTS, Output, reply_of
 from gateway.dialects.v2_schedule import UNSAID, schedule_of
 from inference.errors import InvalidRequest
 from inference.types import InferenceRequest, ParameterValue, Signature, Tensor
@@ -21,27 +22,27 @@ TAPE_FROM_BYTES = 4096
 """Bodies from this length on are tried on the tape first; below, typed lists are as quick or quicker."""
 
 
-class _Output(msgspec.Struct, gc=False):
-    name: str
+class Head(msgspec.Struct, gc=False):
+    """A request but for its inputs."""
 
-
-class _Head(msgspec.Struct, gc=False):
     id: str | None = None
     parameters: dict[str, ParameterValue] | None = None
-    outputs: list[_Output] | None = None
+    outputs: list[Output] | None = None
 
 
-class _InputHead(msgspec.Struct, gc=False):
+class InputHead(msgspec.Struct, gc=False):
+    """An input but for its data."""
+
     name: str
     shape: tuple[int, ...]
     datatype: str
 
 
-class _Input(_InputHead, gc=False):
+class _Input(InputHead, gc=False):
     data: msgspec.Raw
 
 
-class _Body(_Head, gc=False, kw_only=True):
+class _Body(Head, gc=False, kw_only=True):
     inputs: list[_Input]
 
 
@@ -74,7 +75,7 @@ def decode_by_lists(body: bytes | bytearray, signature: Signature) -> InferenceR
             for each in parsed.inputs
         ]
     )
-    return _request(tensors, parsed)
+    return request_of(tensors, parsed)
 
 
 def decode_by_tape(body: bytes | bytearray) -> InferenceRequest | None:
@@ -91,18 +92,18 @@ def decode_by_tape(body: bytes | bytearray) -> InferenceRequest | None:
 def _from_tape(document: Any, body: bytes | bytearray) -> InferenceRequest | None:
     whole = _members(document, _BODY_KEYS)
     inputs = whole.pop("inputs")
-    head = msgspec.convert({key: _plain(value) for key, value in whole.items()}, _Head)
+    head = msgspec.convert({key: _plain(value) for key, value in whole.items()}, Head)
     tensors = []
     brackets = 1 if head.outputs is None else 2
     for element in inputs:
         members = _members(element, _INPUT_KEYS)
         data = list_on_tape(members.pop("data"))
-        each = msgspec.convert({key: _plain(value) for key, value in members.items()}, _InputHead)
+        each = msgspec.convert({key: _plain(value) for key, value in members.items()}, InputHead)
         form = form_of(each.name, each.datatype)
         count = element_count(each.name, each.shape)
         brackets += 1 + bracket_count(each.shape, count, data)
         tensors.append(Tensor(each.name, form.datatype, numbers_from_tape(form, each.shape, data)))
-    return _request(tuple(tensors), head) if tensors and has_brackets(body, brackets) else None
+    return request_of(tuple(tensors), head) if tensors and has_brackets(body, brackets) else None
 
 
 def _members(element: Any, wanted: frozenset[str]) -> dict[str, Any]:
@@ -123,15 +124,21 @@ def _plain(value: Any) -> Any:
     return value.as_dict() if isinstance(value, simdjson.Object) else value
 
 
-def _request(tensors: tuple[Tensor, ...], head: _Head) -> InferenceRequest:
+def request_of(tensors: tuple[Tensor, ...], head: Head) -> InferenceRequest:
+    """The request with these inputs. Raises `InvalidRequest` if something is named twice or a parameter is wrong."""
     if len(tensors) > 1:
         _refuse_repeated("input", [tensor.name for tensor in tensors])
     outputs: tuple[str, ...] = ()
     if head.outputs:
         outputs = tuple([output.name for output in head.outputs])
         _refuse_repeated("output", outputs)
-    parameters, timeout_s, priority = schedule_of(head.parameters) if head.parameters else UNSAID
-    return InferenceRequest(tensors, outputs, head.id, parameters, timeout_s, priority)
+    if not head.parameters and not head.outputs:
+        return InferenceRequest(tensors, outputs, head.id)
+    said = head.parameters or {}
+    reply = reply_of(head.outputs or (), said)
+    said.pop(BINARY_OUTPUTS, None)
+    parameters, timeout_s, priority = schedule_of(said) if said else UNSAID
+    return InferenceRequest(tensors, outputs, head.id, parameters, timeout_s, priority, reply=reply)
 
 
 def _refuse_repeated(kind: str, names: Sequence[str]) -> None:

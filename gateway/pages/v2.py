@@ -15,6 +15,7 @@ from gateway.catalogue import Catalogue
 from gateway.dialects.v2 import model_metadata
 from gateway.pages.admin import RedisPage, redis_page
 from gateway.pages.model_config import ModelConfigPage, model_config_page
+from gateway.pages.model_statistics import StatisticsPage, statistics_page
 from gateway.shutdown import Drain
 from gateway.telemetry.metrics import Metrics
 
@@ -113,7 +114,7 @@ class Problem(BaseModel):
     error: str
 
 
-EXTENSIONS = ["model_configuration", "schedule_policy"]
+EXTENSIONS = ["model_configuration", "schedule_policy", "statistics"]
 """Of the protocol's extensions, those that are served, by the names that Triton Inference Server has for them."""
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Unknown model or version"}}
@@ -195,6 +196,18 @@ def model_routes(catalogue: Catalogue) -> APIRouter:
                 for name in catalogue.models
             ]
         )
+
+    @router.get("/stats", summary="What became of the calls of every version")
+    async def all_stats() -> StatisticsPage:
+        return statistics_page(served for name in catalogue.models for served in catalogue.versions(name))
+
+    @router.get("/{model}/stats", summary="What became of a model's calls", responses=NOT_FOUND)
+    async def model_stats(model: ModelName) -> StatisticsPage:
+        return statistics_page(catalogue.versions(model))
+
+    @router.get("/{model}/versions/{version}/stats", summary="What became of a version's calls", responses=NOT_FOUND)
+    async def version_stats(model: ModelName, version: Version) -> StatisticsPage:
+        return statistics_page([catalogue.resolve(model, version)])
 
     @router.get("/{model}", summary="Metadata of a model's highest version", responses=NOT_FOUND)
     async def model_page(model: ModelName) -> ModelMetadata:

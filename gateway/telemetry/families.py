@@ -16,6 +16,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from gateway.telemetry.statistics import Ledger
 from gateway.telemetry.tally import CounterFamily, HistogramFamily
 
 SECONDS_BUCKETS = (
@@ -171,6 +172,7 @@ class Families:
         )
         self.watched: dict[tuple[str, ...], list[Any]] = {}
         """Whose state a scrape reads, by model and version: two of one number live for a moment when it is replaced."""
+        self.ledgers: dict[tuple[str, ...], Ledger] = {}
         self.states = (
             *(self.queue_rows, self.queue_bytes, self.in_flight, self.workers, self.workers_bytes),
             *(self.objective, self.load),

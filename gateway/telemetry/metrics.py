@@ -16,6 +16,7 @@ from batching.report import Outcome as BatchOutcome
 from cache.report import Tier
 from gateway.telemetry.families import Families
 from gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime
+from gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
 from gateway.telemetry.tally import Count, Tally
 from inference.types import Timings
 
@@ -78,6 +79,7 @@ class ModelMetrics(CallMetrics):
     def __init__(self, metrics: Families, model: str, version: str) -> None:
         super().__init__(metrics, model, version)
         self._metrics = metrics
+        self.ledger = metrics.ledgers.setdefault(self._labels, Ledger())
         self._watched = metrics.watched.setdefault(self._labels, [])
         self._batches = metrics.batches
         self._batch_rows = metrics.batch_rows.labels(model, version)
@@ -103,6 +105,8 @@ class ModelMetrics(CallMetrics):
         self._encode.observe(encode_s)
         if cached:
             self._cache.observe(timings.cache_s)
+            if not timings.batch_rows:
+                self.ledger.hit(timings.cache_s)
         if timings.batch_rows:
             self._queue.observe(timings.queue_s)
             self._transport.observe(max(0.0, timings.batch_s - timings.compute_s))
@@ -111,6 +115,7 @@ class ModelMetrics(CallMetrics):
     def repeated(self, duration_s: float) -> None:
         """Count one answer that was taken from the cache without decoding the call."""
         self._cache.observe(duration_s)
+        self.ledger.hit(duration_s)
 
     def promise_ended(self, slack_s: float) -> None:
         """Count how much of an answer's promised time was left; none or less, and it was late."""
@@ -124,10 +129,45 @@ class ModelMetrics(CallMetrics):
         if report.outcome is not BatchOutcome.ANSWERED:
             return
         self._run.observe(report.run_s)
+        self.ledger.batch(report.rows, max(0.0, report.run_s - report.compute_s), report.compute_s)
         if report.predicted_s:
             self._predicted.observe(report.predicted_s)
             within = report.run_s <= report.predicted_s
             self._predictions.add(*self._labels, RunTime.WITHIN if within else RunTime.BEYOND)
+
+    def statistics(self) -> ModelStatistics:
+        """What became of the calls so far, from the same counts as a scrape."""
+        ledger, ends = self.ledger, self._request_ends()
+        answered = [end for outcome, end in ends if outcome in (Outcome.SUCCESS, Outcome.LATE)]
+        unanswered = [end for outcome, end in ends if outcome not in (Outcome.SUCCESS, Outcome.LATE)]
+        batches = ledger.batches()
+        return ModelStatistics(
+            inference_count=sum(size.rows * size.compute.count for size in batches),
+            execution_count=sum(size.compute.count for size in batches),
+            last_inference_ms=ledger.last_inference_ms(),
+            success=_added(answered),
+            fail=_added(unanswered),
+            queue=_total(self._queue),
+            transport=_total(self._transport),
+            compute=_total(self._engine),
+            encode=_total(self._encode),
+            cache_hit=total(ledger.hits, ledger.hits_s),
+            cache_miss=total(self._cache.count - ledger.hits, self._cache.sum - ledger.hits_s),
+            batches=batches,
+        )
+
+    def _request_ends(self) -> list[tuple[Outcome, Total]]:
+        return [
+            (
+                outcome,
+                total(
+                    self._requests.labels(*self._labels, dialect, outcome).value,
+                    self._family.labels(*self._labels, dialect, outcome).sum,
+                ),
+            )
+            for dialect in self._metrics.dialects
+            for outcome in Outcome
+        ]
 
     def padded(self, own: int, added: int) -> None:
         """Count the elements of one request's padded inputs: its own, and those added."""
@@ -168,6 +208,14 @@ class ModelMetrics(CallMetrics):
         metrics.workers_bytes.labels(*labels).set_function(gauges.workers_bytes)
         if gauges.objective_s is not None:
             metrics.objective.labels(*labels).set(gauges.objective_s)
+
+
+def _total(tally: Tally) -> Total:
+    return total(tally.count, tally.sum)
+
+
+def _added(totals: Sequence[Total]) -> Total:
+    return Total(sum(each.count for each in totals), sum(each.ns for each in totals))
 
 
 @dataclass(frozen=True, slots=True)

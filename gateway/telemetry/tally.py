@@ -64,6 +64,16 @@ class Tally:
         self.total += sum(unsorted)
         del unsorted[:]
 
+    @property
+    def count(self) -> int:
+        """How many values were observed."""
+        return sum(self.counts) + len(self._unsorted)
+
+    @property
+    def sum(self) -> float:
+        """All observed values, added up."""
+        return self.total + sum(self._unsorted)
+
     def observe_traced(self, value: float, trace_id: str) -> None:
         """Count one value, and remember of which trace it was: 32 hexadecimal digits."""
         self.observe(value)

@@ -345,12 +345,6 @@ def test_names_and_values_of_any_length_make_short_messages() -> None:
     assert len(fault(body_of(json.dumps(["v" * 10**6]), [1]))) < 400
 
 
-def test_the_binary_extension_is_refused() -> None:
-    headers = [(b"host", b"h"), (b"inference-header-content-length", b"80")]
-    with pytest.raises(InvalidRequest, match="binary tensors are not served"):
-        V2().decode(body_of("[1]", [1]), headers, callee_of())
-
-
 def test_no_content_type_is_looked_at() -> None:
     headers = [(b"content-type", b"application/x-www-form-urlencoded")]
     assert V2().decode(body_of("[1]", [1]), headers, callee_of()).inputs[0].array.tolist() == [1.0]

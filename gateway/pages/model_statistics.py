@@ -1,0 +1,103 @@
+"""What became of each version's calls, as a page: `GET /v2/models[/{model}[/versions/{version}]]/stats`.
+
+The page is that of Triton Inference Server's statistics extension (`extension_statistics.md` of its protocol), with its
+names. `compute_input` is a batch's whole way to the engine and back, which nobody here measures in two parts, and
+`compute_output` the encoding of the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, Field
+
+from gateway.serving import ServedVersion
+from gateway.telemetry.statistics import BatchSize, ModelStatistics, Total
+
+
+class DurationStatistics(BaseModel):
+    """How often, and how long in all, in nanoseconds."""
+
+    count: int
+    ns: int
+
+
+class InferenceStatistics(BaseModel):
+    """Of calls: how they ended, and where the time of the successful ones went."""
+
+    success: DurationStatistics
+    fail: DurationStatistics
+    queue: DurationStatistics
+    compute_input: DurationStatistics
+    compute_infer: DurationStatistics
+    compute_output: DurationStatistics
+    cache_hit: DurationStatistics = Field(description="Calls of which every row was known.")
+    cache_miss: DurationStatistics = Field(description="The other calls for which the cache was asked.")
+
+
+class BatchStatistics(BaseModel):
+    """Of the batches of one size."""
+
+    batch_size: int
+    compute_input: DurationStatistics
+    compute_infer: DurationStatistics
+    compute_output: DurationStatistics = Field(description="0: encoding is each call's own.")
+
+
+class VersionStatistics(BaseModel):
+    """One version, since the gateway was started."""
+
+    name: str
+    version: str
+    last_inference: int = Field(description="When a call was last answered, in milliseconds since 1970; 0 if never.")
+    inference_count: int = Field(description="Rows that the engine computed.")
+    execution_count: int = Field(description="Batches in which it did.")
+    inference_stats: InferenceStatistics
+    batch_stats: list[BatchStatistics]
+
+
+class StatisticsPage(BaseModel):
+    """Every version that was asked for."""
+
+    model_stats: list[VersionStatistics]
+
+
+def statistics_page(versions: Iterable[ServedVersion]) -> StatisticsPage:
+    """The page of these versions, as it is at this moment."""
+    return StatisticsPage(
+        model_stats=[_version(served.name, served.version, served.statistics()) for served in versions]
+    )
+
+
+def _version(name: str, version: int, seen: ModelStatistics) -> VersionStatistics:
+    return VersionStatistics(
+        name=name,
+        version=str(version),
+        last_inference=seen.last_inference_ms,
+        inference_count=seen.inference_count,
+        execution_count=seen.execution_count,
+        inference_stats=InferenceStatistics(
+            success=_duration(seen.success),
+            fail=_duration(seen.fail),
+            queue=_duration(seen.queue),
+            compute_input=_duration(seen.transport),
+            compute_infer=_duration(seen.compute),
+            compute_output=_duration(seen.encode),
+            cache_hit=_duration(seen.cache_hit),
+            cache_miss=_duration(seen.cache_miss),
+        ),
+        batch_stats=[_batches(size) for size in seen.batches],
+    )
+
+
+def _batches(size: BatchSize) -> BatchStatistics:
+    return BatchStatistics(
+        batch_size=size.rows,
+        compute_input=_duration(size.transport),
+        compute_infer=_duration(size.compute),
+        compute_output=DurationStatistics(count=size.compute.count, ns=0),
+    )
+
+
+def _duration(total: Total) -> DurationStatistics:
+    return DurationStatistics(count=total.count, ns=total.ns)
