@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -50,7 +51,7 @@ async def _drive(server: Server, port: int, message: bytes, calls: int, duration
     channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_own(number)) for number in range(CHANNELS)]
 
     async def caller(number: int) -> None:
-        method = channels[number % CHANNELS].unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        method: Any = channels[number % CHANNELS].unary_unary("/inference.GRPCInferenceService/ModelInfer")
         while (sent_s := time.perf_counter()) < end_s:
             await method(message)
             spent_s.append(time.perf_counter() - sent_s)

@@ -17,6 +17,7 @@ from gateway.grpc import inference_pb2 as pb
 from gateway.grpc.calls import STATUS_CODES
 from gateway.grpc.messages import parsed
 from gateway.pages.model_config import model_config_page
+from gateway.pages.model_statistics import statistics_page
 from gateway.serving import ServedVersion
 from gateway.shutdown import Drain
 from gateway.telemetry.logs import log
@@ -26,7 +27,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Page: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
 MessageT = TypeVar("MessageT", bound=Message)
 
-EXTENSIONS = ("model_configuration", "schedule_policy")
+EXTENSIONS = ("classification", "model_configuration", "schedule_policy", "statistics")
 CONTROL = "model_repository"
 """Of the protocol's extensions, those that are served here, by the names that Triton Inference Server has for them."""
 
@@ -53,6 +54,7 @@ class Pages:
             "ModelReady": _page(pb.ModelReadyRequest, self.model_ready),
             "ModelMetadata": _page(pb.ModelMetadataRequest, self.model_metadata),
             "ModelConfig": _page(pb.ModelConfigRequest, self.model_config),
+            "ModelStatistics": _page(pb.ModelStatisticsRequest, self.model_statistics),
             "RepositoryIndex": _page(pb.RepositoryIndexRequest, self.repository_index),
             "RepositoryModelLoad": _page(pb.RepositoryModelLoadRequest, self.load),
             "RepositoryModelUnload": _page(pb.RepositoryModelUnloadRequest, self.unload),
@@ -90,6 +92,15 @@ class Pages:
         page = model_config_page(self._served(request.name, request.version))
         config = ParseDict(page.model_dump(exclude={"sluice"}), pb.ModelConfig())
         return pb.ModelConfigResponse(config=config)
+
+    async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        """What became of the calls of one version, of all versions of a model, or of everything."""
+        if request.version:
+            versions = [self._served(request.name, request.version)]
+        else:
+            names = [request.name] if request.name else self._catalogue.models
+            versions = [served for name in names for served in self._catalogue.versions(name)]
+        return ParseDict(statistics_page(versions).model_dump(), pb.ModelStatisticsResponse())
 
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """Every version in service or on its way, and every model of the repository that has none."""

@@ -176,6 +176,28 @@ def test_strings_and_halves_travel(tmp_path: Path) -> None:
             assert answer.tolist() == np.resize(array, shape).tolist()
 
 
+def test_statistics_are_those_of_the_page(examples: SluiceProcess, client: Any) -> None:
+    client.infer("linear", rows(3), headers=NO_STORE)
+    for asked, path in ((("linear",), "/linear"), (("linear", "1"), "/linear/versions/1"), ((), "")):
+        said = client.get_inference_statistics(*asked, as_json=True)["model_stats"]
+        page = examples.client.get(f"/v2/models{path}/stats").json()["model_stats"]
+        assert [(each["name"], each["version"]) for each in said] == [(each["name"], each["version"]) for each in page]
+        for ours, theirs in zip(said, page, strict=True):
+            assert int(ours.get("inference_count", 0)) == theirs["inference_count"]
+            success = ours.get("inference_stats", {}).get("success", {})
+            assert int(success.get("count", 0)) == theirs["inference_stats"]["success"]["count"]
+            assert int(success.get("ns", 0)) == theirs["inference_stats"]["success"]["ns"]
+
+
+def test_classes_come_as_strings(client: Any) -> None:
+    pixels = triton.InferInput("pixels", [1, 64], "FP32")
+    pixels.set_data_from_numpy(np.zeros((1, 64), np.float32))
+    wanted = [triton.InferRequestedOutput("probabilities", class_count=3)]
+    classes = client.infer("digits", [pixels], outputs=wanted).as_numpy("probabilities")
+    assert classes.shape == (1, 3)
+    assert all(text.count(b":") in {1, 2} for text in classes[0])
+
+
 def test_models_come_and_go_where_the_operator_lets_them(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "models", "linear", models.linear())
     settings = tmp_path / "sluice.toml"
