@@ -131,6 +131,13 @@ def bare_uvicorn() -> Iterator[Server]:
 
 
 @contextmanager
+def bare_grpc() -> Iterator[Server]:
+    """The reference for gRPC: a server of grpc.aio with a method that does nothing."""
+    with _module("benchmarks.bare_grpc") as server:
+        yield server
+
+
+@contextmanager
 def uvicorn_with_gets(redis_url: str) -> Iterator[Server]:
     """The reference for Redis: uvicorn with an ASGI handler that awaits one GET for each request."""
     with _module("benchmarks.get_asgi", redis_url) as server:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-_BOTH = ("model_configuration", "schedule_policy", "statistics")
-_REST = ("binary_tensor_data", "classification", "logging", "trace")
+_BOTH = ("classification", "model_configuration", "schedule_policy", "statistics")
+_REST = ("binary_tensor_data", "logging", "trace")
 _REPOSITORY = ("model_repository",)
 
 

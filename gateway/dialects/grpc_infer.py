@@ -13,11 +13,15 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from gateway.dialects.base import Call, Callee, Dialect
 from gateway.dialects.grpc_contents import tensor_from_contents
 from gateway.dialects.grpc_wire import address_of
 from gateway.dialects.json_forms import element_count, form_of, shown
 from gateway.dialects.raw_tensors import raw_data, tensor_from_raw
+from gateway.dialects.v2_outputs import Output, Reply, reply_of
 from gateway.dialects.v2_schedule import UNSAID, schedule_of
 from gateway.grpc import inference_pb2 as pb
 from gateway.grpc.messages import parsed
@@ -60,11 +64,21 @@ WANTS_FINAL, IS_FINAL = "triton_enable_empty_final_response", "triton_final_resp
 HEAVY_BYTES, HEAVY_STRINGS_BYTES = 1024 * 1024, 64 * 1024
 
 
+class GrpcReply(msgspec.Struct, frozen=True):
+    """What a request wishes for in its answer: to be told that it is the last, and classes in place of numbers."""
+
+    final: bool = False
+    classes: Reply | None = None
+
+
+PLAIN = GrpcReply()
+
+
 class GrpcInfer(Dialect):
     """`ModelInfer` and each message of `ModelStreamInfer`.
 
-    Inputs have typed contents or are raw, all of a request in the same way; outputs are always raw. The extension for
-    schedule policies is served: the parameters `timeout` and `priority`. Shared memory and classification are not, and
+    Inputs have typed contents or are raw, all of a request in the same way; outputs are always raw. Outputs may
+    be asked for as classes, and the parameters `timeout` and `priority` say how the call is scheduled. Shared memory is
     refused. `HttpResponse.status` is one of gRPC's; if it is not `OK`, the body is what the caller is told.
     """
 
@@ -98,26 +112,35 @@ class GrpcInfer(Dialect):
             inputs = tuple([_raw_tensor(each, raw) for each, raw in zip(message.inputs, raws, strict=True)])
         else:
             inputs = tuple([_typed_tensor(each) for each in message.inputs])
-        outputs = tuple([_output(each) for each in message.outputs])
+        outputs = [_output(each) for each in message.outputs]
+        names = tuple([output.name for output in outputs])
         if len(outputs) > 1:
-            _refuse_repeated("output", outputs)
+            _refuse_repeated("output", names)
         parameters = _parameters(message.parameters) if message.parameters else {}
         final = parameters.pop(WANTS_FINAL, False) is True
         rest, timeout_s, priority = schedule_of(parameters) if parameters else UNSAID
-        return InferenceRequest(inputs, outputs, message.id or None, rest, timeout_s, priority, reply=final)
+        classes = reply_of(outputs, {}) if outputs else None
+        if classes is not None:
+            classes = replace(classes, labels=callee.config.labels, batched=callee.signature.batched)
+        reply = GrpcReply(final, classes) if final or classes is not None else None
+        return InferenceRequest(inputs, names, message.id or None, rest, timeout_s, priority, reply=reply)
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
-        """The answer, its outputs raw."""
+        """The answer, its outputs raw. Raises `InvalidRequest` if an output has no classes to tell."""
+        reply = request.reply if isinstance(request.reply, GrpcReply) else PLAIN
+        outputs = response.outputs
+        if reply.classes is not None:
+            outputs = tuple([reply.classes.shaped(tensor) for tensor in outputs])
         message = pb.ModelInferResponse(
             model_name=response.model,
             model_version=str(response.version),
             id=response.id or "",
-            outputs=[_output_head(tensor) for tensor in response.outputs],
-            raw_output_contents=[raw_data(tensor) for tensor in response.outputs],
+            outputs=[_output_head(tensor) for tensor in outputs],
+            raw_output_contents=[raw_data(tensor) for tensor in outputs],
         )
         for name, value in response.parameters.items():
             _set(message.parameters[name], value)
-        if request.reply is True:
+        if reply.final:
             message.parameters[IS_FINAL].bool_param = True
         return HttpResponse(OK, message.SerializeToString())
 
@@ -163,11 +186,11 @@ def _head(each: pb.ModelInferRequest.InferInputTensor) -> tuple[Datatype, tuple[
     return form_of(each.name, each.datatype).datatype, shape, element_count(each.name, shape)
 
 
-def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> str:
+def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> Output:
+    if not each.parameters:
+        return Output(each.name)
     _refuse_shared_memory("output", each.name, each.parameters)
-    if "classification" in each.parameters and each.parameters["classification"].int64_param:
-        raise InvalidRequest(f"output {shown(each.name)}: classification is not served over gRPC")
-    return each.name
+    return Output(each.name, _parameters(each.parameters))
 
 
 def _refuse_shared_memory(kind: str, name: str, parameters: Mapping[str, pb.InferParameter]) -> None:

@@ -87,6 +87,15 @@ class Pages:
         config = ParseDict(page.model_dump(exclude={"sluice"}), pb.ModelConfig())
         return pb.ModelConfigResponse(config=config)
 
+    async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        """What became of the calls of one version, of all versions of a model, or of everything."""
+        if request.version:
+            versions = [self._served(request.name, request.version)]
+        else:
+            names = [request.name] if request.name else self._catalogue.models
+            versions = [served for name in names for served in self._catalogue.versions(name)]
+        return ParseDict(statistics_page(versions).model_dump(), pb.ModelStatisticsResponse())
+
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """Every version in service or on its way, and every model of the repository that has none."""
         _must_be_unnamed(request.repository_name)
@@ -107,15 +116,6 @@ class Pages:
         _must_be_unnamed(request.repository_name)
         await self._control.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
-
-    async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
-        """What became of the calls of a version, of all versions of a model, or of all that there are."""
-        if request.version:
-            versions = [self._served(request.name, request.version)]
-        else:
-            names = [request.name] if request.name else self._catalogue.models
-            versions = [served for name in names for served in self._catalogue.versions(name)]
-        return ParseDict(statistics_page(versions).model_dump(), pb.ModelStatisticsResponse())
 
     def _served(self, model: str, version: str) -> ServedVersion:
         call = call_of(model, version)

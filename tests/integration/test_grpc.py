@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def test_it_learns_of_server_and_models(client: Any) -> None:
 def test_errors_have_triton_s_status(client: Any) -> None:
     wrong = triton.InferInput("z", [1, 1], "FP32")
     wrong.set_data_from_numpy(np.zeros((1, 1), np.float32))
-    for ask, status, words in (
+    faults: list[tuple[Callable[[], object], str, str]] = [
         (lambda: client.infer("nowhere", rows(3)), "NOT_FOUND", "nowhere"),
         (lambda: client.infer("linear", rows(3), model_version="9"), "NOT_FOUND", "no version 9"),
         (lambda: client.infer("linear", [wrong]), "INVALID_ARGUMENT", "'z'"),
@@ -85,7 +85,8 @@ def test_errors_have_triton_s_status(client: Any) -> None:
         (lambda: client.get_model_metadata("linear", "x"), "NOT_FOUND", "whole numbers"),
         (lambda: client.load_model("linear"), "PERMISSION_DENIED", "server.model_control"),
         (lambda: client.unload_model("linear"), "PERMISSION_DENIED", "server.model_control"),
-    ):
+    ]
+    for ask, status, words in faults:
         with pytest.raises(InferenceServerException) as refused:
             ask()
         assert refused.value.status() == f"StatusCode.{status}"
@@ -131,7 +132,7 @@ def test_metadata_go_both_ways(examples: SluiceProcess, channel: grpc.Channel) -
 
     request = service_pb2.ModelInferRequest(model_name="linear", raw_input_contents=[np.float32(0.8125).tobytes()])
     request.inputs.add(name="x", datatype="FP32", shape=[1, 1])
-    method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    method: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     heard = []
     before = examples.metric("sluice_requests_total", dialect="grpc", outcome="success")
     for metadata in ((), (("x-request-id", "mine"),), (("cache-control", "no-store"),)):
@@ -173,6 +174,28 @@ def test_strings_and_halves_travel(tmp_path: Path) -> None:
             each.set_data_from_numpy(np.resize(array, shape))
             answer = client.infer(model, [each]).as_numpy(metadata.outputs[0].name)
             assert answer.tolist() == np.resize(array, shape).tolist()
+
+
+def test_statistics_are_those_of_the_page(examples: SluiceProcess, client: Any) -> None:
+    client.infer("linear", rows(3), headers=NO_STORE)
+    for asked, path in ((("linear",), "/linear"), (("linear", "1"), "/linear/versions/1"), ((), "")):
+        said = client.get_inference_statistics(*asked, as_json=True)["model_stats"]
+        page = examples.client.get(f"/v2/models{path}/stats").json()["model_stats"]
+        assert [(each["name"], each["version"]) for each in said] == [(each["name"], each["version"]) for each in page]
+        for ours, theirs in zip(said, page, strict=True):
+            assert int(ours.get("inference_count", 0)) == theirs["inference_count"]
+            success = ours.get("inference_stats", {}).get("success", {})
+            assert int(success.get("count", 0)) == theirs["inference_stats"]["success"]["count"]
+            assert int(success.get("ns", 0)) == theirs["inference_stats"]["success"]["ns"]
+
+
+def test_classes_come_as_strings(client: Any) -> None:
+    pixels = triton.InferInput("pixels", [1, 64], "FP32")
+    pixels.set_data_from_numpy(np.zeros((1, 64), np.float32))
+    wanted = [triton.InferRequestedOutput("probabilities", class_count=3)]
+    classes = client.infer("digits", [pixels], outputs=wanted).as_numpy("probabilities")
+    assert classes.shape == (1, 3)
+    assert all(text.count(b":") in {1, 2} for text in classes[0])
 
 
 def test_models_come_and_go_where_the_operator_lets_them(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_time_that_is_too_short_from_the_start_is_told(stuck: SluiceProcess) -> 
 def test_a_stream_reads_no_more_than_it_may(stuck: SluiceProcess) -> None:
     """A stream that has 64 messages unanswered is not read on, however many more it sends."""
     with channel_to(stuck) as channel:
-        method = channel.stream_stream(f"{SERVICE}ModelStreamInfer")
+        method: Any = channel.stream_stream(f"{SERVICE}ModelStreamInfer")
         call = method(iter([row(each).SerializeToString() for each in range(1000)]), metadata=NO_STORE)
         wait_until(stuck, "sluice_queue_rows", 64, model="linear")
         assert stuck.metric("sluice_queue_rows", model="linear") == 64
@@ -136,7 +136,8 @@ def test_what_a_full_queue_refuses_says_when_to_come_again(tmp_path: Path) -> No
         with pytest.raises(grpc.RpcError) as refused:
             infer(channel)(row(4).SerializeToString(), metadata=NO_STORE, timeout=PATIENCE_S)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert {"retry-after", "grpc-retry-pushback-ms"} <= dict(refused.value.trailing_metadata()).keys()
+        ended: Any = refused.value
+        assert {"retry-after", "grpc-retry-pushback-ms"} <= dict(ended.trailing_metadata()).keys()
         for each in waiting:
             each.cancel()
 
@@ -208,7 +209,8 @@ METHODS = ["ModelInfer", "ModelMetadata", "ModelConfig", "ModelReady", "Reposito
 @given(body=mutated(), method=st.sampled_from(["ModelInfer"] * 6 + METHODS))
 def test_no_message_is_a_fault_of_the_server(examples: SluiceProcess, body: bytes, method: str) -> None:
     with channel_to(examples) as channel:
-        call = channel.unary_unary(f"{SERVICE}{method}").future(body, timeout=PATIENCE_S, metadata=NO_STORE)
+        ask: Any = channel.unary_unary(f"{SERVICE}{method}")
+        call = ask.future(body, timeout=PATIENCE_S, metadata=NO_STORE)
         assert call.code() in {grpc.StatusCode.OK, *MENDABLE}, call
 
 
@@ -217,7 +219,7 @@ def test_the_end_under_load_leaves_no_call_unanswered(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with serving(EXAMPLES, *with_grpc(), "--log-format", "json", log=log) as server:
 
-        def ask() -> grpc.StatusCode:
+        def ask() -> object:
             with channel_to(server) as channel:
                 while True:
                     call = infer(channel).future(row().SerializeToString(), metadata=NO_STORE, timeout=PATIENCE_S)
@@ -239,8 +241,10 @@ def test_calls_in_flight_are_answered_after_the_signal_and_streams_end(tmp_path:
     folder = write_model(tmp_path / "models", "linear", models.linear(), ONE_WORKER)
     with serving(folder, *with_grpc()) as server, channel_to(server) as channel:
         bodies: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        stream = channel.stream_stream(f"{SERVICE}ModelStreamInfer")(iter(bodies.get, None), metadata=NO_STORE)
-        watching = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+        asking: Any = channel.stream_stream(f"{SERVICE}ModelStreamInfer")
+        stream = asking(iter(bodies.get, None), metadata=NO_STORE)
+        watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        watching = watch(b"")
         assert next(watching) == b"\x08\x01"
         with suspended(server):
             bodies.put(row(7).SerializeToString())
@@ -263,10 +267,11 @@ def test_who_is_told_of_the_end_early_is_served_on(tmp_path: Path) -> None:
     settings_file.write_text("[server]\nshutdown_delay_s = 60\n")
     with serving(EXAMPLES, "--config", str(settings_file), *with_grpc()) as server, channel_to(server) as channel:
         server.process.send_signal(signal.SIGTERM)
-        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
         while check(b"", timeout=PATIENCE_S) != b"\x08\x02":
             assert server.process.poll() is None
-        assert channel.unary_unary(f"{SERVICE}ServerReady")(b"", timeout=PATIENCE_S) == b""
+        ready: Any = channel.unary_unary(f"{SERVICE}ServerReady")
+        assert ready(b"", timeout=PATIENCE_S) == b""
         assert value_of(infer(channel)(row().SerializeToString(), timeout=PATIENCE_S)) == 5
         assert server.stop() == 0
 

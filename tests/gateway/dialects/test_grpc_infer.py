@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from gateway.dialects.grpc_infer import GrpcInfer
+from gateway.dialects.raw_tensors import tensor_from_raw
 from gateway.grpc import inference_pb2 as pb
 from inference import errors
+from inference.config import ModelConfig
 from inference.errors import InvalidRequest
-from inference.types import Datatype, InferenceResponse, Tensor
+from inference.types import Datatype, InferenceResponse, Signature, Tensor
 from tests.gateway.dialects.bodies import callee_of, signature_of
 from tests.gateway.dialects.grpc_bodies import decode, raw_request, typed_request
 
@@ -20,7 +22,7 @@ def test_raw_and_typed_inputs_are_the_same_request() -> None:
     typed = decode(typed_request(values.ravel().tolist(), "fp32_contents", [1, 3]))
     for request in (raw, typed):
         (tensor,) = request.inputs
-        assert (tensor.name, tensor.datatype, tensor.array.dtype) == ("x", Datatype.FP32, np.float32)
+        assert (tensor.name, tensor.datatype, str(tensor.array.dtype)) == ("x", Datatype.FP32, "float32")
         assert np.array_equal(tensor.array, values)
 
 
@@ -89,7 +91,7 @@ def _with_parameter(where: str, name: str) -> pb.ModelInferRequest:
         (typed_request([], "fp32_contents", [2**62]), "0 elements in fp32_contents"),
         (_with_parameter("input", "shared_memory_region"), "input 'x': shared memory is not served"),
         (_with_parameter("output", "shared_memory_region"), "output 'y': shared memory is not served"),
-        (_with_parameter("output", "classification"), "output 'y': classification is not served"),
+        (_with_parameter("output", "binary_data"), "output 'y': 'binary_data' is 3; expected true or false"),
         (_changed(parameters={"odd": {}}), "parameter 'odd' has no value"),
     ],
 )
@@ -148,6 +150,19 @@ def test_who_wants_to_know_is_told_that_an_answer_is_the_last() -> None:
     assert not decoded.parameters
     body = GrpcInfer().encode(decoded, InferenceResponse("m", 1, ())).body
     assert pb.ModelInferResponse.FromString(body).parameters["triton_final_response"].bool_param
+
+
+def test_classes_are_told_in_place_of_numbers() -> None:
+    config = ModelConfig.model_validate({"labels": {"y": ["cat", "dog", "cow"]}})
+    signature = Signature(signature_of().inputs, signature_of().outputs, batched=True)
+    request = raw_request(bytes(4), [1])
+    request.outputs.add(name="y").parameters["classification"].int64_param = 2
+    decoded = GrpcInfer().decode(request.SerializeToString(), (), callee_of(signature, config))
+    values = Tensor("y", Datatype.FP32, np.array([[0.25, 0.5, 0.125]], np.float32))
+    message = pb.ModelInferResponse.FromString(GrpcInfer().encode(decoded, InferenceResponse("m", 1, (values,))).body)
+    assert (message.outputs[0].datatype, list(message.outputs[0].shape)) == ("BYTES", [1, 2])
+    texts = tensor_from_raw("y", Datatype.BYTES, (2,), message.raw_output_contents[0]).array.tolist()
+    assert texts == [b"0.500000:1:dog", b"0.250000:0:cat"]
 
 
 @pytest.mark.parametrize(
