@@ -11,6 +11,7 @@ import click
 
 from benchmarks import scenarios
 from benchmarks.alone import batcher
+from benchmarks.binary import binary
 from benchmarks.caching import frozen, hit, identical, redis, zipf_stream
 from benchmarks.grpc_calls import grpc_unary
 from benchmarks.hashing import hashing
@@ -26,7 +27,7 @@ from tests import models as built
 def main(names: Sequence[str], rounds: int, seconds: int) -> None:
     """Run the benchmarks NAMES, all by default.
 
-    They are tiny, observing, mlp, decode, image, rest, grpc, batcher and objective, and of the cache hit,
+    They are tiny, observing, mlp, decode, binary, image, rest, grpc, batcher and objective, and of the cache hit,
     redis, zipf, identical, frozen and hashing.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -39,6 +40,7 @@ def main(names: Sequence[str], rounds: int, seconds: int) -> None:
             "mlp": lambda: scenarios.mlp(models, rounds, seconds),
             "decode": lambda: scenarios.decode(rounds * 5),
             "image": lambda: scenarios.image(models, rounds, seconds),
+            "binary": lambda: binary(models, rounds, seconds),
             "rest": lambda: scenarios.rest(models, rounds),
             "grpc": lambda: grpc_unary(models, rounds, seconds),
             "batcher": lambda: batcher(models, rounds),

@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -50,12 +52,22 @@ class Load(msgspec.Struct, frozen=True):
     cpu_s_per_1000: float
 
 
-def drive(server: Server, path: str, body: bytes, connections: int, duration_s: int) -> Load:
+def drive(
+    server: Server,
+    path: str,
+    body: bytes,
+    connections: int,
+    duration_s: int,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Load:
     """Send `body` to `path` over `connections` keep-alive connections. Raises if any request failed."""
     with tempfile.NamedTemporaryFile() as body_file:
         body_file.write(body)
         body_file.flush()
-        return drive_script(server, path, SAME % body_file.name, connections, duration_s)
+        script = SAME % body_file.name + "".join(
+            f'wrk.headers["{name}"] = "{said}"\n' for name, said in headers.items()
+        )
+        return drive_script(server, path, script, connections, duration_s)
 
 
 def drive_script(server: Server, path: str, requests: str, connections: int, duration_s: int) -> Load:

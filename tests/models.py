@@ -93,6 +93,15 @@ def image() -> bytes:
     return _model(nodes, [_floats("image", ["N", 3, 224, 224])], [_floats("y", ["N", 10])], weights)
 
 
+def corner() -> bytes:
+    """float32[N,3,224,224] `x` -> float32[N,3] `y`, the first value of each channel: next to no work."""
+    nodes = [
+        helper.make_node("Gather", ["x", "first"], ["row"], axis=3),
+        helper.make_node("Gather", ["row", "first"], ["y"], axis=2),
+    ]
+    return _model(nodes, [_floats("x", ["N", 3, 224, 224])], [_floats("y", ["N", 3])], {"first": np.array(0, np.int64)})
+
+
 def identity(datatype: Datatype, axes: Axes = ("N", 3)) -> bytes:
     """`x` -> `y`, the same, of any datatype and shape."""
     element = ELEMENT_TYPES[datatype]
