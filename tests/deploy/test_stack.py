@@ -107,6 +107,9 @@ def stack_up(engine: Engine) -> Iterator[Stack]:
     try:
         stack.compose("up", "-d", "--no-build", "gateway", "redis", "prometheus")
         yield stack
+    except BaseException:
+        print(stack.compose("logs", "--no-color", "--tail", "60"))
+        raise
     finally:
         stack.compose("down", "-v", "--timeout", "5")
 
