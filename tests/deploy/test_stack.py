@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import yaml
 
 from tests.deploy.base_images import base_images
 from tests.deploy.docker_engine import TOOLS, Engine, building, engine_folder, running
+from tests.integration.test_tls import Authority
 from tests.system_packages import command
 
 ROOT = Path(__file__).parents[2]
@@ -36,11 +37,13 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 class Stack:
     """What docker-compose.yml describes, and questions to it from beside it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, files: Sequence[str]) -> None:
         self.engine = engine
+        self._files = tuple(word for file in files for word in ("-f", file))
 
     def compose(self, *arguments: str, within_s: float = 240) -> str:
-        return self.engine.run("docker-compose", "-p", "stack", *arguments, within_s=within_s, cwd=ROOT)
+        command = ("docker-compose", "-p", "stack", *self._files, *arguments)
+        return self.engine.run(*command, within_s=within_s, cwd=ROOT)
 
     def ask(self, url: str, *options: str) -> tuple[str, str]:
         """The head and the body of an answer, which must be a good one."""
@@ -102,8 +105,8 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def stack_up(engine: Engine) -> Iterator[Stack]:
-    stack = Stack(engine)
+def stack_up(engine: Engine, *files: str) -> Iterator[Stack]:
+    stack = Stack(engine, ("docker-compose.yml", *files))
     try:
         stack.compose("up", "-d", "--no-build", "gateway", "redis", "prometheus")
         yield stack
@@ -147,6 +150,25 @@ def test_the_stack_predicts_caches_is_watched_survives_its_redis_and_stops_clean
         stack.compose("stop")
         state = stack.state("gateway")
         assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
+
+
+def test_with_a_certificate_all_speak_https(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path)
+    mounted = folder / "tls"  # where user 10001 may look
+    mounted.mkdir()
+    for file, name in zip(authority.issue("server"), ("cert.pem", "key.pem"), strict=True):
+        (mounted / name).write_bytes(file.read_bytes())
+        (mounted / name).chmod(0o444)
+    folder.chmod(0o755)
+    mounted.chmod(0o755)
+    monkeypatch.setenv("TLS_FOLDER", str(mounted))
+    with running(folder) as engine, stack_up(engine, "deploy/compose/tls.yml") as stack:
+        until("the gateway is healthy", lambda: stack.state("gateway")["Health"]["Status"] == "healthy")
+        secure = GATEWAY.replace("http", "https")
+        assert "200 ok" in stack.ask(f"{secure}/v2/health/ready", "--cacert", str(authority.file))[0]
+        until("Prometheus scrapes the gateway", lambda: stack.query('up{job="sluice"}') == [1.0])
+        load = ("--headless", "--only-summary", "--peak-users", "2", "--duration-s", "2")
+        assert "gate: PASS" in stack.compose("run", "--rm", "--no-deps", "-T", "locust", *load)
 
 
 def it_is_as_small_as_it_says(engine: Engine) -> None:
