@@ -29,7 +29,7 @@ ENV PATH=/opt/sluice/bin:$PATH \
     SLUICE_SERVER_HOST=0.0.0.0
 # Any user will do: nothing is written, and tensors travel in anonymous memory, so /dev/shm may be as small as it is.
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8000 8001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["sluice", "ready"]
 ENTRYPOINT ["sluice"]

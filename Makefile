@@ -10,12 +10,14 @@ DEV := $(VENV)/.dev-installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check lock proto bench simulation load-test clean
+.PHONY: help setup run test test-stack test-kserve check lock proto bench simulation load-test clean
 
 help: $(SLUICE)
 	@echo "make setup   make .venv with everything that working on Sluice needs"
 	@echo "make run     serve the models in examples/models at http://127.0.0.1:8000"
 	@echo "make test    make check, then every test"
+	@echo "make test-stack   build the images and run the whole stack: needs root, and the Docker engine"
+	@echo "make test-kserve   KServe's own clients against a gateway, from an environment of their own"
 	@echo "make check   lint, formatting, types, and which room may import which"
 	@echo "make lock    resolve the dependencies anew (needs uv)"
 	@echo "make proto   make the modules in gateway/grpc/ from their .proto"
@@ -31,6 +33,15 @@ run: $(SLUICE)
 
 test: check
 	$(VENV)/bin/pytest
+
+test-stack: $(DEV)
+	$(VENV)/bin/pytest -m stack tests/deploy/test_stack.py
+
+# KServe brings some 450 MB, and only its clients are wanted: they run in an environment of their own.
+test-kserve: $(DEV)
+	@test -x .venv-kserve/bin/python || $(PYTHON) -m venv .venv-kserve
+	@.venv-kserve/bin/python -m pip install -qq 'kserve>=0.15'
+	$(VENV)/bin/pytest tests/integration/test_kserve.py
 
 check: $(DEV)
 	$(VENV)/bin/ruff check
@@ -58,12 +69,13 @@ load-test: $(DEV)
 
 # Versions that are locked stay as they are where they still fit; `make lock UPGRADE=--upgrade` takes the newest.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	--annotation-style line --group build $(UPGRADE)
+	--annotation-style line $(UPGRADE)
 
 lock: $(SLUICE)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv, or its place: make lock UV=/path/to/uv" >&2; exit 1; }
-	$(COMPILE) --output-file requirements.lock pyproject.toml
-	$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --group build --output-file requirements.lock pyproject.toml
+	$(COMPILE) --group build --group dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --group load --constraints requirements-dev.lock --output-file requirements-load.lock
 
 clean: $(SLUICE)
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,6 +12,7 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from cache.host_name import HostName
 from inference.errors import Unavailable
 
 Command = tuple[bytes | str | int, ...]
@@ -49,6 +50,8 @@ class Link:
     def __init__(self, url: str, connect_timeout_s: float) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._pool = _pool(url, connect_timeout_s)
+        host = self._pool.connection_kwargs.get("host")
+        self._name = None if host is None else HostName(host)
         self._connection: AbstractConnection | None = None
 
     @property
@@ -68,6 +71,8 @@ class Link:
         connection = _new_connection(self._pool)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
+                if self._name is not None:
+                    await self._name.found()
                 await connection.connect()  # type: ignore[no-untyped-call]
                 await connection.send_packed_command(connection.pack_command("PING"), check_health=False)
                 reply = await connection.read_response(disable_decoding=True)
