@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from gateway.dialects.json_forms import shown
+from gateway.dialects.raw_tensors import shaped
 from gateway.grpc import inference_pb2 as pb
 from inference.errors import InvalidRequest
 from inference.types import STORAGE, Array, Datatype, Shape, Tensor
@@ -51,11 +52,11 @@ def tensor_from_contents(
     if datatype is Datatype.BYTES:
         strings = np.empty(count, np.object_)
         strings[:] = list(values)
-        return Tensor(name, datatype, strings.reshape(shape))
+        return Tensor(name, datatype, shaped(name, strings, shape))
     dtype = STORAGE[datatype]
     wide = np.fromiter(values, WIDE.get(field, dtype), count)
     array = wide if wide.dtype == dtype else _narrowed(name, datatype, wide)
-    return Tensor(name, datatype, array.reshape(shape))
+    return Tensor(name, datatype, shaped(name, array, shape))
 
 
 def _narrowed(name: str, datatype: Datatype, wide: Array) -> Array:

@@ -27,7 +27,7 @@ def tensor_from_raw(name: str, datatype: Datatype, shape: Shape, raw: bytes | me
     """
     count = math.prod(shape)
     if datatype is Datatype.BYTES:
-        return Tensor(name, datatype, _strings(name, count, raw).reshape(shape))
+        return Tensor(name, datatype, shaped(name, _strings(name, count, raw), shape))
     dtype = STORAGE[datatype]
     if len(raw) != count * dtype.itemsize:
         raise InvalidRequest(
@@ -36,7 +36,15 @@ def tensor_from_raw(name: str, datatype: Datatype, shape: Shape, raw: bytes | me
         )
     if datatype is Datatype.BOOL:
         _check_truths(name, raw)
-    return Tensor(name, datatype, np.frombuffer(raw, dtype).reshape(shape))
+    return Tensor(name, datatype, shaped(name, np.frombuffer(raw, dtype), shape))
+
+
+def shaped(name: str, flat: Array, shape: Shape) -> Array:
+    """The elements in their shape. Raises `InvalidRequest` for one beyond numpy's bound, as is [0, 2^62]."""
+    try:
+        return flat.reshape(shape)
+    except ValueError:
+        raise InvalidRequest(f"input {shown(name)} has shape {shown(list(shape))}, which is too large") from None
 
 
 def raw_data(tensor: Tensor) -> bytes:

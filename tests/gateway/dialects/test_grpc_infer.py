@@ -88,6 +88,7 @@ def _with_parameter(where: str, name: str) -> pb.ModelInferRequest:
         (typed_request([1.0], "fp64_contents", [1]), "has fp64_contents; FP32 takes fp32_contents"),
         (typed_request([300], "uint_contents", [1], "UINT8"), "element 0: 300 is not UINT8; expected 0 to 255"),
         (typed_request([1.0], "fp32_contents", [1], "FP16"), "FP16 has no typed contents"),
+        (typed_request([], "fp32_contents", [0, 2**62]), "which is too large"),
         (typed_request([], "fp32_contents", [2**62]), "0 elements in fp32_contents"),
         (_with_parameter("input", "shared_memory_region"), "input 'x': shared memory is not served"),
         (_with_parameter("output", "shared_memory_region"), "output 'y': shared memory is not served"),

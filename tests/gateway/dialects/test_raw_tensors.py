@@ -43,6 +43,7 @@ def test_strings_lie_as_the_extension_says() -> None:
         (Datatype.BYTES, (1,), b"\x02\x00\x00\x00a", "element 0: the raw bytes end before the element does"),
         (Datatype.BYTES, (2,), b"\x04\x00\x00\x00abcd", "element 1: the raw bytes end before the element does"),
         (Datatype.BYTES, (2,), b"\x02\x00\x00\x00ab\x01\x00", "element 1: the raw bytes end before the element does"),
+        (Datatype.FP32, (0, 2**62), b"", "shape [0, 4611686018427387904], which is too large"),
         (Datatype.BYTES, (1,), bytes(5), "its 1 elements end at byte 4"),
     ],
 )
