@@ -148,7 +148,7 @@ class Plane:
             return await self._walk(record, route, method, heeded, packed)
         record.walked_s = time.monotonic()
         answer = dialect.encode(request, response)
-        served.repeats.keep(dialect, body, request, response, answer)
+        served.repeats.keep(dialect, body, heeded, request, response, answer)
         promise_s = request.timeout_s if served.objective_s is None else served.objective_s
         timing = self._observer.answered(record, served.metrics, response, answer.status, promise_s)
         return answer, timing, None if response.cached is None else x_cache(response.cached)

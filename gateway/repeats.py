@@ -40,11 +40,7 @@ class Repeats:
 
     def find(self, dialect: Dialect, body: bytes | bytearray, heeded: tuple[Header, ...]) -> Repeat | None:
         """The answer to a call, if it is the same as before in all that matters, and the cache stands by it."""
-        if (
-            not self._repeats
-            or type(body) is not bytes
-            or (heeded and any([name not in IDENTITIES for name, _ in heeded]))
-        ):
+        if not self._repeats or type(body) is not bytes or _matter(heeded):
             return None
         repeat = self._repeats.get((dialect, body))
         if repeat is None:
@@ -59,14 +55,20 @@ class Repeats:
         self,
         dialect: Dialect,
         body: bytes | bytearray,
+        heeded: tuple[Header, ...],
         request: InferenceRequest,
         response: InferenceResponse,
         answer: HttpResponse,
     ) -> None:
         """Remember a call, if it was answered from the cache and may be answered so again."""
-        if response.recall is None or request.timeout_s is not None or type(body) is not bytes:
+        if response.recall is None or request.timeout_s is not None or type(body) is not bytes or _matter(heeded):
             return
         if max(len(body), len(answer.body)) <= LONGEST_BYTES:
             self._repeats[dialect, body] = Repeat(response, answer)
             if len(self._repeats) > REMEMBERED:
                 self._repeats.popitem(last=False)
+
+
+def _matter(heeded: tuple[Header, ...]) -> bool:
+    """Whether headers make another call of the same body."""
+    return bool(heeded) and any([name not in IDENTITIES for name, _ in heeded])

@@ -39,7 +39,7 @@ def response(recall: Standing | None) -> InferenceResponse:
 def test_the_same_bytes_get_the_same_answer_while_the_entry_stands() -> None:
     repeats, entry = Repeats(), Standing()
     kept = response(entry)
-    repeats.keep(DIALECT, BODY, REQUEST, kept, ANSWER)
+    repeats.keep(DIALECT, BODY, (), REQUEST, kept, ANSWER)
     found = repeats.find(DIALECT, BODY, ())
     assert found is not None
     assert (found.response, found.answer) == (kept, ANSWER)
@@ -54,10 +54,13 @@ def test_the_same_bytes_get_the_same_answer_while_the_entry_stands() -> None:
 @pytest.mark.parametrize("name", [b"cache-control", b"x-request-timeout-ms", b"inference-header-content-length"])
 def test_a_header_that_matters_makes_it_another_call(name: bytes) -> None:
     repeats = Repeats()
-    repeats.keep(DIALECT, BODY, REQUEST, response(Standing()), ANSWER)
+    repeats.keep(DIALECT, BODY, (), REQUEST, response(Standing()), ANSWER)
     assert repeats.find(DIALECT, BODY, ((name, b"1"),)) is None
     assert repeats.find(DIALECT, BODY, ((REQUEST_ID, b"1"), (name, b"1"))) is None
     assert repeats.find(DIALECT, BODY, ((REQUEST_ID, b"1"),)) is not None
+    repeats = Repeats()
+    repeats.keep(DIALECT, BODY, ((name, b"1"),), REQUEST, response(Standing()), ANSWER)
+    assert repeats.find(DIALECT, BODY, ()) is None, "what a header brought about is for nobody who did not send it"
 
 
 @pytest.mark.parametrize(
@@ -72,14 +75,14 @@ def test_a_header_that_matters_makes_it_another_call(name: bytes) -> None:
 )
 def test_what_is_not_remembered(body: Any, request_: InferenceRequest, recall: Any, answer: HttpResponse) -> None:
     repeats = Repeats()
-    repeats.keep(DIALECT, body, request_, response(recall), answer)
+    repeats.keep(DIALECT, body, (), request_, response(recall), answer)
     assert repeats.find(DIALECT, body, ()) is None
 
 
 def test_so_many_calls_are_remembered_and_the_oldest_go_first() -> None:
     repeats = Repeats()
     for number in range(REMEMBERED + 1):
-        repeats.keep(DIALECT, b"%d" % number, REQUEST, response(Standing()), ANSWER)
+        repeats.keep(DIALECT, b"%d" % number, (), REQUEST, response(Standing()), ANSWER)
     assert repeats.find(DIALECT, b"0", ()) is None
     assert repeats.find(DIALECT, b"1", ()) is not None
     assert repeats.find(DIALECT, b"%d" % REMEMBERED, ()) is not None
