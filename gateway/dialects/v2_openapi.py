@@ -28,15 +28,21 @@ def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]
             "Requests that arrive together travel to the model in one batch. An output with a number that is not "
             "finite has the token `NaN`, `Infinity` or `-Infinity` in its place."
         ),
-        "parameters": [dict(parameter) for parameter in (*parameters, _TIMEOUT_HEADER, _CACHE_HEADER)],
+        "parameters": [dict(parameter) for parameter in (*parameters, _TIMEOUT_HEADER, _CACHE_HEADER, _BINARY_HEADER)],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": _request_schema(), "examples": _request_examples()}},
+            "content": {
+                "application/json": {"schema": _request_schema(), "examples": _request_examples()},
+                "application/octet-stream": {"schema": _BINARY_BODY},
+            },
         },
         "responses": {
             "200": {
                 "description": "The outputs, flat, in the order in which they were asked for",
-                "content": {"application/json": {"schema": _response_schema(), "examples": _response_examples()}},
+                "content": {
+                    "application/json": {"schema": _response_schema(), "examples": _response_examples()},
+                    "application/octet-stream": {"schema": _BINARY_BODY},
+                },
                 "headers": _X_CACHE,
             },
             "400": _error("The request is malformed, or not what the model takes", _EXAMPLE_400),
@@ -88,6 +94,20 @@ _CACHE_HEADER = {
     "schema": {"type": "string"},
     "examples": {"no-cache": {"value": "no-cache"}, "no-store": {"value": "no-store"}},
 }
+_BINARY_HEADER = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "required": False,
+    "description": "How many bytes at the beginning of the body are JSON; the bytes of those inputs that have a "
+    "`binary_data_size` follow, in order. 0: the body is the model's only input.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_BINARY_BODY = {
+    "type": "string",
+    "format": "binary",
+    "description": "JSON as in `application/json`, followed by the raw bytes of the tensors with a `binary_data_size`: "
+    "little-endian, row-major; elements of BYTES have their length before them in four bytes.",
+}
 _X_CACHE = {
     "X-Cache": {
         "description": "How many of the rows were in the cache: `hit`, `miss` or `partial`, then `rows=` hits/rows. "
@@ -106,13 +126,21 @@ def _error(description: str, example: str, headers: dict[str, Any] | None = None
 
 
 def _request_schema() -> dict[str, Any]:
-    output = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+    wishes = {
+        "binary_data": {"type": "boolean", "description": "Raw bytes behind the JSON instead of `data`"},
+        "classification": {"type": "integer", "minimum": 1, "description": "The so many highest values, as classes"},
+    }
+    output = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string"}, "parameters": {"type": "object", "properties": wishes}},
+    }
     return {
         "type": "object",
         "required": ["inputs"],
         "properties": {
             "id": {"type": "string", "description": "Comes back with the answer"},
-            "parameters": _parameters_schema() | {"properties": _schedule_schemas()},
+            "parameters": _parameters_schema() | {"properties": _schedule_schemas() | _BINARY_OUTPUTS},
             "inputs": {"type": "array", "items": _tensor_schema()},
             "outputs": {"type": "array", "items": output, "description": "The wanted outputs; all if left out"},
         },
@@ -153,6 +181,11 @@ def _schedule_schemas() -> dict[str, Any]:
             "description": f"From 1, the highest, to {LOWEST_PRIORITY}; 0 for the default, {DEFAULT_PRIORITY}",
         },
     }
+
+
+_BINARY_OUTPUTS = {
+    "binary_data_output": {"type": "boolean", "default": False, "description": "Raw bytes for all outputs"}
+}
 
 
 def _tensor_schema() -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.cache_control import CACHE_CONTROL
 from gateway.dialects.v2 import V2
+from gateway.dialects.v2_binary import BINARY_LENGTH
 from gateway.dialects.v2_openapi import prediction_paths
 from gateway.timeouts import REQUEST_TIMEOUT
 from inference.errors import InvalidRequest
@@ -38,7 +39,11 @@ def test_every_variable_of_a_path_is_described() -> None:
 def test_the_ways_to_give_a_deadline_and_a_priority_are_described() -> None:
     for _, operation in operations():
         headers = [parameter for parameter in operation["parameters"] if parameter["in"] == "header"]
-        assert [header["name"].lower().encode() for header in headers] == [REQUEST_TIMEOUT, CACHE_CONTROL]
+        assert [header["name"].lower().encode() for header in headers] == [
+            REQUEST_TIMEOUT,
+            CACHE_CONTROL,
+            BINARY_LENGTH,
+        ]
         assert not any(header["required"] for header in headers)
         assert "X-Cache" in operation["responses"]["200"]["headers"]
         request = operation["requestBody"]["content"]["application/json"]["schema"]
