@@ -45,7 +45,7 @@ def test_the_ways_to_give_a_deadline_and_a_priority_are_described() -> None:
         assert "X-Cache" in operation["responses"]["200"]["headers"]
         request = operation["requestBody"]["content"]["application/json"]["schema"]
         parameters = request["properties"]["parameters"]["properties"]
-        assert set(parameters) == {"timeout", "priority"}
+        assert set(parameters) == {"timeout", "priority", "binary_data_output"}
         assert parameters["priority"]["maximum"] == LOWEST_PRIORITY
         assert "Retry-After" in operation["responses"]["503"]["headers"]
 
