@@ -19,6 +19,7 @@ from gateway.extensions import rest_extensions
 from gateway.pages.admin import admin_routes
 from gateway.pages.observing import observing_routes
 from gateway.pages.repository import repository_routes
+from gateway.pages.tfs import tfs_routes
 from gateway.pages.v2 import model_routes, server_routes
 from gateway.telemetry.logs import log
 from inference.errors import SluiceError
@@ -45,6 +46,7 @@ def management_app(gateway: Gateway, dialects: Sequence[Dialect], version: str) 
     )
     app.include_router(model_routes(gateway.catalogue))
     app.include_router(repository_routes(control))
+    app.include_router(tfs_routes(gateway.catalogue))
     app.include_router(observing_routes(gateway.catalogue, settings.tracing, model_control=control.allowed))
     app.include_router(admin_routes(gateway.cache, gateway.catalogue))
     _add_docs(app, dialects)

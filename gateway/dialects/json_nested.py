@@ -1,0 +1,168 @@
+"""Nested JSON lists whose shape nobody states: TensorFlow Serving's, TorchServe's and SageMaker's way to write tensors.
+
+Two ways in, which agree: `tensor_from_nested`, of values that are parsed already, decides every case and says what is
+wrong; `tensor_from_text` is for large numeric lists and makes no Python object for a number.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+import simdjson
+
+from gateway.dialects.json_forms import FORMS, Form, array_of, shown
+from gateway.dialects.json_tape import numbers_from_tape
+from inference.errors import InvalidRequest
+from inference.types import Array, Datatype, Shape, Tensor, TensorSpec
+
+TEXT_FROM_BYTES = 4096
+"""Lists whose text is this long are tried without objects first."""
+
+B64 = "b64"
+_STRUCTURE = np.zeros(256, np.bool_)
+_STRUCTURE[list(b"[],")] = True
+_OTHER_TOKENS = re.compile(rb'["{}tfn]')
+
+
+def parsed_json(body: bytes | bytearray) -> Any:
+    """A JSON text, in which numbers may also be `NaN`, `Infinity` and `-Infinity`. Raises `InvalidRequest`."""
+    try:
+        return orjson.loads(body)
+    except ValueError as error:
+        if b"NaN" not in body and b"Infinity" not in body:
+            raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def tensor_from_nested(spec: TensorSpec, value: Any) -> Tensor:
+    """The tensor in a value of nested lists, which says its own shape.
+
+    An element of BYTES is a string or `{"b64": "…"}`. Lists without elements have the rest of their shape from the
+    model. Raises `InvalidRequest`, naming the input and what was expected.
+    """
+    form = FORMS[spec.datatype]
+    shape: list[int] = []
+    level: list[Any] = [value]
+    while level and type(level[0]) is list:
+        size = len(level[0])
+        if any([type(each) is not list or len(each) != size for each in level]):
+            raise InvalidRequest(
+                f"input {shown(spec.name)}: lists {len(shape) + 1} deep differ in length, or stand beside what is no "
+                "list; all rows must have one shape"
+            )
+        shape.append(size)
+        level = list(chain.from_iterable(level))
+    if not level:
+        shape += [size or 0 for size in spec.shape[len(shape) :]]
+    return Tensor(spec.name, spec.datatype, _array(spec.name, form, level, tuple(shape)))
+
+
+def tensor_from_text(spec: TensorSpec, data: object, text: bytes | memoryview) -> Tensor | None:
+    """The numbers of a list that simdjson has parsed from `text`; `None` if there is anything unusual about them.
+
+    Numbers are taken across all nesting. That every list has the same length as its neighbours is then read off the
+    text: its brackets and commas must be just those that the shape makes.
+    """
+    form = FORMS[spec.datatype]
+    if not form.carrier or not isinstance(data, simdjson.Array) or _OTHER_TOKENS.search(text):
+        return None
+    try:
+        shape = _shape_of_first(data)
+        if 0 in shape or not _has_structure(text, shape):
+            return None
+        return Tensor(spec.name, spec.datatype, numbers_from_tape(form, shape, data))
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError):
+        return None
+
+
+def _shape_of_first(data: Any) -> Shape:
+    shape = []
+    while isinstance(data, simdjson.Array):
+        shape.append(len(data))
+        data = data[0] if len(data) else None
+    return tuple(shape)
+
+
+def _has_structure(text: bytes | memoryview, shape: Shape) -> bool:
+    """Whether brackets and commas stand in the text as nested lists of this shape have them, and nowhere else."""
+    size = 0
+    for length in reversed(shape):
+        size = length * (size + 1) + 1 if size else length + 1
+        if size > len(text):
+            return False
+    letters = np.frombuffer(text, np.uint8)
+    found = letters[_STRUCTURE[letters]]
+    if len(found) != size:
+        return False
+    expected: Array = np.zeros(0, np.uint8)
+    for length in reversed(shape):
+        comma = np.append(expected, np.uint8(ord(",")))
+        inner = np.tile(comma, length)[:-1]
+        expected = np.concatenate([[ord("[")], inner, [ord("]")]]).astype(np.uint8)
+    return np.array_equal(found, expected)
+
+
+def _array(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
+    if form.datatype is Datatype.BYTES:
+        strings = np.empty(len(elements), np.object_)
+        strings[:] = [_string(name, each) for each in elements]
+        return strings.reshape(shape)
+    odd = set(map(type, elements)) - form.types
+    if odd:
+        wrong = next(each for each in elements if type(each) in odd)
+        raise InvalidRequest(f"input {shown(name)} has the element {shown(wrong)}; expected {form.noun}")
+    if form.element is float:
+        return _floats(name, form, elements, shape)
+    if form.below:
+        wrong = next((each for each in elements if not form.above < each < form.below), None)
+        if wrong is not None:
+            raise InvalidRequest(f"input {shown(name)} has the element {shown(wrong)}; expected {form.noun}")
+    return array_of(form, elements, shape)
+
+
+def _floats(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
+    """Numbers are rounded once, from double precision; only what was written as infinite may come out infinite."""
+    try:
+        wide = np.array(elements, np.float64)
+        if np.isfinite(wide).all():
+            if form.below and elements and not form.above < min(elements) <= max(elements) < form.below:
+                raise OverflowError
+            return array_of(form, elements, shape)
+        if form.datatype is Datatype.BF16:
+            raise InvalidRequest(f"input {shown(name)} has an element that is not finite; as BF16 it must be")
+        with np.errstate(over="ignore"):
+            narrow: Array = wide.astype(form.dtype)
+        if np.isinf(narrow).sum() != np.isinf(wide).sum():
+            raise OverflowError
+        return narrow.reshape(shape)
+    except OverflowError:
+        raise InvalidRequest(f"input {shown(name)} has an element beyond the range of {form.datatype}") from None
+
+
+def _string(name: str, value: Any) -> bytes:
+    if type(value) is str:
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"input {shown(name)} has half of a surrogate pair in {shown(value)}") from None
+    if is_b64(value):
+        try:
+            return base64.b64decode(value[B64], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidRequest(f"input {shown(name)}: {shown(value)} is not base64: {error}") from None
+    raise InvalidRequest(f'input {shown(name)} has the element {shown(value)}; expected a string or {{"b64": "…"}}')
+
+
+def is_b64(value: Any) -> bool:
+    """Whether a value is `{"b64": "…"}`: bytes, and no object with members."""
+    return type(value) is dict and len(value) == 1 and type(value.get(B64)) is str

@@ -1,0 +1,53 @@
+"""Outputs as nested JSON lists, as their shape is: what dialects write whose answers do not state shapes."""
+
+from __future__ import annotations
+
+import base64
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+
+from gateway.dialects import bfloat16
+from gateway.dialects.json_forms import shown
+from inference.errors import InvalidRequest
+from inference.types import Array, Datatype, Tensor
+
+
+def nested_json(tensor: Tensor) -> bytes:
+    """The elements of an output, nested as its shape is, with `NaN`, `Infinity` and `-Infinity` where they are that.
+
+    Floats have as many digits as tell them apart in their own precision. A string is text, but in an output whose name
+    ends with `_bytes` it is `{"b64": "…"}`. Raises `InvalidRequest` if a text is not UTF-8.
+    """
+    array = tensor.array
+    if tensor.datatype is Datatype.BYTES:
+        return orjson.dumps(_strings(tensor.name, array.tolist(), binary=tensor.name.endswith("_bytes")))
+    if tensor.datatype is Datatype.BF16:
+        array = bfloat16.to_float32(array)
+    if array.ndim == 0:
+        return _numbers(array.reshape(1))[1:-1]
+    return _numbers(np.ascontiguousarray(array))
+
+
+def _numbers(array: Array) -> bytes:
+    text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" not in text:
+        return text
+    odd: list[float] = array[~np.isfinite(array)].tolist()
+    tokens = [b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity" for value in odd]
+    return b"".join(chain.from_iterable(zip(text.split(b"null"), [*tokens, b""], strict=True)))
+
+
+def _strings(name: str, value: Any, *, binary: bool) -> Any:
+    if isinstance(value, list):
+        return [_strings(name, each, binary=binary) for each in value]
+    if binary:
+        return {"b64": base64.b64encode(value).decode()}
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(
+            f"output {shown(name)} holds {shown(value)}, which is no UTF-8; an output named …_bytes is told as base64"
+        ) from None

@@ -1,0 +1,115 @@
+"""TensorFlow Serving's REST API, version 1: `:predict`, `:classify` and `:regress`.
+
+https://www.tensorflow.org/tfx/serving/api_rest is the specification. As there, numbers may be `NaN`, `Infinity` and
+`-Infinity` in both directions, and no content type is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from gateway.dialects.base import Call, Callee, Dialect
+from gateway.dialects.json_values import nested_json
+from gateway.dialects.tfs_body import Reply, decode_predict
+from gateway.dialects.tfs_examples import Wanted, decode_examples, results_of
+from gateway.dialects.tfs_openapi import verb_paths
+from gateway.dialects.v2 import V2
+from gateway.http.messages import Header, HttpResponse
+from inference.errors import InvalidRequest, ModelNotFound, SluiceError
+from inference.types import InferenceRequest, InferenceResponse, Tensor
+
+JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+PREFIX = "/v1/models/"
+_TARGET = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]*)|/labels/([^/:]+))?:(predict|classify|regress)/?")
+_VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
+_ERRORS = V2()
+
+
+class Tfs(Dialect):
+    """What the verbs of TensorFlow Serving have in common: paths and errors, which are `{"error": "…"}`."""
+
+    name = "tfs"
+    headers = frozenset[bytes]()
+    verb: str
+
+    def recognise(self, path: str) -> Call | None:
+        """The call that a path with this verb names. Raises `ModelNotFound` for a version that is no number."""
+        if not path.startswith(PREFIX):
+            return None
+        target = _TARGET.fullmatch(path)
+        if target is None or target[4] != self.verb:
+            return None
+        model, version, label = target[1], target[2], target[3]
+        if version is not None and not _VERSION.fullmatch(version):
+            raise ModelNotFound(f"model {model[:80]!r} has no version {version[:80]!r}; versions are whole numbers")
+        return Call(model, None if version is None else int(version), label)
+
+    def refuse(self, error: SluiceError) -> HttpResponse:
+        """The error object, which V2 has from here, with the same statuses."""
+        return _ERRORS.refuse(error)
+
+    def openapi_paths(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 `paths` of the verb."""
+        return verb_paths(self.verb)
+
+
+class TfsPredict(Tfs):
+    """`:predict`: rows (`instances`, answered with `predictions`) or columns (`inputs`, answered with `outputs`)."""
+
+    verb = "predict"
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
+        """The request in a body. Raises `InvalidRequest`."""
+        return decode_predict(body, callee.signature)
+
+    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+        """The answer in the question's form. Raises `InvalidRequest` if an output has not a row for each instance."""
+        assert isinstance(request.reply, Reply)
+        outputs, rows = response.outputs, request.reply.rows
+        if rows is None:
+            return HttpResponse(200, b'{"outputs":%b}' % _columns(outputs), JSON)
+        for tensor in outputs:
+            if not tensor.array.shape or tensor.array.shape[0] != rows:
+                raise InvalidRequest(
+                    f"output {tensor.name!r} of shape {list(tensor.array.shape)} has not one value for each of {rows} "
+                    "instances; ask with 'inputs' instead"
+                )
+        return HttpResponse(200, b'{"predictions":%b}' % _rows(outputs, rows), JSON)
+
+
+class TfsExamples(Tfs):
+    """`:classify` and `:regress`: examples of named features, answered with `results` from one output."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.verb = wanted.verb
+        self._wanted = wanted
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
+        """The request in a body. Raises `InvalidRequest`, also for a model that has no output of this kind."""
+        return decode_examples(body, callee, self._wanted)
+
+    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+        """A list of `[label, score]` pairs, or a value, for each example."""
+        return HttpResponse(200, b'{"results":%b}' % results_of(request, response), JSON)
+
+
+def _columns(outputs: Sequence[Tensor]) -> bytes:
+    return nested_json(outputs[0]) if len(outputs) == 1 else _named(outputs)
+
+
+def _rows(outputs: Sequence[Tensor], rows: int) -> bytes:
+    if len(outputs) == 1:
+        return nested_json(outputs[0])
+    return b"[%b]" % b",".join([_named([_row(each, row) for each in outputs]) for row in range(rows)])
+
+
+def _row(tensor: Tensor, row: int) -> Tensor:
+    return Tensor(tensor.name, tensor.datatype, tensor.array[row, ...])
+
+
+def _named(outputs: Sequence[Tensor]) -> bytes:
+    return b"{%b}" % b",".join([b"%b:%b" % (orjson.dumps(each.name), nested_json(each)) for each in outputs])

@@ -1,0 +1,135 @@
+"""TensorFlow Serving's pages: which versions of a model are served, and what they take and give.
+
+https://www.tensorflow.org/tfx/serving/api_rest: model status and model metadata APIs, with the names of
+`get_model_status.proto` and `meta_graph.proto`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel
+
+from gateway.catalogue import Catalogue
+from gateway.serving import ServedVersion
+from inference.types import Datatype, TensorSpec
+
+ModelName = Annotated[str, Path(description="A model's name", examples=["digits"], pattern="^[^:]*$")]
+Version = Annotated[int, Path(description="A version's number", examples=[1])]
+Label = Annotated[str, Path(description="A version's label", examples=["stable"], pattern="^[^:]*$")]
+
+DTYPES: Mapping[Datatype, str] = MappingProxyType(
+    {
+        Datatype.BOOL: "DT_BOOL",
+        Datatype.BYTES: "DT_STRING",
+        Datatype.FP16: "DT_HALF",
+        Datatype.BF16: "DT_BFLOAT16",
+        Datatype.FP32: "DT_FLOAT",
+        Datatype.FP64: "DT_DOUBLE",
+    }
+)
+"""TensorFlow's names; integers are called like numpy's."""
+
+
+class Status(BaseModel):
+    """Whether a version is well."""
+
+    error_code: str
+    error_message: str
+
+
+class VersionStatus(BaseModel):
+    """One version."""
+
+    version: str
+    state: str
+    status: Status
+
+
+class ModelStatus(BaseModel):
+    """The versions of a model that were asked for, highest first."""
+
+    model_version_status: list[VersionStatus]
+
+
+class Problem(BaseModel):
+    """An error, in the protocol's form."""
+
+    error: str
+
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Unknown model or version"}}
+
+
+def tfs_routes(catalogue: Catalogue) -> APIRouter:
+    """The routes about models, for clients of TensorFlow Serving."""
+    router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
+
+    def metadata(model: str, version: int | None = None, label: str | None = None) -> dict[str, Any]:
+        return _metadata(catalogue.resolve(model, version, label))
+
+    @router.get("/{model}", summary="The versions of a model", responses=NOT_FOUND)
+    async def model_status(model: ModelName) -> ModelStatus:
+        return _status(catalogue.versions(model)[::-1])
+
+    @router.get("/{model}/versions/{version}", summary="One version of a model", responses=NOT_FOUND)
+    async def version_status(model: ModelName, version: Version) -> ModelStatus:
+        return _status([catalogue.resolve(model, version)])
+
+    @router.get("/{model}/labels/{label}", summary="The version with a label", responses=NOT_FOUND)
+    async def label_status(model: ModelName, label: Label) -> ModelStatus:
+        return _status([catalogue.resolve(model, None, label)])
+
+    @router.get("/{model}/metadata", summary="What a model takes and gives", responses=NOT_FOUND)
+    async def model_metadata(model: ModelName) -> dict[str, Any]:
+        return metadata(model)
+
+    @router.get("/{model}/versions/{version}/metadata", summary="What a version takes and gives", responses=NOT_FOUND)
+    async def version_metadata(model: ModelName, version: Version) -> dict[str, Any]:
+        return metadata(model, version)
+
+    @router.get("/{model}/labels/{label}/metadata", summary="What a label's version takes", responses=NOT_FOUND)
+    async def label_metadata(model: ModelName, label: Label) -> dict[str, Any]:
+        return metadata(model, label=label)
+
+    return router
+
+
+def _status(versions: Sequence[ServedVersion]) -> ModelStatus:
+    return ModelStatus(
+        model_version_status=[
+            VersionStatus(
+                version=str(each.version),
+                state="AVAILABLE" if each.ready else "LOADING",
+                status=Status(
+                    error_code="OK" if each.ready else "UNAVAILABLE",
+                    error_message="" if each.ready else "no worker process lives; one is being started",
+                ),
+            )
+            for each in versions
+        ]
+    )
+
+
+def _metadata(served: ServedVersion) -> dict[str, Any]:
+    definition = {
+        "inputs": {spec.name: _tensor_info(spec) for spec in served.signature.inputs},
+        "outputs": {spec.name: _tensor_info(spec) for spec in served.signature.outputs},
+        "method_name": "tensorflow/serving/predict",
+    }
+    return {
+        "model_spec": {"name": served.name, "signature_name": "", "version": str(served.version)},
+        "metadata": {"signature_def": {"signature_def": {"serving_default": definition}}},
+    }
+
+
+def _tensor_info(spec: TensorSpec) -> dict[str, Any]:
+    dims = [{"size": str(-1 if size is None else size), "name": ""} for size in spec.shape]
+    return {
+        "dtype": DTYPES.get(spec.datatype) or f"DT_{spec.datatype}",
+        "tensor_shape": {"dim": dims, "unknown_rank": False},
+        "name": spec.name,
+    }

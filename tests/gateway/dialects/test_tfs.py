@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.dialects.base import Call, Callee
+from gateway.dialects.json_nested import tensor_from_nested
+from gateway.dialects.tfs import TfsExamples, TfsPredict
+from gateway.dialects.tfs_body import decode_predict
+from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
+from inference.config import ModelConfig
+from inference.errors import InvalidRequest, ModelNotFound
+from inference.types import STORAGE, Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
+from tests.gateway.dialects.bodies import callee_of
+
+PREDICT = TfsPredict()
+FP32, INT64, BYTES = Datatype.FP32, Datatype.INT64, Datatype.BYTES
+
+
+def spec(name: str, datatype: Datatype, *row: int | None) -> TensorSpec:
+    return TensorSpec(name, datatype, (None, *row))
+
+
+def callee(inputs: list[TensorSpec], outputs: list[TensorSpec] | None = None, **labels: tuple[str, ...]) -> Callee:
+    signature = Signature(tuple(inputs), tuple(outputs or inputs), batched=True)
+    return callee_of(signature, ModelConfig(labels=labels))
+
+
+X = callee([spec("x", FP32, 2)])
+WORDS = callee([spec("w", BYTES)])
+PAIR = callee([spec("tag", BYTES), spec("signal", FP32, 2)])
+
+
+def arrays(body: Any, to: Callee = X) -> dict[str, Any]:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return {each.name: each.array.tolist() for each in PREDICT.decode(text, (), to).inputs}
+
+
+@pytest.mark.parametrize(
+    ("body", "to", "values"),
+    [
+        ({"instances": [[1, 2.5], [3, 4]]}, X, {"x": [[1, 2.5], [3, 4]]}),
+        ({"instances": [{"x": [1, 2]}]}, X, {"x": [[1, 2]]}),
+        ({"inputs": [[1, 2]], "signature_name": "serving_default"}, X, {"x": [[1, 2]]}),
+        ({"inputs": {"x": [[1, 2]]}, "signature_name": ""}, X, {"x": [[1, 2]]}),
+        ({"inputs": {"x": []}}, X, {"x": []}),
+        ({"instances": ["a", "gr\u00fc\u00dfe"]}, WORDS, {"w": [b"a", "gr\u00fc\u00dfe".encode()]}),
+        ({"instances": [{"b64": "AP8="}, "b"]}, WORDS, {"w": [b"\x00\xff", b"b"]}),
+        ({"inputs": [{"b64": "AP8="}]}, WORDS, {"w": [b"\x00\xff"]}),
+        (
+            {"instances": [{"tag": "foo", "signal": [1, 2]}, {"tag": {"b64": "YmFy"}, "signal": [3, 4]}]},
+            PAIR,
+            {"tag": [b"foo", b"bar"], "signal": [[1, 2], [3, 4]]},
+        ),
+        ({"inputs": {"signal": [[1, 2]], "tag": ["foo"]}}, PAIR, {"tag": [b"foo"], "signal": [[1, 2]]}),
+        ({"instances": [7, -9]}, callee([spec("n", INT64)]), {"n": [7, -9]}),
+        ({"instances": [True, False]}, callee([spec("b", Datatype.BOOL)]), {"b": [True, False]}),
+    ],
+)
+def test_every_form_of_the_specification(body: Any, to: Callee, values: Any) -> None:
+    assert arrays(body, to) == values
+
+
+def test_numbers_that_are_not_finite_are_tokens() -> None:
+    [[nan, infinity], [below, one]] = arrays(b'{"instances": [[NaN, Infinity], [-Infinity, 1]]}')["x"]
+    assert math.isnan(nan)
+    assert (infinity, below, one) == (math.inf, -math.inf, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "to", "said"),
+    [
+        (b"{", X, "not valid JSON"),
+        (b"[NaN", X, "not valid JSON"),
+        ([], X, "not a JSON object"),
+        ({}, X, "either 'instances', a list of rows, or 'inputs'"),
+        ({"instances": [[1, 2]], "inputs": [[1, 2]]}, X, "either 'instances'"),
+        ({"instances": []}, X, "expected a list with a value for each row"),
+        ({"instances": {"x": 1}}, X, "expected a list with a value for each row"),
+        ({"instances": [[1, 2]], "signature_name": "other"}, X, "the model has the signature 'serving_default'"),
+        ({"instances": [[1, 2], [3]]}, X, "all rows must have one shape"),
+        ({"instances": [[1, 2], 3]}, X, "all rows must have one shape"),
+        ({"instances": [["1", 2]]}, X, "has the element '1'; expected a number"),
+        ({"instances": [[True, 2]]}, X, "has the element True; expected a number"),
+        ({"instances": [[None, 2]]}, X, "has the element None; expected a number"),
+        ({"instances": [[1e39, 2]]}, X, "beyond the range of FP32"),
+        ({"instances": [1.5]}, callee([spec("n", INT64)]), "expected a whole number"),
+        ({"instances": [300]}, callee([spec("n", Datatype.UINT8)]), "expected a whole number from 0 to 255"),
+        ({"instances": [{"b64": "not!"}]}, WORDS, "is not base64"),
+        ({"instances": [5]}, WORDS, 'expected a string or {"b64"'),
+        ({"instances": [{"tag": "a"}]}, PAIR, "instances[0] has 'tag'; expected an object with 'tag', 'signal'"),
+        ({"instances": [{"tag": "a", "signal": [1, 2], "more": 1}]}, PAIR, "instances[0] has"),
+        ({"instances": [{"tag": "a", "signal": [1, 2]}, 5]}, PAIR, "instances[1] has 5"),
+        ({"instances": ["a"]}, PAIR, "the model has 'tag', 'signal'; name each of them"),
+        ({"inputs": [1]}, PAIR, "name each of them"),
+        ({"inputs": {"tag": ["a"]}}, PAIR, "'inputs' has 'tag'; expected 'tag', 'signal'"),
+        (b'{"instances": [[1e400, 2]]}', X, "number is infinity"),
+    ],
+)
+def test_what_is_wrong_is_told(body: Any, to: Callee, said: str) -> None:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(InvalidRequest) as caught:
+        PREDICT.decode(text, (), to)
+    assert said in str(caught.value)
+
+
+def told(body: Any, to: Callee, *outputs: Tensor, dialect: Any = PREDICT) -> Any:
+    request = dialect.decode(json.dumps(body).encode(), (), to)
+    return json.loads(dialect.encode(request, InferenceResponse("m", 1, outputs)).body)
+
+
+Y = Tensor("y", FP32, np.array([[0.1, 2], [np.nan, -np.inf]], np.float32))
+N = Tensor("n", INT64, np.array([7, 8]))
+
+
+def test_answers_have_the_form_of_their_question() -> None:
+    rows, columns = {"instances": [[1, 2], [3, 4]]}, {"inputs": [[1, 2], [3, 4]]}
+    assert told(rows, X, N) == {"predictions": [7, 8]}
+    assert told(columns, X, N) == {"outputs": [7, 8]}
+    first, second = told(rows, X, Y, N)["predictions"]
+    assert first == {"y": [0.1, 2.0], "n": 7}
+    assert math.isnan(second["y"][0])
+    assert second["y"][1] == -math.inf
+    assert told(columns, X, N, Tensor("w", BYTES, np.array([b"a", b"b"], object))) == {
+        "outputs": {"n": [7, 8], "w": ["a", "b"]}
+    }
+
+
+def test_strings_that_are_bytes_are_base64() -> None:
+    raw = Tensor("image_bytes", BYTES, np.array([b"\xff", b"a"], object))
+    rows = {"instances": [[1, 2], [3, 4]]}
+    assert told(rows, X, raw) == {"predictions": [{"b64": "/w=="}, {"b64": "YQ=="}]}
+    with pytest.raises(InvalidRequest, match="is told as base64"):
+        told(rows, X, Tensor("image", BYTES, raw.array))
+
+
+def test_rows_need_outputs_with_rows() -> None:
+    with pytest.raises(InvalidRequest, match="ask with 'inputs' instead"):
+        told({"instances": [[1, 2]]}, X, N)
+
+
+def test_classes_and_values_for_examples() -> None:
+    scores = spec("scores", FP32, 2)
+    to = callee([spec("a", FP32, 1), spec("b", FP32)], [scores, spec("n", INT64)], scores=("no", "yes"))
+    body = {"context": {"b": 5}, "examples": [{"a": 1}, {"a": [2]}]}
+    classify = TfsExamples(CLASSIFY)
+    request = classify.decode(json.dumps(body).encode(), (), to)
+    assert [each.array.tolist() for each in request.inputs] == [[[1], [2]], [5, 5]]
+    assert request.outputs == ("scores",)
+    answer = Tensor("scores", FP32, np.array([[0.25, 0.75], [1, 0]], np.float32))
+    assert told(body, to, answer, dialect=classify) == {
+        "results": [[["no", 0.25], ["yes", 0.75]], [["no", 1.0], ["yes", 0.0]]]
+    }
+    value = callee([spec("a", FP32, 1)], [spec("v", FP32, 1)])
+    one = Tensor("v", FP32, np.array([[0.5], [2]], np.float32))
+    assert told({"examples": [{"a": 1}, {"a": 2}]}, value, one, dialect=TfsExamples(REGRESS)) == {"results": [0.5, 2.0]}
+    for wanted, model in ((CLASSIFY, WORDS), (REGRESS, WORDS)):
+        with pytest.raises(InvalidRequest, match="use :predict"):
+            TfsExamples(wanted).decode(b'{"examples": [{}]}', (), model)
+    mistakes: list[dict[str, Any]] = [{"examples": []}, {"examples": [5]}, {"examples": [{"a": 1}], "context": 5}, {}]
+    for wrong in mistakes:
+        with pytest.raises(InvalidRequest):
+            classify.decode(json.dumps(wrong).encode(), (), to)
+
+
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        ("/v1/models/m:predict", Call("m")),
+        ("/v1/models/m/versions/2:predict", Call("m", 2)),
+        ("/v1/models/m/labels/stable:predict", Call("m", None, "stable")),
+        ("/v1/models/m:classify", None),
+        ("/v1/models/m", None),
+        ("/v1/models/m/metadata", None),
+        ("/v2/models/m/infer", None),
+    ],
+)
+def test_paths(path: str, call: Call | None) -> None:
+    assert PREDICT.recognise(path) == call
+
+
+@pytest.mark.parametrize("version", ["latest", "", "-1", "9" * 30])
+def test_a_version_is_a_number(version: str) -> None:
+    with pytest.raises(ModelNotFound, match="versions are whole numbers"):
+        PREDICT.recognise(f"/v1/models/m/versions/{version}:predict")
+
+
+def nested(shape: tuple[int, ...], seed: int) -> Array:
+    return np.random.default_rng(seed).integers(-9, 9, shape) / 4
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(0, 99), st.data())
+def test_large_lists_are_read_as_small_ones_are(row: list[int], seed: int, data: st.DataObject) -> None:
+    """Long enough to be read without objects; then one letter changes, and both ways still say the same."""
+    values = nested((4096 // (4 * math.prod(row)) + 600, *row), seed)
+    to = TensorSpec("x", FP32, (None, *row))
+    signature = Signature((to,), (), batched=True)
+    body = b'{"instances": %b}' % json.dumps(values.tolist()).encode()
+    [tensor] = decode_predict(body, signature).inputs
+    assert tensor.array.dtype == STORAGE[FP32]
+    np.testing.assert_array_equal(tensor.array, values.astype(np.float32))
+    place = data.draw(st.integers(16, len(body) - 2))
+    letter = data.draw(st.sampled_from(b"[],0123456789.e- "))
+    changed = body[:place] + bytes([letter]) + body[place + 1 :]
+    try:
+        expected = tensor_from_nested(to, json.loads(changed)["instances"]).array
+    except (ValueError, TypeError, InvalidRequest):
+        with pytest.raises(InvalidRequest):
+            decode_predict(changed, signature)
+        return
+    np.testing.assert_array_equal(decode_predict(changed, signature).inputs[0].array, expected)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from(["x", "b64", "tag", "signal", "instances"]), inner, max_size=3)
+        ),
+        max_leaves=12,
+    ),
+    st.sampled_from(["instances", "inputs", "examples"]),
+    st.sampled_from([X, WORDS, PAIR]),
+)
+def test_any_json_is_a_request_or_refused(value: Any, key: str, to: Callee) -> None:
+    body = json.dumps({key: value}).encode()
+    for dialect in (PREDICT, TfsExamples(CLASSIFY), TfsExamples(REGRESS)):
+        try:
+            dialect.decode(body, (), to)
+        except InvalidRequest:
+            continue

@@ -1,0 +1,54 @@
+"""TensorFlow Serving's REST API, as its users call it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.server import SluiceProcess
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+def test_the_classic_call(examples: SluiceProcess) -> None:
+    """`curl -d '{"instances": [[1.0]]}' -X POST …/v1/models/linear:predict`; curl calls that a form."""
+    answer = examples.client.post("/v1/models/linear:predict", content=b'{"instances": [[1.0]]}', headers=FORM)
+    assert (answer.status_code, answer.json()) == (200, {"predictions": [[1.0]]})
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_values_for_examples(examples: SluiceProcess) -> None:
+    answer = examples.client.post("/v1/models/linear:regress", json={"examples": [{"x": 3}, {"x": [10]}]})
+    assert answer.json() == {"results": [5.0, 19.0]}
+
+
+def test_a_model_tells_about_itself(examples: SluiceProcess) -> None:
+    get = examples.client.get
+    status = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    for path in ("/v1/models/linear", "/v1/models/linear/versions/1"):
+        assert get(path).json() == {"model_version_status": [status]}
+    page = get("/v1/models/linear/metadata").json()
+    assert page["model_spec"] == {"name": "linear", "signature_name": "", "version": "1"}
+    definition = page["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert definition["inputs"]["x"]["dtype"] == "DT_FLOAT"
+    assert [each["size"] for each in definition["inputs"]["x"]["tensor_shape"]["dim"]] == ["-1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/models/nobody:predict", '{"instances": [1]}', 404),
+        ("/v1/models/linear/versions/9:predict", '{"instances": [[1]]}', 404),
+        ("/v1/models/linear/labels/none:predict", '{"instances": [[1]]}', 404),
+        ("/v1/models/linear:predict", "{", 400),
+        ("/v1/models/linear:predict", '{"instances": [["a"]]}', 400),
+        ("/v1/models/linear:predict", '{"instances": [[1, 2]]}', 400),
+        ("/v1/models/linear:classify", '{"examples": [{"x": 1}]}', 200),
+        ("/v1/models/digits:regress", '{"examples": [{"pixels": 1}]}', 400),
+    ],
+)
+def test_errors_are_told_in_its_own_words(examples: SluiceProcess, path: str, body: str, status: int) -> None:
+    answer = examples.client.post(path, content=body)
+    assert answer.status_code == status, answer.text
+    assert status == 200 or set(answer.json()) == {"error"}
+    assert examples.client.get("/v1/models/nobody").status_code == 404
+    assert examples.client.get("/v1/models/linear:predict").status_code == 405
