@@ -84,7 +84,7 @@ def _by_text(body: bytes | bytearray, spec: TensorSpec) -> InferenceRequest | No
         key = alone[1].decode()
         if not isinstance(document, simdjson.Object) or list(document) != [key]:
             return None
-        tensor = tensor_from_text(spec, document[key], memoryview(body)[alone.end() : end])
+        tensor = tensor_from_text(spec, document[key], bytes(body[alone.end() : end]))
     except (ValueError, TypeError, LookupError, RuntimeError):
         return None
     if tensor is None:

@@ -12,6 +12,7 @@ import pytest
 
 from loadtests.answers import Answer, in_general
 from loadtests.dialects import dialects
+from loadtests.dialects.tfs import DIALECT as TFS
 from loadtests.dialects.v2 import DIALECT as V2
 from loadtests.models import DIGITS, LINEAR
 from loadtests.options import OPTIONS, Options, add_options, weights
@@ -25,7 +26,7 @@ def answer(*outputs: object) -> bytes:
 
 
 def test_every_dialect_is_found() -> None:
-    assert [dialect.name for dialect in dialects()] == ["v2"]
+    assert [dialect.name for dialect in dialects()] == ["tfs", "v2"]
 
 
 def test_a_call_holds_its_rows() -> None:
@@ -54,6 +55,27 @@ def test_a_wrong_answer_of_status_200_is_seen(body: bytes, words: str) -> None:
     judged = Answer(200, body, None).of_prediction(V2, DIGITS, 2)
     assert not judged.refused
     assert re.search(words, judged.fault or "")
+
+
+ROW = {"label": 7, "probabilities": [0.1] * 10}
+
+
+@pytest.mark.parametrize(
+    ("predictions", "words"),
+    [
+        ([ROW, ROW], None),
+        ([ROW], "expected 2 predictions"),
+        ([ROW, {"label": 7}], "lacks the output probabilities"),
+        ([ROW, 5], "lacks the output label"),
+        ([ROW, ROW | {"label": [7]}], r"label: expected the shape \[\]"),
+        ([ROW, ROW | {"probabilities": [0.1]}], r"probabilities: expected the shape \[10\]"),
+    ],
+)
+def test_tensorflow_servings_predictions_are_looked_at_row_by_row(predictions: Any, words: str | None) -> None:
+    body = json.dumps({"predictions": predictions}).encode()
+    fault = Answer(200, body, None).of_prediction(TFS, DIGITS, 2).fault
+    assert fault is None if words is None else re.search(words, fault or "")
+    assert Answer(200, b'{"predictions": [[5.0]]}', None).of_prediction(TFS, LINEAR, 1).fault is None
 
 
 @pytest.mark.parametrize(
