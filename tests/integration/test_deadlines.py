@@ -205,7 +205,10 @@ def test_the_configuration_page_of_nothing_is_a_404(examples: SluiceProcess) -> 
 
 
 def test_the_server_says_which_extensions_it_has(examples: SluiceProcess) -> None:
-    assert examples.client.get("/v2").json()["extensions"] == ["model_configuration", "schedule_policy"]
+    assert examples.client.get("/v2").json()["extensions"] == [
+        *("binary_tensor_data", "classification", "logging", "model_configuration", "schedule_policy"),
+        *("statistics", "trace"),
+    ]
     paths = examples.client.get("/openapi.json").json()["paths"]
     assert "/v2/models/{model}/config" in paths
     assert "/v2/models/{model}/versions/{version}/config" in paths
