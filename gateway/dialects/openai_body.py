@@ -66,7 +66,7 @@ def read_body(body: bytes | bytearray) -> EmbeddingsBody:
 
 def rows_of(asked: EmbeddingsBody, embedder: Embedder) -> Sequence[Ids]:
     """The token ids of each text. Raises `InvalidRequest` and `RequestTooLarge`."""
-    given = [asked.input] if isinstance(asked.input, str) else asked.input
+    given: Sequence[str | int | Ids] = [asked.input] if isinstance(asked.input, str) else asked.input
     kinds = set(map(type, given))
     if not kinds:
         raise FieldFault("input is an empty list; expected at least one text", param="input")
@@ -78,8 +78,8 @@ def rows_of(asked: EmbeddingsBody, embedder: Embedder) -> Sequence[Ids]:
         raise FieldFault(f"input has {len(given)} texts; one call takes at most {MOST_INPUTS}", param="input")
     try:
         if kinds == {str}:
-            return embedder.tokenise(cast(list[str], given))
-        ids = cast(list[Ids], given)
+            return embedder.tokenise(cast(Sequence[str], given))
+        ids = cast(Sequence[Ids], given)
         embedder.check(ids)
     except InvalidRequest as fault:
         raise FieldFault(f"input is wrong: {fault}", param="input") from None
