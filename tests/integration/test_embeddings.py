@@ -72,8 +72,9 @@ def client(server: SluiceProcess) -> Iterator[openai.OpenAI]:
 
 
 def by_hand(ids: Sequence[int]) -> Array:
-    mean = TABLE[list(ids)].mean(axis=0)
-    return mean / np.linalg.norm(mean)
+    mean: Array = TABLE[list(ids)].mean(axis=0)
+    scaled: Array = mean / np.linalg.norm(mean)
+    return scaled
 
 
 def token_ids(text: str) -> list[int]:

@@ -37,4 +37,4 @@ def test_each_row_is_scaled_to_length_one(row: list[float], expected: list[float
     vectors: Array = np.array([row, [1, 0]], np.float32)
     result = scaled(vectors)
     assert result.dtype == np.float32
-    assert np.allclose(result, [expected, [1, 0]], rtol=1e-6, atol=0)
+    assert np.allclose(result, np.array([expected, [1, 0]]), rtol=1e-6, atol=0)
