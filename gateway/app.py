@@ -21,6 +21,7 @@ from cache.redis_store import check_url
 from cache.redis_tier import RedisOptions
 from gateway.catalogue import Catalogue
 from gateway.dialects.base import Dialect
+from gateway.dialects.openai import OpenAI
 from gateway.dialects.tfs import TfsExamples, TfsPredict
 from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
 from gateway.dialects.v2 import V2
@@ -50,7 +51,7 @@ VERSION = distribution_version("sluice")
 RESERVED_DESCRIPTORS = 256
 """Open files that are not for connections: workers' sockets and memory, logs, and what the kernel has accepted."""
 
-DIALECTS: Sequence[Dialect] = (V2(), TfsPredict(), TfsExamples(CLASSIFY), TfsExamples(REGRESS))
+DIALECTS: Sequence[Dialect] = (V2(), TfsPredict(), TfsExamples(CLASSIFY), TfsExamples(REGRESS), OpenAI())
 """The first one that recognises a path has it; errors of the pages are in the first one's words."""
 
 

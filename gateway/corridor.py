@@ -1,16 +1,17 @@
 """The corridor: every stage that a request walks through between its decoding and its encoding.
 
-`corridor` composes the stages in walking order. The outermost one takes a request in, which makes it a query: arrays in
+`corridor` composes the stages in walking order. The outermost ones take a request in, which makes it a query: arrays in
 the model's own order. Each of the others is `(Query) -> Awaitable[Answer]`, wrapped by the one before it. A corridor
 belongs to one concrete model version, so nothing in it asks which version is meant.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -24,6 +25,7 @@ from inference.padding import Padding
 from inference.signature import Intake, row_count, shape_key
 from inference.types import (
     Array,
+    CacheUse,
     InferenceRequest,
     InferenceResponse,
     Query,
@@ -34,7 +36,7 @@ from inference.types import (
     Trace,
 )
 
-Stage: TypeAlias = Callable[[InferenceRequest, Trace | None], Awaitable[InferenceResponse]]
+Stage: TypeAlias = Callable[[InferenceRequest, Trace | None], Coroutine[Any, Any, InferenceResponse]]
 Answering: TypeAlias = Callable[[Query], Awaitable[Answer]]
 
 
@@ -59,11 +61,55 @@ class Course(msgspec.Struct, frozen=True):
 
 def corridor(course: Course) -> Stage:
     """The stages of one model version, first to last."""
-    return taken_in(course, through_cache(course, through_padding(course, through_batcher(course))))
+    return in_parts(taken_in(course, through_cache(course, through_padding(course, through_batcher(course)))))
+
+
+def in_parts(walk: Stage) -> Stage:
+    """Requests of several parts: each part walks by itself, all at the same time, and the answers are joined.
+
+    The first part to fail fails the request, and the others are given up.
+    """
+
+    def stage(request: InferenceRequest, trace: Trace | None) -> Coroutine[Any, Any, InferenceResponse]:
+        return _all_parts(walk, request, trace) if request.parts else walk(request, trace)
+
+    return stage
+
+
+async def _all_parts(walk: Stage, request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
+    try:
+        async with asyncio.TaskGroup() as group:
+            walks = [
+                group.create_task(walk(replace(request, inputs=inputs, parts=()), trace))
+                for inputs in (request.inputs, *request.parts)
+            ]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return joined([each.result() for each in walks])
+
+
+def joined(answers: Sequence[InferenceResponse]) -> InferenceResponse:
+    """The answers to all parts of a request, in order, as one."""
+    timings = [answer.timings for answer in answers]
+    uses = [answer.cached for answer in answers if answer.cached is not None]
+    return replace(
+        answers[0],
+        timings=Timings(
+            queue_s=max(each.queue_s for each in timings),
+            batch_s=max(each.batch_s for each in timings),
+            compute_s=max(each.compute_s for each in timings),
+            cache_s=max(each.cache_s for each in timings),
+            batch_rows=max(each.batch_rows for each in timings),
+        ),
+        late=any(answer.late for answer in answers),
+        cached=CacheUse(sum(use.rows for use in uses), sum(use.hits for use in uses)) if uses else None,
+        recall=None,
+        parts=tuple([answer.outputs for answer in answers[1:]]),
+    )
 
 
 def taken_in(course: Course, answer: Answering) -> Stage:
-    """The outermost stage: a request becomes a query, and the answer is put into words.
+    """A request, or a part of one, becomes a query, and the answer is put into words.
 
     Raises `InvalidRequest` if the tensors are not what the model takes or an unknown output is wanted, and
     `DeadlineExceeded` if its time was over before.

@@ -120,11 +120,13 @@ class Plane:
         packed = body
         if heeded:
             body = await inflated(packed, heeded, self.max_body_bytes)
-        call = route.call if route.call.model else dialect.address(body)
+        call = route.call
+        if not call.model:
+            _check_method(dialect, method)
+            call = dialect.address(body)
         served = self._catalogue.resolve(call.model, call.version, call.label)
         record.model, record.metrics = served.callee.name, served.metrics
-        if method not in dialect.methods:
-            raise MethodNotAllowed(f"method {method} is not allowed here; use {' or '.join(sorted(dialect.methods))}")
+        _check_method(dialect, method)
         repeat = served.repeats.find(dialect, body, heeded)
         if repeat is not None:
             timing = self._observer.repeated(
@@ -170,6 +172,11 @@ class Plane:
             if header[0] in self._heeded:
                 heeded = (*heeded, header)
         return heeded
+
+
+def _check_method(dialect: Dialect, method: str) -> None:
+    if method not in dialect.methods:
+        raise MethodNotAllowed(f"method {method} is not allowed here; use {' or '.join(sorted(dialect.methods))}")
 
 
 def _refusal(dialect: Dialect, error: SluiceError) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,6 +26,8 @@ from gateway.telemetry.memory import resident_bytes
 from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
 from gateway.telemetry.statistics import ModelStatistics
 from gateway.telemetry.tracing.tracer import Tracer
+from gateway.text.embedder import Embedder, embedder_of
+from gateway.text.tokenizer import load_tokenizer
 from inference.config import ModelConfig
 from inference.errors import RepositoryError
 from inference.knots import BATCH_COST_S
@@ -74,8 +77,8 @@ async def serve_version(
 ) -> AsyncIterator[ServedVersion]:
     """Bring one version into service, and on leaving answer what it had accepted, then end its workers.
 
-    Raises `ModelLoadError` if its workers cannot load it, and `RepositoryError` if its padding or its cache does not
-    suit it.
+    Raises `ModelLoadError` if its workers cannot load it, and `RepositoryError` if its padding, its cache or its
+    tokenizer does not suit it.
     """
     began_s = time.monotonic()
     meters = metrics.of_model(source.name, source.version)
@@ -94,6 +97,7 @@ async def serve_version(
             )
         )
         _check_labels(source, workers.signature)
+        embedder = await asyncio.to_thread(_embedder, source, workers.signature)
         padder = _padder(source, workers.signature, meters)
         limits = BatchLimits(
             max_rows=workers.plan.max_rows if workers.signature.batched else 1,
@@ -147,7 +151,7 @@ async def serve_version(
             config=config,
             cache_plan=caching,
             signature=workers.signature,
-            callee=Callee(source.name, source.version, workers.signature, config),
+            callee=Callee(source.name, source.version, workers.signature, config, embedder),
             walk=corridor(course),
             metrics=meters,
             repeats=Repeats(),
@@ -194,6 +198,25 @@ def _padder(source: ModelVersion, signature: Signature, meters: ModelMetrics) ->
             version=source.version,
         )
     return Padder(padding, meters.padded)
+
+
+def _embedder(source: ModelVersion, signature: Signature) -> Embedder | None:
+    """How texts become the version's inputs, where its model.toml has `[text]`. Raises `StartError`."""
+    if (config := source.config.text) is None:
+        return None
+    folder = source.file.parent
+    file = next(
+        (file for file in (folder / config.tokenizer, folder.parent / config.tokenizer) if file.is_file()), None
+    )
+    if file is None:
+        raise RepositoryError(
+            f"the model.toml of {source.name!r}: text.tokenizer: there is no {config.tokenizer!r} in {folder} "
+            f"or in {folder.parent}"
+        )
+    try:
+        return embedder_of(config, signature, load_tokenizer(file, config.max_tokens if config.truncate else None))
+    except RepositoryError as error:
+        raise RepositoryError(f"the model.toml of {source.name!r}: {error}") from error
 
 
 def _check_labels(source: ModelVersion, signature: Signature) -> None:

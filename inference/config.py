@@ -167,6 +167,12 @@ Truth = Annotated[StrictBool, BeforeValidator(_truth)]
 """`true` or `false`, and nothing that merely looks like it."""
 
 
+def _file_name(value: str) -> str:
+    if not value or value in (".", "..") or "/" in value or "\0" in value:
+        raise ValueError('expected the name of a file without a folder, such as "tokenizer.json"')
+    return value
+
+
 class CacheConfig(Section):
     """Whether and how a model's answers are kept, so that the same rows need not be computed again."""
 
@@ -186,6 +192,38 @@ class CacheConfig(Section):
     )
 
 
+class TextConfig(Section):
+    """A model that takes the tokens of texts, and gives what becomes each text's embedding.
+
+    The model has the input `ids`, and may have two more: `mask`, with 1 for each token, and `types`, with 0. `output`
+    is pooled over each text's tokens where it has one vector for each of them; `pooling = "none"` is for a model that
+    gives one vector for each text.
+    """
+
+    pooling: Literal["mean", "cls", "last", "max", "none"] = Field(
+        description="How a text's vectors become one: their mean, the first, the last, the largest of each element, or "
+        '"none" where the model gives one already.'
+    )
+    tokenizer: Annotated[str, AfterValidator(_file_name)] = Field(
+        "tokenizer.json", description="The tokenizer's file, in the version's folder, or else beside model.toml."
+    )
+    max_tokens: int = Field(512, ge=1, le=1048576, description="Tokens in one text, special ones included, at most.")
+    truncate: Truth = Field(False, description="Cut texts with more tokens, in place of refusing them.")
+    max_characters: int = Field(4194304, ge=1, description="Characters in all texts of one call, at most.")
+    normalise: Truth = Field(True, description="Scale each embedding to length 1.")
+    dimensions: Truth = Field(
+        False, description="Whether callers may ask for the first few dimensions alone, as Matryoshka models allow."
+    )
+    ids: str = Field("input_ids", description="The input that takes token ids.")
+    mask: str | None = Field(
+        None, description='The input that takes the mask. Not set: "attention_mask", where the model has it.'
+    )
+    types: str | None = Field(
+        None, description='The input that takes token types. Not set: "token_type_ids", where the model has it.'
+    )
+    output: str | None = Field(None, description="The output with the vectors; not needed if there is only one.")
+
+
 class ModelConfig(Section):
     """Everything that a `model.toml` may say."""
 
@@ -193,6 +231,7 @@ class ModelConfig(Section):
     workers: WorkersConfig = WorkersConfig()
     cache: CacheConfig = CacheConfig()
     padding: PaddingConfig = PaddingConfig()
+    text: TextConfig | None = None
     labels: dict[str, tuple[str, ...] | str] = Field(
         {}, description="Names of classes, by output: a list, or a file with one on each line, beside model.toml."
     )

@@ -124,6 +124,8 @@ def _fault(tree: type[BaseModel], details: ErrorDetails) -> Fault:
     if details["type"] == "extra_forbidden":
         *table, name = location
         return Fault(".".join([*([dotted(table)] if table else []), name]), None, _unknown(tree, location))
+    if details["type"] == "missing":
+        return Fault(dotted(location), None, "is needed, and has no default")
     depth, field = _field_at(tree, location)
     key = dotted(location[:depth])
     if field is None:
@@ -221,6 +223,8 @@ def _section_at(tree: type[BaseModel], location: Sequence[str]) -> type[BaseMode
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
     annotation = field.annotation
+    if type(None) in get_args(annotation):  # a table that may be left out
+        annotation = next(each for each in get_args(annotation) if each is not type(None))
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 

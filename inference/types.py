@@ -166,6 +166,9 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     to `LOWEST_PRIORITY`. `client` tells callers apart that are to get equal shares of an overloaded model.
 
     Of `parameters`, a dialect leaves here only those that it does not heed itself: any of them may change the answer.
+    Rows of different shapes cannot be one array. `parts` has the inputs of those that are not in `inputs`, one tuple
+    for each further shape: all parts are answered at the same time, and by themselves, so that what a row is asked
+    together with changes neither its answer nor its key in the cache.
     `reply` is what the dialect wants to remember for the encoding of the answer; nobody else looks at it, and the
     outputs do not depend on it.
     """
@@ -179,6 +182,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     client: str = ""
     caching: Caching = Caching.USE
     reply: object = None
+    parts: tuple[tuple[Tensor, ...], ...] = ()
 
 
 Trace: TypeAlias = object
@@ -234,7 +238,8 @@ class InferenceResponse(msgspec.Struct, frozen=True):
     """The answer to one `InferenceRequest`: the wanted outputs, in the wanted order.
 
     `late` is true of one that came after its deadline: the model's objective, or what its caller asked for. `cached` is
-    `None` where the cache was not asked, and `recall` where the answer was not taken from a single entry of it.
+    `None` where the cache was not asked, and `recall` where the answer was not taken from a single entry of it. `parts`
+    has the outputs of the request's `parts`; the timings are then those of the slowest.
     """
 
     model: str
@@ -246,3 +251,4 @@ class InferenceResponse(msgspec.Struct, frozen=True):
     late: bool = False
     cached: CacheUse | None = None
     recall: Recall | None = None
+    parts: tuple[tuple[Tensor, ...], ...] = ()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.http.messages import Header, HttpResponse
+from gateway.text.embedder import Embedder
 from inference.config import ModelConfig
 from inference.errors import SluiceError
 from inference.types import InferenceRequest, InferenceResponse, Signature
@@ -34,6 +35,8 @@ class Callee(msgspec.Struct, frozen=True):
     version: int
     signature: Signature
     config: ModelConfig
+    embedder: Embedder | None = None
+    """How texts become its inputs, where it embeds texts."""
 
 
 class Dialect(Protocol):

@@ -133,12 +133,12 @@ def test_wrong_values(tmp_path: Path, written: str, fault: str) -> None:
         (
             "max_rows = 1",
             "max_rows: unknown key; did you mean batching.max_rows? The keys here are batching, workers, cache, "
-            "padding, labels, version_labels",
+            "padding, text, labels, version_labels",
         ),
         (
             "[bathcing]",
             "bathcing: unknown key; did you mean batching? The keys here are batching, workers, cache, padding, "
-            "labels, version_labels",
+            "text, labels, version_labels",
         ),
     ],
 )
@@ -269,3 +269,26 @@ PADDED_KEYS = "keys here are axis, value, buckets, like"
 )
 def test_wrong_padding(tmp_path: Path, written: str, fault: str) -> None:
     assert problems(tmp_path, written) == [fault]
+
+
+def test_a_model_that_embeds_texts(tmp_path: Path) -> None:
+    assert load(tmp_path, "").text is None
+    text = load(tmp_path, '[text]\npooling = "mean"').text
+    assert text is not None
+    assert (text.pooling, text.tokenizer, text.max_tokens, text.normalise) == ("mean", "tokenizer.json", 512, True)
+    assert problems(tmp_path, "[text]") == ["text.pooling: is needed, and has no default"]
+    assert problems(tmp_path, 'text = "yes"') == ["text: expected a table, [text]"]
+    assert problems(tmp_path, '[text]\npooling = "sum"\nmax_tokens = 0\ntruncate = "yes"\nmasc = "mask"') == [
+        'text.pooling = "sum": expected "mean", "cls", "last", "max" or "none"',
+        "text.max_tokens = 0: expected a whole number from 1 to 1048576",
+        'text.truncate = "yes": expected true or false',
+        "text.masc: unknown key; did you mean mask? The keys here are pooling, tokenizer, max_tokens, truncate, "
+        "max_characters, normalise, dimensions, ids, mask, types, output",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../tokenizer.json", "/etc/tokenizer.json"])
+def test_a_tokenizer_lies_beside_its_model(tmp_path: Path, name: str) -> None:
+    fault = 'expected the name of a file without a folder, such as "tokenizer.json"'
+    written = f'[text]\npooling = "cls"\ntokenizer = "{name}"'
+    assert problems(tmp_path, written) == [f'text.tokenizer = "{name}": {fault}']
