@@ -13,6 +13,7 @@ from benchmarks import scenarios
 from benchmarks.alone import batcher
 from benchmarks.binary import binary
 from benchmarks.caching import frozen, hit, identical, redis, zipf_stream
+from benchmarks.embeddings import embeddings
 from benchmarks.grpc_calls import grpc_unary
 from benchmarks.hashing import hashing
 from benchmarks.objective import objective
@@ -27,8 +28,8 @@ from tests import models as built
 def main(names: Sequence[str], rounds: int, seconds: int) -> None:
     """Run the benchmarks NAMES, all by default.
 
-    They are tiny, observing, mlp, decode, binary, image, rest, grpc, batcher and objective, and of the cache hit,
-    redis, zipf, identical, frozen and hashing.
+    They are tiny, observing, mlp, decode, binary, image, rest, grpc, embeddings, batcher and objective, and of the
+    cache hit, redis, zipf, identical, frozen and hashing.
     """
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -43,6 +44,7 @@ def main(names: Sequence[str], rounds: int, seconds: int) -> None:
             "binary": lambda: binary(models, rounds, seconds),
             "rest": lambda: scenarios.rest(models, rounds),
             "grpc": lambda: grpc_unary(models, rounds, seconds),
+            "embeddings": lambda: embeddings(models, rounds, seconds),
             "batcher": lambda: batcher(models, rounds),
             "objective": lambda: objective(models, rounds, seconds),
             "hit": lambda: hit(models, rounds, seconds),

@@ -330,6 +330,27 @@ def texts(tokens: int = 50) -> bytes:
     return _model(nodes, inputs, [_floats("logits", ["N", "L", 2]), _floats("pooled", ["N", 2])], constants)
 
 
+def token_vectors(tokens: int = 50, width: int = 128) -> bytes:
+    """int64[N,L] `input_ids`, int64[N,L] `attention_mask` -> float32[N,L,width] `vectors`, by two hidden layers."""
+    weights = {
+        "table": _random(1, (tokens, width)),
+        "up": _random(2, (width, 4 * width)) / np.float32(np.sqrt(width)),
+        "down": _random(3, (4 * width, width)) / np.float32(np.sqrt(4 * width)),
+        "last": np.array([2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["embedded"]),
+        helper.make_node("MatMul", ["embedded", "up"], ["wide"]),
+        helper.make_node("Relu", ["wide"], ["active"]),
+        helper.make_node("MatMul", ["active", "down"], ["narrow"]),
+        helper.make_node("Cast", ["attention_mask"], ["kept"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["kept", "last"], ["weights"]),
+        helper.make_node("Mul", ["narrow", "weights"], ["vectors"]),
+    ]
+    inputs = [_value(name, TensorProto.INT64, ["N", "L"]) for name in ("input_ids", "attention_mask")]
+    return _model(nodes, inputs, [_floats("vectors", ["N", "L", width])], weights)
+
+
 def _random(seed: int, shape: tuple[int, ...]) -> Array:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
