@@ -14,7 +14,6 @@ GOOD = v2("x", [1, 1], [3])
 def test_server_metadata(examples: SluiceProcess) -> None:
     page = examples.client.get("/v2").json()
     assert page["name"] == "sluice"
-    assert page["extensions"] == ["model_configuration", "schedule_policy"]
 
 
 def test_health(examples: SluiceProcess) -> None:
