@@ -167,4 +167,4 @@ def test_wrong_weights_are_refused(text: str) -> None:
 def test_nothing_that_is_tested_here_has_brought_locust_in() -> None:
     """It patches the process that imports it, which this one would not survive unchanged."""
     assert OPTIONS
-    assert "gevent" not in sys.modules
+    assert "locust" not in sys.modules
