@@ -72,7 +72,7 @@ async def test_the_first_part_to_fail_fails_the_request_and_the_others_are_given
     with pytest.raises(QueueFull) as refused:
         await in_parts(walk)(InferenceRequest(tensor(1), parts=(tensor(2), tensor(3))), None)
     assert refused.value.retry_after_s == 3.0
-    assert given_up == [1, 3]
+    assert sorted(given_up) == [1, 3]
 
 
 async def test_a_client_that_goes_gives_all_parts_up() -> None:
