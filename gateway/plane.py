@@ -18,24 +18,23 @@ import msgspec
 
 from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
 from gateway.catalogue import Catalogue
-from gateway.dialects.base import Call, Dialect
+from gateway.dialects.base import Call, Dialect, MethodNotAllowed
 from gateway.http.coding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated, inflated
 from gateway.http.messages import Header, HttpResponse
 from gateway.observer import Observer
 from gateway.telemetry.call_record import CallRecord
 from gateway.timeouts import REQUEST_TIMEOUT, within_timeout
-from inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
+from inference.errors import ModelNotFound, ModelNotReady, SluiceError
 from inference.types import CacheUse
 
 REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
 """So many routes of recent targets are remembered, of targets up to this length: callers use few different ones."""
 
+REMEMBERED_DIALECTS = 64
+"""More than there are."""
+
 ONE_HIT = x_cache(CacheUse(1, 1))
 """What `x-cache` says of a call that is repeated."""
-
-
-class MethodNotAllowed(InvalidRequest):
-    """A prediction route was called with a method that it does not have. HTTP's own affair, and so known here alone."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -63,9 +62,13 @@ class Plane:
         self._catalogue = catalogue
         self._dialects = tuple(dialects)
         self._observer = observer
-        self._heeded = observer.headers | {REQUEST_TIMEOUT, CACHE_CONTROL, CONTENT_ENCODING, ACCEPT_ENCODING}.union(
-            *[each.headers for each in self._dialects]
-        )
+        everywhere = observer.headers | {REQUEST_TIMEOUT, CACHE_CONTROL, CONTENT_ENCODING, ACCEPT_ENCODING}
+
+        @lru_cache(maxsize=REMEMBERED_DIALECTS)
+        def heeded(dialect: Dialect) -> frozenset[bytes]:
+            return everywhere | dialect.headers
+
+        self._heeded = heeded
         self._remembered = lru_cache(maxsize=REMEMBERED_TARGETS)(self._recognise)
 
     def recognise(self, target: bytes) -> Route | None:
@@ -89,7 +92,7 @@ class Plane:
         self, route: Route, method: str, headers: Sequence[Header], body: bytes | bytearray
     ) -> HttpResponse:
         """The answer to one call, observed. Never raises, save for cancellation: the client has gone."""
-        heeded = self._heed(headers)
+        heeded = self._heed(route.dialect, headers)
         observer, dialect = self._observer, route.dialect
         record = observer.begin(dialect.name, route.call, heeded)
         try:
@@ -157,7 +160,7 @@ class Plane:
 
     def refuse(self, route: Route, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
         """The answer to a request that a lane turned away before it was read whole, observed."""
-        record = self._observer.begin(route.dialect.name, route.call, self._heed(headers))
+        record = self._observer.begin(route.dialect.name, route.call, self._heed(route.dialect, headers))
         with suppress(ModelNotFound):
             served = self._catalogue.resolve(route.call.model, route.call.version, route.call.label)
             record.model, record.metrics = served.callee.name, served.metrics
@@ -165,11 +168,12 @@ class Plane:
         timing = self._observer.unread(record, refusal.status, error)
         return HttpResponse(refusal.status, refusal.body, refusal.headers, record.request_id, timing=timing)
 
-    def _heed(self, headers: Sequence[Header]) -> tuple[Header, ...]:
+    def _heed(self, dialect: Dialect, headers: Sequence[Header]) -> tuple[Header, ...]:
         """The headers that mean something here. One walk for everybody: most calls have many, and none of these."""
+        names = self._heeded(dialect)
         heeded: tuple[Header, ...] = ()
         for header in headers:
-            if header[0] in self._heeded:
+            if header[0] in names:
                 heeded = (*heeded, header)
         return heeded
 

@@ -7,6 +7,8 @@ very entry that it was answered from, the same answer. It is for the cache to sa
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import chain
+from typing import TypeAlias
 
 import msgspec
 
@@ -32,23 +34,33 @@ class Repeat(msgspec.Struct, frozen=True):
     answer: HttpResponse
 
 
+_Key: TypeAlias = tuple[Dialect, bytes, tuple[Header, ...]]
+
+
 class Repeats:
-    """The calls of one model version that were answered from the cache lately, by dialect and body."""
+    """The calls of one model version that were answered from the cache lately.
+
+    Calls are the same if their dialect, their body and the headers are that the dialect reads it by. What else a header
+    may change, as a deadline does, is not remembered.
+    """
 
     def __init__(self) -> None:
-        self._repeats: OrderedDict[tuple[Dialect, bytes], Repeat] = OrderedDict()
+        self._repeats: OrderedDict[_Key, Repeat] = OrderedDict()
 
     def find(self, dialect: Dialect, body: bytes | bytearray, heeded: tuple[Header, ...]) -> Repeat | None:
         """The answer to a call, if it is the same as before in all that matters, and the cache stands by it."""
-        if not self._repeats or type(body) is not bytes or _matter(heeded):
+        if not self._repeats or type(body) is not bytes:
             return None
-        repeat = self._repeats.get((dialect, body))
+        reading = _reading(dialect, heeded)
+        if reading is None:
+            return None
+        repeat = self._repeats.get((dialect, body, reading))
         if repeat is None:
             return None
         recall = repeat.response.recall
         if recall is not None and recall.again():
             return repeat
-        del self._repeats[dialect, body]
+        del self._repeats[dialect, body, reading]
         return None
 
     def keep(
@@ -61,14 +73,18 @@ class Repeats:
         answer: HttpResponse,
     ) -> None:
         """Remember a call, if it was answered from the cache and may be answered so again."""
-        if response.recall is None or request.timeout_s is not None or type(body) is not bytes or _matter(heeded):
+        if response.recall is None or request.timeout_s is not None or type(body) is not bytes:
             return
-        if max(len(body), len(answer.body)) <= LONGEST_BYTES:
-            self._repeats[dialect, body] = Repeat(response, answer)
+        reading = _reading(dialect, heeded)
+        if reading is not None and sum(map(len, (body, *chain(*reading)))) <= LONGEST_BYTES >= len(answer.body):
+            self._repeats[dialect, body, reading] = Repeat(response, answer)
             if len(self._repeats) > REMEMBERED:
                 self._repeats.popitem(last=False)
 
 
-def _matter(heeded: tuple[Header, ...]) -> bool:
-    """Whether headers make another call of the same body."""
-    return bool(heeded) and any([name not in IDENTITIES for name, _ in heeded])
+def _reading(dialect: Dialect, heeded: tuple[Header, ...]) -> tuple[Header, ...] | None:
+    """The headers that a dialect reads the body by; `None` if others make another call of it."""
+    if not heeded:
+        return ()
+    told = tuple([header for header in heeded if header[0] not in IDENTITIES])
+    return told if all([name in dialect.headers for name, _ in told]) else None

@@ -10,10 +10,14 @@ import msgspec
 from gateway.http.messages import Header, HttpResponse
 from gateway.text.embedder import Embedder
 from inference.config import ModelConfig
-from inference.errors import SluiceError
+from inference.errors import InvalidRequest, SluiceError
 from inference.types import InferenceRequest, InferenceResponse, Signature
 
 POST = frozenset({"POST"})
+
+
+class MethodNotAllowed(InvalidRequest):
+    """A prediction route was called with a method that it does not have."""
 
 
 class Call(msgspec.Struct, frozen=True):
