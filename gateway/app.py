@@ -22,8 +22,10 @@ from cache.redis_tier import RedisOptions
 from gateway.catalogue import Catalogue
 from gateway.dialects.base import Dialect
 from gateway.dialects.openai import OpenAI
+from gateway.dialects.sagemaker import SageMaker
 from gateway.dialects.tfs import TfsExamples, TfsPredict
 from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
+from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
 from gateway.http.asgi import AsgiLane
 from gateway.http.lane import make_lane
@@ -51,7 +53,15 @@ VERSION = distribution_version("sluice")
 RESERVED_DESCRIPTORS = 256
 """Open files that are not for connections: workers' sockets and memory, logs, and what the kernel has accepted."""
 
-DIALECTS: Sequence[Dialect] = (V2(), TfsPredict(), TfsExamples(CLASSIFY), TfsExamples(REGRESS), OpenAI())
+DIALECTS: Sequence[Dialect] = (
+    V2(),
+    TfsPredict(),
+    TfsExamples(CLASSIFY),
+    TfsExamples(REGRESS),
+    OpenAI(),
+    TorchServe(),
+    SageMaker(),
+)
 """The first one that recognises a path has it; errors of the pages are in the first one's words."""
 
 

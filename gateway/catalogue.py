@@ -15,7 +15,7 @@ from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing.tracer import Tracer
-from inference.errors import ModelNotFound, StartError
+from inference.errors import ModelNotFound, StartError, VersionNotFound
 from inference.repository import ModelVersion, model_names, scan_model
 
 
@@ -267,7 +267,7 @@ class Catalogue:
         if model not in self._standing:
             return ModelNotFound(f"unknown model {model[:128]!r}; see GET /v2/models for the models that are served")
         served = ", ".join(map(str, self._standing[model]))
-        return ModelNotFound(f"model {model!r} has no version {version}; it has {served}")
+        return VersionNotFound(f"model {model!r} has no version {version}; it has {served}")
 
 
 async def _end(standing: Standing) -> None:

@@ -30,9 +30,6 @@ from inference.types import CacheUse
 REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
 """So many routes of recent targets are remembered, of targets up to this length: callers use few different ones."""
 
-REMEMBERED_DIALECTS = 64
-"""More than there are."""
-
 ONE_HIT = x_cache(CacheUse(1, 1))
 """What `x-cache` says of a call that is repeated."""
 
@@ -62,13 +59,8 @@ class Plane:
         self._catalogue = catalogue
         self._dialects = tuple(dialects)
         self._observer = observer
-        everywhere = observer.headers | {REQUEST_TIMEOUT, CACHE_CONTROL, CONTENT_ENCODING, ACCEPT_ENCODING}
-
-        @lru_cache(maxsize=REMEMBERED_DIALECTS)
-        def heeded(dialect: Dialect) -> frozenset[bytes]:
-            return everywhere | dialect.headers
-
-        self._heeded = heeded
+        self._everywhere = observer.headers | {REQUEST_TIMEOUT, CACHE_CONTROL, CONTENT_ENCODING, ACCEPT_ENCODING}
+        self._heeded = {each: self._everywhere | each.headers for each in self._dialects}
         self._remembered = lru_cache(maxsize=REMEMBERED_TARGETS)(self._recognise)
 
     def recognise(self, target: bytes) -> Route | None:
@@ -170,7 +162,9 @@ class Plane:
 
     def _heed(self, dialect: Dialect, headers: Sequence[Header]) -> tuple[Header, ...]:
         """The headers that mean something here. One walk for everybody: most calls have many, and none of these."""
-        names = self._heeded(dialect)
+        names = self._heeded.get(dialect)
+        if names is None:  # gRPC's, which comes with no path
+            names = self._heeded[dialect] = self._everywhere | dialect.headers
         heeded: tuple[Header, ...] = ()
         for header in headers:
             if header[0] in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -19,6 +19,7 @@ from cache.tiers import CachedModel
 from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.dialects.base import Callee
+from gateway.images.reader import ImageReader, image_readers
 from gateway.repeats import Repeats
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
@@ -29,7 +30,7 @@ from gateway.telemetry.tracing.tracer import Tracer
 from gateway.text.embedder import Embedder, embedder_of
 from gateway.text.tokenizer import load_tokenizer
 from inference.config import ModelConfig
-from inference.errors import RepositoryError
+from inference.errors import RepositoryError, StartError
 from inference.knots import BATCH_COST_S
 from inference.options import worker_options
 from inference.padding import Padding
@@ -98,6 +99,7 @@ async def serve_version(
         )
         _check_labels(source, workers.signature)
         embedder = await asyncio.to_thread(_embedder, source, workers.signature)
+        images = await asyncio.to_thread(_images, source, workers.signature)
         padder = _padder(source, workers.signature, meters)
         limits = BatchLimits(
             max_rows=workers.plan.max_rows if workers.signature.batched else 1,
@@ -151,7 +153,7 @@ async def serve_version(
             config=config,
             cache_plan=caching,
             signature=workers.signature,
-            callee=Callee(source.name, source.version, workers.signature, config, embedder),
+            callee=Callee(source.name, source.version, workers.signature, config, embedder, images),
             walk=corridor(course),
             metrics=meters,
             repeats=Repeats(),
@@ -216,6 +218,14 @@ def _embedder(source: ModelVersion, signature: Signature) -> Embedder | None:
     try:
         return embedder_of(config, signature, load_tokenizer(file, config.max_tokens if config.truncate else None))
     except RepositoryError as error:
+        raise RepositoryError(f"the model.toml of {source.name!r}: {error}") from error
+
+
+def _images(source: ModelVersion, signature: Signature) -> Mapping[str, ImageReader]:
+    """How pictures become the version's inputs, where its model.toml has `[input.NAME.image]`. Raises `StartError`."""
+    try:
+        return image_readers(source.config, signature)
+    except StartError as error:
         raise RepositoryError(f"the model.toml of {source.name!r}: {error}") from error
 
 

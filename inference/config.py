@@ -224,6 +224,53 @@ class TextConfig(Section):
     output: str | None = Field(None, description="The output with the vectors; not needed if there is only one.")
 
 
+def _above_zero(value: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(each > 0 for each in value):
+        raise ValueError("expected numbers above 0")
+    return value
+
+
+Sides = tuple[Annotated[int, Field(strict=True, ge=1, le=16384)], Annotated[int, Field(strict=True, ge=1, le=16384)]]
+
+
+class ImageConfig(Section):
+    """How a JPEG or PNG file becomes one row of an input.
+
+    Pixels are from 0 to 255. They are multiplied by `scale`; then `mean` is taken off, and `std` divides the rest.
+    """
+
+    size: Sides | None = Field(None, description="[height, width]; not needed where the model has both.")
+    layout: Literal["NCHW", "NHWC", "NHW"] | None = Field(
+        None, description="What the input's axes are; not needed where an axis of 1 or 3 channels tells it."
+    )
+    color: Literal["RGB", "BGR", "L"] | None = Field(
+        None, description="What the channels are. Not set: RGB for three of them, L (brightness) for one."
+    )
+    fit: Literal["stretch", "crop"] = Field(
+        "stretch", description='"crop": scale the shorter side, then cut out the middle. "stretch": scale both.'
+    )
+    shorter_side: Annotated[int, Field(strict=True, ge=1, le=16384)] | None = Field(
+        None, description="What `crop` scales the shorter side to; the shorter one of `size`, if not set."
+    )
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(
+        "bilinear", description="How pixels are made where the size changes."
+    )
+    scale: float | None = Field(None, description="What pixels are multiplied by. Not set: they are divided by 255.")
+    mean: tuple[float, ...] = Field((), max_length=3, description="Taken off: one number, or one for each channel.")
+    std: Annotated[tuple[float, ...], AfterValidator(_above_zero)] = Field(
+        (), max_length=3, description="What the rest is divided by: one number, or one for each channel."
+    )
+    max_pixels: int = Field(
+        50_000_000, ge=1, le=2**30, description="Pixels in one image, at most; each takes about 10 bytes of memory."
+    )
+
+
+class InputConfig(Section):
+    """What is said of one input."""
+
+    image: ImageConfig | None = None
+
+
 class ModelConfig(Section):
     """Everything that a `model.toml` may say."""
 
@@ -232,6 +279,7 @@ class ModelConfig(Section):
     cache: CacheConfig = CacheConfig()
     padding: PaddingConfig = PaddingConfig()
     text: TextConfig | None = None
+    input: dict[str, InputConfig] = Field({}, description="Inputs that are not sent as numbers, by name.")
     labels: dict[str, tuple[str, ...] | str] = Field(
         {}, description="Names of classes, by output: a list, or a file with one on each line, beside model.toml."
     )

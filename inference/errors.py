@@ -4,7 +4,8 @@ SluiceError
  ├─ RequestError                the caller can mend it
  │   ├─ InvalidRequest          malformed, or not what the model takes
  │   ├─ RequestTooLarge         beyond a limit of the door or of the queue
- │   ├─ ModelNotFound           no such model, or no such version of it
+ │   ├─ ModelNotFound           no such model
+ │   │   └─ VersionNotFound     the model has no such version
  │   └─ Forbidden               the operator does not let callers do this
  ├─ Unavailable                 the same call may succeed later
  │   ├─ QueueFull               refused at once; carries `retry_after_s`
@@ -41,6 +42,10 @@ class RequestTooLarge(RequestError):
 
 class ModelNotFound(RequestError):
     """There is no such model, or no such version of it."""
+
+
+class VersionNotFound(ModelNotFound):
+    """There is such a model, but no such version of it."""
 
 
 class Forbidden(RequestError):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
 
 from gateway.http.messages import Header, HttpResponse
+from gateway.images.reader import ImageReader
 from gateway.text.embedder import Embedder
 from inference.config import ModelConfig
 from inference.errors import InvalidRequest, SluiceError
 from inference.types import InferenceRequest, InferenceResponse, Signature
 
 POST = frozenset({"POST"})
+NO_IMAGES: Mapping[str, ImageReader] = MappingProxyType({})
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -41,6 +44,8 @@ class Callee(msgspec.Struct, frozen=True):
     config: ModelConfig
     embedder: Embedder | None = None
     """How texts become its inputs, where it embeds texts."""
+    images: Mapping[str, ImageReader] = NO_IMAGES
+    """How pictures become inputs, by the input's name, where `model.toml` declares it."""
 
 
 class Dialect(Protocol):

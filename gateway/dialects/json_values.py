@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -29,6 +30,27 @@ def nested_json(tensor: Tensor) -> bytes:
     if array.ndim == 0:
         return _numbers(array.reshape(1))[1:-1]
     return _numbers(np.ascontiguousarray(array))
+
+
+def columns_json(outputs: Sequence[Tensor]) -> bytes:
+    """Whole outputs by name; a single one by itself."""
+    return nested_json(outputs[0]) if len(outputs) == 1 else _named(outputs)
+
+
+def rows_json(outputs: Sequence[Tensor], rows: int) -> bytes:
+    """A list with the value of each row, by name where there are several outputs; all of them have so many rows."""
+    if len(outputs) == 1:
+        return nested_json(outputs[0])
+    return b"[%b]" % b",".join([row_json(outputs, row) for row in range(rows)])
+
+
+def row_json(outputs: Sequence[Tensor], row: int) -> bytes:
+    """The value of one row, by name where there are several outputs."""
+    return columns_json([Tensor(each.name, each.datatype, each.array[row, ...]) for each in outputs])
+
+
+def _named(outputs: Sequence[Tensor]) -> bytes:
+    return b"{%b}" % b",".join([b"%b:%b" % (orjson.dumps(each.name), nested_json(each)) for each in outputs])
 
 
 def _numbers(array: Array) -> bytes:

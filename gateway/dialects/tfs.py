@@ -10,17 +10,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.json_values import nested_json
+from gateway.dialects.json_values import columns_json, rows_json
 from gateway.dialects.tfs_body import Reply, decode_predict
 from gateway.dialects.tfs_examples import Wanted, decode_examples, results_of
 from gateway.dialects.tfs_openapi import verb_paths
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header, HttpResponse
 from inference.errors import InvalidRequest, ModelNotFound, SluiceError
-from inference.types import InferenceRequest, InferenceResponse, Tensor
+from inference.types import InferenceRequest, InferenceResponse
 
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v1/models/"
@@ -71,14 +69,14 @@ class TfsPredict(Tfs):
         assert isinstance(request.reply, Reply)
         outputs, rows = response.outputs, request.reply.rows
         if rows is None:
-            return HttpResponse(200, b'{"outputs":%b}' % _columns(outputs), JSON)
+            return HttpResponse(200, b'{"outputs":%b}' % columns_json(outputs), JSON)
         for tensor in outputs:
             if not tensor.array.shape or tensor.array.shape[0] != rows:
                 raise InvalidRequest(
                     f"output {tensor.name!r} of shape {list(tensor.array.shape)} has not one value for each of {rows} "
                     "instances; ask with 'inputs' instead"
                 )
-        return HttpResponse(200, b'{"predictions":%b}' % _rows(outputs, rows), JSON)
+        return HttpResponse(200, b'{"predictions":%b}' % rows_json(outputs, rows), JSON)
 
 
 class TfsExamples(Tfs):
@@ -95,21 +93,3 @@ class TfsExamples(Tfs):
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
         """A list of `[label, score]` pairs, or a value, for each example."""
         return HttpResponse(200, b'{"results":%b}' % results_of(request, response), JSON)
-
-
-def _columns(outputs: Sequence[Tensor]) -> bytes:
-    return nested_json(outputs[0]) if len(outputs) == 1 else _named(outputs)
-
-
-def _rows(outputs: Sequence[Tensor], rows: int) -> bytes:
-    if len(outputs) == 1:
-        return nested_json(outputs[0])
-    return b"[%b]" % b",".join([_named([_row(each, row) for each in outputs]) for row in range(rows)])
-
-
-def _row(tensor: Tensor, row: int) -> Tensor:
-    return Tensor(tensor.name, tensor.datatype, tensor.array[row, ...])
-
-
-def _named(outputs: Sequence[Tensor]) -> bytes:
-    return b"{%b}" % b",".join([b"%b:%b" % (orjson.dumps(each.name), nested_json(each)) for each in outputs])

@@ -1,0 +1,72 @@
+"""Answers to bodies that name no tensors: a value for each row, or that of the only one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+from msgspec.structs import replace
+
+from gateway.dialects import bfloat16
+from gateway.dialects.classes import top_classes
+from gateway.dialects.item_body import OPEN, TFS, Form, Question
+from gateway.dialects.json_values import columns_json, nested_json, row_json, rows_json
+from gateway.http.messages import Header, HttpResponse
+from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor
+
+JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+TOP_CLASSES = 5
+"""As many as TorchServe's image classifier tells."""
+
+Labels = Mapping[str, Sequence[str]]
+
+
+def answer_of(request: InferenceRequest, response: InferenceResponse, labels: Labels) -> HttpResponse:
+    """The answer in the question's form. Raises `InvalidRequest` if JSON cannot carry an output.
+
+    In the place of an output with `labels` stands an object of its five highest classes, the highest first.
+    """
+    question = request.reply
+    assert isinstance(question, Question)
+    if question.form is Form.V2:
+        return OPEN.encode(replace(request, reply=question.inner), response)
+    if question.form is Form.TFS:
+        return TFS.encode(replace(request, reply=question.inner), response)
+    outputs = response.outputs
+    if not question.batched:
+        return HttpResponse(200, columns_json(outputs), JSON)
+    if labels:
+        rows = _labelled_rows(outputs, labels)
+        text = rows[0] if question.form is Form.ITEM else b"[%b]" % b",".join(rows)
+    elif question.form is Form.ITEM:
+        text = row_json(outputs, 0)
+    else:
+        text = rows_json(outputs, outputs[0].array.shape[0])
+    return HttpResponse(200, text, JSON)
+
+
+def _labelled_rows(outputs: Sequence[Tensor], labels: Labels) -> list[bytes]:
+    columns = {each.name: _column(each, labels.get(each.name, ())) for each in outputs}
+    if len(columns) == 1:
+        return next(iter(columns.values()))
+    names = [orjson.dumps(name) for name in columns]
+    rows = zip(*columns.values(), strict=True)
+    return [b"{%b}" % b",".join([b"%b:%b" % pair for pair in zip(names, row, strict=True)]) for row in rows]
+
+
+def _column(tensor: Tensor, labels: Sequence[str]) -> list[bytes]:
+    rows = [Tensor(tensor.name, tensor.datatype, tensor.array[row, ...]) for row in range(tensor.array.shape[0])]
+    if not labels or tensor.array.ndim != 2 or tensor.datatype is Datatype.BYTES:
+        return [nested_json(row) for row in rows]
+    numbers: Array = bfloat16.to_float32(tensor.array) if tensor.datatype is Datatype.BF16 else tensor.array
+    places = top_classes(numbers, TOP_CLASSES)
+    return [_classes(row, chosen, labels) for row, chosen in zip(rows, places, strict=True)]
+
+
+def _classes(row: Tensor, places: Array, labels: Sequence[str]) -> bytes:
+    """Of classes with one name, the highest is told."""
+    values = nested_json(Tensor(row.name, row.datatype, row.array[places]))[1:-1].split(b",")
+    told: dict[bytes, bytes] = {}
+    for place, value in zip(places.tolist(), values, strict=True):
+        told.setdefault(orjson.dumps(labels[place] if place < len(labels) else str(place)), value)
+    return b"{%b}" % b",".join([b"%b:%b" % pair for pair in told.items()])

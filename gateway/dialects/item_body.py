@@ -1,0 +1,166 @@
+"""Bodies of protocols that name neither tensors nor shapes, as TorchServe's and SageMaker's: which rows are meant.
+
+A value of the input's own rank is rows; one of a rank less is the item of a single row, and is answered by itself. So
+is a file: an image, or the bytes of a string. What has the form of another protocol is read and answered as there:
+`{"instances": …}` and `{"inputs": …}` as TensorFlow Serving, V2's list of tensors as V2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import msgspec
+import numpy as np
+import simdjson
+
+from gateway.dialects.base import Callee
+from gateway.dialects.json_forms import shown
+from gateway.dialects.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested, tensor_from_text
+from gateway.dialects.npy import MAGIC, tensor_from_npy
+from gateway.dialects.tfs import TfsPredict
+from gateway.dialects.v2 import V2
+from inference.errors import InvalidRequest
+from inference.types import Array, Datatype, InferenceRequest, Signature, Tensor, TensorSpec
+
+TFS, OPEN = TfsPredict(), V2()
+ENVELOPES = frozenset({"instances", "inputs"})
+_ENVELOPE = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"(?:instances|inputs)"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*[\[0-9-]')
+_OPENING = re.compile(rb"[ \t\r\n]*([\[{])")
+_LIST = re.compile(rb"[ \t\r\n]*\[")
+
+
+class Form(Enum):
+    """In whose form a question came, and so its answer goes."""
+
+    ITEM = "item"
+    ROWS = "rows"
+    TFS = "tfs"
+    V2 = "v2"
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What the answer needs to know of a body. `inner` is for the codec whose form it has.
+
+    Of a model that is not `batched`, outputs are told whole.
+    """
+
+    form: Form
+    inner: object = None
+    batched: bool = True
+
+
+def looks_like_json(body: bytes | bytearray) -> bool:
+    """Whether a body begins as a JSON list or object does."""
+    return _OPENING.match(body) is not None
+
+
+def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
+    """The request in a JSON body; its reply is a `Question`. Raises `InvalidRequest`."""
+    signature = callee.signature
+    if len(body) >= TEXT_FROM_BYTES:
+        if _ENVELOPE.match(body):
+            return _as_form(TFS.decode(body, (), callee), Form.TFS)
+        if len(signature.inputs) == 1 and _LIST.match(body) and (tensor := _by_text(signature.inputs[0], body)):
+            return _of_values({tensor.name: tensor}, signature)
+    value = parsed_json(body)
+    if isinstance(value, dict) and not is_b64(value):
+        if not ENVELOPES.isdisjoint(value):
+            if _is_v2(value):
+                return _as_form(OPEN.decode(body, (), callee), Form.V2)
+            return _as_form(TFS.decode(body, (), callee), Form.TFS)
+        return _of_values(_by_name(value, signature), signature)
+    spec = only_input(signature)
+    return _of_values({spec.name: tensor_from_nested(spec, value)}, signature)
+
+
+def request_from_npy(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
+    """The request in an `.npy` file. Raises `InvalidRequest`."""
+    spec = only_input(callee.signature)
+    return _of_values({spec.name: tensor_from_npy(spec, body)}, callee.signature)
+
+
+def request_from_files(files: Mapping[str, bytes | bytearray], callee: Callee) -> InferenceRequest:
+    """The request in files, by the input's name: images, strings, JSON or `.npy`. Raises `InvalidRequest`."""
+    signature = callee.signature
+    specs = {spec.name: spec for spec in signature.inputs}
+    if files.keys() != specs.keys():
+        raise InvalidRequest(
+            f"the body has {', '.join(map(shown, files)) or 'nothing'}; expected {', '.join(map(repr, specs))}"
+        )
+    return _of_values({name: tensor_from_file(spec, files[name], callee) for name, spec in specs.items()}, signature)
+
+
+def tensor_from_file(spec: TensorSpec, content: bytes | bytearray, callee: Callee) -> Tensor:
+    """One input from one file. Raises `InvalidRequest`, and `RequestTooLarge` for an image beyond its bound."""
+    reader = callee.images.get(spec.name)
+    if reader is not None and not looks_like_json(content) and not content.startswith(MAGIC):
+        return _item(reader.read(content), callee.signature)
+    if spec.datatype is Datatype.BYTES:
+        return _one_string(spec, content, callee.signature)
+    if content.startswith(MAGIC):
+        return tensor_from_npy(spec, content)
+    return tensor_from_nested(spec, parsed_json(content))
+
+
+def only_input(signature: Signature) -> TensorSpec:
+    """The input that a value without a name is for. Raises `InvalidRequest` if there are several."""
+    if len(signature.inputs) != 1:
+        names = ", ".join(repr(spec.name) for spec in signature.inputs)
+        raise InvalidRequest(f"the body does not say which input it is for; the model has {names}: name each of them")
+    return signature.inputs[0]
+
+
+def _of_values(tensors: Mapping[str, Tensor], signature: Signature) -> InferenceRequest:
+    """The tensors as rows, if they have the rank of rows; as a single row, if they all have one axis less."""
+    ordered = [tensors[spec.name] for spec in signature.inputs]
+    if not signature.batched:
+        return InferenceRequest(tuple(ordered), reply=Question(Form.ROWS, batched=False))
+    items = [tensor.array.ndim == len(spec.shape) - 1 for tensor, spec in zip(ordered, signature.inputs, strict=True)]
+    if all(items):
+        rows = tuple([Tensor(each.name, each.datatype, each.array[None]) for each in ordered])
+        return InferenceRequest(rows, reply=Question(Form.ITEM))
+    return InferenceRequest(tuple(ordered), reply=Question(Form.ROWS))
+
+
+def _by_name(value: dict[str, Any], signature: Signature) -> dict[str, Tensor]:
+    specs = {spec.name: spec for spec in signature.inputs}
+    if value.keys() != specs.keys():
+        raise InvalidRequest(
+            f"the body has {', '.join(map(shown, value)) or 'no members'}; expected {', '.join(map(repr, specs))}, or "
+            "'instances', a list of rows"
+        )
+    return {name: tensor_from_nested(spec, value[name]) for name, spec in specs.items()}
+
+
+def _by_text(spec: TensorSpec, body: bytes | bytearray) -> Tensor | None:
+    try:
+        return tensor_from_text(spec, simdjson.Parser().parse(body), bytes(body))
+    except (ValueError, TypeError, RuntimeError):
+        return None
+
+
+def _is_v2(value: dict[str, Any]) -> bool:
+    """Whether `inputs` is a list of tensors that say their names and datatypes."""
+    inputs = value.get("inputs")
+    return isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], dict) and "datatype" in inputs[0]
+
+
+def _as_form(request: InferenceRequest, form: Form) -> InferenceRequest:
+    return msgspec.structs.replace(request, reply=Question(form, request.reply))
+
+
+def _item(row: Tensor, signature: Signature) -> Tensor:
+    """A single row without the axis of rows, where there is one."""
+    return Tensor(row.name, row.datatype, row.array[0]) if signature.batched else row
+
+
+def _one_string(spec: TensorSpec, content: bytes | bytearray, signature: Signature) -> Tensor:
+    own = spec.shape[1:] if signature.batched else spec.shape
+    if any(size not in (None, 1) for size in own):
+        raise InvalidRequest(f"input {spec.name!r} takes more than one string; send a JSON list of them")
+    element: Array = np.empty([1] * len(own), np.object_)
+    element[...] = bytes(content)
+    return Tensor(spec.name, spec.datatype, element)
