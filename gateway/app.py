@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version as distribution_version
+from typing import Any
 
 import uvicorn
 
@@ -149,12 +150,7 @@ class Gateway:
             backlog=2048,
             timeout_keep_alive=server.keep_alive_timeout_s,  # type: ignore[arg-type]  # any number of seconds will do
             timeout_graceful_shutdown=server.shutdown_timeout_s,  # type: ignore[arg-type]
-            ssl_certfile=server.tls_cert,
-            ssl_keyfile=server.tls_key,
-            # Nobody is there to type a passphrase: with a wrong one, an encrypted key is an error and not a question.
-            ssl_keyfile_password="none",
-            ssl_ca_certs=None if server.tls_client_ca is None else str(server.tls_client_ca),
-            ssl_cert_reqs=ssl.CERT_NONE if server.tls_client_ca is None else ssl.CERT_REQUIRED,
+            **tls_options(server),
         )
         try:
             config.load()
@@ -162,6 +158,18 @@ class Gateway:
             files = [str(file) for file in (server.tls_cert, server.tls_key, server.tls_client_ca) if file is not None]
             raise StartError(f"the TLS files {', '.join(files)} cannot be used together: {error}") from error
         return DrainingServer(config, self.drain, server.shutdown_delay_s, on_started)
+
+
+def tls_options(settings: ServerSettings) -> dict[str, Any]:
+    """What uvicorn is told of TLS."""
+    return {
+        "ssl_certfile": settings.tls_cert,
+        "ssl_keyfile": settings.tls_key,
+        # Nobody is there to type a passphrase: with a wrong one, an encrypted key is an error and not a question.
+        "ssl_keyfile_password": "none",
+        "ssl_ca_certs": None if settings.tls_client_ca is None else str(settings.tls_client_ca),
+        "ssl_cert_reqs": ssl.CERT_NONE if settings.tls_client_ca is None else ssl.CERT_REQUIRED,
+    }
 
 
 def _cache_options(settings: CacheSettings) -> CacheOptions:
@@ -238,6 +246,24 @@ def grpc_reserved(settings: ServerSettings) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def management_listener(settings: ServerSettings) -> Iterator[socket.socket | None]:
+    """The bound socket of the management API, if there is to be one. Raises `StartError`."""
+    if not settings.management_port:
+        yield None
+        return
+    host, port = settings.management_host, settings.management_port
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {host}:{port} for the management API: {error.strerror or error}; choose another port "
+            "with --management-port (server.management_port), or 0 to turn it off"
+        ) from None
+    with listener:
+        yield listener
+
+
 def _is_ipv6(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).version == 6
@@ -245,10 +271,16 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
-async def run(gateway: Gateway, listener: socket.socket, on_started: Callable[[], None]) -> None:
+async def run(
+    gateway: Gateway,
+    listener: socket.socket,
+    on_started: Callable[[], None],
+    management: socket.socket | None = None,
+) -> None:
     """Load the models, serve on a bound socket until SIGTERM or SIGINT, and leave in order.
 
-    A signal while the models load ends the loading. Raises `StartError` before anything is served.
+    The management API, if there is a socket for it, answers as long as the gateway is there. A signal while the models
+    load ends the loading. Raises `StartError` before anything is served.
     """
     signals = StopSignals()
     with signals.caught():
@@ -256,6 +288,8 @@ async def run(gateway: Gateway, listener: socket.socket, on_started: Callable[[]
             server = await _loaded(gateway, stack, signals, on_started)
             if server is None:
                 return
+            if management is not None:
+                await _enter_management(gateway, stack, management)
             # What was made so far lives as long as the process: no collection need look at it again.
             gc.collect()
             gc.freeze()
@@ -271,6 +305,13 @@ async def _enter_grpc(gateway: Gateway, stack: AsyncExitStack, server: DrainingS
 
         door = await stack.enter_async_context(GrpcDoor(gateway, VERSION))
         server.beside = door.stop
+
+
+async def _enter_management(gateway: Gateway, stack: AsyncExitStack, listener: socket.socket) -> None:
+    # Imported only where it is served.
+    from gateway.management_port import ManagementDoor
+
+    await stack.enter_async_context(ManagementDoor(gateway, listener, tls_options(gateway.settings.server), VERSION))
 
 
 async def _loaded(

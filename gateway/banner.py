@@ -23,6 +23,8 @@ def banner(gateway: Gateway, address: tuple[Any, ...]) -> str:
     lines = [f"Sluice {VERSION} is ready at {url}", f"  API pages  {url}/docs", f"  metrics    {url}/metrics"]
     if server.grpc_port:
         lines.append(f"  gRPC       {host}:{server.grpc_port}")
+    if server.management_port:
+        lines.append(f"  management {server.management_host}:{server.management_port}")
     for name in gateway.catalogue.models[:MAX_MODELS_SHOWN]:
         served = gateway.catalogue.resolve(name, None)
         versions = ", ".join(str(each.version) for each in gateway.catalogue.versions(name))

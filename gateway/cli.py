@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     "host": ("server.host", "Address to listen on."),
     "port": ("server.port", "Port to listen on; 0 lets the system choose."),
     "grpc_port": ("server.grpc_port", "Port to listen on for gRPC; 0 turns it off."),
+    "management_port": ("server.management_port", "Port for TorchServe's management API; 0, the default: none."),
     "tls_cert": ("server.tls_cert", "Certificate chain (PEM): serve HTTPS."),
     "tls_key": ("server.tls_key", "The certificate's private key (PEM)."),
     "tls_client_ca": ("server.tls_client_ca", "Only clients certified by this CA (PEM) may call."),
@@ -49,7 +51,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
     # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
-    from gateway.app import Gateway, grpc_reserved, listen, run
+    from gateway.app import Gateway, grpc_reserved, listen, management_listener, run
     from gateway.banner import banner
     from gateway.telemetry.logs import configure_logs
     from inference.errors import StartError
@@ -66,8 +68,12 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
         where = f"{settings.server.host}:{settings.server.port}"
         raise click.ClickException(f"cannot listen on {where}: {error.strerror or error}") from None
     try:
-        with listener, grpc_reserved(settings.server), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(gateway, listener, lambda: click.echo(banner(gateway, listener.getsockname()))))
+        with ExitStack() as stack:
+            stack.enter_context(listener)
+            stack.enter_context(grpc_reserved(settings.server))
+            management = stack.enter_context(management_listener(settings.server))
+            runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+            runner.run(run(gateway, listener, lambda: click.echo(banner(gateway, listener.getsockname())), management))
     except StartError as error:
         raise click.ClickException(str(error)) from None
 

@@ -41,6 +41,10 @@ class ServerSettings(Section):
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
     grpc_port: int = Field(8001, ge=0, le=65535, description="Port to listen on for gRPC; 0 turns it off.")
+    management_port: int = Field(
+        0, ge=0, le=65535, description="Port for TorchServe's management API, which loads and unloads models; 0: none."
+    )
+    management_host: str = Field("127.0.0.1", min_length=1, description="Address of the management API.")
     tls_cert: ExistingFile | None = Field(None, description="Certificate chain (PEM): serve HTTPS.")
     tls_key: ExistingFile | None = Field(None, description="The certificate's private key (PEM).")
     tls_client_ca: ExistingFile | None = Field(None, description="Only clients certified by this CA (PEM) may call.")

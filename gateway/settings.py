@@ -25,6 +25,8 @@ SETTINGS_FILE = "sluice.toml"
 PREFIX = "SLUICE_"
 FILE_VARIABLE = "SLUICE_CONFIG"
 DEFAULT = "default"
+PLATFORM_PORTS = ("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT")
+"""Where Vertex AI and SageMaker say which port a container has to listen on: `server.port`, unless we are told more."""
 
 
 class SettingsError(StartError):
@@ -164,6 +166,9 @@ def _from_file(
 def _from_environment(tree: type[Settings], variables: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
     keys = {variable(key): key for key, _ in leaves(tree)}
     given: dict[str, _Given] = {}
+    for name in PLATFORM_PORTS:
+        if name in variables:
+            given["server.port"] = _Given(variables[name], name)
     for name in sorted(variables):
         if not name.startswith(PREFIX) or name == FILE_VARIABLE or _is_service_link(name, variables[name], keys):
             continue

@@ -1,0 +1,226 @@
+"""TorchServe's management API: list, describe, register, scale and unregister models, and choose default versions.
+
+https://pytorch.org/serve/management_api.html is the specification. Models are those of the repository: nothing is ever
+downloaded, and how many workers a model has is planned when it loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from gateway.catalogue import Catalogue
+from gateway.dialects.torchserve import version_of
+from gateway.serving import ServedVersion
+from inference.errors import Forbidden, InvalidRequest, ModelNotFound, StartError
+
+LIMIT = 100
+"""Models on one page, as TorchServe has it unless told otherwise."""
+
+
+class AlreadyRegistered(InvalidRequest):
+    """A model is to be registered that is served already just as it lies in the repository."""
+
+
+class Told(BaseModel):
+    """What has been done."""
+
+    status: str
+
+
+class ModelLine(BaseModel):
+    """One model of the list."""
+
+    modelName: str  # noqa: N815 - the protocol's names
+    modelUrl: str  # noqa: N815
+
+
+class ModelPage(BaseModel):
+    """Some of the models, by name; the next ones begin at `nextPageToken`."""
+
+    nextPageToken: str | None = None  # noqa: N815
+    models: list[ModelLine]
+
+
+class WorkerLine(BaseModel):
+    """One worker process."""
+
+    id: str
+    status: str
+    pid: int
+    gpu: bool
+
+
+class QueueStatus(BaseModel):
+    """The queue, in rows."""
+
+    remainingCapacity: int  # noqa: N815
+    pendingRequests: int  # noqa: N815
+
+
+class Description(BaseModel):
+    """One version in service. `batchSize` is the most rows in a batch; no batch waits for others, so its delay is 0."""
+
+    modelName: str  # noqa: N815
+    modelVersion: str  # noqa: N815
+    modelUrl: str  # noqa: N815
+    runtime: str = "onnxruntime"
+    minWorkers: int  # noqa: N815
+    maxWorkers: int  # noqa: N815
+    batchSize: int  # noqa: N815
+    maxBatchDelay: int = 0  # noqa: N815
+    workers: list[WorkerLine]
+    jobQueueStatus: QueueStatus  # noqa: N815
+
+
+class Wish(BaseModel):
+    """What TorchServe's clients say when they register a model. What is not here is not looked at."""
+
+    url: str = Field(description="The model's name, or its folder in the repository.")
+    model_name: str | None = Field(None, description="The same name, if it is given.")
+
+
+class Scale(BaseModel):
+    """How many workers a client wants."""
+
+    min_worker: int = Field(1, ge=0)
+    max_worker: int | None = Field(None, ge=0)
+
+
+def torchserve_model_routes(catalogue: Catalogue, repository: Path) -> APIRouter:
+    """The routes, for a port of their own: whoever reaches it can load and unload models."""
+    router = APIRouter(prefix="/models", tags=["TorchServe management"])
+
+    @router.get("", summary="The models in service", response_model_exclude_none=True)
+    async def models(
+        limit: Annotated[int, Query(ge=1)] = LIMIT,
+        next_page_token: Annotated[int, Query(ge=0)] = 0,
+    ) -> ModelPage:
+        names = catalogue.models
+        end = next_page_token + limit
+        return ModelPage(
+            nextPageToken=str(end) if end < len(names) else None,
+            models=[ModelLine(modelName=name, modelUrl=name) for name in names[next_page_token:end]],
+        )
+
+    @router.post("", summary="Serve a model as it lies in the repository now")
+    async def register(wish: Annotated[Wish, Query()]) -> Told:
+        return await _register(catalogue, _name_of(wish, repository))
+
+    @router.get("/{model}", summary="The default version of a model")
+    async def describe(model: str) -> list[Description]:
+        return _described([catalogue.resolve(model, None)])
+
+    @router.get("/{model}/all", summary="All versions of a model")
+    async def describe_all(model: str) -> list[Description]:
+        return _described(catalogue.versions(model))
+
+    @router.get("/{model}/{version}", summary="One version of a model")
+    async def describe_version(model: str, version: str) -> list[Description]:
+        return _described([catalogue.resolve(model, version_of(model, version))])
+
+    @router.put("/{model}", summary="See that a model has as many workers as are wanted")
+    async def scale(model: str, wanted: Annotated[Scale, Query()]) -> Told:
+        return _scaled(catalogue.resolve(model, None), wanted)
+
+    @router.put("/{model}/{version}", summary="See that a version has as many workers as are wanted")
+    async def scale_version(model: str, version: str, wanted: Annotated[Scale, Query()]) -> Told:
+        return _scaled(catalogue.resolve(model, version_of(model, version)), wanted)
+
+    @router.put("/{model}/{version}/set-default", summary="Choose the version of calls that name none")
+    async def set_default(model: str, version: str) -> Told:
+        number = version_of(model, version)
+        catalogue.set_default(model, number)
+        return Told(status=f'Default version successfully updated for model "{model}" to "{number}"')
+
+    @router.delete("/{model}", summary="Serve a model no more")
+    async def unregister(model: str) -> Told:
+        await catalogue.unload(model)
+        return Told(status=f'Model "{model}" unregistered')
+
+    @router.delete("/{model}/{version}", summary="Serve a version no more")
+    async def unregister_version(model: str, version: str) -> Told:
+        served = catalogue.resolve(model, version_of(model, version))
+        if served is catalogue.resolve(model, None) and len(catalogue.versions(model)) > 1:
+            raise Forbidden(f"cannot remove default version {served.version} of model {model!r}; set another one first")
+        await catalogue.unload(model, served.version)
+        return Told(status=f'Model "{model}" unregistered')
+
+    return router
+
+
+def _name_of(wish: Wish, repository: Path) -> str:
+    """The model that a URL names. Raises `InvalidRequest` for all that does not lie in the repository."""
+    folder = Path(wish.url)
+    if folder.is_absolute() and folder.parent == repository.absolute():
+        folder = Path(folder.name)
+    if "://" in wish.url or folder.is_absolute() or len(folder.parts) != 1 or folder.name in ("", ".."):
+        raise InvalidRequest(
+            f"url is {wish.url[:128]!r}; expected the name of a model in the repository: nothing is downloaded, and "
+            "nothing beside the repository is read"
+        )
+    if wish.model_name not in (None, folder.name):
+        raise InvalidRequest(
+            f"model_name is {str(wish.model_name)[:128]!r}; models are called as their folder is, {folder.name!r}"
+        )
+    return folder.name
+
+
+async def _register(catalogue: Catalogue, name: str) -> Told:
+    before = _standing(catalogue, name)
+    try:
+        await catalogue.load(name)
+    except StartError as error:
+        # Who reaches this port is an operator, and is told what is wrong with a model.
+        raise InvalidRequest(f"failed to load {name!r}: {error}") from None
+    served = catalogue.resolve(name, None)
+    after = _standing(catalogue, name)
+    if len(after) == len(before) and all(one is other for one, other in zip(before, after, strict=True)):
+        raise AlreadyRegistered(f"model version {served.version} is already registered for model {name!r}")
+    workers = served.workers.statistics().alive
+    return Told(status=f'Model "{name}" Version: {served.version} registered with {workers} initial workers')
+
+
+def _standing(catalogue: Catalogue, name: str) -> Sequence[ServedVersion]:
+    """The very versions in service, which tell whether a load changed anything."""
+    try:
+        return catalogue.versions(name)
+    except ModelNotFound:
+        return ()
+
+
+def _scaled(served: ServedVersion, wanted: Scale) -> Told:
+    count = served.workers.statistics().alive
+    if wanted.min_worker > count or (wanted.max_worker is not None and wanted.max_worker < count):
+        raise InvalidRequest(
+            f"model {served.name!r} has {count} workers; their number is planned when it loads: set workers.count in "
+            "its model.toml, and register it again"
+        )
+    return Told(status=f"Workers scaled to {count} for model: {served.name}")
+
+
+def _described(versions: Sequence[ServedVersion]) -> list[Description]:
+    return [_description(each) for each in versions]
+
+
+def _description(served: ServedVersion) -> Description:
+    workers, queue = served.workers.statistics(), served.batcher.statistics().queue
+    on_gpu = served.config.workers.device != "cpu"
+    return Description(
+        modelName=served.name,
+        modelVersion=str(served.version),
+        modelUrl=served.name,
+        minWorkers=len(workers.pids),
+        maxWorkers=len(workers.pids),
+        batchSize=served.workers.plan.max_rows if served.signature.batched else 1,
+        workers=[
+            WorkerLine(id=str(number), status="READY", pid=pid, gpu=on_gpu) for number, pid in enumerate(workers.pids)
+        ],
+        jobQueueStatus=QueueStatus(
+            remainingCapacity=max(served.config.batching.max_queue_rows - queue.rows, 0), pendingRequests=queue.rows
+        ),
+    )
