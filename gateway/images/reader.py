@@ -116,7 +116,8 @@ def _layout(spec: TensorSpec, config: ImageConfig, fault: str, *, batched: bool)
                 f"{fault}.layout: {config.layout} does not go with {len(spec.shape)} axes; {_those(known)}"
             )
         return declared
-    fitting = [each for each in known if "C" not in each or spec.shape[each.index("C")] in (1, 3)]
+    fitting = [each for each in known if "C" in each and spec.shape[each.index("C")] in (1, 3)]
+    fitting = fitting or [each for each in known if "C" not in each]
     if len(fitting) != 1:
         raise RepositoryError(f"{fault}.layout: the input's shape does not tell it; {_those(known)}")
     return fitting[0]

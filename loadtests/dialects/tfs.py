@@ -35,7 +35,7 @@ class Tfs:
             for expected in model.outputs:
                 if not isinstance(values, dict) or expected.name not in values:
                     return f"a prediction lacks the output {expected.name}"
-                if _shape(values[expected.name]) != list(expected.row_shape):
+                if shape_of(values[expected.name]) != list(expected.row_shape):
                     return f"output {expected.name}: expected the shape {list(expected.row_shape)} for each row"
         return None
 
@@ -62,7 +62,8 @@ def _call(model: str, rows: list[Any]) -> Call:
     return Call(f"/v1/models/{model}:predict", orjson.dumps({"instances": rows}), JSON)
 
 
-def _shape(value: object) -> list[int]:
+def shape_of(value: object) -> list[int]:
+    """The shape of nested lists, by the first of each."""
     shape = []
     while isinstance(value, list):
         shape.append(len(value))

@@ -341,3 +341,11 @@ def test_a_model_is_told_of_its_own_keys_of_the_cache_alone(tmp_path: Path) -> N
 )
 def test_values_that_the_cache_does_not_know(tmp_path: Path, name: str, text: str) -> None:
     assert len(problems(tmp_path, environ={f"SLUICE_CACHE_{name}": text})) == 1
+
+
+@pytest.mark.parametrize("name", ["SAGEMAKER_BIND_TO_PORT", "AIP_HTTP_PORT"])
+def test_a_platform_says_which_port_its_containers_listen_on(tmp_path: Path, name: str) -> None:
+    loaded = load(tmp_path, "[server]\nport = 1\n", {name: "8080"})
+    assert (loaded.settings.server.port, loaded.origins["server.port"]) == (8080, name)
+    assert load(tmp_path, "", {name: "8080", "SLUICE_SERVER_PORT": "2"}).settings.server.port == 2
+    assert problems(tmp_path, environ={name: "http"}) == (f'{name} = "http": {PORT}',)

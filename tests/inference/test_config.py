@@ -133,12 +133,12 @@ def test_wrong_values(tmp_path: Path, written: str, fault: str) -> None:
         (
             "max_rows = 1",
             "max_rows: unknown key; did you mean batching.max_rows? The keys here are batching, workers, cache, "
-            "padding, text, labels, version_labels",
+            "padding, text, input, labels, version_labels",
         ),
         (
             "[bathcing]",
             "bathcing: unknown key; did you mean batching? The keys here are batching, workers, cache, padding, "
-            "text, labels, version_labels",
+            "text, input, labels, version_labels",
         ),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 from loadtests.answers import Answer, in_general
 from loadtests.dialects import dialects
 from loadtests.dialects.tfs import DIALECT as TFS
+from loadtests.dialects.torchserve import DIALECT as TORCHSERVE
 from loadtests.dialects.v2 import DIALECT as V2
 from loadtests.models import DIGITS, LINEAR
 from loadtests.options import OPTIONS, Options, add_options, weights
@@ -26,7 +27,7 @@ def answer(*outputs: object) -> bytes:
 
 
 def test_every_dialect_is_found() -> None:
-    assert [dialect.name for dialect in dialects()] == ["tfs", "v2"]
+    assert [dialect.name for dialect in dialects()] == ["tfs", "torchserve", "v2"]
 
 
 def test_a_call_holds_its_rows() -> None:
@@ -76,6 +77,22 @@ def test_tensorflow_servings_predictions_are_looked_at_row_by_row(predictions: A
     fault = Answer(200, body, None).of_prediction(TFS, DIGITS, 2).fault
     assert fault is None if words is None else re.search(words, fault or "")
     assert Answer(200, b'{"predictions": [[5.0]]}', None).of_prediction(TFS, LINEAR, 1).fault is None
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([ROW, ROW], None),
+        ([ROW], "expected a list of 2 values"),
+        ([ROW, {"label": 7}], "lacks the output probabilities"),
+        ([ROW, ROW | {"label": [7]}], r"label: expected the shape \[\]"),
+    ],
+)
+def test_torchserves_values_are_looked_at_row_by_row(values: Any, words: str | None) -> None:
+    fault = Answer(200, json.dumps(values).encode(), None).of_prediction(TORCHSERVE, DIGITS, 2).fault
+    assert fault is None if words is None else re.search(words, fault or "")
+    assert Answer(200, b"[[5.0]]", None).of_prediction(TORCHSERVE, LINEAR, 1).fault is None
+    assert TORCHSERVE.reason(b'{"code": 404, "message": "no such model"}') == "no such model"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def rows(server: SluiceProcess, model: str, inputs: Arrays) -> Arrays:
     count = len(next(iter(inputs.values())))
     instances = [{name: array[row].tolist() for name, array in inputs.items()} for row in range(count)]
     predictions = _asked(server, model, {"instances": instances})["predictions"]
-    outputs = _outputs(server, model)
+    outputs = outputs_of(server, model)
     if len(outputs) == 1:
         [(name, dtype)] = outputs.items()
         return {name: np.array(predictions, dtype)}
@@ -24,7 +24,7 @@ def rows(server: SluiceProcess, model: str, inputs: Arrays) -> Arrays:
 
 def columns(server: SluiceProcess, model: str, inputs: Arrays) -> Arrays:
     told = _asked(server, model, {"inputs": {name: array.tolist() for name, array in inputs.items()}})["outputs"]
-    outputs = _outputs(server, model)
+    outputs = outputs_of(server, model)
     if len(outputs) == 1:
         told = {next(iter(outputs)): told}
     return {name: np.array(told[name], dtype) for name, dtype in outputs.items()}
@@ -36,7 +36,7 @@ def _asked(server: SluiceProcess, model: str, body: dict[str, Any]) -> Any:
     return answer.json()
 
 
-def _outputs(server: SluiceProcess, model: str) -> dict[str, np.dtype[Any]]:
+def outputs_of(server: SluiceProcess, model: str) -> dict[str, np.dtype[Any]]:
     about = server.client.get(f"/v2/models/{model}").json()["outputs"]
     return {each["name"]: STORAGE[Datatype(each["datatype"])] for each in about}
 
