@@ -203,7 +203,7 @@ def _unknown(tree: type[BaseModel], location: Sequence[str]) -> str:
     section = _section_at(tree, location[:-1])
     here = list(section.model_fields)
     name = location[-1]
-    elsewhere = [key for key, _ in leaves(tree) if key.rpartition(".")[2] == name]
+    elsewhere = [key for key, _ in leaves(tree) if key.endswith(f".{name}")]
     hint = f"; did you mean {elsewhere[0]}?" if elsewhere else nearest(name, here)
     the_keys = "The keys" if hint else "the keys"
     return f"unknown key{hint or ';'} {the_keys} here are {', '.join(here)}"
