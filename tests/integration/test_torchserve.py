@@ -49,7 +49,7 @@ def kitten(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def expected_of(file: Path) -> Array:
     pixels = np.asarray(Image.open(file).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR))
-    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    mean, std = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
     numbers: Array = ((pixels / np.float32(255) - mean) / std).transpose(2, 0, 1)
     return numbers
 

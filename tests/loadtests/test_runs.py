@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from loadtests.dialects import dialects
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving
 from tests.integration.test_tls import Authority
@@ -31,7 +32,7 @@ def run_locust(url: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def one_row_a_call(seconds: float, *more: str) -> tuple[str, ...]:
-    """Two users who ask the smallest model, and keep the cache out."""
+    """A user of each dialect who asks the smallest model, and keeps the cache out."""
     return (
         "--tags",
         "small",
@@ -39,7 +40,7 @@ def one_row_a_call(seconds: float, *more: str) -> tuple[str, ...]:
         "many",
         "--no-store",
         "--peak-users",
-        "2",
+        f"{len(dialects())}",
         "--duration-s",
         f"{seconds}",
         *more,

@@ -167,7 +167,8 @@ def test_an_array_comes_as_numpy_saved_it_and_goes_as_numpy_loads_it(array: Arra
 def test_order_and_byte_order_do_not_matter(array: Array) -> None:
     tensor = tensor_from_npy(ROWS.inputs[0], saved(array))
     assert tensor.array.tolist() == [[1, 2], [3, 4]]
-    assert (tensor.array.dtype, tensor.array.flags.c_contiguous) == (np.float32, True)
+    assert tensor.array.dtype == np.float32
+    assert tensor.array.flags.c_contiguous
 
 
 def _objects() -> bytes:

@@ -21,7 +21,7 @@ def test_the_numbers_are_those_of_pillow_and_numpy() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     tensor = reader(mean=mean, std=std).read(jpeg())
     pixels = np.asarray(opened(jpeg()).resize((8, 8), Image.Resampling.BILINEAR))
-    expected = (pixels / np.float32(255) - np.float32(mean)) / np.float32(std)
+    expected = (pixels / np.float32(255) - np.array(mean, np.float32)) / np.array(std, np.float32)
     assert tensor.array.shape == (1, 3, 8, 8)
     assert tensor.array.dtype == np.float32
     np.testing.assert_array_equal(tensor.array[0], expected.transpose(2, 0, 1))
