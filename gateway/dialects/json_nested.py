@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from itertools import chain
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import orjson
 import simdjson
 
-from gateway.dialects.json_forms import FORMS, Form, array_of, shown
+from gateway.dialects.json_forms import FORMS, MAX_AXES, Form, array_of, shown
 from gateway.dialects.json_tape import numbers_from_tape
 from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, Shape, Tensor, TensorSpec
@@ -36,9 +37,17 @@ def parsed_json(body: bytes | bytearray) -> Any:
         if b"NaN" not in body and b"Infinity" not in body:
             raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     try:
-        return json.loads(body)
+        return json.loads(body, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def _finite(text: str) -> float:
+    """A number as Python has it. Raises `ValueError` for one that is too large, which `json` would make infinite."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {shown(text)} is too large for double precision")
+    return value
 
 
 def tensor_from_nested(spec: TensorSpec, value: Any) -> Tensor:
@@ -58,6 +67,8 @@ def tensor_from_nested(spec: TensorSpec, value: Any) -> Tensor:
                 "list; all rows must have one shape"
             )
         shape.append(size)
+        if len(shape) > MAX_AXES:
+            raise InvalidRequest(f"input {shown(spec.name)} is nested too deeply; at most {MAX_AXES} axes can be had")
         level = list(chain.from_iterable(level))
     if not level:
         shape += [size or 0 for size in spec.shape[len(shape) :]]

@@ -101,6 +101,10 @@ def test_numbers_that_are_not_finite_are_tokens() -> None:
         ({"inputs": [1]}, PAIR, "name each of them"),
         ({"inputs": {"tag": ["a"]}}, PAIR, "'inputs' has 'tag'; expected 'tag', 'signal'"),
         (b'{"instances": [[1e400, 2]]}', X, "number is infinity"),
+        (b'{"instances": [[NaN, 1e400]]}', X, "'1e400' is too large"),
+        (b'{"instances": [[NaN, 1]}', X, "not valid JSON"),
+        (b'{"instances": %b1%b}' % (b"[" * 65, b"]" * 65), X, "nested too deeply; at most 64 axes"),
+        (b'{"instances": %b1%b}' % (b"[" * 4000, b"]" * 4000), X, "not valid JSON"),
     ],
 )
 def test_what_is_wrong_is_told(body: Any, to: Callee, said: str) -> None:
