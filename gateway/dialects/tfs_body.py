@@ -6,22 +6,16 @@ https://www.tensorflow.org/tfx/serving/api_rest is the specification.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import simdjson
 
 from gateway.dialects.json_forms import shown
-from gateway.dialects.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested, tensor_from_text
+from gateway.dialects.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested
+from gateway.dialects.tfs_tape import COLUMNS, ROWS, SIGNATURE_NAME, SIGNATURES, read_on_tape
 from inference.errors import InvalidRequest
 from inference.types import InferenceRequest, Signature, Tensor, TensorSpec
-
-ROWS, COLUMNS, SIGNATURE_NAME = "instances", "inputs", "signature_name"
-SIGNATURES = (None, "", "serving_default")
-_ALONE = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"(instances|inputs)"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
-_END = b" \t\r\n}"
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -32,10 +26,11 @@ class Reply(msgspec.Struct, frozen=True):
 
 def decode_predict(body: bytes | bytearray, signature: Signature) -> InferenceRequest:
     """The request in a body of `:predict`. Raises `InvalidRequest`, naming the input and what was expected."""
-    if len(body) >= TEXT_FROM_BYTES and len(signature.inputs) == 1:
-        request = _by_text(body, signature.inputs[0])
-        if request is not None:
-            return request
+    if len(body) >= TEXT_FROM_BYTES:
+        read = read_on_tape(body, signature)
+        if read is not None:
+            kind, tensors = read
+            return InferenceRequest(tensors, reply=Reply(tensors[0].array.shape[0] if kind == ROWS else None))
     members = object_of(body)
     if (ROWS in members) == (COLUMNS in members):
         raise InvalidRequest(f"the body must have either {ROWS!r}, a list of rows, or {COLUMNS!r}, whole tensors")
@@ -69,27 +64,6 @@ def columns_of(rows: Sequence[Any], signature: Signature, kind: str) -> dict[str
                 f"{kind}[{number}] has {given or 'no members'}; expected an object with {', '.join(map(repr, names))}"
             )
     return {name: [row[name] for row in rows] for name in names}
-
-
-def _by_text(body: bytes | bytearray, spec: TensorSpec) -> InferenceRequest | None:
-    """A body with nothing but one large list in it, or `None`."""
-    alone = _ALONE.match(body)
-    if alone is None:
-        return None
-    end = len(body.rstrip(_END))
-    if body.count(b"}", end) != 1:
-        return None
-    try:
-        document = simdjson.Parser().parse(body)
-        key = alone[1].decode()
-        if not isinstance(document, simdjson.Object) or list(document) != [key]:
-            return None
-        tensor = tensor_from_text(spec, document[key], bytes(body[alone.end() : end]))
-    except (ValueError, TypeError, LookupError, RuntimeError):
-        return None
-    if tensor is None:
-        return None
-    return InferenceRequest((tensor,), reply=Reply(tensor.array.shape[0] if key == ROWS else None))
 
 
 def _from_rows(rows: list[Any], signature: Signature) -> tuple[Tensor, ...]:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dialects.base import Call, Callee
-from gateway.dialects.json_nested import tensor_from_nested
 from gateway.dialects.tfs import TfsExamples, TfsPredict
 from gateway.dialects.tfs_body import decode_predict
 from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
+from gateway.dialects.tfs_tape import read_on_tape
 from inference.config import ModelConfig
 from inference.errors import InvalidRequest, ModelNotFound
 from inference.types import STORAGE, Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
@@ -199,26 +199,108 @@ def nested(shape: tuple[int, ...], seed: int) -> Array:
     return np.random.default_rng(seed).integers(-9, 9, shape) / 4
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(0, 99), st.data())
-def test_large_lists_are_read_as_small_ones_are(row: list[int], seed: int, data: st.DataObject) -> None:
-    """Long enough to be read without objects; then one letter changes, and both ways still say the same."""
-    values = nested((4096 // (4 * math.prod(row)) + 600, *row), seed)
-    to = TensorSpec("x", FP32, (None, *row))
-    signature = Signature((to,), (), batched=True)
-    body = b'{"instances": %b}' % json.dumps(values.tolist()).encode()
-    [tensor] = decode_predict(body, signature).inputs
-    assert tensor.array.dtype == STORAGE[FP32]
-    np.testing.assert_array_equal(tensor.array, values.astype(np.float32))
-    place = data.draw(st.integers(16, len(body) - 2))
-    letter = data.draw(st.sampled_from(b"[],0123456789.e- "))
-    changed = body[:place] + bytes([letter]) + body[place + 1 :]
+MASK = TensorSpec("m1", Datatype.INT32, (None, None))
+
+
+def written(form: str, x: Array, mask: Array) -> Any:
+    """A body with these rows, in each form that the specification has."""
+    named = [{"m1": m, "x": row} for m, row in zip(mask.tolist(), x.tolist(), strict=True)]
+    bodies: dict[str, Any] = {
+        "rows": {"instances": x.tolist()},
+        "columns": {"signature_name": "serving_default", "inputs": x.tolist()},
+        "named rows": {"instances": [{"x": row} for row in x.tolist()], "signature_name": ""},
+        "named columns": {"inputs": {"x": x.tolist()}},
+        "two in rows": {"instances": named},
+        "two in columns": {"inputs": {"m1": mask.tolist(), "x": x.tolist()}},
+    }
+    return bodies[form]
+
+
+FORMS = ["rows", "columns", "named rows", "named columns", "two in rows", "two in columns"]
+
+
+def decided(body: bytes, signature: Signature) -> dict[str, Any] | None:
+    """What a slow reader makes of a body: arrays by name, or nothing."""
     try:
-        expected = tensor_from_nested(to, json.loads(changed)["instances"]).array
-    except (ValueError, TypeError, InvalidRequest):
-        with pytest.raises(InvalidRequest):
-            decode_predict(changed, signature)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gateway.dialects.tfs_body.read_on_tape", lambda *_: None)
+            request = decode_predict(body, signature)
+    except InvalidRequest:
+        return None
+    return {each.name: each.array for each in request.inputs} | {"rows": request.reply}
+
+
+@given(
+    st.sampled_from(FORMS),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.integers(0, 99),
+    st.booleans(),
+    st.data(),
+)
+def test_large_bodies_are_read_as_small_ones_are(
+    form: str, row: list[int], seed: int, spaced: bool, data: st.DataObject
+) -> None:
+    """Long enough to be read without objects; then letters change, and both ways still say the same."""
+    values = nested((4096 // (4 * math.prod(row)) + 600, *row), seed)
+    mask = np.random.default_rng(seed).integers(0, 9, (len(values), 2))
+    specs = (TensorSpec("x", FP32, (None, *row)), MASK)[: 2 if "two" in form else 1]
+    signature = Signature(specs, (), batched=True)
+    body = json.dumps(written(form, values, mask), indent=1 if spaced else None).encode()
+    read = read_on_tape(body, signature)
+    assert read is not None
+    np.testing.assert_array_equal(read[1][0].array, values.astype(np.float32))
+    for _ in range(data.draw(st.integers(1, 2))):
+        place = data.draw(st.integers(0, 60) | st.integers(0, len(body) - 1))
+        letter = data.draw(st.sampled_from(b'[]{},:"\\0123456789.eE+- tx'))
+        body = body[:place] + bytes([letter]) + body[place + data.draw(st.integers(0, 1)) :]
+    expected = decided(body, signature)
+    read = read_on_tape(body, signature)
+    if read is None:
         return
-    np.testing.assert_array_equal(decode_predict(changed, signature).inputs[0].array, expected)
+    assert expected is not None
+    for tensor in read[1]:
+        assert tensor.array.dtype == STORAGE[tensor.datatype]
+        np.testing.assert_array_equal(tensor.array, expected[tensor.name])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": [[[1, 2], [3]]]},
+        {"instances": [[[1, 2], [3, 4], 5]]},
+        {"instances": [[[1], [2, 3, 4]]]},
+        {"instances": [[[[1, 2]], [3, 4]]]},
+        {"instances": [[[1, 2], [3, None]]]},
+        {"instances": [[[1, 2], [3, "4"]]]},
+        {"instances": [[[1, 2], [3, True]]]},
+        {"instances": [[[]]]},
+        {"instances": []},
+        {"instances": [[1]], "inputs": [[1]]},
+        {"instances": [{"x": [1]}, {"y": [1]}]},
+        {"instances": [{"x": [1]}, {"x": [1], "y": [1]}]},
+        {"instances": [{"x": [1]}, [1]]},
+        {"instances": [[1]], "signature_name": "other"},
+        {"instances": [[1]], "signature_name": None},
+        {"instances": [[1]], "more": 1},
+        {"inputs": {"x1": [1]}},
+        {"inputs": 5},
+        5,
+    ],
+)
+def test_what_is_not_even_is_not_read_on_the_tape(body: Any) -> None:
+    signature = Signature((TensorSpec("x", FP32, (None, None)),), (), batched=True)
+    assert read_on_tape(json.dumps(body).encode(), signature) is None
+
+
+def test_names_that_differ_in_digits_are_told_apart() -> None:
+    """They have the same skeleton, which is all that is compared of the text."""
+    specs = (TensorSpec("x1", FP32, (None, 1)), TensorSpec("x2", FP32, (None, 1)))
+    signature = Signature(specs, (), batched=True)
+    read = read_on_tape(b'{"instances": [{"x1": [1], "x2": [2]}, {"x1": [3], "x2": [4]}]}', signature)
+    assert read is not None
+    assert [each.array.tolist() for each in read[1]] == [[[1], [3]], [[2], [4]]]
+    assert read_on_tape(b'{"instances": [{"x1": [1], "x2": [2]}, {"x2": [3], "x1": [4]}]}', signature) is None
+    assert read_on_tape(b'{"instances": [{"x1": [1], "x3": [2]}]}', signature) is None
 
 
 @given(
