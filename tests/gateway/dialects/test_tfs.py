@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dialects.base import Call, Callee
+from gateway.dialects.json_values import row_json, rows_json
 from gateway.dialects.tfs import TfsExamples, TfsPredict
 from gateway.dialects.tfs_body import decode_predict
 from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
@@ -142,6 +143,18 @@ def test_strings_that_are_bytes_are_base64() -> None:
     assert told(rows, X, raw) == {"predictions": [{"b64": "/w=="}, {"b64": "YQ=="}]}
     with pytest.raises(InvalidRequest, match="is told as base64"):
         told(rows, X, Tensor("image", BYTES, raw.array))
+
+
+@given(st.integers(1, 9), st.lists(st.integers(0, 3), max_size=3), st.integers(0, 99))
+def test_many_rows_are_written_as_few_are(rows: int, row: list[int], seed: int) -> None:
+    values = nested((rows, *row), seed)
+    values.ravel()[::3] = np.nan
+    outputs = (
+        Tensor("50 %b", Datatype.FP64, values),
+        Tensor("text", BYTES, np.array([b"],[", b"%b", b"x"] * 3, object)[:rows]),
+        Tensor("n", INT64, np.arange(rows)),
+    )
+    assert rows_json(outputs, rows) == b"[%b]" % b",".join([row_json(outputs, each) for each in range(rows)])
 
 
 def test_rows_need_outputs_with_rows() -> None:
