@@ -13,6 +13,7 @@ from benchmarks import scenarios
 from benchmarks.alone import batcher
 from benchmarks.binary import binary
 from benchmarks.caching import frozen, hit, identical, redis, zipf_stream
+from benchmarks.dialects import dialects, tfs_decode
 from benchmarks.embeddings import embeddings
 from benchmarks.grpc_calls import grpc_unary
 from benchmarks.hashing import hashing
@@ -28,8 +29,8 @@ from tests import models as built
 def main(names: Sequence[str], rounds: int, seconds: int) -> None:
     """Run the benchmarks NAMES, all by default.
 
-    They are tiny, observing, mlp, decode, binary, image, rest, grpc, embeddings, batcher and objective, and of the
-    cache hit, redis, zipf, identical, frozen and hashing.
+    They are tiny, observing, mlp, decode, binary, image, dialects, tfs-decode, rest, grpc, embeddings, batcher and
+    objective, and of the cache hit, redis, zipf, identical, frozen and hashing.
     """
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -42,6 +43,8 @@ def main(names: Sequence[str], rounds: int, seconds: int) -> None:
             "decode": lambda: scenarios.decode(rounds * 5),
             "image": lambda: scenarios.image(models, rounds, seconds),
             "binary": lambda: binary(models, rounds, seconds),
+            "dialects": lambda: dialects(models, rounds, seconds),
+            "tfs-decode": lambda: tfs_decode(rounds * 5),
             "rest": lambda: scenarios.rest(models, rounds),
             "grpc": lambda: grpc_unary(models, rounds, seconds),
             "embeddings": lambda: embeddings(models, rounds, seconds),

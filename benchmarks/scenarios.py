@@ -181,7 +181,7 @@ def decode(rounds: int) -> Report:
     for form, data in (("flat", image.ravel().tolist()), ("nested", image.tolist())):
         document = {"inputs": [{"name": "x", "shape": list(IMAGE_SHAPE), "datatype": "FP32", "data": data}]}
         for writer, body in (("json.dumps", json.dumps(document).encode()), ("orjson, short", _short(image, form))):
-            ours, plain, quick = _medians(
+            ours, plain, quick = medians(
                 rounds,
                 partial(dialect.decode, body, (), callee),
                 partial(_parsed, json.loads, body),
@@ -279,7 +279,7 @@ def _rows(seen: Mapping[int, Load]) -> list[list[str | float]]:
     return [[f"Sluice, {connections} connections", *columns(load)] for connections, load in seen.items()]
 
 
-def _medians(rounds: int, *calls: Callable[[], object]) -> list[float]:
+def medians(rounds: int, *calls: Callable[[], object]) -> list[float]:
     """Median seconds per call, the calls taken in turn."""
     seen: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
