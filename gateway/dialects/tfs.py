@@ -22,8 +22,9 @@ from inference.types import InferenceRequest, InferenceResponse
 
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v1/models/"
-_TARGET = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]*)|/labels/([^/:]+))?:(predict|classify|regress)/?")
+_TARGET = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]*)|/labels/([^/:]+))?:([^/:]*)/?")
 _VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
+_VERBS = ("predict", "classify", "regress")
 _ERRORS = V2()
 
 
@@ -35,13 +36,20 @@ class Tfs(Dialect):
     verb: str
 
     def recognise(self, path: str) -> Call | None:
-        """The call that a path with this verb names. Raises `ModelNotFound` for a version that is no number."""
+        """The call that a path with this verb names.
+
+        Raises `ModelNotFound` for a version that is no number, and `InvalidRequest` for a verb that there is not.
+        """
         if not path.startswith(PREFIX):
             return None
         target = _TARGET.fullmatch(path)
-        if target is None or target[4] != self.verb:
+        if target is None:
             return None
-        model, version, label = target[1], target[2], target[3]
+        model, version, label, verb = target.groups()
+        if verb not in _VERBS:
+            raise InvalidRequest(f"malformed request: the path ends with {verb[:80]!r}; expected one of {_VERBS}")
+        if verb != self.verb:
+            return None
         if version is not None and not _VERSION.fullmatch(version):
             raise ModelNotFound(f"model {model[:80]!r} has no version {version[:80]!r}; versions are whole numbers")
         return Call(model, None if version is None else int(version), label)

@@ -62,7 +62,7 @@ def results_of(request: InferenceRequest, response: InferenceResponse) -> bytes:
     if labels is None:
         return nested_json(Tensor(tensor.name, tensor.datatype, array.reshape(array.shape[0], -1)[:, 0]))
     scores = bfloat16.to_float32(array) if tensor.datatype is Datatype.BF16 else array
-    names = list(labels) or [str(place) for place in range(scores.shape[1])]
+    names = [*labels, *[str(place) for place in range(len(labels), scores.shape[1])]]
     return b"[%b]" % b",".join([_pairs(names, row) for row in scores])
 
 

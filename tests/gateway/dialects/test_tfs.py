@@ -208,6 +208,20 @@ def test_a_version_is_a_number(version: str) -> None:
         PREDICT.recognise(f"/v1/models/m/versions/{version}:predict")
 
 
+@pytest.mark.parametrize("path", ["/v1/models/m:foo", "/v1/models/m/versions/1:", "/v1/models/m/labels/a:Predict/"])
+def test_a_verb_that_is_not_there_is_told_so(path: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"expected one of .*'predict', 'classify', 'regress'"):
+        PREDICT.recognise(path)
+
+
+def test_classes_without_labels_are_called_by_their_number() -> None:
+    scores = Tensor("scores", FP32, np.array([[0.5, np.nan, 1]], np.float32))
+    to = callee([spec("a", FP32, 1)], [spec("scores", FP32, 3)], scores=("no",))
+    [[first, second, third]] = told({"examples": [{"a": 1}]}, to, scores, dialect=TfsExamples(CLASSIFY))["results"]
+    assert (first, second[0], third) == (["no", 0.5], "1", ["2", 1.0])
+    assert math.isnan(second[1])
+
+
 def nested(shape: tuple[int, ...], seed: int) -> Array:
     return np.random.default_rng(seed).integers(-9, 9, shape) / 4
 
