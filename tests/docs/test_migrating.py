@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.server import PATIENCE_S, serving
+from inference.config import ModelConfig, load_model_config
+from tests.docs.curl_lines import CURL, DOCS, EXAMPLES, PAIRS, curl, section
+from tests.integration.server import SluiceProcess, serving
 from tests.integration.test_management_api import free_port
 
-ROOT = Path(__file__).parents[2]
-CURL = shutil.which("curl")
-PAIRS = re.compile(r"\n    (curl [^\n]*(?:\\\n[^\n]*)*)\n\nanswers\n\n    ([^\n]*)\n")
+TENSORFLOW, TORCHSERVE, TRITON = "From TensorFlow Serving", "From TorchServe", "From Triton"
+
+pytestmark = pytest.mark.skipif(CURL is None, reason="needs curl")
 
 
-def section(heading: str) -> str:
-    text = (ROOT / "docs" / "migrating.md").read_text()
-    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled models, with the `model.toml` that the page shows."""
+    models = tmp_path_factory.mktemp("migrating") / "models"
+    shutil.copytree(EXAMPLES, models)
+    toml = (DOCS / "migrating.md").read_text().partition("# models/linear/model.toml\n")[2].partition("```")[0]
+    (models / "linear" / "model.toml").write_text(toml)
+    assert load_model_config(models / "linear" / "model.toml", ModelConfig()).version_labels == {"stable": 1}
+    return models
 
 
-@pytest.mark.skipif(CURL is None, reason="needs curl")
+def test_tensorflow_servings_users_are_taken_over_as_written(labelled: Path) -> None:
+    pairs = PAIRS.findall(section("migrating.md", TENSORFLOW))
+    assert len(pairs) == 8
+    with serving(labelled) as server:
+        for command, answer in pairs:
+            assert curl(command, {"http://127.0.0.1:8501": server.url}) == answer, command
+
+
+def test_tritons_users_are_taken_over_as_written(examples: SluiceProcess) -> None:
+    pairs = PAIRS.findall(section("migrating.md", TRITON))
+    assert len(pairs) == 4
+    for command, answer in pairs:
+        assert curl(command, {"http://127.0.0.1:8000": examples.url}) == answer, command
+
+
 def test_torchserves_users_are_taken_over_as_written() -> None:
-    pairs = PAIRS.findall(section("From TorchServe"))
+    pairs = PAIRS.findall(section("migrating.md", TORCHSERVE))
     assert len(pairs) == 6
     port = free_port()
-    with serving(ROOT / "examples" / "models", "--management-port", port) as server:
+    with serving(EXAMPLES, "--management-port", port) as server:
         for command, answer in pairs:
-            here = command.replace("http://127.0.0.1:8080", server.url).replace(":8081/", f":{port}/")
-            done = subprocess.run(
-                [*shlex.split(here), "-sS"], capture_output=True, text=True, timeout=PATIENCE_S, check=True
-            )
-            assert done.stdout == answer, command
+            here = {"http://127.0.0.1:8080": server.url, ":8081/": f":{port}/"}
+            assert curl(command, here) == answer, command

@@ -1,0 +1,32 @@
+"""Commands in the documentation: an indented `curl …`, a line `answers`, and the answer, indented and on one line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.integration.server import PATIENCE_S
+
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
+CURL = shutil.which("curl")
+PAIRS = re.compile(r"\n    (curl [^\n]*(?:\\\n[^\n]*)*)\n\nanswers\n\n    ([^\n]*)\n")
+
+
+def section(page: str, heading: str) -> str:
+    """The text of a page below a heading of the second level, up to the next."""
+    return (DOCS / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def curl(command: str, addresses: Mapping[str, str]) -> str:
+    """What a command answers, with the addresses of the documentation replaced by those of a server that runs."""
+    for written, here in addresses.items():
+        command = command.replace(written, here)
+    done = subprocess.run(
+        [*shlex.split(command), "-sS"], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
+    return done.stdout
