@@ -29,9 +29,12 @@ def tensor_from_csv(spec: TensorSpec, body: bytes | bytearray) -> Tensor:
     lines = [line for line in lines if line]
     if not lines:
         raise InvalidRequest("the body has no lines; expected a line of CSV for each row")
-    rows = [
-        [_element(form, text, number, place) for place, text in enumerate(line)] for number, line in enumerate(lines)
-    ]
+    rows = _floats(body, lines) if form.element is float else None
+    if rows is None:
+        rows = [
+            [_element(form, text, number, place) for place, text in enumerate(line)]
+            for number, line in enumerate(lines)
+        ]
     for number, row in enumerate(rows):
         if len(row) != len(rows[0]):
             raise InvalidRequest(f"line {number + 1} has {len(row)} values, and line 1 has {len(rows[0])}")
@@ -45,6 +48,16 @@ def tensor_from_csv(spec: TensorSpec, body: bytes | bytearray) -> Tensor:
         raise InvalidRequest(
             f"lines have {len(rows[0])} values; expected as many as a row of the shape {own} has"
         ) from None
+
+
+def _floats(body: bytes | bytearray, lines: list[list[str]]) -> list[list[Any]] | None:
+    """The values, if all of them are floats beyond doubt; `None` leaves it to `_element` to say which is not."""
+    if b"_" in body or not body.isascii():
+        return None
+    try:
+        return [list(map(float, line)) for line in lines]
+    except ValueError:
+        return None
 
 
 def csv_of(outputs: Sequence[Tensor]) -> bytes:

@@ -75,6 +75,32 @@ def test_numbers_that_are_not_finite_are_tokens() -> None:
 
 
 @pytest.mark.parametrize(
+    ("datatype", "largest", "beyond"),
+    [
+        (Datatype.FP16, 65504.0, 65520.0),
+        (Datatype.FP16, 65519.99, 10**30),
+        (Datatype.FP32, 3.4028235677973362e38, 3.4028235677973366e38),
+        (Datatype.FP64, 1.7976931348623157e308, 10**309),
+        (Datatype.BF16, 3.38e38, 3.4e38),
+    ],
+)
+def test_only_what_is_written_as_infinite_becomes_infinite(datatype: Datatype, largest: float, beyond: float) -> None:
+    to = callee([spec("x", datatype)])
+    [tensor] = PREDICT.decode(json.dumps({"instances": [largest, -largest]}).encode(), (), to).inputs
+    assert datatype is Datatype.BF16 or np.isfinite(tensor.array).all()
+    for sign in (1, -1):
+        with pytest.raises(InvalidRequest, match=f"beyond the range of {datatype}|not valid JSON"):
+            PREDICT.decode(json.dumps({"instances": [1, sign * beyond]}).encode(), (), to)
+    body = b'{"instances": [Infinity, -Infinity, NaN]}'
+    if datatype is Datatype.BF16:
+        with pytest.raises(InvalidRequest, match="not finite"):
+            PREDICT.decode(body, (), to)
+        return
+    [tensor] = PREDICT.decode(body, (), to).inputs
+    assert repr(tensor.array.tolist()) == "[inf, -inf, nan]"
+
+
+@pytest.mark.parametrize(
     ("body", "to", "said"),
     [
         (b"{", X, "not valid JSON"),
