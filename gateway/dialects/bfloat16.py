@@ -23,6 +23,14 @@ def from_float64(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
     return rounded
 
 
+def from_any_float64(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
+    """As `from_float64`, of values of which some may be infinite or no number, and stay what they are."""
+    odd = ~np.isfinite(values)
+    bits = from_float64(np.where(odd, 0.0, values))
+    bits[odd] = values[odd].astype(np.float32).view(np.uint32) >> 16
+    return bits
+
+
 def to_float32(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """The same values, exactly: every bfloat16 is a float32."""
     return (bits.astype(np.uint32) << 16).view(np.float32)

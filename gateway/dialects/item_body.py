@@ -17,7 +17,7 @@ import numpy as np
 import simdjson
 
 from gateway.dialects.base import Callee
-from gateway.dialects.json_forms import shown
+from gateway.dialects.json_forms import listed
 from gateway.dialects.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested, tensor_from_text
 from gateway.dialects.npy import MAGIC, tensor_from_npy
 from gateway.dialects.tfs import TfsPredict
@@ -87,9 +87,7 @@ def request_from_files(files: Mapping[str, bytes | bytearray], callee: Callee) -
     signature = callee.signature
     specs = {spec.name: spec for spec in signature.inputs}
     if files.keys() != specs.keys():
-        raise InvalidRequest(
-            f"the body has {', '.join(map(shown, files)) or 'nothing'}; expected {', '.join(map(repr, specs))}"
-        )
+        raise InvalidRequest(f"the body has {listed(files) or 'nothing'}; expected {', '.join(map(repr, specs))}")
     return _of_values({name: tensor_from_file(spec, files[name], callee) for name, spec in specs.items()}, signature)
 
 
@@ -129,7 +127,7 @@ def _by_name(value: dict[str, Any], signature: Signature) -> dict[str, Tensor]:
     specs = {spec.name: spec for spec in signature.inputs}
     if value.keys() != specs.keys():
         raise InvalidRequest(
-            f"the body has {', '.join(map(shown, value)) or 'no members'}; expected {', '.join(map(repr, specs))}, or "
+            f"the body has {listed(value) or 'no members'}; expected {', '.join(map(repr, specs))}, or "
             "'instances', a list of rows"
         )
     return {name: tensor_from_nested(spec, value[name]) for name, spec in specs.items()}

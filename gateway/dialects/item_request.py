@@ -19,7 +19,7 @@ from gateway.dialects.item_body import (
     request_from_json,
     request_from_npy,
 )
-from gateway.dialects.json_forms import shown
+from gateway.dialects.json_forms import listed
 from gateway.dialects.multipart import parts_of
 from gateway.dialects.npy import MAGIC
 from inference.errors import InvalidRequest
@@ -70,7 +70,5 @@ def _named(parts: Mapping[str, bytes], signature: Signature) -> Mapping[str, byt
         return {name: next(iter(parts.values()))}
     found = [parts[each] for each in (name, *ITEM_NAMES) if each in parts]
     if not found:
-        raise InvalidRequest(
-            f"the body has the parts {', '.join(map(shown, parts)) or 'none'}; expected one, called 'data'"
-        )
+        raise InvalidRequest(f"the body has the parts {listed(parts) or 'none'}; expected one, called 'data'")
     return {name: found[0]}

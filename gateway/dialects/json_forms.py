@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -19,6 +20,9 @@ MAX_AXES = 64
 """numpy's own bound."""
 
 MAX_AXIS = 2**63 - 1
+
+SHOWN_NAMES = 8
+"""So many of a caller's names stand in a message, at most."""
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -138,3 +142,11 @@ def shown(value: object) -> str:
     """A value as a message shows it: in Python's spelling, and never long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
+
+
+def listed(names: Collection[object]) -> str:
+    """A caller's names as a message shows them: there may be any number of them."""
+    texts = [shown(name) for name in islice(names, SHOWN_NAMES)]
+    if len(names) > SHOWN_NAMES:
+        texts.append(f"and {len(names) - SHOWN_NAMES} more")
+    return ", ".join(texts)

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import math
+import struct
 from itertools import chain
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import orjson
 import simdjson
 
+from gateway.dialects import bfloat16
 from gateway.dialects.json_forms import FORMS, MAX_AXES, Form, array_of, shown
 from gateway.dialects.json_tape import numbers_from_tape
 from inference.errors import InvalidRequest
@@ -135,13 +137,12 @@ def _array(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
 def _floats(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
     """Numbers are rounded once, from double precision; only what was written as infinite may come out infinite."""
     try:
-        if not form.code and not np.isfinite(np.array(elements, np.float64)).all():
-            raise InvalidRequest(
-                f"input {shown(name)} has an element that is not finite; as {form.datatype} it must be"
-            )
-        # What has a code goes through `struct`, which refuses a finite number that would become infinite.
+        if not form.code:
+            return bfloat16.from_any_float64(np.array(elements, np.float64)).reshape(shape)
+        # What has a code goes through `struct`, which refuses a finite number that would become infinite: a float with
+        # one error, a whole number with another.
         return array_of(form, elements, shape)
-    except OverflowError:
+    except (OverflowError, struct.error):
         raise InvalidRequest(f"input {shown(name)} has an element beyond the range of {form.datatype}") from None
 
 

@@ -36,7 +36,12 @@ def tensor_from_npy(spec: TensorSpec, body: bytes | bytearray | memoryview) -> T
     if array.dtype.kind not in _KINDS[wanted]:
         raise InvalidRequest(f"input {shown(spec.name)} is an array of {array.dtype}; expected {spec.datatype}")
     if spec.datatype is Datatype.BF16:
-        return Tensor(spec.name, spec.datatype, bfloat16.from_float64(array.astype(np.float64)))
+        try:
+            return Tensor(spec.name, spec.datatype, bfloat16.from_any_float64(array.astype(np.float64)))
+        except OverflowError:
+            raise InvalidRequest(
+                f"input {shown(spec.name)} has an element beyond the range of {spec.datatype}"
+            ) from None
     with np.errstate(over="ignore", invalid="ignore"):
         numbers: Array = np.ascontiguousarray(array, form.dtype).reshape(array.shape)
     if wanted == "f":

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.json_forms import shown
+from gateway.dialects.json_forms import listed, shown
 from gateway.dialects.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested
 from gateway.dialects.tfs_tape import COLUMNS, ROWS, SIGNATURE_NAME, SIGNATURES, read_on_tape
 from inference.errors import InvalidRequest
@@ -59,7 +59,7 @@ def columns_of(rows: Sequence[Any], signature: Signature, kind: str) -> dict[str
     names = [spec.name for spec in signature.inputs]
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != set(names):
-            given = ", ".join(map(shown, row)) if isinstance(row, dict) else shown(row)
+            given = listed(row) if isinstance(row, dict) else shown(row)
             raise InvalidRequest(
                 f"{kind}[{number}] has {given or 'no members'}; expected an object with {', '.join(map(repr, names))}"
             )
@@ -78,9 +78,7 @@ def _from_columns(value: Any, signature: Signature) -> tuple[Tensor, ...]:
         return (tensor_from_nested(_only_input(signature, COLUMNS), value),)
     specs = {spec.name: spec for spec in signature.inputs}
     if value.keys() != specs.keys():
-        raise InvalidRequest(
-            f"{COLUMNS!r} has {', '.join(map(shown, value)) or 'no members'}; expected {', '.join(map(repr, specs))}"
-        )
+        raise InvalidRequest(f"{COLUMNS!r} has {listed(value) or 'no members'}; expected {', '.join(map(repr, specs))}")
     return tuple([tensor_from_nested(spec, value[name]) for name, spec in specs.items()])
 
 

@@ -28,6 +28,9 @@ ROWS, COLUMNS, SIGNATURE_NAME = "instances", "inputs", "signature_name"
 SIGNATURES = (None, "", "serving_default")
 _OF_NUMBERS = b"0123456789.eE+- \t\r\n"
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
+MIN_LIST_BYTES = 3000
+"""Named rows whose lists have less text than this are left to the ordinary way: each costs a call of its own here."""
+
 _UNUSUAL = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
 
 Read: TypeAlias = tuple[tuple[Tensor, ...], bytes]
@@ -64,6 +67,8 @@ def _rows(value: Any, specs: Sequence[TensorSpec], limit: int) -> Read:
     rows = list_on_tape(value)
     if not isinstance(rows[0], simdjson.Object):
         return _only(rows, specs, limit)
+    if len(rows) * len(specs) * MIN_LIST_BYTES > limit:
+        raise ValueError("many short rows")
     keys = _keys(rows[0])
     shapes = {key: _shape(rows[0][key]) for key in keys}
     parts: dict[str, list[Any]] = {spec.name: [] for spec in specs}

@@ -42,6 +42,7 @@ def test_a_model_tells_about_itself(examples: SluiceProcess) -> None:
         ("/v1/models/linear:predict", "{", 400),
         ("/v1/models/linear:predict", '{"instances": [["a"]]}', 400),
         ("/v1/models/linear:predict", '{"instances": [[1, 2]]}', 400),
+        ("/v1/models/linear:predict", '{"instances": [[NaN], [1%s]]}' % ("0" * 400), 400),
         ("/v1/models/linear:classify", '{"examples": [{"x": 1}]}', 200),
         ("/v1/models/digits:regress", '{"examples": [{"pixels": 1}]}', 400),
     ],

@@ -62,3 +62,10 @@ def test_refuses_what_would_be_infinite(value: float) -> None:
 def test_takes_the_last_value_that_is_not_infinite() -> None:
     largest = np.nextafter(float((2**9 - 1) * 2**119), 0)
     assert bfloat16.from_float64(np.array([largest])).tolist() == [0x7F7F]
+
+
+def test_what_is_not_finite_stays_so() -> None:
+    values = np.array([[np.inf, -np.inf], [np.nan, 1.00390625]])
+    assert bfloat16.from_any_float64(values).tolist() == [[0x7F80, 0xFF80], [0x7FC0, 0x3F80]]
+    with pytest.raises(OverflowError):
+        bfloat16.from_any_float64(np.array([np.inf, 3.4e38]))

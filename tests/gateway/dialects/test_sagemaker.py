@@ -209,7 +209,9 @@ def test_numbers_are_converted_by_value() -> None:
     words = TensorSpec("x", Datatype.BYTES, (None,))
     assert tensor_from_npy(words, saved(np.array(["ü", "b"]))).array.tolist() == ["ü".encode(), b"b"]
     bfloat = TensorSpec("x", Datatype.BF16, (None,))
-    assert tensor_from_npy(bfloat, saved(np.array([1.0]))).array.tolist() == [0x3F80]
+    assert tensor_from_npy(bfloat, saved(np.array([1.0, -np.inf]))).array.tolist() == [0x3F80, 0xFF80]
+    with pytest.raises(InvalidRequest, match="beyond the range of BF16"):
+        tensor_from_npy(bfloat, saved(np.array([1e39])))
     assert loaded(npy_of(Tensor("y", Datatype.BYTES, np.array([b"a", b"bc"], np.object_)))).tolist() == [b"a", b"bc"]
 
 
