@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import struct
 from itertools import chain
 from typing import Any
 
@@ -124,19 +125,17 @@ def _array(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
 def _floats(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
     """Numbers are rounded once, from double precision; only what was written as infinite may come out infinite."""
     try:
-        wide = np.array(elements, np.float64)
-        if np.isfinite(wide).all():
-            if form.below and elements and not form.above < min(elements) <= max(elements) < form.below:
-                raise OverflowError
+        if form.code:
             return array_of(form, elements, shape)
-        if form.datatype is Datatype.BF16:
-            raise InvalidRequest(f"input {shown(name)} has an element that is not finite; as BF16 it must be")
-        with np.errstate(over="ignore"):
-            narrow: Array = wide.astype(form.dtype)
-        if np.isinf(narrow).sum() != np.isinf(wide).sum():
+        # Of BF16, nothing else tells a number that becomes infinite from one that is.
+        if not np.isfinite(np.array(elements, np.float64)).all():
+            raise InvalidRequest(
+                f"input {shown(name)} has an element that is not finite; as {form.datatype} it must be"
+            )
+        if elements and not form.above < min(elements) <= max(elements) < form.below:
             raise OverflowError
-        return narrow.reshape(shape)
-    except OverflowError:
+        return array_of(form, elements, shape)
+    except (OverflowError, struct.error):
         raise InvalidRequest(f"input {shown(name)} has an element beyond the range of {form.datatype}") from None
 
 
