@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import math
+import struct
 from itertools import chain
 from typing import Any
 
@@ -135,13 +136,17 @@ def _array(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
 def _floats(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
     """Numbers are rounded once, from double precision; only what was written as infinite may come out infinite."""
     try:
-        if not form.code and not np.isfinite(np.array(elements, np.float64)).all():
+        if form.code:
+            return array_of(form, elements, shape)
+        # Of BF16, nothing else tells a number that becomes infinite from one that is.
+        if not np.isfinite(np.array(elements, np.float64)).all():
             raise InvalidRequest(
                 f"input {shown(name)} has an element that is not finite; as {form.datatype} it must be"
             )
-        # What has a code goes through `struct`, which refuses a finite number that would become infinite.
+        if elements and not form.above < min(elements) <= max(elements) < form.below:
+            raise OverflowError
         return array_of(form, elements, shape)
-    except OverflowError:
+    except (OverflowError, struct.error):
         raise InvalidRequest(f"input {shown(name)} has an element beyond the range of {form.datatype}") from None
 
 
