@@ -21,12 +21,10 @@ ONE_MISS = b"miss; rows=0/1"
 
 def with_caching(request: InferenceRequest, headers: Sequence[Header]) -> InferenceRequest:
     """The request with what its headers say of the cache. A directive with an argument counts like one without."""
-    said = {
-        directive.partition(b"=")[0].strip(b" \t").lower()
-        for name, value in headers
-        if name == CACHE_CONTROL
-        for directive in value.split(b",")
-    }
+    values = [value for name, value in headers if name == CACHE_CONTROL]
+    if not values:
+        return request
+    said = {directive.partition(b"=")[0].strip(b" \t").lower() for value in values for directive in value.split(b",")}
     if b"no-store" in said:
         return replace(request, caching=Caching.PASS)
     if b"no-cache" in said:

@@ -52,6 +52,9 @@ class Question(msgspec.Struct, frozen=True):
     batched: bool = True
 
 
+AN_ITEM, ROWS, WHOLE = Question(Form.ITEM), Question(Form.ROWS), Question(Form.ROWS, batched=False)
+
+
 def looks_like_json(body: bytes | bytearray) -> bool:
     """Whether a body begins as a JSON list or object does."""
     return _OPENING.match(body) is not None
@@ -64,7 +67,7 @@ def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceReque
         if _ENVELOPE.match(body):
             return _as_form(TFS.decode(body, (), callee), Form.TFS)
         if len(signature.inputs) == 1 and _LIST.match(body) and (tensor := _by_text(signature.inputs[0], body)):
-            return _of_values({tensor.name: tensor}, signature)
+            return _of_value(tensor, signature)
     value = parsed_json(body)
     if isinstance(value, dict) and not is_b64(value):
         if not ENVELOPES.isdisjoint(value):
@@ -72,14 +75,12 @@ def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceReque
                 return _as_form(OPEN.decode(body, (), callee), Form.V2)
             return _as_form(TFS.decode(body, (), callee), Form.TFS)
         return _of_values(_by_name(value, signature), signature)
-    spec = only_input(signature)
-    return _of_values({spec.name: tensor_from_nested(spec, value)}, signature)
+    return _of_value(tensor_from_nested(only_input(signature), value), signature)
 
 
 def request_from_npy(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     """The request in an `.npy` file. Raises `InvalidRequest`."""
-    spec = only_input(callee.signature)
-    return _of_values({spec.name: tensor_from_npy(spec, body)}, callee.signature)
+    return _of_value(tensor_from_npy(only_input(callee.signature), body), callee.signature)
 
 
 def request_from_files(files: Mapping[str, bytes | bytearray], callee: Callee) -> InferenceRequest:
@@ -111,16 +112,24 @@ def only_input(signature: Signature) -> TensorSpec:
     return signature.inputs[0]
 
 
+def _of_value(tensor: Tensor, signature: Signature) -> InferenceRequest:
+    """As `_of_values`, of the only input."""
+    if not signature.batched:
+        return InferenceRequest((tensor,), reply=WHOLE)
+    if tensor.array.ndim == len(signature.inputs[0].shape) - 1:
+        return InferenceRequest((Tensor(tensor.name, tensor.datatype, tensor.array[None]),), reply=AN_ITEM)
+    return InferenceRequest((tensor,), reply=ROWS)
+
+
 def _of_values(tensors: Mapping[str, Tensor], signature: Signature) -> InferenceRequest:
     """The tensors as rows, if they have the rank of rows; as a single row, if they all have one axis less."""
     ordered = [tensors[spec.name] for spec in signature.inputs]
     if not signature.batched:
-        return InferenceRequest(tuple(ordered), reply=Question(Form.ROWS, batched=False))
-    items = [tensor.array.ndim == len(spec.shape) - 1 for tensor, spec in zip(ordered, signature.inputs, strict=True)]
-    if all(items):
+        return InferenceRequest(tuple(ordered), reply=WHOLE)
+    if all([tensor.array.ndim == len(spec.shape) - 1 for tensor, spec in zip(ordered, signature.inputs, strict=True)]):
         rows = tuple([Tensor(each.name, each.datatype, each.array[None]) for each in ordered])
-        return InferenceRequest(rows, reply=Question(Form.ITEM))
-    return InferenceRequest(tuple(ordered), reply=Question(Form.ROWS))
+        return InferenceRequest(rows, reply=AN_ITEM)
+    return InferenceRequest(tuple(ordered), reply=ROWS)
 
 
 def _by_name(value: dict[str, Any], signature: Signature) -> dict[str, Tensor]:

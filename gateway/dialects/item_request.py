@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from gateway.dialects.base import Callee
 from gateway.dialects.csv_rows import tensor_from_csv
 from gateway.dialects.item_body import (
-    Form,
-    Question,
+    ROWS,
+    WHOLE,
     looks_like_json,
     only_input,
     request_from_files,
@@ -46,9 +46,7 @@ def request_from_body(body: bytes | bytearray, content_type: bytes, callee: Call
         raise InvalidRequest("the body is empty")
     if kind == b"text/csv":
         spec = only_input(callee.signature)
-        return InferenceRequest(
-            (tensor_from_csv(spec, body),), reply=Question(Form.ROWS, batched=callee.signature.batched)
-        )
+        return InferenceRequest((tensor_from_csv(spec, body),), reply=ROWS if callee.signature.batched else WHOLE)
     is_json = kind in (b"application/json", b"application/x-json") or kind.endswith(b"+json")
     if is_json or (looks_like_json(body) and not _takes_text(callee.signature)):
         return request_from_json(body, callee)

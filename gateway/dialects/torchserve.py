@@ -92,7 +92,10 @@ class TorchServe(Dialect):
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, and `RequestTooLarge` for an image beyond its bound."""
-        content_type = next((value for name, value in headers if name == CONTENT_TYPE), b"")
+        content_type = b""
+        for name, value in headers:
+            if name == CONTENT_TYPE:
+                content_type = value
         request = request_from_body(body, content_type, callee)
         if not callee.config.labels:
             return request
