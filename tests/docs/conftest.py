@@ -1,7 +1,17 @@
-"""The bundled models, served once for all pages."""
+"""The bundled models, served for the pages alone: other tests count the processes that they have started."""
 
 from __future__ import annotations
 
-from tests.integration.conftest import examples
+from collections.abc import Iterator
 
-__all__ = ["examples"]
+import pytest
+
+from tests.integration.conftest import EXAMPLES
+from tests.integration.server import SluiceProcess, serving
+
+
+@pytest.fixture(scope="package")
+def examples() -> Iterator[SluiceProcess]:
+    """A gateway that ends with the last page."""
+    with serving(EXAMPLES) as server:
+        yield server
