@@ -21,9 +21,9 @@ from pathlib import Path
 
 import msgspec
 
+from inference.backends.onnx.model_file import external_files, random_operators
 from inference.config import ModelConfig, load_model_config
 from inference.errors import RepositoryError
-from inference.onnx_file import external_files, random_operators
 from inference.snapshot import Snapshot, take_snapshot
 
 MODEL_FILE = "model.onnx"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from inference.backends.onnx.model_file import external_files
 from inference.errors import ModelLoadError
-from inference.onnx_file import external_files
 
 
 class FileState(msgspec.Struct, frozen=True):

@@ -83,7 +83,9 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
 
 
 def _load_model(order: Load) -> Surveyed:
-    from inference.backends.onnx import OnnxBackend  # here, so that a broken engine is reported and not just a death
+    from inference.backends.onnx.session import (
+        OnnxBackend,  # here, so that a broken engine is reported and not just a death
+    )
 
     def open_backend(threads: int) -> Backend:
         return OnnxBackend(Path(order.model_file), order.device, threads)

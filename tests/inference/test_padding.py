@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.backends.onnx import OnnxBackend
+from inference.backends.onnx.session import OnnxBackend
 from inference.config import CutOutput, PaddedInput, PaddingConfig
 from inference.errors import InvalidRequest, ModelFailed, RepositoryError, RequestTooLarge
 from inference.padding import Cut, Length, Padding

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.backends.onnx import OnnxBackend
+from inference.backends.onnx.session import OnnxBackend
 from inference.errors import ModelFailed, ModelLoadError
 from inference.rows import Verdict, rows_mixed
 from inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec

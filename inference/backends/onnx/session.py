@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from inference.backends.onnx.model_file import shapeless_inputs
 from inference.errors import ModelFailed, ModelLoadError
-from inference.onnx_file import shapeless_inputs
 from inference.types import Array, Arrays, Datatype, TensorSpec
 
 # Its Linux builds report models and machine to their maker unless this says otherwise when they are imported.

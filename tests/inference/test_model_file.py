@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from inference.onnx_file import _varint, external_files, random_operators, shapeless_inputs
+from inference.backends.onnx.model_file import _varint, external_files, random_operators, shapeless_inputs
 from tests import models
 
 
@@ -62,7 +62,7 @@ def test_long_lists_of_numbers_are_not_read(tmp_path: Path, monkeypatch: pytest.
         reads.append(file)
         return _varint(file)
 
-    monkeypatch.setattr("inference.onnx_file._varint", counted)
+    monkeypatch.setattr("inference.backends.onnx.model_file._varint", counted)
     assert external_files(_put(tmp_path, content)) == ()
     assert 0 < len(reads) < 100
 
