@@ -98,6 +98,7 @@ async def serve_version(
             )
         )
         _check_labels(source, workers.signature)
+        config = _with_class_names(config, workers)
         embedder = await asyncio.to_thread(_embedder, source, workers.signature)
         images = await asyncio.to_thread(_images, source, workers.signature)
         padder = _padder(source, workers.signature, meters)
@@ -241,10 +242,21 @@ def _check_labels(source: ModelVersion, signature: Signature) -> None:
             raise RepositoryError(f"{fault}: {len(labels)} names for {shape[-1]} classes; name each of them")
 
 
+def _with_class_names(config: ModelConfig, workers: Workers) -> ModelConfig:
+    """The configuration with labels from the file for outputs that have none in `model.toml`."""
+    widths = {spec.name: spec.shape[-1] for spec in workers.signature.outputs if spec.shape}
+    found = {
+        name: tuple(names) for name, names in workers.class_names.items() if widths.get(name) in (None, len(names))
+    }
+    return config.model_copy(update={"labels": {**found, **config.labels}}) if found else config
+
+
 def _tell(source: ModelVersion, workers: Workers, caching: CachePlan, objective_s: float | None) -> None:
     """Log how the version is served, and what its operator had better know."""
     plan = workers.plan
     told = log.bind(model=source.name, version=source.version)
+    if workers.notes:
+        told.info("outputs are served as plain tensors", because="; ".join(workers.notes))
     if workers.unbatched_because:
         told.warning("served without batching", because=workers.unbatched_because)
     if workers.unproven_because:

@@ -60,7 +60,11 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """The model is loaded, and warm unless it could not be tried."""
+    """The model is loaded, and warm unless it could not be tried.
+
+    `notes` say in plain words what is served otherwise than the file has it. `class_names` are those that the file has
+    for the columns of an output, by output.
+    """
 
     signature: Signature
     plan: ServingPlan
@@ -68,6 +72,8 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
     untried_because: str | None = None
     unproven_because: str | None = None
     erratic_because: str | None = None
+    notes: tuple[str, ...] = ()
+    class_names: dict[str, tuple[str, ...]] = {}
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -103,6 +109,9 @@ PACKET_BYTES = 128 << 10
 
 TEXT_BYTES = 4 << 10
 """The longest words of an engine that are passed on, in UTF-8."""
+
+NAMES_BYTES = 64 << 10
+"""Names of classes in one message, all together."""
 
 _PASSING = frozenset(
     {errno.EAGAIN, errno.EINTR, errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ETOOMANYREFS}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from inference.arena import SharedMemory
 from inference.backends.base import Backend
+from inference.backends.onnx.tensor_outputs import TensorOutputs, tensor_outputs
 from inference.errors import ModelLoadError
 from inference.plan import ServingPlan
 from inference.runner import Runner
@@ -23,6 +24,7 @@ from inference.survey import Surveyed, survey
 from inference.types import Signature
 from inference.warmup import try_out
 from inference.wire import (
+    NAMES_BYTES,
     ORDERS,
     Channel,
     Ends,
@@ -70,10 +72,22 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
     if not isinstance(order, Load):
         raise WireError(f"the first message was {type(order).__name__}, not Load")
     try:
-        loaded = _load_model(order)
+        shown = tensor_outputs(Path(order.model_file))
+        loaded = _load_model(order, shown)
         trial = loaded.trial
-        words = (trial.unbatched_because, trial.untried_because, trial.unproven_because, loaded.erratic_because)
-        channel.send(Loaded(trial.signature, loaded.plan, *[_clipped(each) for each in words]))
+        names, notes = _class_names(shown)
+        channel.send(
+            Loaded(
+                trial.signature,
+                loaded.plan,
+                _clipped(trial.unbatched_because),
+                _clipped(trial.untried_because),
+                _clipped(trial.unproven_because),
+                _clipped(loaded.erratic_because),
+                (clipped("; ".join(notes)),) if notes else (),
+                names,
+            )
+        )
     except PeerGone:
         raise
     except Exception as error:  # whatever it is, the gateway tells the operator
@@ -82,18 +96,33 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
     return loaded.backend, trial.signature
 
 
-def _load_model(order: Load) -> Surveyed:
+def _load_model(order: Load, shown: TensorOutputs) -> Surveyed:
     from inference.backends.onnx.session import (
         OnnxBackend,  # here, so that a broken engine is reported and not just a death
     )
 
     def open_backend(threads: int) -> Backend:
-        return OnnxBackend(Path(order.model_file), order.device, threads)
+        return OnnxBackend(Path(order.model_file), order.device, threads, shown)
 
     if not isinstance(order.plan, ServingPlan):
         return survey(open_backend, order.batched, order.plan)
     backend = open_backend(order.plan.intra_op_threads)
     return Surveyed(backend, try_out(backend, order.batched), order.plan)
+
+
+def _class_names(shown: TensorOutputs) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """The names of classes, by output, as far as one message has room for them, and the notes, which say so."""
+    names: dict[str, tuple[str, ...]] = {}
+    notes = shown.notes
+    left_bytes = NAMES_BYTES
+    for output in shown.outputs:
+        size_bytes = sum([len(name.encode()) + 5 for name in output.classes])  # each with its own head
+        if output.classes and size_bytes <= left_bytes:
+            names[output.name] = output.classes
+            left_bytes -= size_bytes
+        elif output.classes:
+            notes += (f"the classes of output {output.name!r} have too long names to be told; give them in [labels]",)
+    return names, notes
 
 
 def _clipped(words: str | None) -> str | None:

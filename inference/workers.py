@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -64,6 +64,12 @@ class Workers:
     erratic_because: str | None
     """Plain words where the model was seen to answer the same row differently. There once the workers are entered."""
 
+    notes: tuple[str, ...]
+    """What is served otherwise than the file has it, in plain words. There once the workers are entered."""
+
+    class_names: Mapping[str, Sequence[str]]
+    """What the file calls the columns of an output, by output. There once the workers are entered."""
+
     plan: ServingPlan
     """How many workers, threads and rows, and why. There once the workers are entered."""
 
@@ -100,6 +106,8 @@ class Workers:
         self.untried_because = loaded.untried_because
         self.unproven_because = loaded.unproven_because
         self.erratic_because = loaded.erratic_because
+        self.notes = loaded.notes
+        self.class_names = loaded.class_names
         return self
 
     async def __aexit__(

@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from inference.types import Array, Datatype
 
 OPSET = 21
+ML = "ai.onnx.ml"
+ML_OPSET = 3
 IR_VERSION = 10
 
 ELEMENT_TYPES = {
@@ -304,9 +306,31 @@ def lookup(entries: int = 5) -> bytes:
 
 
 def sequence_output() -> bytes:
-    """float32[N] `x` -> a sequence of tensors, which no request can carry."""
-    nodes = [helper.make_node("SequenceConstruct", ["x"], ["y"])]
+    """float32[N] `x` -> a sequence of as many tensors, which no request can carry."""
+    nodes = [helper.make_node("SplitToSequence", ["x"], ["y"])]
     return _model(nodes, [_floats("x", ["N"])], [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)])
+
+
+def sequence_input() -> bytes:
+    """A sequence of float32 tensors `x` -> int64[] `y`, how many there are."""
+    nodes = [helper.make_node("SequenceLength", ["x"], ["y"])]
+    taken = helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, None)
+    return _model(nodes, [taken], [_value("y", TensorProto.INT64, [])])
+
+
+def optional_input() -> bytes:
+    """float32[N], or nothing, `x` -> bool[] `y`, whether it is there."""
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, ["N"])
+    taken = helper.make_value_info("x", helper.make_optional_type_proto(tensor))
+    return _model([helper.make_node("OptionalHasElement", ["x"], ["y"])], [taken], [_value("y", TensorProto.BOOL, [])])
+
+
+def map_input() -> bytes:
+    """A map from words to numbers `x` -> float32[1,2] `y`, the numbers of two words."""
+    nodes = [helper.make_node("DictVectorizer", ["x"], ["y"], domain=ML, string_vocabulary=["a", "b"])]
+    value = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    taken = helper.make_value_info("x", helper.make_map_type_proto(TensorProto.STRING, value))
+    return _model(nodes, [taken], [_floats("y", [1, 2])])
 
 
 def texts(tokens: int = 50) -> bytes:
@@ -369,5 +393,7 @@ def _model(
     initializers = [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()]
     graph = helper.make_graph(nodes, "graph", inputs, outputs, initializers)
     opsets = [helper.make_opsetid("", OPSET)]
+    if any(node.domain == ML for node in nodes):
+        opsets.append(helper.make_opsetid(ML, ML_OPSET))
     serialized: bytes = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets).SerializeToString()
     return serialized

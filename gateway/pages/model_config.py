@@ -87,6 +87,7 @@ class SluiceConfig(BaseModel):
     digest: str = Field(description="sha256 of the version's files.")
     batched: bool = Field(description="Whether requests travel together.")
     unbatched_because: str | None = Field(description="Why not, if they do not.")
+    notes: list[str] = Field(description="What is served otherwise than the file has it, such as maps as a tensor.")
     latency_objective_ms: float | None = Field(description="The latency that is promised; null if none is.")
     cache: CachePlanPage
     config: ModelConfig
@@ -125,6 +126,7 @@ def model_config_page(served: ServedVersion) -> ModelConfigPage:
             digest=served.digest,
             batched=signature.batched,
             unbatched_because=served.workers.unbatched_because,
+            notes=list(served.workers.notes),
             latency_objective_ms=config.batching.latency_objective_ms,
             cache=CachePlanPage(
                 enabled=served.cache_plan.enabled, scope=served.cache_plan.scope, because=served.cache_plan.because

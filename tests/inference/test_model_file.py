@@ -7,7 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from inference.backends.onnx.model_file import _varint, external_files, random_operators, shapeless_inputs
+from inference.backends.onnx.model_file import external_files, random_operators, shapeless_inputs
+from inference.backends.onnx.protobuf import varint
 from tests import models
 
 
@@ -60,9 +61,9 @@ def test_long_lists_of_numbers_are_not_read(tmp_path: Path, monkeypatch: pytest.
 
     def counted(file: BinaryIO) -> int:
         reads.append(file)
-        return _varint(file)
+        return varint(file)
 
-    monkeypatch.setattr("inference.backends.onnx.model_file._varint", counted)
+    monkeypatch.setattr("inference.backends.onnx.protobuf.varint", counted)
     assert external_files(_put(tmp_path, content)) == ()
     assert 0 < len(reads) < 100
 

@@ -112,13 +112,27 @@ def test_engine_text(said: str, told: str) -> None:
         (b"", "No graph was found"),
         (models.bfloat16_and_text(), "both BF16 and BYTES"),
         (models.shapeless(), "input 'x' declares no shape; export it with one"),
-        (models.sequence_output(), r"output 'y' has the type seq\(tensor\(float\)\).*zipmap=False"),
+        (
+            models.sequence_output(),
+            r"output 'y' is a sequence \(seq\(tensor\(float\)\)\), .* a tensor for each element",
+        ),
+        (models.sequence_input(), r"input 'x' is a sequence \(seq\(tensor\(float\)\)\), which no request can carry"),
+        (models.optional_input(), r"input 'x' is optional \(optional\(tensor\(float\)\)\), .* that is always there"),
+        (models.map_input(), r"input 'x' is a map \(map\(string,tensor\(float\)\)\), .* a column for each key"),
     ],
-    ids=["no protobuf", "empty", "BF16 and BYTES", "no shape", "sequence"],
+    ids=["no protobuf", "empty", "BF16 and BYTES", "no shape", "sequence", "sequence in", "optional in", "map in"],
 )
 def test_what_cannot_be_served_is_refused(model: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=message):
         _load(model, tmp_path)
+
+
+@pytest.mark.parametrize("model", [models.sequence_input(), models.sequence_output()])
+def test_a_sequence_of_no_classifier_is_not_told_of_zipmap(model: bytes, tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError) as caught:
+        _load(model, tmp_path)
+    assert "zipmap" not in str(caught.value).lower()
+    assert "declares no shape" not in str(caught.value)
 
 
 def test_a_single_value_is_a_shape(tmp_path: Path) -> None:

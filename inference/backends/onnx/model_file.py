@@ -3,17 +3,16 @@
 That is which files beside it hold weights, which inputs have no shape, and which operators draw random numbers. Only
 the structure is read: weights, which may be gigabytes, are skipped.
 
-Source: onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) and the encoding of protocol buffers
-(https://protobuf.dev/programming-guides/encoding/).
+Source: onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-_VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5
+from inference.backends.onnx.protobuf import Field, fields_of, only, read
 
 # The messages on the way to external data, by the numbers of their fields.
 _WITHIN: Mapping[str, Mapping[int, str]] = {
@@ -55,14 +54,6 @@ TRAINING_MODE = 2
 _ATTRIBUTE_LISTS = (7, 8, 9)
 
 
-class _Field(NamedTuple):
-    """A field that has a length, and where its content lies in the file."""
-
-    number: int
-    start: int
-    end: int
-
-
 def external_files(model_file: Path) -> tuple[str, ...]:
     """The files that hold weights of the model, as it names them, relative to its folder.
 
@@ -83,7 +74,7 @@ def external_files(model_file: Path) -> tuple[str, ...]:
                     continue
                 within = _WITHIN[message]
                 last = _ATTRIBUTE_LISTS if message == "Attribute" else ()
-                fields = [field for field in _fields(file, start, end, last) if field.number in within]
+                fields = [field for field in fields_of(file, start, end, last) if field.number in within]
                 pending += [(within[field.number], field.start, field.end) for field in fields]
         except (ValueError, EOFError):
             return ()
@@ -95,15 +86,15 @@ def shapeless_inputs(model_file: Path) -> frozenset[str]:
     found: set[str] = set()
     with model_file.open("rb") as file:
         try:
-            for graph in _only(file, 0, model_file.stat().st_size, _MODEL_GRAPH):
-                for value in _only(file, graph.start, graph.end, _GRAPH_INPUT):
-                    name = b"".join([_read(file, each) for each in _only(file, value.start, value.end, _INPUT_NAME)])
+            for graph in only(file, 0, model_file.stat().st_size, _MODEL_GRAPH):
+                for value in only(file, graph.start, graph.end, _GRAPH_INPUT):
+                    name = b"".join([read(file, each) for each in only(file, value.start, value.end, _INPUT_NAME)])
                     tensors = [
                         tensor
-                        for kind in _only(file, value.start, value.end, _INPUT_TYPE)
-                        for tensor in _only(file, kind.start, kind.end, _TYPE_TENSOR)
+                        for kind in only(file, value.start, value.end, _INPUT_TYPE)
+                        for tensor in only(file, kind.start, kind.end, _TYPE_TENSOR)
                     ]
-                    if not any(_only(file, tensor.start, tensor.end, _TENSOR_SHAPE) for tensor in tensors):
+                    if not any(only(file, tensor.start, tensor.end, _TENSOR_SHAPE) for tensor in tensors):
                         found.add(name.decode())
         except (ValueError, EOFError):
             return frozenset()
@@ -121,7 +112,7 @@ def random_operators(model_file: Path) -> tuple[str, ...]:
             pending = [("Model", 0, model_file.stat().st_size)]
             while pending:
                 message, start, end = pending.pop()
-                fields = list(_fields(file, start, end, _ATTRIBUTE_LISTS if message == "Attribute" else ()))
+                fields = list(fields_of(file, start, end, _ATTRIBUTE_LISTS if message == "Attribute" else ()))
                 if message == "Node":
                     found |= _draws(file, fields)
                 within = _TO_NODES[message]
@@ -133,67 +124,15 @@ def random_operators(model_file: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _draws(file: BinaryIO, node: Sequence[_Field]) -> set[str]:
+def _draws(file: BinaryIO, node: Sequence[Field]) -> set[str]:
     """The operator of a node, if it draws random numbers."""
-    operator = b"".join([_read(file, field) for field in node if field.number == _NODE_OPERATOR]).decode()
+    operator = b"".join([read(file, field) for field in node if field.number == _NODE_OPERATOR]).decode()
     inputs = [field for field in node if field.number == _NODE_INPUT]
-    trains = operator == DROPOUT and len(inputs) > TRAINING_MODE and bool(_read(file, inputs[TRAINING_MODE]))
+    trains = operator == DROPOUT and len(inputs) > TRAINING_MODE and bool(read(file, inputs[TRAINING_MODE]))
     return {operator} if operator in RANDOM or trains else set()
 
 
 def _entry(file: BinaryIO, start: int, end: int) -> tuple[str, str]:
-    texts = {field.number: field for field in _fields(file, start, end)}
-    key, value = (_read(file, texts[each]).decode() if each in texts else "" for each in (_KEY, _VALUE))
+    texts = {field.number: field for field in fields_of(file, start, end)}
+    key, value = (read(file, texts[each]).decode() if each in texts else "" for each in (_KEY, _VALUE))
     return key, value
-
-
-def _only(file: BinaryIO, start: int, end: int, number: int) -> list[_Field]:
-    return [field for field in _fields(file, start, end) if field.number == number]
-
-
-def _fields(file: BinaryIO, start: int, end: int, last: Sequence[int] = ()) -> Iterator[_Field]:
-    """The fields with a length, in their order, up to one of the numbers `last`.
-
-    Raises `ValueError` or `EOFError` for what is no message.
-    """
-    at = start
-    while at < end:
-        file.seek(at)
-        tag = _varint(file)
-        kind, number = tag & 7, tag >> 3
-        if number == 0:
-            raise ValueError("there is no field 0")
-        if number in last:
-            return
-        if kind == _DELIMITED:
-            size = _varint(file)
-            begin = file.tell()
-            at = begin + size
-            if at > end:
-                raise EOFError
-            yield _Field(number, begin, at)
-        elif kind == _VARINT:
-            _varint(file)
-            at = file.tell()
-        elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
-            at = file.tell() + (8 if kind == _EIGHT_BYTES else 4)
-        else:
-            raise ValueError(f"there is no kind of field {kind}")
-
-
-def _read(file: BinaryIO, field: _Field) -> bytes:
-    file.seek(field.start)
-    return file.read(field.end - field.start)
-
-
-def _varint(file: BinaryIO) -> int:
-    value = shift = 0
-    while shift < 70:
-        byte = file.read(1)
-        if not byte:
-            raise EOFError
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-        shift += 7
-    raise ValueError("an integer of more than ten bytes")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from inference.backends.onnx.model_file import shapeless_inputs
+from inference.backends.onnx.tensor_outputs import TensorOutputs, edited, tensor_outputs
 from inference.errors import ModelFailed, ModelLoadError
 from inference.types import Array, Arrays, Datatype, TensorSpec
 
@@ -42,6 +43,14 @@ _DATATYPES: Mapping[str, Datatype] = {
     "tensor(string)": Datatype.BYTES,
 }
 _ONNX_BFLOAT16 = 16
+_NO_TENSORS: Mapping[str, tuple[str, str]] = {
+    "seq(map(": ("a sequence of maps", "a tensor in its place, which has a row for each map"),
+    "seq(": ("a sequence", "a tensor for each element in its place, or one that holds them all"),
+    "map(": ("a map", "a tensor in its place, which has a column for each key"),
+    "optional(": ("optional", "a tensor in its place that is always there"),
+    "sparse_tensor(": ("a sparse tensor", "a dense one in its place"),
+}
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _WARNING, _FATAL = 2, 4
 
 
@@ -52,21 +61,30 @@ class OnnxBackend:
     an Open Inference Protocol datatype, an input without a shape, or both BF16 and BYTES, or the session did not get
     the device asked for.
 
+    `shown` says what is served of the file, and is found out where it is not given.
+
     BYTES are UTF-8 text to ONNX Runtime: an input element that is not fails as an invalid input.
     """
 
-    def __init__(self, model_file: Path, device: str, intra_op_threads: int) -> None:
+    def __init__(
+        self, model_file: Path, device: str, intra_op_threads: int, shown: TensorOutputs | None = None
+    ) -> None:
         provider = _provider(device)
+        shown = tensor_outputs(model_file) if shown is None else shown
+        options = _session_options(intra_op_threads)
         try:
-            self._session = ort.InferenceSession(
-                model_file, _session_options(intra_op_threads), providers=[provider], enable_fallback=0
-            )
+            model: Path | bytes = edited(model_file, shown) if shown.edits else model_file
+            if shown.edits:  # of bytes the engine does not know where the weights beside them are
+                options.add_session_config_entry(_WEIGHTS_FOLDER, str(model_file.parent))
+            self._session = ort.InferenceSession(model, options, providers=[provider], enable_fallback=0)
         except Exception as error:  # the engine's errors have no common base
             raise ModelLoadError(engine_text(error)) from error
         _check_provider(self._session.get_providers(), provider[0], device)
+        inputs = [_spec("input", node) for node in self._session.get_inputs()]
         _check_shapes(model_file, self._session.get_inputs())
-        self.inputs = tuple([_spec("input", node) for node in self._session.get_inputs()])
-        self.outputs = tuple([_spec("output", node) for node in self._session.get_outputs()])
+        told = {output.name: output.shape for output in shown.outputs}
+        self.inputs = tuple(inputs)
+        self.outputs = tuple([_shaped(_spec("output", node), told) for node in self._session.get_outputs()])
         self._output_types = {spec.name: spec.datatype for spec in self.outputs}
         datatypes = {spec.datatype for spec in (*self.inputs, *self.outputs)}
         if {Datatype.BF16, Datatype.BYTES} <= datatypes:
@@ -172,14 +190,32 @@ def _no_cuda(device: str) -> ModelLoadError:
 
 def _spec(kind: str, node: Any) -> TensorSpec:
     datatype = _DATATYPES.get(node.type)
-    if datatype is not None:
-        shape = tuple([size if isinstance(size, int) and size >= 0 else None for size in node.shape])
-        return TensorSpec(node.name, datatype, shape)
-    if node.type.startswith("tensor("):
-        remedy = f"give it one of the types {', '.join(known[7:-1] for known in _DATATYPES)}"
-    else:
-        remedy = "export the model with tensors only (from skl2onnx: with the option zipmap=False)"
-    raise ModelLoadError(f"{kind} {node.name!r} has the type {node.type}, which no request can carry; {remedy}")
+    if datatype is None:
+        raise ModelLoadError(f"{kind} {node.name!r} {_no_tensor(kind, node.type)}")
+    shape = tuple([size if isinstance(size, int) and size >= 0 else None for size in node.shape])
+    return TensorSpec(node.name, datatype, shape)
+
+
+def _shaped(spec: TensorSpec, told: Mapping[str, tuple[int | None, ...]]) -> TensorSpec:
+    """The spec, with what the file tells of a shape where the engine knows nothing."""
+    shape = told.get(spec.name, ())
+    if not spec.shape:
+        return TensorSpec(spec.name, spec.datatype, shape)
+    if len(shape) != len(spec.shape):
+        return spec
+    known = [size if size is not None else said for size, said in zip(spec.shape, shape, strict=True)]
+    return TensorSpec(spec.name, spec.datatype, tuple(known))
+
+
+def _no_tensor(kind: str, type_name: str) -> str:
+    """What is wrong with an input or output of this type, and what would be right."""
+    if type_name.startswith("tensor("):
+        known = ", ".join(known[7:-1] for known in _DATATYPES)
+        return f"has the type {type_name}, which no request can carry; give it one of the types {known}"
+    for beginning, (what, right) in _NO_TENSORS.items():
+        if type_name.startswith(beginning):
+            return f"is {what} ({type_name}), which no request can carry; export the model with {right}"
+    return f"has the type {type_name}, which no request can carry; export the model with a tensor in its place"
 
 
 def _to_text(name: str, array: Array) -> Array:

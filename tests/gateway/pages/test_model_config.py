@@ -57,7 +57,7 @@ def served(
         signature=signature,
         config=config or ModelConfig(),
         cache_plan=CachePlan(True, "row", "the model keeps rows apart"),
-        workers=SimpleNamespace(plan=PLAN, unbatched_because=unbatched_because),
+        workers=SimpleNamespace(plan=PLAN, unbatched_because=unbatched_because, notes=()),
         batcher=SimpleNamespace(curves=lambda: curves or {}),
     )
 
