@@ -1,0 +1,161 @@
+"""The node tests of the `onnx` package as models for many callers: the first axis of what they take is made free."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+from warnings import catch_warnings
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from inference.types import Array
+
+OPSETS = (26, 21, 18, 13)
+"""Versions of the operators that a test is tried in, as far as they are not above its own, newest first: the engine
+has not all of the newest operators, and may have them as they were."""
+
+IR_VERSION = 10
+PACKAGE = "onnx.backend.test.case.node"
+
+
+class Taken(NamedTuple):
+    """An input with a free first axis, and rows that the test gives it, as they are stored."""
+
+    name: str
+    rows: Array
+
+
+class NodeModel(NamedTuple):
+    """One node test as a model, in one or more versions of its operators, the first of which is to be preferred.
+
+    `taken` is all that it takes: what else its operator takes is among its weights.
+    """
+
+    name: str
+    models: tuple[bytes, ...]
+    taken: tuple[Taken, ...]
+
+
+def all_node_models() -> list[NodeModel]:
+    """Every way to make rows of every node test. Takes ten seconds and more."""
+    return _models_of(lambda package: package.collect_testcases(None))
+
+
+def node_models(modules: Sequence[str]) -> list[NodeModel]:
+    """Every way to make rows of the node tests in these modules of the package."""
+    return _models_of(lambda package: _cases_in(package, modules))
+
+
+def _models_of(collect: Any) -> list[NodeModel]:
+    state = np.random.get_state()
+    np.random.seed(0)  # a test's numbers are drawn as it is collected
+    try:
+        with catch_warnings(action="ignore"):
+            cases = collect(importlib.import_module(PACKAGE))
+    finally:
+        np.random.set_state(state)
+    return list(chain.from_iterable([_ways(case) for case in cases]))
+
+
+def _cases_in(package: Any, modules: Sequence[str]) -> list[Any]:
+    operators: set[str] = set()
+    for name in modules:
+        operators |= set(vars(importlib.import_module(f"{PACKAGE}.{name}")))  # each has a class for its tests
+    # The only function that gives them out imports all modules first, which takes most of the time.
+    return [case for case in package._NodeTestCases if {node.op_type for node in case.model.graph.node} & operators]
+
+
+def _ways(case: Any) -> Iterator[NodeModel]:
+    """The first input alone with rows, those with as many, all of them, and all of them with an axis of their own."""
+    given, _ = case.data_sets[0]
+    declared = list(case.model.graph.input)
+    arrays = [_stored(each) for each in given]
+    if len(declared) != len(arrays):
+        return
+    free = [place for place, array in enumerate(arrays) if array is not None and _has_rows(declared[place], array)]
+    if not free:
+        return
+    rows = {place: array.shape[0] for place, array in enumerate(arrays) if array is not None and place in free}
+    alike = [place for place in free if rows[place] == rows[free[0]]]
+    ways = {tuple(free): "all", tuple(alike): "alike", tuple(free[:1]): "first"}  # of equal ones, the last name stays
+    for places, way in ways.items():
+        yield _model(case, way, dict.fromkeys(places, "N"), arrays)
+    if len(free) > 1:
+        yield _model(case, "each", {place: f"N{place}" for place in free}, arrays)
+
+
+def _model(case: Any, way: str, axes: dict[int, str], arrays: Sequence[Array | None]) -> NodeModel:
+    """The test with these names for the first axes of its inputs. The others become weights."""
+    given, expected = case.data_sets[0]
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    graph = model.graph
+    inputs = list(graph.input)
+    del graph.input[:], graph.value_info[:]
+    for place, value in enumerate(inputs):
+        if place in axes:
+            value.type.tensor_type.shape.dim[0].dim_param = axes[place]
+            graph.input.append(value)
+        elif isinstance(given[place], list) or given[place] is None:
+            graph.input.append(value)  # a sequence, or what is not there: refused
+        else:
+            graph.initializer.append(_weights(given[place], value.name))
+    for value, array in zip(graph.output, expected, strict=True):
+        _declare_rows(value, array)
+    taken = [Taken(inputs[place].name, rows) for place in axes if (rows := arrays[place]) is not None]
+    return NodeModel(f"{case.name.removeprefix('test_')}-{way}", tuple(_versions(model)), tuple(taken))
+
+
+def _versions(model: Any) -> Iterator[bytes]:
+    own = next((opset for opset in model.opset_import if opset.domain == ""), None)
+    if own is None or own.version <= OPSETS[-1]:
+        yield model.SerializeToString()
+        return
+    for version in dict.fromkeys([min(own.version, each) for each in OPSETS]):
+        own.version = version
+        yield model.SerializeToString()
+
+
+def _has_rows(declared: Any, array: Array) -> bool:
+    """Whether an input is a tensor with a first axis, and not an empty one."""
+    return bool(array.ndim and array.shape[0] and len(declared.type.tensor_type.shape.dim) == array.ndim)
+
+
+def _declare_rows(value: Any, array: Any) -> None:
+    """Has an output say that its first axis is the rows, whether it is or not, and nothing of its other axes."""
+    stored = _stored(array)
+    if stored is None or not stored.ndim:
+        return
+    shape = value.type.tensor_type.shape
+    del shape.dim[:]
+    shape.dim.add(dim_param="N")
+    for _ in range(stored.ndim - 1):
+        shape.dim.add()
+
+
+def _weights(given: Any, name: str) -> Any:
+    tensor = onnx.TensorProto()
+    tensor.CopyFrom(given if isinstance(given, onnx.TensorProto) else numpy_helper.from_array(np.asarray(given)))
+    tensor.name = name
+    return tensor
+
+
+def _stored(given: Any) -> Array | None:
+    """A test's tensor as the house stores it; `None` for what is no tensor, or of no datatype that is served."""
+    if isinstance(given, onnx.TensorProto):
+        given = numpy_helper.to_array(given)
+    if given is None or isinstance(given, list):
+        return None
+    array = np.asarray(given)
+    if array.dtype.name == "bfloat16":
+        return array.view(np.uint16)
+    if array.dtype.kind in "OUS":
+        encoded = np.empty(array.size, np.object_)
+        encoded[:] = [str(each).encode() for each in array.ravel().tolist()]
+        return encoded.reshape(array.shape)
+    return array if array.dtype.kind in "biuf" else None
