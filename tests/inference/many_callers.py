@@ -25,6 +25,7 @@ CALLERS = 32
 ROWS = (1, 2, 3)
 """Rows in one call. The callers take turns, and every fourth has as many as are given: some models take no others."""
 
+MOST_ROWS = 24
 BATCH_ROWS = 256
 _SCALES = (0.0, 0.5, 1.0, 1.0, 3.0, 30.0)
 _TOLERANCES = {Datatype.FP16: 3e-2, Datatype.BF16: 6e-2}
@@ -55,13 +56,19 @@ class InProcess:
         return BatchResult(given, 0.0, 0.0, began_s)
 
 
-def callers_of(model: str, given: Sequence[tuple[str, Array]]) -> list[Call]:
-    """Calls with rows like those given, by input, from a caller each. They are the same for the same model."""
+def callers_of(model: str, given: Sequence[tuple[str, Array]], *, apart: bool = False) -> list[Call]:
+    """Calls with rows like those given, by input, from a caller each. They are the same for the same model.
+
+    All inputs of a call have as many rows, but for those of every fourth caller where the inputs stand `apart`.
+    """
     rng = np.random.default_rng(zlib.crc32(model.encode()))
-    counts = (*ROWS, min(len(given[0][1]), BATCH_ROWS // CALLERS))
-    return [
-        {name: _rows_like(rng, rows, counts[caller % len(counts)]) for name, rows in given} for caller in range(CALLERS)
-    ]
+    calls: list[Call] = []
+    for caller in range(CALLERS):
+        turn = caller % (len(ROWS) + 1)
+        counts = [ROWS[turn] if turn < len(ROWS) else len(rows if apart else given[0][1]) for _, rows in given]
+        pairs = zip(given, counts, strict=True)
+        calls.append({name: _rows_like(rng, rows, min(count, MOST_ROWS)) for (name, rows), count in pairs})
+    return calls
 
 
 def alone(backend: Backend, call: Call) -> Arrays | None:
@@ -120,8 +127,8 @@ def _numbers(datatype: Datatype, array: Array) -> Array:
 
 
 def rows_apart(call: Call) -> list[Call]:
-    """The same rows, each in a call of its own."""
-    count = len(next(iter(call.values())))
+    """The same rows, each in a call of its own, of a call whose inputs have as many."""
+    (count,) = {len(rows) for rows in call.values()}
     return [{name: rows[place : place + 1] for name, rows in call.items()} for place in range(count)]
 
 

@@ -32,12 +32,14 @@ class Taken(NamedTuple):
 class NodeModel(NamedTuple):
     """One node test as a model, in one or more versions of its operators, the first of which is to be preferred.
 
-    `taken` is all that it takes: what else its operator takes is among its weights.
+    `taken` is all that it takes: what else its operator takes is among its weights. Where inputs stand `apart`, each
+    has a name of its own for its first axis, and calls need not have as many rows of one as of another.
     """
 
     name: str
     models: tuple[bytes, ...]
     taken: tuple[Taken, ...]
+    apart: bool
 
 
 def all_node_models() -> list[NodeModel]:
@@ -108,7 +110,7 @@ def _model(case: Any, way: str, axes: dict[int, str], arrays: Sequence[Array | N
     for value, array in zip(graph.output, expected, strict=True):
         _declare_rows(value, array)
     taken = [Taken(inputs[place].name, rows) for place in axes if (rows := arrays[place]) is not None]
-    return NodeModel(f"{case.name.removeprefix('test_')}-{way}", tuple(_versions(model)), tuple(taken))
+    return NodeModel(f"{case.name.removeprefix('test_')}-{way}", tuple(_versions(model)), tuple(taken), way == "each")
 
 
 def _versions(model: Any) -> Iterator[bytes]:

@@ -80,7 +80,7 @@ async def judged(case: NodeModel, folder: Path) -> Judged:
     if random_operators(file):
         return Judged("random")
     signature, verdict = decided(backend, file)
-    calls = callers_of(case.name, case.taken)
+    calls = callers_of(case.name, case.taken, apart=case.apart)
     reference = OnnxBackend(file, "cpu", 1)
     right = [alone(reference, call) for call in calls]
     if all(answer is None for answer in right):
@@ -99,7 +99,7 @@ async def judged_in_workers(case: NodeModel, folder: Path) -> Judged:
     if loaded is None or random_operators(loaded[0]):
         return Judged("not loaded")
     file, reference = loaded
-    calls = callers_of(case.name, case.taken)
+    calls = callers_of(case.name, case.taken, apart=case.apart)
     right = [alone(reference, call) for call in calls]
     async with Workers(file, ONE_WORKER, on_vacancy=lambda: None, on_restart=lambda: None) as workers:
         signature = workers.signature
