@@ -227,6 +227,11 @@ def test_the_edited_model_is_the_file_but_for_the_zipmap(tmp_path: Path) -> None
     assert after == before
 
 
+def test_the_edited_bytes_are_not_kept(tmp_path: Path) -> None:
+    backend = OnnxBackend(models.place(classifiers.forest().model, tmp_path), "cpu", 1)
+    assert [name for name, value in vars(backend._session).items() if isinstance(value, bytes)] == []
+
+
 def test_circles_end(tmp_path: Path) -> None:
     nodes = [helper.make_node("Identity", ["b"], ["a"]), helper.make_node("Identity", ["a"], ["b"])]
     assert tensor_outputs(models.place(graph(nodes, [maps("b")]), tmp_path)).edits == ()

@@ -94,6 +94,12 @@ def test_torchserves_clients_get_the_map_that_the_export_would_make(server: Slui
     assert answer["output_probability"] == pytest.approx(right, abs=1e-5)
 
 
+def test_tensorflow_servings_clients_get_the_classes(server: SluiceProcess) -> None:
+    row = classifiers.named().rows[0].tolist()
+    answer = server.client.post("/v1/models/named:classify", json={"examples": [{"x": row}]}).json()
+    assert [label for label, _ in answer["results"][0]] == list(classifiers.FLOWERS)
+
+
 def test_one_line_of_the_log_says_which_outputs_and_the_configuration_why(server: SluiceProcess, log: Path) -> None:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     told = {line["model"]: line["because"] for line in lines if line["event"] == "outputs are served as plain tensors"}

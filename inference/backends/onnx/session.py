@@ -71,12 +71,8 @@ class OnnxBackend:
     ) -> None:
         provider = _provider(device)
         shown = tensor_outputs(model_file) if shown is None else shown
-        options = _session_options(intra_op_threads)
         try:
-            model: Path | bytes = edited(model_file, shown) if shown.edits else model_file
-            if shown.edits:  # of bytes the engine does not know where the weights beside them are
-                options.add_session_config_entry(_WEIGHTS_FOLDER, str(model_file.parent))
-            self._session = ort.InferenceSession(model, options, providers=[provider], enable_fallback=0)
+            self._session = _session(model_file, shown, _session_options(intra_op_threads), provider)
         except Exception as error:  # the engine's errors have no common base
             raise ModelLoadError(engine_text(error)) from error
         _check_provider(self._session.get_providers(), provider[0], device)
@@ -139,6 +135,18 @@ def engine_text(error: Exception) -> str:
     text = re.sub(r"\S+\.(?:h|hpp|cc|cpp|cu|cuh):\d+ (?:.*? was false\. ?)?", "", text)
     text = re.sub(r"(?<![\w.])(?:/[^/\s:]+)+/([^/\s:]+)", r"\1", text)
     return text.strip()
+
+
+def _session(
+    model_file: Path, shown: TensorOutputs, options: ort.SessionOptions, provider: tuple[str, dict[str, str]]
+) -> ort.InferenceSession:
+    if not shown.edits:
+        return ort.InferenceSession(model_file, options, providers=[provider], enable_fallback=0)
+    # Of bytes the engine does not know where the weights beside them are.
+    options.add_session_config_entry(_WEIGHTS_FOLDER, str(model_file.parent))
+    session = ort.InferenceSession(edited(model_file, shown), options, providers=[provider], enable_fallback=0)
+    session._model_bytes = None  # kept for a second try on another device, which there never is
+    return session
 
 
 def _session_options(intra_op_threads: int) -> ort.SessionOptions:
