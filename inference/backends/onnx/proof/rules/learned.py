@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
 from inference.backends.onnx.proof.rules.selecting import same_rows
-from inference.backends.onnx.proof.sizes import ONE, Size
+from inference.backends.onnx.proof.rules.shaping import placed
+from inference.backends.onnx.proof.sizes import ONE, Size, product
 
 
 def _table(operation: Operation, place: int = 0) -> tuple[Fact, tuple[Size, ...]]:
@@ -67,14 +68,24 @@ def _one_hot(operation: Operation) -> Sequence[Fact]:
 def _extracted(operation: Operation) -> Sequence[Fact]:
     """Features by their places along the last axis."""
     fact, shape = operation.shaped(0)
-    places = operation.same_for_all(1, "the places of features")
+    places, at = operation.shaped(1)
+    if places.kind is Kind.ROWS:
+        return [_looked_up(fact, shape, places, at)]
     if fact.kind is Kind.ROWS and (len(shape) < 2 or fact.axis == len(shape) - 1):
         raise Mixes("takes rows by their places in the batch")
-    if places is None or places.shape is None:
-        raise Unclear("takes places of unknown rank")
-    size = places.shape[-1] if places.shape else ONE
+    size = product(at)
     whole = [*shape[:-1], size] if len(shape) > 1 else [ONE, size]
     return [like(fact, whole, fact.axis)]
+
+
+def _looked_up(table: Fact, shape: Sequence[Size], places: Fact, at: tuple[Size, ...]) -> Fact:
+    """For each row what a table has at its places: all of them along the last axis."""
+    if table.kind is not Kind.CONSTANT:
+        raise Mixes("takes from each row what another row says")
+    along = placed(places, at, (product(at),))
+    assert along.shape is not None
+    before = shape[:-1] if len(shape) > 1 else (ONE,)
+    return like(along, [*before, along.shape[0]], len(before))
 
 
 def _side_by_side(operation: Operation) -> Sequence[Fact]:

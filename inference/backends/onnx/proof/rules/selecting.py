@@ -237,10 +237,11 @@ def _concat(operation: Operation) -> Sequence[Fact]:
     whole[axis] = _together(operation, [own[axis] for _, own in facts])
     if with_rows is None:
         return [constant(whole)]
-    beside(operation, with_rows, axis, "joins tensors")
     assert with_rows.shape is not None
     if any([fact.kind is Kind.CONSTANT for fact, _ in facts]):
         raise Unclear("joins to each row what has no rows")
+    if with_rows.axis == axis:
+        return [_end_to_end(with_rows, whole, [fact for fact, _ in facts])]
     whole[with_rows.axis] = with_rows.shape[with_rows.axis]
     joined_rows = rows(whole, with_rows.axis, with_rows.outer)
     if all([fact.plain for fact, _ in facts]):
@@ -249,6 +250,16 @@ def _concat(operation: Operation) -> Sequence[Fact]:
     if places[0].places and axis == len(shape) - 1 and places[1][axis] == ONE and all([f.plain for f, _ in others]):
         return [msgspec.structs.replace(joined_rows, addresses=True)]
     raise Mixes("joins the places of rows to something else")
+
+
+def _end_to_end(first: Fact, shape: Sequence[Size], facts: Sequence[Fact]) -> Fact:
+    """All rows of one tensor, then all rows of the next: along the axis, each row comes once in each of them."""
+    if not all([fact.plain for fact in facts]):
+        raise Mixes("joins the places of rows to something else")
+    assert first.shape is not None
+    whole, pieces = list(shape), Size(len(facts))
+    whole[first.axis] = first.shape[first.axis].times(pieces)
+    return rows(whole, first.axis, first.outer.times(pieces))
 
 
 def _together(operation: Operation, sizes: Sequence[Size]) -> Size:

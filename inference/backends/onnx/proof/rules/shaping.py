@@ -111,7 +111,10 @@ def _flatten(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     axis = operation.integer("axis", 1)
     axis = axis + len(shape) if axis < 0 else axis
-    return [placed(fact, shape, (product(shape[:axis]), product(shape[axis:])))]
+    target = (product(shape[:axis]), product(shape[axis:]))
+    if (fact.padded_with is not None or fact.addresses) and target[-1] != shape[-1]:
+        raise Mixes(_LAST_AXIS)
+    return [placed(fact, shape, target)]
 
 
 def axes_of(operation: Operation, place: int = 1) -> tuple[int, ...] | None:
@@ -243,7 +246,7 @@ RULES: Rules = {
     "Shape": Rule(_shape, of_counts=True, of_marks=False),
     "Size": Rule(_size, of_counts=True),
     "Reshape": Rule(_reshape, of_counts=True, of_marks=True),
-    "Flatten": Rule(_flatten),
+    "Flatten": Rule(_flatten, of_marks=True),
     "Squeeze": Rule(_squeeze, of_counts=True),
     "Unsqueeze": Rule(_unsqueeze, of_counts=True, of_marks=True),
     "Transpose": Rule(_transpose, of_counts=True),
