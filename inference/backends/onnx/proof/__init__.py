@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from inference.backends.onnx.proof.constants import batch_name, of_input
-from inference.backends.onnx.proof.facts import Fact, Kind
+from inference.backends.onnx.proof.facts import Fact, Kind, Padded
 from inference.backends.onnx.proof.following import Follower, OutOfBounds, Scope, Setting, Step
 from inference.backends.onnx.proof.reading import Unreadable, read_structure
 from inference.backends.onnx.proof.sizes import ROWS
@@ -76,7 +76,7 @@ def _examined(
         proof = RowsProof(Independence.MIXED, str(because))
     except (Unreadable, OutOfBounds) as because:
         proof = RowsProof(Independence.UNKNOWN, f"the graph could not be followed: {because}")
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, MemoryError) as error:
+    except Exception as error:
         # A graph that the engine takes may still be one that no rule foresaw. It is no proof, and no reason to fail.
         proof = RowsProof(Independence.UNKNOWN, f"the graph could not be followed: {type(error).__name__}: {error}")
     return Explanation(proof, tuple(steps))
@@ -141,6 +141,6 @@ def _not_rows(name: str, fact: Fact) -> str | None:
         return f"output {name!r} has the rows along axis {fact.axis}, and not along axis 0"
     if fact.shape[0] != ROWS:
         return f"axis 0 of output {name!r} is {fact.shape[0]}, of N rows"
-    if fact.padded_with is not None:
+    if isinstance(fact.mark, Padded):
         return f"output {name!r} is as wide as the longest row of the batch"
     return None if fact.plain else f"output {name!r} has the places of rows in the batch"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy as np
 from inference.backends.onnx.proof.facts import MOST_CONTENT, Element, Fact, constant, rows
 from inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
 from inference.backends.onnx.proof.structure_pb2 import Attribute, Tensor, Value
+
+_MADE_UP = re.compile(r"(unk__|s|u)[0-9]+|\?", re.ASCII)
+"""Names that tf2onnx and PyTorch give to axes that have none, another one to each input."""
 
 _FLOAT, _INT32, _INT64, _BOOL, _FLOAT16, _DOUBLE = 1, 6, 7, 9, 10, 11
 _RAW = {_FLOAT: "<f4", _INT32: "<i4", _INT64: "<i8", _BOOL: "?", _FLOAT16: "<f2", _DOUBLE: "<f8"}
@@ -19,7 +23,7 @@ def of_tensor(tensor: Tensor) -> Fact:
     """A tensor of the file, with its content where that is small."""
     shape = [Size(size) for size in tensor.dims]
     elements = math.prod(tensor.dims)
-    if len(shape) > 1 or elements > MOST_CONTENT:
+    if elements > MOST_CONTENT:
         return constant(shape)
     found = _elements(tensor)
     return constant(shape, found if found is not None and len(found) == elements else None)
@@ -96,4 +100,4 @@ def batch_name(value: Value) -> str | None:
     """What the model calls axis 0 of an input; `None` where it has no name, or one that an exporter made up."""
     sizes = value.type.tensor_type.shape.dim
     name = sizes[0].dim_param if sizes else ""
-    return None if not name or name.startswith(("unk__", "?")) else name
+    return None if not name or _MADE_UP.fullmatch(name) else name

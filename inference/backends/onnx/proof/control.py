@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from inference.backends.onnx.proof.facts import Fact, Kind, constant, count, rows, unknown
+from inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, rows, unknown
 from inference.backends.onnx.proof.operation import Mixes, Unclear, axis_of, like
 from inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
 from inference.backends.onnx.proof.structure_pb2 import Attribute, Graph
@@ -72,10 +72,10 @@ def joined(symbols: Symbols, label: str, one: Fact, other: Fact) -> Fact:
     shape = _joined_shape(symbols, label, one, other)
     if one.kind is Kind.CONSTANT:
         return constant(shape)
-    marks = [(fact.padded_with, fact.places, fact.addresses, fact.axis, fact.outer) for fact in (one, other)]
+    marks = [(fact.mark, fact.axis, fact.outer) for fact in (one, other)]
     if shape is None or marks[0] != marks[1]:
         return unknown("has rows along one axis or another")
-    return msgspec.structs.replace(rows(shape, one.axis, one.outer), padded_with=one.padded_with, places=one.places)
+    return msgspec.structs.replace(rows(shape, one.axis, one.outer), mark=one.mark)
 
 
 def _joined_shape(symbols: Symbols, label: str, one: Fact, other: Fact) -> list[Size] | None:
@@ -94,10 +94,10 @@ def _settled(
     for _ in range(MOST_PASSES):
         outputs = block.follow(body, make(states), False)
         after = [
-            joined(block.symbols, f"{block.label}.{place}", msgspec.structs.replace(state, content=None), given)
+            joined(block.symbols, f"{block.label}.{place}", computed(state), given)
             for place, (state, given) in enumerate(zip(states, outputs[first:], strict=False))
         ]
-        after = [msgspec.structs.replace(fact, content=None) for fact in after]
+        after = [computed(fact) for fact in after]
         if after == states:
             return after, outputs
         states = after
@@ -115,7 +115,7 @@ def _loop(block: Block) -> Sequence[Fact]:
     def inside(now: list[Fact]) -> dict[str, Fact]:
         return dict(zip(names, [constant(()), constant(()), *now], strict=True))
 
-    states = [msgspec.structs.replace(state, content=None) for state in states]
+    states = [computed(state) for state in states]
     states, outputs = _settled(block, body, states, 1, inside)
     if outputs and outputs[0].kind is not Kind.CONSTANT:
         if outputs[0].kind is Kind.UNKNOWN:
@@ -156,7 +156,7 @@ def _scan(block: Block) -> Sequence[Fact]:
     def inside(now: list[Fact]) -> dict[str, Fact]:
         return dict(zip(names, [*now, *slices], strict=True))
 
-    states = [msgspec.structs.replace(state, content=None) for state in states]
+    states = [computed(state) for state in states]
     states, outputs = _settled(block, body, states, 0, inside)
     assert scanned[0].shape is not None
     passes = scanned[0].shape[places[0]]

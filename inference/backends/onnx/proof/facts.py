@@ -38,14 +38,40 @@ class Kind(IntEnum):
     MIXED = 4
 
 
+class Padded(msgspec.Struct, frozen=True):
+    """Of ROWS: the last axis is as long as the longest row of the batch, and `filler` stands behind shorter ones."""
+
+    filler: bytes
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Of ROWS: whole numbers from `n * stride` to `n * stride + below - 1` in the part of row n."""
+
+    stride: Size
+    below: Size
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Of ROWS: along the last axis, the first element is n in the part of row n, and the others are its own."""
+
+
+class Below(msgspec.Struct, frozen=True):
+    """Of CONSTANT: whole numbers from 0 to `limit - 1`."""
+
+    limit: Size
+
+
+Mark = Padded | Place | Address | Below
+"""What is known besides. ROWS that have one depend on the batch: only operators that take that into account may read
+them."""
+
+
 class Fact(msgspec.Struct, frozen=True):
     """What is known of one tensor. `shape` is `None` where not even the rank is known, which ROWS never are.
 
-    `axis` and `outer` say where the rows are, of ROWS. `content` has the elements of a vector or a single value.
-    `because` says in plain words why a tensor is MIXED or UNKNOWN. `padded_with` is the text that fills the last axis
-    of ROWS whose length is that of the longest row of the batch: only who takes no notice of it may read them.
-    `places` is true of ROWS whose elements are the row's own place in the batch, and `addresses` of ROWS whose first
-    element along the last axis is: they may point at rows, and are no answers.
+    `axis` and `outer` say where the rows are, of ROWS. `content` has the elements, in the order of the last axis first.
+    `because` says in plain words why a tensor is MIXED or UNKNOWN. A MIXED tensor with a shape is one whose elements
+    alone may be changed by other rows.
     """
 
     kind: Kind
@@ -54,9 +80,7 @@ class Fact(msgspec.Struct, frozen=True):
     outer: Size = ONE
     content: tuple[Element, ...] | None = None
     because: str = ""
-    padded_with: bytes | None = None
-    places: bool = False
-    addresses: bool = False
+    mark: Mark | None = None
 
     @property
     def rank(self) -> int | None:
@@ -65,8 +89,8 @@ class Fact(msgspec.Struct, frozen=True):
 
     @property
     def plain(self) -> bool:
-        """Whether the elements of ROWS may be read as they are."""
-        return self.padded_with is None and not self.places and not self.addresses
+        """Whether the elements may be read as they are."""
+        return self.mark is None or self.kind is not Kind.ROWS
 
     def __str__(self) -> str:
         shape = "?" if self.shape is None else f"[{', '.join(map(str, self.shape))}]"
@@ -113,6 +137,11 @@ def mixed(because: str) -> Fact:
 def unknown(because: str) -> Fact:
     """Nobody knows."""
     return Fact(Kind.UNKNOWN, because=because)
+
+
+def computed(fact: Fact, content: Sequence[Element] | None = None) -> Fact:
+    """Other elements in the same shape."""
+    return msgspec.structs.replace(fact, content=_kept(content), mark=None)
 
 
 def inner_of(fact: Fact) -> Size:

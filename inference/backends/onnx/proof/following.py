@@ -8,7 +8,7 @@ import msgspec
 
 from inference.backends.onnx.proof import control
 from inference.backends.onnx.proof.constants import of_constant, of_tensor
-from inference.backends.onnx.proof.facts import Fact, Kind, constant, mixed, unknown
+from inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, mixed, unknown
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Unclear
 from inference.backends.onnx.proof.rules import RULES
 from inference.backends.onnx.proof.sizes import Symbols
@@ -148,16 +148,27 @@ class Follower:
 
     def _by_rule(self, node: Node, operation: Operation, rule: Rule | None, given: Sequence[Fact]) -> Sequence[Fact]:
         worst = max(given, key=_badness, default=None)
+        if node.op_type == "Shape" and worst is not None and worst.kind is Kind.MIXED and worst.shape is not None:
+            return rule.follow(operation) if rule is not None else [worst]
         if worst is not None and worst.kind >= Kind.UNKNOWN:
             return [worst] * len(node.output)
         if rule is None:
             raise Unclear(f"is an operator{f' of {node.domain}' if node.domain else ''} that is not known here")
         if not rule.of_counts and any([fact.kind is Kind.COUNT for fact in given]):
             raise Mixes("computes with how many rows there are")
-        if not rule.of_marks:
-            _refuse_marks(given)
+        if not rule.of_marks and not all([fact.plain for fact in given]):
+            return self._of_marks(node, operation, rule)
         facts = rule.follow(operation)
         return [_titled(node, fact) if fact.because else fact for fact in facts]
+
+    def _of_marks(self, node: Node, operation: Operation, rule: Rule) -> Sequence[Fact]:
+        """What an operator computes from the places of rows is mixed; its shape is not, and some want no more of it."""
+        marks = [fact.mark for fact in operation.inputs if fact is not None and not fact.plain]
+        if any([isinstance(mark, Padded) for mark in marks]):
+            raise Mixes("reads rows that are filled up to the length of the longest of the batch")
+        operation.inputs = tuple([None if fact is None else computed(fact, fact.content) for fact in operation.inputs])
+        reads = mixed(f"{_title(node)} reads the places of rows in the batch")
+        return [msgspec.structs.replace(reads, shape=fact.shape) for fact in rule.follow(operation)]
 
     def _all(self, node: Node, given: Sequence[Fact], fact: Fact) -> Sequence[Fact]:
         """What holds for all outputs; what comes from constants alone is one, whatever is known of the operator."""
@@ -196,14 +207,6 @@ _MAKERS = frozenset({"RandomNormal", "RandomUniform", "HannWindow", "HammingWind
 
 def _badness(fact: Fact) -> int:
     return int(fact.kind)
-
-
-def _refuse_marks(given: Sequence[Fact]) -> None:
-    for fact in given:
-        if fact.kind is Kind.ROWS and not fact.plain:
-            if fact.padded_with is not None:
-                raise Mixes("reads rows that are filled up to the length of the longest of the batch")
-            raise Mixes("reads the places of rows in the batch")
 
 
 def _around(operator: control.Operator, block: control.Block) -> Rule:

@@ -134,6 +134,6 @@ def axis_of(axis: int, rank: int) -> int:
 
 
 def like(fact: Fact, shape: Sequence[Size], axis: int) -> Fact:
-    """A tensor whose rows, if its source has any, lie along `axis` in the same layout."""
+    """Other elements, whose rows, if their source has any, lie along `axis` in the same layout."""
     from_rows = fact.kind is Kind.ROWS
-    return msgspec.structs.replace(fact, shape=tuple(shape), axis=axis if from_rows else 0, content=None)
+    return msgspec.structs.replace(fact, shape=tuple(shape), axis=axis if from_rows else 0, content=None, mark=None)

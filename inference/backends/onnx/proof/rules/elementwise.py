@@ -6,8 +6,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+import numpy as np
 
-from inference.backends.onnx.proof.facts import Element, Fact, Kind, constant, count, rows
+from inference.backends.onnx.proof.contents import elements_of
+from inference.backends.onnx.proof.facts import (
+    MOST_CONTENT,
+    Below,
+    Element,
+    Fact,
+    Kind,
+    Place,
+    computed,
+    constant,
+    count,
+    rows,
+    sizes_in,
+)
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, names
 from inference.backends.onnx.proof.sizes import ONE, ZERO, Size, Symbols
 
@@ -83,12 +97,15 @@ def _unary(operation: Operation) -> Sequence[Fact]:
     if operation.name == "Identity":
         return [fact]
     if operation.name == "Cast":
-        cast = _cast(operation.symbols, fact, operation.integer("to"))
-        return [msgspec.structs.replace(fact, content=cast)]
+        to = operation.integer("to")
+        if not fact.plain and to not in _WHOLE:
+            raise Mixes("reads what the batch decides")
+        cast = _cast(operation.symbols, fact, to)
+        return [msgspec.structs.replace(fact, content=cast, mark=fact.mark if to in _WHOLE else None)]
     content = _computed(operation, [fact])
     if fact.kind is Kind.COUNT:
         return [count(fact.shape, content)]
-    return [msgspec.structs.replace(fact, content=content)]
+    return [computed(fact, content)]
 
 
 def _cast(symbols: Symbols, fact: Fact, to: int) -> tuple[Element, ...] | None:
@@ -124,6 +141,9 @@ def _many(operation: Operation) -> Sequence[Fact]:
     facts = [fact for fact in operation.inputs if fact is not None]
     if operation.name == "CastLike":
         facts = facts[:1]
+    placed = _placed(operation, facts)
+    if placed is not None:
+        return [placed]
     content = _computed(operation, facts)
     if any([fact.kind is Kind.COUNT for fact in facts]):
         if any([fact.kind is Kind.ROWS for fact in facts]):
@@ -133,6 +153,30 @@ def _many(operation: Operation) -> Sequence[Fact]:
     return [msgspec.structs.replace(fact, content=content) if content is not None else fact]
 
 
+def _placed(operation: Operation, facts: Sequence[Fact]) -> Fact | None:
+    """The places of rows, times a size or plus what lies below one; `None` where there are none.
+
+    PyTorch addresses the elements of rows in this way, as in `mask.flatten()[arange(N) * steps + arange(steps)]`.
+    """
+    if all([fact.plain for fact in facts]):
+        return None
+    places, others = [fact for fact in facts if not fact.plain], [fact for fact in facts if fact.plain]
+    mark = places[0].mark
+    if not isinstance(mark, Place) or mark.below != ONE or len(places) != 1 or len(others) != 1:
+        raise Mixes("computes with what the batch decides")
+    other, found = others[0], None
+    if operation.name == "Mul":
+        sizes = sizes_in(other)
+        if sizes is not None and len(sizes) == 1 and sizes[0].certain and sizes[0].factor > 0:
+            found = Place(mark.stride.times(sizes[0]), ONE)
+    elif operation.name == "Add" and isinstance(other.mark, Below):
+        found = Place(mark.stride, other.mark.limit)
+    if found is None or other.kind is not Kind.CONSTANT:
+        raise Mixes("computes with what the batch decides")
+    whole = broadcast(operation.symbols, [msgspec.structs.replace(places[0], mark=None), other])
+    return msgspec.structs.replace(whole, mark=found)
+
+
 def _counted_shape(symbols: Symbols, facts: Sequence[Fact]) -> tuple[Size, ...]:
     return broadcast(symbols, [constant(fact.shape) for fact in facts]).shape or ()
 
@@ -140,18 +184,17 @@ def _counted_shape(symbols: Symbols, facts: Sequence[Fact]) -> tuple[Size, ...]:
 def _computed(operation: Operation, facts: Sequence[Fact]) -> tuple[Element, ...] | None:
     """The content, where that of all inputs is known and small, and the operator is one of arithmetic."""
     compute = _ARITHMETIC.get(operation.name)
-    contents = [fact.content for fact in facts]
-    if compute is None or any([content is None for content in contents]):
+    known = [elements_of(fact) for fact in facts]
+    if compute is None or any([each is None for each in known]):
         return None
-    if any([fact.rank is None or fact.rank > 1 for fact in facts]):
+    try:
+        pairs = np.broadcast(*[each for each in known if each is not None])
+    except ValueError:
         return None
-    known = [content for content in contents if content is not None]
-    length = max(map(len, known))
-    if any([len(content) not in (1, length) for content in known]):
+    if pairs.size > MOST_CONTENT:
         return None
     found: list[Element] = []
-    for place in range(length):
-        operands = [content[place % len(content)] for content in known]
+    for operands in pairs:
         element = compute(operation.symbols, operands)
         if element is None:
             if operation.name not in _NUMBERS or any([_counts(each) for each in operands]):
@@ -199,6 +242,13 @@ def _divide(symbols: Symbols, operands: Sequence[Element]) -> Element | None:
     if a.known is not None and b.known:  # whole numbers are cut towards zero
         return Size(int(a.known / b.known))
     return symbols.number("/", a, b)
+
+
+def _remainder(_: Symbols, operands: Sequence[Element]) -> Element | None:
+    a, b = operands
+    if not isinstance(a, Size) or not isinstance(b, Size) or a.known is None or not b.known or a.known < 0 > b.known:
+        return None
+    return Size(a.known % b.known)
 
 
 def _equal(_: Symbols, operands: Sequence[Element]) -> Element | None:
@@ -254,6 +304,7 @@ _ARITHMETIC: Mapping[str, Callable[[Symbols, Sequence[Element]], Element | None]
     "Sub": _subtract,
     "Mul": _multiply,
     "Div": _divide,
+    "Mod": _remainder,
     "Equal": _equal,
     "Where": _chosen,
     "Less": _compared(lambda a, b: a < b),
@@ -293,7 +344,7 @@ def scaled(operation: Operation, scales: Sequence[int], default_axis: int = 1) -
         axis = axis_of(operation.integer("axis", default_axis), len(shape))
         if fact.kind is Kind.ROWS and fact.axis == axis:
             raise Mixes("has a scale of its own for each place along the rows")
-    return msgspec.structs.replace(fact, content=None)
+    return computed(fact)
 
 
 def _quantised(operation: Operation) -> Sequence[Fact]:
@@ -303,7 +354,7 @@ def _quantised(operation: Operation) -> Sequence[Fact]:
 def _dropout(operation: Operation) -> Sequence[Fact]:
     """Elements are dropped one by one, if at all."""
     fact = operation.needed(0)
-    return [fact, msgspec.structs.replace(fact, content=None)]
+    return [computed(fact), computed(fact)]
 
 
 def _dynamically_quantised(operation: Operation) -> Sequence[Fact]:
@@ -312,7 +363,7 @@ def _dynamically_quantised(operation: Operation) -> Sequence[Fact]:
 
 RULES: Rules = {
     **{name: Rule(_unary, of_counts=True, of_marks=name in ("Cast", "Identity")) for name in UNARY},
-    **{name: Rule(_many, of_counts=True) for name in MANY},
+    **{name: Rule(_many, of_counts=True, of_marks=name in ("Add", "Mul")) for name in MANY},
     "QuantizeLinear": Rule(_quantised),
     "DequantizeLinear": Rule(_quantised),
     "Dropout": Rule(_dropout),

@@ -36,7 +36,7 @@ def _matrix(fact: Fact, *, before: bool) -> Fact:
     if len(fact.shape) > 1:
         return fact
     shape = (ONE, *fact.shape) if before else (*fact.shape, ONE)
-    return msgspec.structs.replace(fact, shape=shape, axis=fact.axis + before, content=None)
+    return msgspec.structs.replace(fact, shape=shape, axis=fact.axis + before, content=None, mark=None)
 
 
 def _turned(fact: Fact, turn: bool) -> Fact:
@@ -153,7 +153,7 @@ def _square(operation: Operation) -> Sequence[Fact]:
     if fact.kind is Kind.ROWS and fact.axis >= len(shape) - 2:
         raise Mixes("takes the rows together as one matrix")
     kept = shape[:-2] if operation.name == "Det" else shape
-    return [msgspec.structs.replace(fact, shape=kept, content=None)]
+    return [msgspec.structs.replace(fact, shape=kept, content=None, mark=None)]
 
 
 RULES: Rules = {

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
-from inference.backends.onnx.proof.facts import Fact, Kind, constant, count, numbers_in, sizes_in
+from inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, numbers_in, sizes_in
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like, names
 from inference.backends.onnx.proof.rules.selecting import beside
 from inference.backends.onnx.proof.rules.shaping import axes_of
@@ -23,7 +21,7 @@ def _reduce(operation: Operation) -> Sequence[Fact]:
         return _of_sizes(operation, fact, named)
     if not named:
         if operation.integer("noop_with_empty_axes"):
-            return [msgspec.structs.replace(fact, content=None)]
+            return [computed(fact)]
         named = tuple(range(len(shape)))
         if fact.kind is Kind.ROWS:
             raise Mixes(_ALL)

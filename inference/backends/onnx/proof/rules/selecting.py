@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from inference.backends.onnx.proof.facts import Element, Fact, Kind, constant, count, numbers_in, rows, sizes_in
+from inference.backends.onnx.proof.contents import Elements, moved
+from inference.backends.onnx.proof.facts import (
+    Address,
+    Fact,
+    Kind,
+    Place,
+    constant,
+    count,
+    inner_of,
+    numbers_in,
+    rows,
+    sizes_in,
+)
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
 from inference.backends.onnx.proof.sizes import ONE, ROWS, ZERO, Size
 
@@ -45,9 +59,13 @@ def _gather(operation: Operation) -> Sequence[Fact]:
     indices, places = operation.shaped(1)
     axis = axis_of(operation.integer("axis"), len(shape))
     whole = (*shape[:axis], *places, *shape[axis + 1 :])
+    if not data.plain:
+        raise Mixes("takes from what the batch decides")
     if data.kind is Kind.ROWS:
         if data.axis == axis:
-            raise Mixes("takes rows by their places in the batch")
+            if not _own_places(data, indices):
+                raise Mixes("takes rows by their places in the batch")
+            return [like(indices, whole, axis + indices.axis)]
         if indices.kind is not Kind.CONSTANT:
             raise Mixes("takes from each row what another row says")
         return [like(data, whole, data.axis if data.axis < axis else data.axis + len(places) - 1)]
@@ -57,19 +75,30 @@ def _gather(operation: Operation) -> Sequence[Fact]:
         if not indices.plain:
             raise Mixes("takes for each row what its place in the batch says")
         return [like(indices, whole, axis + indices.axis)]
-    if data.content is not None:
-        picked = _picked(data.content, numbers_in(indices))
-        if picked is not None:
-            return [count(places, picked)]
+    picked = moved([data, indices], lambda known: known[0].take(_whole_numbers(known[1]), axis))
+    if picked is not None:
+        return [picked]
     if Kind.COUNT in (data.kind, indices.kind):
         return [count(whole)]
     return [constant(whole)]
 
 
-def _picked(content: Sequence[Element], places: Sequence[int] | None) -> list[Element] | None:
-    if places is None or any([not -len(content) <= place < len(content) for place in places]):
-        return None
-    return [content[place] for place in places]
+def _own_places(data: Fact, indices: Fact) -> bool:
+    """Whether the places for each row lie in its own part of the data: in `n * inner` to `n * inner + inner - 1`."""
+    if indices.kind is not Kind.ROWS or not isinstance(indices.mark, Place) or data.outer != ONE or not data.plain:
+        return False
+    inner, (stride, below) = inner_of(data), (indices.mark.stride, indices.mark.below)
+    if stride != inner:
+        return False
+    return below in (inner, ONE) or (below.known is not None and inner.known is not None and below.known <= inner.known)
+
+
+def _whole_numbers(elements: Elements) -> npt.NDArray[np.int64]:
+    """Raises `ValueError` where one of them is a symbol."""
+    known = [each.known if isinstance(each, Size) else None for each in elements.ravel()]
+    if None in known:
+        raise ValueError("a place is not known")
+    return np.array(known, np.int64).reshape(elements.shape)
 
 
 def _gather_elements(operation: Operation) -> Sequence[Fact]:
@@ -101,8 +130,14 @@ def _gather_nd(operation: Operation) -> Sequence[Fact]:
         same_rows([data, indices])
         if batch_axes > data.axis and indices.plain:
             return [like(indices, whole, indices.axis)]
-        if indices.addresses and data.axis == 0 and batch_axes == 0 and shape[0] == ROWS and len(places) > 1:
-            return [msgspec.structs.replace(like(indices, whole, indices.axis), addresses=False)]
+        if (
+            isinstance(indices.mark, Address)
+            and data.axis == 0
+            and batch_axes == 0
+            and shape[0] == ROWS
+            and len(places) > 1
+        ):
+            return [like(indices, whole, indices.axis)]
     elif indices.kind is Kind.ROWS and indices.plain and indices.axis >= batch_axes and indices.axis < len(places) - 1:
         return [like(indices, whole, indices.axis)]
     raise Mixes("takes rows by their places in the batch")
@@ -142,11 +177,8 @@ def _slice(operation: Operation) -> Sequence[Fact]:
         if fact.kind is Kind.ROWS and fact.axis == axis:
             raise Mixes("takes some of the rows by their places in the batch")
         whole[axis] = _span(operation, shape[axis], start, end, step)
-    if fact.content is not None and len(shape) == 1:
-        part = _part(fact.content, starts, ends, steps)
-        if part is not None:
-            return [count((Size(len(part)),), part)]
-    return [like(fact, whole, fact.axis)]
+    part = moved([fact], lambda known: known[0][_slices(len(shape), axes, starts, ends, steps)])
+    return [part or like(fact, whole, fact.axis)]
 
 
 def _spans(
@@ -193,13 +225,27 @@ def _span(operation: Operation, size: Size, start: Size | None, end: Size | None
     return operation.symbols.of("span", size, start, end, step)
 
 
-def _part(
-    content: Sequence[Element], starts: Sequence[Size] | None, ends: Sequence[Size] | None, steps: Sequence[Size] | None
-) -> Sequence[Element] | None:
-    step = ONE if steps is None else steps[0]
-    if not starts or not ends or None in (starts[0].known, ends[0].known, step.known) or step == ZERO:
-        return None
-    return content[slice(starts[0].known, ends[0].known, step.known)]
+def _slices(
+    rank: int,
+    axes: Sequence[int],
+    starts: Sequence[Size] | None,
+    ends: Sequence[Size] | None,
+    steps: Sequence[Size] | None,
+) -> tuple[slice, ...]:
+    """Raises `ValueError` where one of them is not known."""
+    found = [slice(None)] * rank
+    for place, axis in enumerate(axes):
+        bounds = [None if each is None else each[place].known for each in (starts, ends)]
+        step = 1 if steps is None else steps[place].known
+        if None in bounds or not step:
+            raise ValueError("a bound is not known")
+        found[axis_of(axis, rank)] = slice(bounds[0], None if _beyond(bounds[1], step) else bounds[1], step)
+    return tuple(found)
+
+
+def _beyond(end: int | None, step: int) -> bool:
+    """Whether a span that goes backwards ends before the first element: such an end counts from no end."""
+    return end is not None and step < 0 and end <= -_TO_THE_END
 
 
 def _split(operation: Operation) -> Sequence[Fact]:
@@ -212,9 +258,14 @@ def _split(operation: Operation) -> Sequence[Fact]:
         each = -(-size // operation.outputs)
         parts = tuple([min(each, size - place * each) for place in range(operation.outputs)])
     sizes = [operation.symbols.fresh() for _ in range(operation.outputs)] if parts is None else [Size(p) for p in parts]
-    if fact.content is not None and parts is not None and len(shape) == 1:
+    if fact.content is not None and parts is not None:
         ends = [sum(parts[: place + 1]) for place in range(len(parts))]
-        return [count((Size(part),), fact.content[end - part : end]) for part, end in zip(parts, ends, strict=True)]
+        pieces = [
+            moved([fact], lambda known, part=part, end=end: known[0].take(range(end - part, end), axis))  # type: ignore[misc]
+            for part, end in zip(parts, ends, strict=True)
+        ]
+        if None not in pieces:
+            return [piece for piece in pieces if piece is not None]
     return [like(fact, [*shape[:axis], part, *shape[axis + 1 :]], fact.axis) for part in sizes]
 
 
@@ -222,10 +273,9 @@ def _concat(operation: Operation) -> Sequence[Fact]:
     facts = [operation.shaped(place) for place in range(len(operation.inputs))]
     first, shape = facts[0]
     axis = axis_of(operation.integer("axis"), len(shape))
-    contents = [fact.content for fact, _ in facts]
-    if all([content is not None for content in contents]) and len(shape) == 1:
-        joined = [each for content in contents if content is not None for each in content]
-        return [count((Size(len(joined)),), joined)]
+    joined = moved([fact for fact, _ in facts], lambda known: np.concatenate(known, axis))
+    if joined is not None:
+        return [joined]
     if len(facts) == 1:
         return [first]
     if any([fact.kind is Kind.COUNT for fact, _ in facts]):
@@ -247,8 +297,13 @@ def _concat(operation: Operation) -> Sequence[Fact]:
     if all([fact.plain for fact, _ in facts]):
         return [joined_rows]
     places, others = facts[0], facts[1:]
-    if places[0].places and axis == len(shape) - 1 and places[1][axis] == ONE and all([f.plain for f, _ in others]):
-        return [msgspec.structs.replace(joined_rows, addresses=True)]
+    if (
+        places[0].mark == Place(ONE, ONE)
+        and axis == len(shape) - 1
+        and places[1][axis] == ONE
+        and all([f.plain for f, _ in others])
+    ):
+        return [msgspec.structs.replace(joined_rows, mark=Address())]
     raise Mixes("joins the places of rows to something else")
 
 
@@ -360,7 +415,7 @@ def _mixing(because: str) -> Rule:
 
 
 RULES: Rules = {
-    "Gather": Rule(_gather, of_counts=True),
+    "Gather": Rule(_gather, of_counts=True, of_marks=True),
     "GatherElements": Rule(_gather_elements),
     "GatherND": Rule(_gather_nd, of_marks=True),
     "Scatter": Rule(_scatter_elements),

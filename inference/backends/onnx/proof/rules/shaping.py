@@ -6,7 +6,21 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.backends.onnx.proof.facts import Fact, Kind, constant, count, numbers_in, rows, sizes_in
+from inference.backends.onnx.proof.contents import moved
+from inference.backends.onnx.proof.facts import (
+    MOST_CONTENT,
+    Address,
+    Below,
+    Fact,
+    Kind,
+    Padded,
+    Place,
+    constant,
+    count,
+    numbers_in,
+    rows,
+    sizes_in,
+)
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
 from inference.backends.onnx.proof.rules.elementwise import broadcast
 from inference.backends.onnx.proof.sizes import ONE, ROWS, Size, product
@@ -15,7 +29,9 @@ _LAST_AXIS = "changes the last axis of what is as long as the longest row of the
 
 
 def _shape(operation: Operation) -> Sequence[Fact]:
-    _, shape = operation.shaped(0)
+    fact, shape = operation.shaped(0)
+    if isinstance(fact.mark, Padded):
+        raise Mixes("tells the length of the longest row of the batch")
     start, end = operation.integer("start"), operation.integer("end", len(shape))
     part = shape[slice(start, end)]
     return [count((Size(len(part)),), part)]
@@ -52,12 +68,9 @@ def _reshape(operation: Operation) -> Sequence[Fact]:
     if any([not size.certain and size.known != -1 for size in target]):
         raise Unclear("takes a shape that may have sizes of 0 or -1, which stand for others")
     whole = _with_rest(operation, product(shape), target)
-    if (fact.padded_with is not None or fact.addresses) and (not whole or whole[-1] != shape[-1]):
+    if isinstance(fact.mark, Padded | Address) and (not whole or whole[-1] != shape[-1]):
         raise Mixes(_LAST_AXIS)
-    reshaped = placed(fact, shape, whole)
-    if fact.content is not None and len(whole) < 2:
-        reshaped = msgspec.structs.replace(reshaped, content=fact.content)
-    return [reshaped]
+    return [msgspec.structs.replace(placed(fact, shape, whole), content=fact.content)]
 
 
 def _with_rest(operation: Operation, elements: Size, target: tuple[Size, ...]) -> tuple[Size, ...]:
@@ -96,9 +109,7 @@ def placed(fact: Fact, shape: tuple[Size, ...], target: Sequence[Size]) -> Fact:
             outer = before.over(so_far)
             if outer is None or size.over(outer.times(ROWS)) is None:
                 break
-            return msgspec.structs.replace(
-                rows(target, axis, outer), padded_with=fact.padded_with, places=fact.places, addresses=fact.addresses
-            )
+            return msgspec.structs.replace(rows(target, axis, outer), mark=fact.mark)
         so_far = so_far.times(size)
     raise Unclear(f"turns {_words(shape)} into {_words(target)}, which does not keep the rows along one axis")
 
@@ -112,7 +123,7 @@ def _flatten(operation: Operation) -> Sequence[Fact]:
     axis = operation.integer("axis", 1)
     axis = axis + len(shape) if axis < 0 else axis
     target = (product(shape[:axis]), product(shape[axis:]))
-    if (fact.padded_with is not None or fact.addresses) and target[-1] != shape[-1]:
+    if isinstance(fact.mark, Padded | Address) and target[-1] != shape[-1]:
         raise Mixes(_LAST_AXIS)
     return [placed(fact, shape, target)]
 
@@ -143,7 +154,7 @@ def _squeeze(operation: Operation) -> Sequence[Fact]:
         raise Mixes("drops the axis of the rows, which works for one row only")
     kept = [axis for axis in range(len(shape)) if axis not in axes]
     squeezed = like(fact, [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Kind.ROWS else 0)
-    return [msgspec.structs.replace(squeezed, content=fact.content)]
+    return [msgspec.structs.replace(squeezed, content=fact.content, mark=fact.mark)]
 
 
 def _unsqueeze(operation: Operation) -> Sequence[Fact]:
@@ -153,13 +164,13 @@ def _unsqueeze(operation: Operation) -> Sequence[Fact]:
         raise Unclear("names no axes")
     rank = len(shape) + len(named)
     axes = {axis_of(axis, rank) for axis in named}
-    if (fact.padded_with is not None or fact.addresses) and rank - 1 in axes:
+    if isinstance(fact.mark, Padded | Address) and rank - 1 in axes:
         raise Mixes(_LAST_AXIS)
     left = iter(range(len(shape)))
     sources = [None if axis in axes else next(left, None) for axis in range(rank)]
     whole = [ONE if source is None else shape[source] for source in sources]
-    moved = like(fact, whole, sources.index(fact.axis) if fact.kind is Kind.ROWS else 0)
-    return [msgspec.structs.replace(moved, content=fact.content if rank < 2 else None)]
+    unsqueezed = like(fact, whole, sources.index(fact.axis) if fact.kind is Kind.ROWS else 0)
+    return [msgspec.structs.replace(unsqueezed, content=fact.content, mark=fact.mark)]
 
 
 def _transpose(operation: Operation) -> Sequence[Fact]:
@@ -167,8 +178,8 @@ def _transpose(operation: Operation) -> Sequence[Fact]:
     order = operation.integers("perm") or tuple(reversed(range(len(shape))))
     if sorted(order) != list(range(len(shape))):
         raise Unclear(f"has the order {order} for {len(shape)} axes")
-    moved = like(fact, [shape[axis] for axis in order], order.index(fact.axis) if shape else 0)
-    return [msgspec.structs.replace(moved, content=fact.content if len(shape) < 2 else None)]
+    put = moved([fact], lambda known: known[0].transpose(order))
+    return [put or like(fact, [shape[axis] for axis in order], order.index(fact.axis) if shape else 0)]
 
 
 def _filled(sizes: Sequence[Size]) -> Fact:
@@ -179,13 +190,15 @@ def _filled(sizes: Sequence[Size]) -> Fact:
 
 def _expand(operation: Operation) -> Sequence[Fact]:
     fact, _ = operation.shaped(0)
-    if fact.padded_with is not None or fact.addresses:
+    if isinstance(fact.mark, Padded | Address):
         raise Mixes(_LAST_AXIS)
     target = target_sizes(operation, 1)
     if any([not size.certain for size in target]):
         raise Unclear("takes a shape that is not known before it runs")
     expanded = broadcast(operation.symbols, [fact, _filled(target)])
-    return [msgspec.structs.replace(expanded, places=fact.places)]
+    # Ones in each place of a shape with rows: what is the same for all is so for each row, and lies below its limit.
+    mark = fact.mark if fact.kind is expanded.kind else None
+    return [msgspec.structs.replace(expanded, mark=mark)]
 
 
 def _constant_of_shape(operation: Operation) -> Sequence[Fact]:
@@ -227,9 +240,14 @@ def _range(operation: Operation) -> Sequence[Fact]:
     start, limit, delta = [sizes_in(fact) for fact in ends]
     if start == (Size(0),) and delta == (ONE,) and limit is not None:
         if limit[0] == ROWS:
-            return [msgspec.structs.replace(rows([ROWS], 0), places=True)]
+            return [msgspec.structs.replace(rows([ROWS], 0), mark=Place(ONE, ONE))]
+        if limit[0].known is not None and limit[0].known <= MOST_CONTENT:
+            known = constant(limit, [Size(place) for place in range(limit[0].known)])
+            return [msgspec.structs.replace(known, mark=Below(limit[0]))]
         if not limit[0].counts_rows:
-            return [constant([limit[0]] if limit[0].certain else [operation.symbols.fresh()])]
+            if not limit[0].certain:
+                return [constant([operation.symbols.fresh()])]
+            return [msgspec.structs.replace(constant(limit), mark=Below(limit[0]))]
     if any([fact.kind is Kind.COUNT for fact in ends]):
         raise Mixes("counts as far as there are rows")
     return [constant([operation.symbols.fresh()])]
@@ -243,7 +261,7 @@ def _eye_like(operation: Operation) -> Sequence[Fact]:
 
 
 RULES: Rules = {
-    "Shape": Rule(_shape, of_counts=True, of_marks=False),
+    "Shape": Rule(_shape, of_counts=True, of_marks=True),
     "Size": Rule(_size, of_counts=True),
     "Reshape": Rule(_reshape, of_counts=True, of_marks=True),
     "Flatten": Rule(_flatten, of_marks=True),

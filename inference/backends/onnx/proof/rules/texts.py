@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
+from inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
 
 
 def _each(operation: Operation) -> Sequence[Fact]:
     fact = operation.needed(0)
-    return [msgspec.structs.replace(fact, content=None)]
+    return [computed(fact)]
 
 
 def _normalised(operation: Operation) -> Sequence[Fact]:
     """Texts one by one; stopwords are taken out of the axis."""
     fact, shape = operation.shaped(0)
     if not operation.texts("stopwords"):
-        return [msgspec.structs.replace(fact, content=None)]
+        return [computed(fact)]
     if fact.kind is Kind.ROWS:
         raise Mixes("takes stopwords out, so that the number of rows changes with what stands in them")
     return [like(fact, [*shape[:-1], operation.symbols.fresh()], 0)]
@@ -41,7 +41,7 @@ def _tokenized(operation: Operation) -> Sequence[Fact]:
         return [constant(whole)]
     filler = operation.attribute("pad_value")
     tokens = rows(whole, fact.axis, fact.outer)
-    return [msgspec.structs.replace(tokens, padded_with=b"" if filler is None else filler.s)]
+    return [msgspec.structs.replace(tokens, mark=Padded(b"" if filler is None else filler.s))]
 
 
 def _counted(operation: Operation) -> Sequence[Fact]:
@@ -51,13 +51,13 @@ def _counted(operation: Operation) -> Sequence[Fact]:
         return [constant([*shape[:-1], operation.symbols.fresh()])]
     if len(shape) != 2 or fact.axis != 0:
         raise Mixes("counts the words of all rows together")
-    if fact.places or fact.addresses:
+    if not fact.plain and not isinstance(fact.mark, Padded):
         raise Mixes("counts the places of rows")
-    if fact.padded_with is not None:
+    if isinstance(fact.mark, Padded):
         pool = operation.texts("pool_strings")
         if not pool:  # left out where it is large
             raise Unclear("counts words of rows that are filled up, and nobody knows whether the filler is one of them")
-        if fact.padded_with in pool:
+        if fact.mark.filler in pool:
             raise Mixes("counts the filler of rows, which are as long as the longest of the batch")
     return [rows([shape[0], operation.symbols.fresh()], 0, fact.outer)]
 
