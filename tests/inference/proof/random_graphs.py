@@ -306,7 +306,7 @@ def _expanded(draft: Draft, rng: Generator) -> Proposal | None:
     filled = draft.name()
     return [
         _node("Shape", [x.name], [s]),
-        _node("ConstantOfShape", [s], [filled], value=numpy_helper.from_array(np.float32([2]))),
+        _node("ConstantOfShape", [s], [filled], value=numpy_helper.from_array(np.array([2], np.float32))),
         _node("Concat", [filled, x.name], [y], axis=int(rng.integers(-x.rank, x.rank))),
     ], [y]
 
@@ -444,8 +444,9 @@ def _scanned(draft: Draft, rng: Generator) -> Proposal | None:
         _node("Add" if carried else "Identity", ["before", "each"] if carried else ["before"], ["after"]),
         _node("Identity", ["after" if carried else "each"], ["out"]),
     ]
-    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, None)  # noqa: E731
-    body = helper.make_graph(nodes, "body", [value("before"), value("slice")], [value("after"), value("out")])
+    names = ("before", "slice", "after", "out")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    body = helper.make_graph(nodes, "body", values[:2], values[2:])
     zeros = _node("Identity", [draft.constant(np.zeros(rest if carried else [1]), np.float32)], [begin])
     scan = _node(
         "Scan",
