@@ -390,3 +390,31 @@ def test_that_nothing_is_known_of_the_rows_is_said() -> None:
     assert table.endswith(
         "\n  - whether rows influence each other could not be found out: the model refused random rows: no"
     )
+
+
+def test_the_proof_is_explained_operator_by_operator(repository: Path) -> None:
+    said = profiled(repository, "--explain").stdout
+    assert said.splitlines()[:3] == [
+        "a, version 2: the rows of a batch are proven apart",
+        "  every operator between the inputs and the outputs keeps rows apart",
+        "  MatMul   logits  [N, 3], rows along axis 0",
+    ]
+    mixed = "mixed: ReduceMean adds up, or compares, along the axis of the rows"
+    assert said.splitlines()[-4:] == [
+        "b, version 1: the rows of a batch are not apart",
+        "  output 'y': ReduceMean adds up, or compares, along the axis of the rows",
+        f"  ReduceMean  mean  {mixed}  <- from here on",
+        "  Sub         y     mixed, from above",
+    ]
+
+
+def test_an_explanation_as_json(repository: Path) -> None:
+    (told,) = json.loads(profiled(repository, "--explain", "--json", "--model", "b").stdout)
+    assert told["verdict"] == "mixed"
+    assert [step["operator"] for step in told["operators"]] == ["ReduceMean", "Sub"]
+
+
+def test_what_cannot_be_explained_is_an_error(tmp_path: Path) -> None:
+    result = profiled(tmp_path / "nowhere.onnx", "--explain")
+    assert result.exit_code == 1
+    assert "does not exist" in result.output
