@@ -95,6 +95,14 @@ TABLE = [
     (X4, "r = Constant <value_ints = [2,1]> ()\ny = Tile (x, r)", MIXED),
     # numbers of few bits
     (X4, "a = Constant <value_float = 0.1> ()\nq = QuantizeLinear (x, a)\ny = DequantizeLinear (q, a)", PROVEN),
+    (X4, "a = Constant <value = float[3,2] {1,2,3,4,5,6}> ()\n"
+     "y = QuantizeLinear <block_size = 2, output_dtype = 5> (x, a)",
+     MIXED),
+    (X4, "c = Constant <value = int64[3] {1,2,3}> ()\ny = ReverseSequence <batch_axis = 0, time_axis = 1> (x, c)",
+     MIXED),
+    (X4, SHAPE + "a = Constant <value_ints = [0]> ()\nt = Unsqueeze (n, a)\n"
+     "c = ConstantOfShape <value = int64[1] {2}> (t)\n"
+     "y = ReverseSequence <batch_axis = 0, time_axis = 1> (x, c)", PROVEN),
     (X4, "q, a, z = DynamicQuantizeLinear (x)\ny = DequantizeLinear (q, a, z)", MIXED),
     # recurrent
     ("float[N,5,2] x", "t = Transpose <perm = [1,0,2]> (x)\nw = Constant <value = float[1,1,2] {1,2}> ()\n"

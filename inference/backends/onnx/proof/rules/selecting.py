@@ -402,6 +402,8 @@ def _reverse_sequence(operation: Operation) -> Sequence[Fact]:
     lengths = operation.needed(1)
     if lengths.kind is Kind.ROWS and fact.kind is not Kind.ROWS:
         raise Mixes("reverses what has no rows as each of them says")
+    if fact.kind is Kind.ROWS and lengths.kind is Kind.CONSTANT:
+        raise Mixes("has lengths for a fixed number of rows")
     if fact.kind is Kind.ROWS and fact.axis != operation.integer("batch_axis", 1):
         raise Mixes("reverses along the axis of the rows")
     return [like(fact, shape, fact.axis)]
