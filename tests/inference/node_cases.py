@@ -1,4 +1,4 @@
-"""The node tests of the `onnx` package as models for many callers: the first axis of what they take is made free."""
+"""The node tests of the `onnx` package as models for many callers: an axis of what they take is made free."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from warnings import catch_warnings
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from inference.types import Array
 
@@ -72,7 +72,10 @@ def _cases_in(package: Any, modules: Sequence[str]) -> list[Any]:
 
 
 def _ways(case: Any) -> Iterator[NodeModel]:
-    """The first input alone with rows, those with as many, all of them, and all of them with an axis of their own."""
+    """The first input alone with rows, those with as many, all of them, and all of them with an axis of their own.
+
+    Recurrent operators have their batch along the second axis, and others keep it apart: that one is made free, too.
+    """
     given, _ = case.data_sets[0]
     declared = list(case.model.graph.input)
     arrays = [_stored(each) for each in given]
@@ -88,10 +91,16 @@ def _ways(case: Any) -> Iterator[NodeModel]:
         yield _model(case, way, dict.fromkeys(places, "N"), arrays)
     if len(free) > 1:
         yield _model(case, "each", {place: f"N{place}" for place in free}, arrays)
+    seconds = {
+        place: array.shape[1] for place in free if (array := arrays[place]) is not None and array.shape[1:2] > (0,)
+    }
+    if seconds:
+        alike = [place for place, size in seconds.items() if size == next(iter(seconds.values()))]
+        yield _model(case, "second", dict.fromkeys(alike, "N"), arrays, axis=1)
 
 
-def _model(case: Any, way: str, axes: dict[int, str], arrays: Sequence[Array | None]) -> NodeModel:
-    """The test with these names for the first axes of its inputs. The others become weights."""
+def _model(case: Any, way: str, axes: dict[int, str], arrays: Sequence[Array | None], axis: int = 0) -> NodeModel:
+    """The test with these names for an axis of its inputs. The others become weights."""
     given, expected = case.data_sets[0]
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
@@ -101,7 +110,7 @@ def _model(case: Any, way: str, axes: dict[int, str], arrays: Sequence[Array | N
     del graph.input[:], graph.value_info[:]
     for place, value in enumerate(inputs):
         if place in axes:
-            value.type.tensor_type.shape.dim[0].dim_param = axes[place]
+            value.type.tensor_type.shape.dim[axis].dim_param = axes[place]
             graph.input.append(value)
         elif isinstance(given[place], list) or given[place] is None:
             graph.input.append(value)  # a sequence, or what is not there: refused
@@ -109,7 +118,11 @@ def _model(case: Any, way: str, axes: dict[int, str], arrays: Sequence[Array | N
             graph.initializer.append(_weights(given[place], value.name))
     for value, array in zip(graph.output, expected, strict=True):
         _declare_rows(value, array)
-    taken = [Taken(inputs[place].name, rows) for place in axes if (rows := arrays[place]) is not None]
+    if axis:
+        _move_rows(model)
+    names = [value.name for value in graph.input]
+    rows = [np.ascontiguousarray(np.swapaxes(array, 0, axis)) for place in axes if (array := arrays[place]) is not None]
+    taken = [Taken(name, array) for name, array in zip(names, rows, strict=False)]
     return NodeModel(f"{case.name.removeprefix('test_')}-{way}", tuple(_versions(model)), tuple(taken), way == "each")
 
 
@@ -138,6 +151,36 @@ def _declare_rows(value: Any, array: Any) -> None:
     shape.dim.add(dim_param="N")
     for _ in range(stored.ndim - 1):
         shape.dim.add()
+
+
+def _move_rows(model: Any) -> None:
+    """Has the model take its rows, which are along the second axis, along the first one, and give them so, too."""
+    graph = model.graph
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        known = list(onnx.shape_inference.infer_shapes(model).graph.output)
+    except onnx.shape_inference.InferenceError:
+        known = []
+    moves: list[Any] = []
+    for value in graph.input:
+        dims = value.type.tensor_type.shape.dim
+        inner, value.name = value.name, f"{value.name}_rows"
+        moves.append(helper.make_node("Transpose", [value.name], [inner], perm=[1, 0, *range(2, len(dims))]))
+        (fixed, rows), others = (dims[0].dim_value, dims[1].dim_param), [dim.dim_value for dim in dims[2:]]
+        value.CopyFrom(
+            helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, [rows, fixed, *others])
+        )
+    nodes = [*moves, *graph.node]
+    for value, found in zip(graph.output, known, strict=False):
+        sizes = [dim.dim_param for dim in found.type.tensor_type.shape.dim]
+        if "N" in sizes[1:]:
+            place = sizes.index("N", 1)
+            inner, value.name = value.name, f"{value.name}_rows"
+            order = [place, *[axis for axis in range(len(sizes)) if axis != place]]
+            nodes.append(helper.make_node("Transpose", [inner], [value.name], perm=order))
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _weights(given: Any, name: str) -> Any:
