@@ -10,6 +10,7 @@ from typing import Any
 from gateway.profile import picked
 from inference.backends.onnx.proof import Explanation, Step, explain
 from inference.backends.onnx.proof.facts import Fact
+from inference.backends.onnx.tensor_outputs import tensor_outputs
 from inference.config import ModelConfig
 from inference.findings import Independence
 from inference.repository import ModelVersion, scan
@@ -25,7 +26,10 @@ def explain_models(
     models: Path, defaults: ModelConfig, name: str | None, say: Callable[[str], None], *, as_json: bool
 ) -> None:
     """Says of the models at a path, or of the named one, what their graphs prove. Raises `StartError`."""
-    found = [(source, explain(source.file)) for source in picked(scan(models, defaults), name)]
+    found = [
+        (source, explain(source.file, tensor_outputs(source.file).tensors or None))
+        for source in picked(scan(models, defaults), name)
+    ]
     if as_json:
         say(json.dumps([as_fields(source, each) for source, each in found], indent=2))
         return

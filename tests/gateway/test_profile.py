@@ -23,7 +23,7 @@ from inference.errors import RepositoryError, StartError
 from inference.plan import ServingPlan
 from inference.repository import ModelVersion
 from inference.types import Knot
-from tests import models
+from tests import classifiers, models
 
 KNOTS = (Knot(1, 1e-3), Knot(2, 1.4e-3), Knot(4, 2.4e-3))
 PLAN = ServingPlan(2, 3, 2, KNOTS, ("because of one thing", "because of another"))
@@ -412,6 +412,12 @@ def test_an_explanation_as_json(repository: Path) -> None:
     (told,) = json.loads(profiled(repository, "--explain", "--json", "--model", "b").stdout)
     assert told["verdict"] == "mixed"
     assert [step["operator"] for step in told["operators"]] == ["ReduceMean", "Sub"]
+
+
+def test_what_is_served_of_a_classifier_is_explained(tmp_path: Path) -> None:
+    file = models.place(classifiers.named().model, tmp_path)
+    (told,) = json.loads(profiled(file, "--explain", "--json").stdout)
+    assert told["verdict"] == "proven"
 
 
 def test_what_cannot_be_explained_is_an_error(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Judged(NamedTuple):
 
 def proven(backend: Backend, file: Path) -> Decided:
     """What the proof from the graph alone says: what is not proven is served alone."""
-    proof = prove(file, tensor_outputs(file).tensors)
+    proof = prove(file, tensor_outputs(file).tensors or None)
     trial = try_out(backend, "unchecked" if proof.verdict is Independence.PROVEN else False)
     return Decided(trial.signature, str(proof.verdict))
 
@@ -127,7 +127,7 @@ async def judged_in_workers(case: NodeModel, folder: Path) -> Judged:
 
 @pytest.mark.parametrize("decide", DECISIONS)
 async def test_callers_of_some_operators_are_told_what_they_are_told_alone(decide: Decision, tmp_path: Path) -> None:
-    found = {case.name: await judged(case, tmp_path, decide) for case in node_models(SAMPLE)}
+    found = {case.name: await judged(case, tmp_path, decide) for case in node_models(SAMPLE)[::4]}
     assert sum(each.shared for each in found.values()) > 50
     _hold(found)
 

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from inference.backends.onnx.proof import prove
 from inference.backends.onnx.session import OnnxBackend
 from inference.backends.onnx.tensor_outputs import TensorOutputs, edited, tensor_outputs
+from inference.findings import Independence
 from inference.types import Array
 from tests import classifiers, models
 from tests.inference.running import running
@@ -262,6 +264,13 @@ def test_the_file_tells_the_classes_where_the_engine_knows_the_rank_alone(tmp_pa
         zip_map("reshaped", "y"),
     ]
     assert shape(models.place(graph(nodes, [maps("y")]), tmp_path), "y") == (None, 2)
+
+
+@pytest.mark.parametrize("name", classifiers.ALL)
+def test_rows_of_what_is_served_are_proven_apart(name: str, tmp_path: Path) -> None:
+    file = models.place(classifiers.ALL[name]().model, tmp_path)
+    proof = prove(file, tensor_outputs(file).tensors)
+    assert proof.verdict is Independence.PROVEN, proof.because
 
 
 async def test_workers_tell_what_they_serve_otherwise(tmp_path: Path) -> None:
