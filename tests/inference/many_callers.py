@@ -36,8 +36,6 @@ class InProcess:
     """An engine as the batcher's executor: batches lie stacked in memory as in a worker's arena, and run there."""
 
     def __init__(self, backend: Backend, signature: Signature) -> None:
-        self.batch_jobs = 0
-        """As many calls travelled in the largest batch."""
         self._backend = backend
         self._datatypes = [spec.datatype for spec in signature.inputs]
 
@@ -45,7 +43,6 @@ class InProcess:
         return Vacancy(1, 0, 1)
 
     async def run(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float) -> BatchResult:
-        self.batch_jobs = max(self.batch_jobs, len(parts))
         began_s = time.monotonic()
         stacked = plan(list(zip(*parts, strict=True)))
         with mmap.mmap(-1, max(1, stacked.size_bytes)) as memory:
@@ -54,6 +51,21 @@ class InProcess:
             given = tuple([array.copy() for array in self._backend.run(taken, outputs)])
             del taken
         return BatchResult(given, 0.0, 0.0, began_s)
+
+
+class Watched:
+    """An executor that is looked at: as many calls travelled in the largest batch as `batch_jobs` says."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.batch_jobs = 0
+        self._executor = executor
+
+    def vacancy(self) -> Vacancy:
+        return self._executor.vacancy()
+
+    async def run(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float) -> BatchResult:
+        self.batch_jobs = max(self.batch_jobs, len(parts))
+        return await self._executor.run(parts, outputs, limit_s)
 
 
 def callers_of(model: str, given: Sequence[tuple[str, Array]], *, apart: bool = False) -> list[Call]:

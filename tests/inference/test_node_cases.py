@@ -26,7 +26,7 @@ from inference.types import Arrays, Signature
 from inference.warmup import try_out
 from inference.workers import Workers
 from tests import models
-from tests.inference.many_callers import Call, InProcess, alone, callers_of, difference, rows_apart, together
+from tests.inference.many_callers import Call, InProcess, Watched, alone, callers_of, difference, rows_apart, together
 from tests.inference.node_cases import NodeModel, all_node_models, node_models
 from tests.inference.running import ONE_WORKER
 
@@ -103,7 +103,7 @@ async def judged(case: NodeModel, folder: Path, decide: Decision = decided) -> J
     right = [alone(reference, call) for call in calls]
     if all(answer is None for answer in right):
         return Judged("never answers")
-    executor = InProcess(backend, signature)
+    executor = Watched(InProcess(backend, signature))
     answers = await together(executor, signature, calls)
     fault = _wrong(signature, right, answers)
     if fault is None and signature.batched:
@@ -120,9 +120,9 @@ async def judged_in_workers(case: NodeModel, folder: Path) -> Judged:
     calls = callers_of(case.name, case.taken, apart=case.apart)
     right = [alone(reference, call) for call in calls]
     async with Workers(file, ONE_WORKER, on_vacancy=lambda: None, on_restart=lambda: None) as workers:
-        signature = workers.signature
-        fault = _wrong(signature, right, await together(workers, signature, calls))
-        return Judged("batched" if signature.batched else "alone", fault)
+        signature, executor = workers.signature, Watched(workers)
+        fault = _wrong(signature, right, await together(executor, signature, calls))
+        return Judged("batched" if signature.batched else "alone", fault, executor.batch_jobs > 1)
 
 
 @pytest.mark.parametrize("decide", DECISIONS)
@@ -135,7 +135,7 @@ async def test_callers_of_some_operators_are_told_what_they_are_told_alone(decid
 @pytest.mark.parametrize(("axis", "verdict"), [(0, "alone"), (1, "batched")])
 async def test_callers_of_a_worker_are_told_what_they_are_told_alone(axis: int, verdict: str, tmp_path: Path) -> None:
     (case,) = [case for case in node_models(["softmax"]) if case.name == f"softmax_axis_{axis}-first"]
-    assert await judged_in_workers(case, tmp_path) == Judged(verdict)
+    assert await judged_in_workers(case, tmp_path) == Judged(verdict, shared=verdict == "batched")
 
 
 @pytest.mark.parametrize(("axis", "fault"), [(0, "output 'y' has other values"), (1, None)])
