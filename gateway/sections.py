@@ -71,6 +71,15 @@ class ServerSettings(Section):
     shutdown_delay_s: float = Field(0.0, ge=0, description="How long to serve on, not ready, after SIGTERM.")
     shutdown_timeout_s: float = Field(30.0, ge=0, description="How long requests in flight may then take to end.")
 
+    grpc_min_ping_interval_s: float = Field(
+        0.1, ge=0, le=3600, description="How often a gRPC client may ping; who often does so more often is hung up on."
+    )
+    grpc_keepalive_time_s: float = Field(
+        300.0, ge=0.001, le=86_400, description="A quiet gRPC connection is pinged after this time: is its client there?"
+    )
+    grpc_keepalive_timeout_s: float = Field(
+        20.0, ge=0.001, le=3600, description="How long a client may take to answer such a ping; hung up on then."
+    )
     root_path: Annotated[str, AfterValidator(_root_path)] = Field(
         "",
         description="Path that a proxy serves us under and takes off, such as /ml; empty: as X-Forwarded-Prefix says.",
