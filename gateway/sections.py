@@ -75,7 +75,10 @@ class ServerSettings(Section):
         0.1, ge=0, le=3600, description="How often a gRPC client may ping; who often does so more often is hung up on."
     )
     grpc_keepalive_time_s: float = Field(
-        300.0, ge=0.001, le=86_400, description="A quiet gRPC connection is pinged after this time: is its client there?"
+        300.0,
+        ge=0.001,
+        le=86_400,
+        description="A quiet gRPC connection is pinged after this time: is its client there?",
     )
     grpc_keepalive_timeout_s: float = Field(
         20.0, ge=0.001, le=3600, description="How long a client may take to answer such a ping; hung up on then."

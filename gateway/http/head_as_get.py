@@ -27,7 +27,10 @@ class HeadAsGet:
 
         async def send_allowing(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 405:
-                message = {**message, "headers": [_with_head(name, value) for name, value in message.get("headers", ())]}
+                message = {
+                    **message,
+                    "headers": [_with_head(name, value) for name, value in message.get("headers", ())],
+                }
             await send(message)
 
         async def send_headers(message: Message) -> None:
