@@ -56,7 +56,7 @@ class ModelStatus(BaseModel):
     model_version_status: list[VersionStatus]
 
 
-class ModelPage(ModelStatus, ModelCard):
+class ModelPage(ModelCard, ModelStatus):
     """A model for clients of TensorFlow Serving and of OpenAI, whose APIs have the same path for it."""
 
 

@@ -197,8 +197,8 @@ def test_predictions_are_as_long_as_the_outputs(
     """Whatever the number of the instances: detectors give a row for each thing that they find, be it none."""
     found = nested((rows, *row), instances)
     words: Array = np.array([f"w{place}".encode() for place in range(rows)], object)
-    outputs = found.astype(np.float32), words, np.ones(rows)
-    wanted = [Tensor(*each) for each in zip("ywn", (FP32, BYTES, INT64), outputs, strict=True)][: more + 1]
+    y, w = Tensor("y", FP32, found.astype(np.float32)), Tensor("w", BYTES, words)
+    wanted = [y, w, Tensor("n", INT64, np.ones(rows))][: more + 1]
     predictions = told({"instances": [[1, 2]] * instances}, X, *wanted)["predictions"]
     assert len(predictions) == rows
     if not more:
