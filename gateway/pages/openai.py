@@ -21,7 +21,9 @@ class ModelCard(BaseModel):
 
     id: str
     object: Literal["model"] = "model"
-    created: int = Field(STARTED_AT, description="When this gateway began to serve, in seconds since 1970.")
+    created: int = Field(
+        default_factory=lambda: STARTED_AT, description="When this gateway began to serve, in seconds since 1970."
+    )
     owned_by: Literal["sluice"] = "sluice"
 
 
