@@ -29,8 +29,10 @@ from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
 from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
 from gateway.http.asgi import AsgiLane
+from gateway.http.head_as_get import HeadAsGet
 from gateway.http.lane import make_lane
 from gateway.http.limits import LaneLimits, connection_cap
+from gateway.http.proxy_prefix import ProxyPrefix
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.http.trailing_slash import TrailingSlash
 from gateway.observer import Observer
@@ -101,8 +103,9 @@ class Gateway:
         # Importing FastAPI takes as long as a worker takes to load a small model; so `run` does both at the same time.
         from gateway.management import management_app
 
-        pages = management_app(self, DIALECTS, VERSION)
-        return AsgiLane(self.plane, RequestIdMiddleware(TrailingSlash(pages, "/v2/"), self._request_ids))
+        prefixed = ProxyPrefix(management_app(self, DIALECTS, VERSION), self.settings.server.root_path)
+        pages = HeadAsGet(TrailingSlash(prefixed, "/v2/"))
+        return AsgiLane(self.plane, RequestIdMiddleware(pages, self._request_ids))
 
     async def __aenter__(self) -> Gateway:
         async with AsyncExitStack() as stack:

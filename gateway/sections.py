@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
+from gateway.http.proxy_prefix import plain_prefix
 from inference.config import KIB, MIB, Bytes, CacheConfig, Truth
 from inference.faults import Section
 
@@ -33,6 +34,15 @@ class ModelsSettings(Section):
         None,
         description="The model of calls that name none, as those to /invocations; not needed if there is only one.",
     )
+
+
+def _root_path(value: str) -> str:
+    prefix = plain_prefix(value)
+    if prefix is None:
+        raise PydanticCustomError(
+            "root_path", "expected a path such as /ml/sluice: letters, digits and -._~ between slashes"
+        )
+    return prefix
 
 
 class ServerSettings(Section):
@@ -61,6 +71,22 @@ class ServerSettings(Section):
     shutdown_delay_s: float = Field(0.0, ge=0, description="How long to serve on, not ready, after SIGTERM.")
     shutdown_timeout_s: float = Field(30.0, ge=0, description="How long requests in flight may then take to end.")
 
+    grpc_min_ping_interval_s: float = Field(
+        0.1, ge=0, le=3600, description="How often a gRPC client may ping; who often does so more often is hung up on."
+    )
+    grpc_keepalive_time_s: float = Field(
+        300.0,
+        ge=0.001,
+        le=86_400,
+        description="A quiet gRPC connection is pinged after this time: is its client there?",
+    )
+    grpc_keepalive_timeout_s: float = Field(
+        20.0, ge=0.001, le=3600, description="How long a client may take to answer such a ping; hung up on then."
+    )
+    root_path: Annotated[str, AfterValidator(_root_path)] = Field(
+        "",
+        description="Path that a proxy serves us under and takes off, such as /ml; empty: as X-Forwarded-Prefix says.",
+    )
     model_control: Truth = Field(
         False, description="Whether clients may see the repository, load and unload models, and change what is logged."
     )

@@ -234,6 +234,15 @@ def test_tls_needs_both_files_and_they_must_exist(tmp_path: Path) -> None:
     assert problem == '--tls-key = "no.pem": no such file; a relative path starts at the current folder'
 
 
+def test_a_root_path_is_a_plain_path(tmp_path: Path) -> None:
+    for given, kept in (("/ml/sluice/", "/ml/sluice"), ("/ml", "/ml"), ("/", ""), ("", "")):
+        assert load(tmp_path, cli={"server.root_path": given}).settings.server.root_path == kept
+    for wrong in ("ml", "//evil.example", "/a/../b", "https://a/b", "/a b", "/" + "a" * 300):
+        (problem,) = problems(tmp_path, environ={"SLUICE_SERVER_ROOT_PATH": wrong})
+        assert problem.startswith(f'SLUICE_SERVER_ROOT_PATH = "{wrong}"'[:60])
+        assert problem.endswith("expected a path such as /ml/sluice: letters, digits and -._~ between slashes")
+
+
 @pytest.mark.parametrize("key", [key for key, field in leaves(ServerSettings) if field.annotation is float])
 def test_times_are_finite_and_not_negative(tmp_path: Path, key: str) -> None:
     for value in ("-1", "inf", "nan"):
