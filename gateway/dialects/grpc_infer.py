@@ -32,6 +32,7 @@ from inference.errors import (
     InvalidRequest,
     ModelFailed,
     ModelNotFound,
+    NoSuchRegion,
     RequestTooLarge,
     SluiceError,
     StartError,
@@ -46,6 +47,7 @@ STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
     {
         InvalidRequest: INVALID_ARGUMENT,
         ModelNotFound: NOT_FOUND,
+        NoSuchRegion: NOT_FOUND,
         Forbidden: PERMISSION_DENIED,
         RequestTooLarge: RESOURCE_EXHAUSTED,
         Unavailable: UNAVAILABLE,
@@ -106,6 +108,8 @@ class GrpcInfer(Dialect):
         if len(message.inputs) > 1:
             _refuse_repeated("input", [each.name for each in message.inputs])
         raws = message.raw_input_contents
+        if raws:
+            _refuse_contents(message)
         if raws and len(raws) != len(message.inputs):
             raise InvalidRequest(f"{len(message.inputs)} inputs, but {len(raws)} raw_input_contents; expected as many")
         if raws:
@@ -168,10 +172,17 @@ def status_of(error: SluiceError) -> int:
 
 
 def _raw_tensor(each: pb.ModelInferRequest.InferInputTensor, raw: bytes) -> Tensor:
-    if each.HasField("contents"):
-        raise InvalidRequest(f"input {shown(each.name)} has contents, and the request raw_input_contents; send one")
     datatype, shape, _ = _head(each)
     return tensor_from_raw(each.name, datatype, shape, raw)
+
+
+def _refuse_contents(message: pb.ModelInferRequest) -> None:
+    for each in message.inputs:
+        if each.HasField("contents"):
+            raise InvalidRequest(
+                f"contents field must not be specified when using raw_input_contents for {shown(each.name)} for model "
+                f"{shown(message.model_name)}; send one of them"
+            )
 
 
 def _typed_tensor(each: pb.ModelInferRequest.InferInputTensor) -> Tensor:
