@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Literal
 
 from inference.errors import InvalidRequest, NoSuchRegion
 
 Kind = Literal["system", "cuda"]
+
+REGION = "shared_memory_region"
+"""The parameter of an input or output that would lie in shared memory."""
+
+
+def refuse_shared_memory(where: str, parameters: Container[str]) -> None:
+    """Raises `InvalidRequest` for an input or output, named `where`, that would lie in shared memory.
+
+    A client that wants an output there would read whatever it finds there in its place.
+    """
+    if REGION in parameters:
+        raise InvalidRequest(f"{where}: shared memory is not served; the tensor travels in the message")
 
 
 def not_served(kind: Kind, region: str) -> InvalidRequest:

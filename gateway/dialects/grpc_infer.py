@@ -26,6 +26,7 @@ from gateway.dialects.v2_schedule import UNSAID, schedule_of
 from gateway.grpc import inference_pb2 as pb
 from gateway.grpc.messages import parsed
 from gateway.http.messages import Header, HttpResponse
+from gateway.shared_memory import refuse_shared_memory
 from inference.errors import (
     DeadlineExceeded,
     Forbidden,
@@ -111,6 +112,8 @@ class GrpcInfer(Dialect):
         if raws:
             _refuse_contents(message)
         if raws and len(raws) != len(message.inputs):
+            for each in message.inputs:
+                refuse_shared_memory(f"input {shown(each.name)}", each.parameters)
             raise InvalidRequest(f"{len(message.inputs)} inputs, but {len(raws)} raw_input_contents; expected as many")
         if raws:
             inputs = tuple([_raw_tensor(each, raw) for each, raw in zip(message.inputs, raws, strict=True)])
@@ -192,7 +195,7 @@ def _typed_tensor(each: pb.ModelInferRequest.InferInputTensor) -> Tensor:
 
 def _head(each: pb.ModelInferRequest.InferInputTensor) -> tuple[Datatype, tuple[int, ...], int]:
     """An input's datatype, shape and number of elements."""
-    _refuse_shared_memory("input", each.name, each.parameters)
+    refuse_shared_memory(f"input {shown(each.name)}", each.parameters)
     shape = tuple(each.shape)
     return form_of(each.name, each.datatype).datatype, shape, element_count(each.name, shape)
 
@@ -200,13 +203,8 @@ def _head(each: pb.ModelInferRequest.InferInputTensor) -> tuple[Datatype, tuple[
 def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> Output:
     if not each.parameters:
         return Output(each.name)
-    _refuse_shared_memory("output", each.name, each.parameters)
+    refuse_shared_memory(f"output {shown(each.name)}", each.parameters)
     return Output(each.name, _parameters(each.parameters))
-
-
-def _refuse_shared_memory(kind: str, name: str, parameters: Mapping[str, pb.InferParameter]) -> None:
-    if "shared_memory_region" in parameters:
-        raise InvalidRequest(f"{kind} {shown(name)}: shared memory is not served; send the tensor in the message")
 
 
 def _refuse_repeated(kind: str, names: Sequence[str]) -> None:

@@ -86,9 +86,7 @@ def test_a_model_that_is_not_batched_has_batches_of_zero_and_says_why() -> None:
     shown = page(signature=ALONE, unbatched_because="its rows influence each other")
     assert shown["max_batch_size"] == 0
     assert "dynamic_batching" not in shown
-    assert shown["input"] == [
-        {"name": "x", "data_type": "TYPE_BF16", "dims": [1, 4], "format": "FORMAT_NONE"}
-    ]
+    assert shown["input"] == [{"name": "x", "data_type": "TYPE_BF16", "dims": [1, 4], "format": "FORMAT_NONE"}]
     ours = shown["sluice"]
     assert (ours["batched"], ours["unbatched_because"]) == (False, "its rows influence each other")
     assert (ours["config"]["batching"]["batched"], ours["config"]["batching"]["max_rows"]) == (False, 1)
