@@ -17,9 +17,12 @@ from cache.cluster_map import cluster_map
 from cache.guard import Guard
 from cache.lookups import Looked
 from cache.redis_store import CacheUnavailable, slot_of
-from cache.redis_tier import RedisOptions, RedisTier, Shard
+from cache.redis_tier import RedisOptions, RedisTier
 from cache.report import RedisState, TierCounts
+from cache.shard import Shard
 from cache.slots import Node, even_tags, owner_of, tag_of
+
+INCOMPLETE = "not every slot of the cluster has a node"
 
 _WORST_FIRST = (State.OPEN, State.HALF_OPEN, State.CLOSED)
 _T = TypeVar("_T")
@@ -53,14 +56,16 @@ class ClusterTier:
         self._tiers: dict[Node, RedisTier] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._map = Guard(self._look, self._of_the_map, clock)
-        self._told_of_none = False
+        self._told_of: str | None = None
         self._failed_looks = 0
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         await self._map.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ended = True
         await self._map.__aexit__()
         for node in list(self._tiers):
             self._leave(node)
@@ -128,7 +133,7 @@ class ClusterTier:
         Raises `CacheUnavailable` where a node does not answer, with some of them deleted perhaps.
         """
         if not self._tiers or None in self._owners:
-            raise CacheUnavailable(self._map.last_error or "not every slot of the cluster has a node")
+            raise CacheUnavailable(self._map.last_error or INCOMPLETE)
         return sum(await asyncio.gather(*[tier.forget(space) for tier in self._tiers.values()]))
 
     def state(self) -> RedisState:
@@ -196,10 +201,13 @@ class ClusterTier:
         self._owners = owners
         for node in self._tiers.keys() - set(owners):
             self._leave(node)
+        if None in owners:
+            self._failed_looks += 1
+            raise CacheUnavailable(INCOMPLETE)  # nobody else would notice when it is no longer so
 
     async def _join(self, node: Node, owners: Sequence[Node | None]) -> None:
         first_name = self._options.prefix.encode() + self._tags[owners.index(node)]
-        shard = Shard(node, self._tags, partial(self._name_on, node, first_name), self._map.failed)
+        shard = Shard(node, self._tags, partial(self._name_on, node, first_name), self._trouble)
         tier = RedisTier(self._options, on_change=self._of_a_node, clock=self._clock, shard=shard)
         self._tiers[node] = await tier.__aenter__()
 
@@ -215,17 +223,22 @@ class ClusterTier:
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
 
+    def _trouble(self, error: CacheUnavailable) -> None:
+        """A node has failed, or does not have what it should: the map is old, perhaps."""
+        if not self._ended:
+            self._map.failed(error)
+
     def _of_a_node(self, side: str, state: str, reason: str | None) -> None:
         self._on_change(f"{side} of the rows on one node of the cluster", state, reason)
 
     def _of_the_map(self, state: State, reason: str | None) -> None:
-        """Tell of it where there are no nodes to tell of themselves."""
-        if reason is not None and not self._tiers:
-            self._told_of_none = True
-            self._on_change("reads and writes", state, reason)
-        elif reason is None and self._told_of_none:
-            self._told_of_none = False
-            self._on_change("reads and writes", state, None)
+        """Tell of rows that no node has; nodes tell of themselves."""
+        if reason is not None and None in self._owners:
+            self._told_of = "some reads and writes" if self._tiers else "reads and writes"
+            self._on_change(self._told_of, state, reason)
+        elif reason is None and self._told_of is not None:
+            self._on_change(self._told_of, state, None)
+            self._told_of = None
 
 
 def _worst(states: Sequence[str]) -> str:

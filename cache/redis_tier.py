@@ -20,7 +20,6 @@ from cache.redis_store import (
     NOT_REDIS,
     CacheUnavailable,
     Command,
-    Elsewhere,
     Link,
     Refused,
     Reply,
@@ -28,7 +27,8 @@ from cache.redis_store import (
     slot_of,
 )
 from cache.report import RedisState, TierCounts
-from cache.slots import Node, by_slot, tag_of
+from cache.shard import Shard
+from cache.slots import by_slot
 from cache.sweep import ADMIN_TIMEOUT_S, swept
 from cache.writes import Write, Writes
 
@@ -53,18 +53,6 @@ class RedisOptions(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Without the address, which may have a password in it."""
         return f"RedisOptions(prefix={self.prefix!r})"
-
-
-class Shard(msgspec.Struct, frozen=True):
-    """One node of a cluster. `own_name` is a name in one of its slots, as they are now.
-
-    `on_trouble` hears whenever the node fails or says that a key is elsewhere. `tags` are what names may have in them.
-    """
-
-    node: Node
-    tags: Sequence[bytes]
-    own_name: Callable[[], bytes]
-    on_trouble: Callable[[CacheUnavailable], None]
 
 
 class RedisTier:
@@ -210,7 +198,7 @@ class RedisTier:
     def _name(self, space: str, key: bytes | None) -> bytes:
         if key is None:
             return b"%b%b:" % (self._prefix, space.encode())
-        tag = b"" if self._shard is None else self._shard.tags[tag_of(key, self._shard.tags)]
+        tag = b"" if self._shard is None else self._shard.tag(key)
         return b"%b%b:%b%b" % (self._prefix, space.encode(), tag, key.hex().encode())
 
     def _names(self, space: str, keys: Sequence[bytes]) -> list[bytes]:
@@ -259,13 +247,7 @@ class RedisTier:
         return [reply == b"OK" for reply in replies]
 
     def _is_elsewhere(self, reply: Reply) -> bool:
-        """Whether another node of the cluster answers for this key, which is told to who knows the nodes."""
-        if self._shard is None or not isinstance(reply, Exception):
-            return False
-        if not isinstance(error := in_plain_words(reply), Elsewhere):
-            return False
-        self._shard.on_trouble(error)
-        return True
+        return self._shard is not None and self._shard.is_elsewhere(reply)
 
     def _count(self, kind: str, error: CacheUnavailable) -> None:
         self._failures[kind] += 1

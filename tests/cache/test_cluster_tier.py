@@ -294,6 +294,48 @@ async def test_a_replica_takes_the_place_of_its_node(own: RedisCluster, tmp_path
             assert (state.nodes, state.nodes_left_alone) == (3, 0)
 
 
+async def test_slots_that_no_node_has_for_a_while(own: RedisCluster) -> None:
+    changes: list[tuple[str, str, str | None]] = []
+    slots = range(16384 // 3)
+    for number in range(3):
+        own.client(number).execute_command("CLUSTER", "DELSLOTS", *slots)
+    options = RedisOptions(own.url, **BRISK)
+    async with ClusterTier(options, on_change=lambda *change: changes.append(change)) as tier:
+        assert tier.readable
+        homeless = {key for key in KEYS if tier._owners[tier._tags.index(tag(tier, key))] is None}
+        assert 0 < len(homeless) < len(KEYS) / 2
+        assert await stored(tier) == len(KEYS) - len(homeless)
+        assert await found(tier) == set(KEYS) - homeless
+        assert await tier.claim(SPACE, sorted(homeless)[:2]) == [True] * 2
+        with pytest.raises(CacheUnavailable, match="not every slot"):
+            await tier.forget(None)
+        await until(lambda: bool(changes))
+        assert changes == [("some reads and writes", "open", "not every slot of the cluster has a node")]
+        own.client(0).execute_command("CLUSTER", "ADDSLOTS", *slots)
+        await until(lambda: len(changes) == 2)
+        assert changes[1] == ("some reads and writes", "closed", None)
+        await until_found(tier)
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_leaving_does_not_wait_for_nodes_that_are_gone(own: RedisCluster, how: str) -> None:
+    told = counts()
+    async with asyncio.timeout(20):
+        async with ClusterTier(RedisOptions(own.url, **BRISK)) as tier:
+            await until_found(tier)
+            for server in own.servers[:2]:
+                if how == "killed":
+                    server.kill()
+                else:
+                    server.freeze()
+            for key in KEYS:
+                tier.store(SPACE, key, key, 60.0, told)
+    assert told.stores + told.dropped == len(KEYS)
+    assert 0 < told.stores < len(KEYS)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not others, "nothing goes on"
+
+
 async def test_a_cluster_that_answers_nothing_while_a_node_is_gone(tmp_path: Path) -> None:
     with redis_cluster(tmp_path / "strict", strict=True) as own:
         async with ClusterTier(RedisOptions(own.url, lease_s=1.0, **BRISK)) as tier:
@@ -348,6 +390,18 @@ async def test_the_first_node_of_the_address_is_gone(own: RedisCluster, how: str
         assert len(others) > len(KEYS) / 2
         assert await stored(tier, sorted(others)) == len(others)
         assert await found(tier) == others
+
+
+async def test_all_nodes_have_gone_and_the_address_leads_to_others(cluster: RedisCluster, own: RedisCluster) -> None:
+    """As where names stay and machines behind them are replaced."""
+    url = f"redis+cluster://127.0.0.1:{own.servers[0].port},127.0.0.1:{cluster.servers[0].port}"
+    async with ClusterTier(RedisOptions(url, **BRISK)) as tier:
+        await until_found(tier)
+        for server in own.servers:
+            server.kill()
+        await until_found(tier)
+        assert len(cluster.names()) == len(KEYS)
+        assert (tier.state().nodes, tier.state().nodes_left_alone) == (3, 0)
 
 
 @pytest.fixture
