@@ -57,7 +57,8 @@ class ClusterTier:
         self._leaving: set[asyncio.Task[None]] = set()
         self._map = Guard(self._look, self._of_the_map, clock)
         self._told_of: str | None = None
-        self._failed_looks = 0
+        self._failures: Counter[str] = Counter()
+        """Of the map, and of nodes that have left."""
         self._ended = False
 
     async def __aenter__(self) -> Self:
@@ -139,7 +140,7 @@ class ClusterTier:
     def state(self) -> RedisState:
         """What stands now, in the words of the node that is worst off."""
         states = [tier.state() for tier in self._tiers.values()]
-        failures: Counter[str] = Counter({"map": self._failed_looks} if self._failed_looks else {})
+        failures = self._failures.copy()
         for each in states:
             failures.update(each.failures)
         errors = [each.last_error for each in states if _left_alone(each)] or [each.last_error for each in states]
@@ -192,7 +193,7 @@ class ClusterTier:
             nodes = list(dict.fromkeys([*well, *self._seeds, *self._tiers]))
             ranges = await cluster_map(self._options.url, nodes, self._options.connect_timeout_s)
         except CacheUnavailable:
-            self._failed_looks += 1
+            self._failures["map"] += 1
             raise
         owners = [owner_of(slot_of(tag), ranges) for tag in self._tags]
         async with asyncio.TaskGroup() as group:
@@ -202,7 +203,7 @@ class ClusterTier:
         for node in self._tiers.keys() - set(owners):
             self._leave(node)
         if None in owners:
-            self._failed_looks += 1
+            self._failures["map"] += 1
             raise CacheUnavailable(INCOMPLETE)  # nobody else would notice when it is no longer so
 
     async def _join(self, node: Node, owners: Sequence[Node | None]) -> None:
@@ -219,7 +220,9 @@ class ClusterTier:
 
     def _leave(self, node: Node) -> None:
         """Use a node no more; what waits to be written to it has a moment."""
-        leaving = asyncio.get_running_loop().create_task(self._tiers.pop(node).__aexit__())
+        tier = self._tiers.pop(node)
+        self._failures.update(tier.state().failures)
+        leaving = asyncio.get_running_loop().create_task(tier.__aexit__())
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
 

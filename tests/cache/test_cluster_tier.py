@@ -399,7 +399,11 @@ async def test_all_nodes_have_gone_and_the_address_leads_to_others(cluster: Redi
         await until_found(tier)
         for server in own.servers:
             server.kill()
+        assert await found(tier) == set()
+        before = tier.state().failures["read"]
+        assert before >= 3
         await until_found(tier)
+        assert tier.state().failures["read"] >= before, "what only rises never falls"
         assert len(cluster.names()) == len(KEYS)
         assert (tier.state().nodes, tier.state().nodes_left_alone) == (3, 0)
 
