@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
+from cache.cluster_address import cluster_address
+from cache.cluster_tier import ClusterTier
 from cache.memory import MemoryTier
 from cache.model_cache import ModelCache
 from cache.redis_tier import RedisOptions, RedisTier
@@ -48,7 +50,7 @@ class Cache:
         self._clock = clock
         self._models: list[ModelCache] = []
         self._memory = MemoryTier(options.memory_bytes, self._evicted) if options.memory_bytes else None
-        self._redis = None if options.redis is None else RedisTier(options.redis, on_change=on_change, clock=clock)
+        self._redis = None if options.redis is None else _shared(options.redis, on_change, clock)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Cache:
@@ -114,3 +116,11 @@ class Cache:
 
     def _newest(self, owner: Owner) -> ModelCache | None:
         return next((each for each in reversed(self._models) if each.owner == owner), None)
+
+
+def _shared(
+    options: RedisOptions, on_change: Callable[[str, str, str | None], None], clock: Callable[[], float]
+) -> RedisTier | ClusterTier:
+    if cluster_address(options.url) is None:
+        return RedisTier(options, on_change=on_change, clock=clock)
+    return ClusterTier(options, on_change=on_change, clock=clock)

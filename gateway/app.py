@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 
 from cache.cache import Cache, CacheOptions
+from cache.cluster_address import cluster_address
 from cache.redis_store import check_url
 from cache.redis_tier import RedisOptions
 from gateway.catalogue import Catalogue
@@ -191,6 +192,10 @@ def _cache_options(settings: CacheSettings) -> CacheOptions:
         check_url(redis.url)
     except ValueError as error:
         raise StartError(f"cache.redis_url: {error}") from None
+    if cluster_address(redis.url) is not None and set("{}") & set(redis.prefix):
+        raise StartError(
+            f"cache.redis_prefix: no {{ or }} with a Redis Cluster, which reads them, not {redis.prefix!r}"
+        )
     return CacheOptions(settings.memory_bytes, redis)
 
 

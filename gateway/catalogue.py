@@ -265,9 +265,11 @@ class Catalogue:
 
     def _not_found(self, model: str, version: int | None) -> ModelNotFound:
         if model not in self._standing:
-            return ModelNotFound(f"unknown model {model[:128]!r}; see GET /v2/models for the models that are served")
+            return ModelNotFound(
+                f"Request for unknown model: {model[:128]!r} is not found; see GET /v2/models for those that are served"
+            )
         served = ", ".join(map(str, self._standing[model]))
-        return VersionNotFound(f"model {model!r} has no version {version}; it has {served}")
+        return VersionNotFound(f"Request for unknown model: {model!r} version {version} is not found; it has {served}")
 
 
 async def _end(standing: Standing) -> None:

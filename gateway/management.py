@@ -21,6 +21,7 @@ from gateway.pages.admin import admin_routes
 from gateway.pages.observing import observing_routes
 from gateway.pages.openai import openai_routes
 from gateway.pages.repository import repository_routes
+from gateway.pages.shared_memory import shared_memory_routes
 from gateway.pages.tfs import tfs_routes
 from gateway.pages.torchserve import ping_routes
 from gateway.pages.v2 import model_routes, server_routes
@@ -57,6 +58,7 @@ def management_app(gateway: Gateway, dialects: Sequence[Dialect], version: str) 
     app.include_router(repository_routes(control))
     app.include_router(tfs_routes(gateway.catalogue))
     app.include_router(observing_routes(gateway.catalogue, settings.tracing, model_control=control.allowed))
+    app.include_router(shared_memory_routes())
     app.include_router(openai_routes(gateway.catalogue))
     app.include_router(ping_routes(gateway.catalogue, gateway.drain))
     app.include_router(admin_routes(gateway.cache, gateway.catalogue))

@@ -14,7 +14,7 @@ from gateway.http.proxy_prefix import plain_prefix
 from inference.config import KIB, MIB, Bytes, CacheConfig, Truth
 from inference.faults import Section
 
-REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
+REDIS_SCHEMES = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
 
 
 def _existing_file(path: Path) -> Path:
@@ -109,8 +109,8 @@ def _redis_url(value: SecretStr) -> SecretStr:
     if address.scheme not in REDIS_SCHEMES or not (address.hostname or address.path.strip("/")):
         raise PydanticCustomError(
             "redis_url",
-            "expected an address such as redis://127.0.0.1:6379/0, rediss://user:password@host:6380/0 for TLS, or "
-            "unix:///run/redis.sock",
+            "expected an address such as redis://127.0.0.1:6379/0, rediss://user:password@host:6380/0 for TLS, "
+            "unix:///run/redis.sock, or redis+cluster://host:6379 for a Redis Cluster",
         )
     return value
 
@@ -120,7 +120,8 @@ class CacheSettings(CacheConfig):
 
     memory_bytes: Bytes = Field(64 * MIB, ge=0, description="Answers kept in memory, at most; 0 keeps none there.")
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
-        None, description="A Redis that several gateways share: redis://, rediss:// (TLS) or unix://."
+        None,
+        description="A Redis that several gateways share: redis://, rediss:// (TLS), unix://, or redis+cluster://.",
     )
     redis_prefix: str = Field(
         "sluice:", min_length=1, max_length=128, description="What every key in Redis begins with."

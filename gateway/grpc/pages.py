@@ -17,6 +17,7 @@ from gateway.extensions import grpc_extensions
 from gateway.grpc import inference_pb2 as pb
 from gateway.grpc.calls import STATUS_CODES
 from gateway.grpc.messages import parsed
+from gateway.grpc.shared_memory import SharedMemory
 from gateway.pages.model_config import model_config_page
 from gateway.pages.model_statistics import statistics_page
 from gateway.repository_control import RepositoryControl
@@ -41,6 +42,7 @@ class Pages:
 
     def by_method(self) -> Mapping[str, Page]:
         """Every page, by the name of its method."""
+        memory = SharedMemory()
         return {
             "ServerLive": _page(pb.ServerLiveRequest, self.server_live),
             "ServerReady": _page(pb.ServerReadyRequest, self.server_ready),
@@ -52,6 +54,12 @@ class Pages:
             "RepositoryIndex": _page(pb.RepositoryIndexRequest, self.repository_index),
             "RepositoryModelLoad": _page(pb.RepositoryModelLoadRequest, self.load),
             "RepositoryModelUnload": _page(pb.RepositoryModelUnloadRequest, self.unload),
+            "SystemSharedMemoryStatus": _page(pb.SystemSharedMemoryStatusRequest, memory.system_status),
+            "SystemSharedMemoryRegister": _page(pb.SystemSharedMemoryRegisterRequest, memory.system_register),
+            "SystemSharedMemoryUnregister": _page(pb.SystemSharedMemoryUnregisterRequest, memory.system_unregister),
+            "CudaSharedMemoryStatus": _page(pb.CudaSharedMemoryStatusRequest, memory.cuda_status),
+            "CudaSharedMemoryRegister": _page(pb.CudaSharedMemoryRegisterRequest, memory.cuda_register),
+            "CudaSharedMemoryUnregister": _page(pb.CudaSharedMemoryUnregisterRequest, memory.cuda_unregister),
         }
 
     async def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, Field
 
 from gateway.dialects.v2 import PLATFORM
+from gateway.images.reader import ImageReader
 from gateway.serving import ServedVersion
 from inference.config import ModelConfig
 from inference.plan import ServingPlan
@@ -24,6 +25,12 @@ class TensorConfig(BaseModel):
     name: str
     data_type: str
     dims: list[int]
+
+
+class InputConfig(TensorConfig):
+    """One input. `format` is that of a picture, where model.toml says that it is one."""
+
+    format: str = Field("FORMAT_NONE", description="FORMAT_NCHW or FORMAT_NHWC, or FORMAT_NONE.")
 
 
 class InstanceGroup(BaseModel):
@@ -101,7 +108,7 @@ class ModelConfigPage(BaseModel):
     platform: str
     backend: str
     max_batch_size: int = Field(description="Rows in one batch, at most; 0 if requests do not travel together.")
-    input: list[TensorConfig]
+    input: list[InputConfig]
     output: list[TensorConfig]
     instance_group: list[InstanceGroup]
     dynamic_batching: DynamicBatching | None = Field(exclude_if=lambda batching: batching is None)
@@ -117,7 +124,10 @@ def model_config_page(served: ServedVersion) -> ModelConfigPage:
         platform=PLATFORM,
         backend="onnxruntime",
         max_batch_size=plan.max_rows if signature.batched else 0,
-        input=_tensors(signature.inputs, signature),
+        input=[
+            InputConfig(**dict(tensor), format=_format(served.callee.images.get(tensor.name)))
+            for tensor in _tensors(signature.inputs, signature)
+        ],
         output=_tensors(signature.outputs, signature),
         instance_group=[_instances(served.name, config)],
         dynamic_batching=_priorities() if signature.batched else None,
@@ -158,6 +168,12 @@ def _tensors(specs: Sequence[TensorSpec], signature: Signature) -> list[TensorCo
         )
         for spec in specs
     ]
+
+
+def _format(image: ImageReader | None) -> str:
+    """The words of `ModelInput.Format`; a picture without an axis of channels has none."""
+    layout = "" if image is None else image.layout
+    return f"FORMAT_N{layout.removeprefix('N')}" if "C" in layout else "FORMAT_NONE"
 
 
 def _instances(model: str, config: ModelConfig) -> InstanceGroup:

@@ -140,14 +140,14 @@ class ModelMetrics(CallMetrics):
         ledger, ends = self.ledger, self._request_ends()
         answered = [end for outcome, end in ends if outcome in (Outcome.SUCCESS, Outcome.LATE)]
         unanswered = [end for outcome, end in ends if outcome not in (Outcome.SUCCESS, Outcome.LATE)]
-        batches = ledger.batches()
+        success, batches = _added(answered), ledger.batches()
         return ModelStatistics(
             inference_count=sum(size.rows * size.compute.count for size in batches),
             execution_count=sum(size.compute.count for size in batches),
             last_inference_ms=ledger.last_inference_ms(),
-            success=_added(answered),
+            success=success,
             fail=_added(unanswered),
-            queue=_total(self._queue),
+            queue=Total(success.count, _total(self._queue).ns),
             transport=_total(self._transport),
             compute=_total(self._engine),
             encode=_total(self._encode),

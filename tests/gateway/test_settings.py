@@ -331,7 +331,9 @@ def test_the_address_of_redis_is_a_secret(tmp_path: Path) -> None:
         assert "gate" not in text.replace("sluice-gateway", "")
 
 
-@pytest.mark.parametrize("address", ["http://h", "h:6379", "redis://", "redis:///", "unix://"])
+@pytest.mark.parametrize(
+    "address", ["http://h", "h:6379", "redis://", "redis:///", "unix://", "redis+cluster://", "cluster://h"]
+)
 def test_an_address_that_is_none_of_redis_is_refused_without_being_shown(tmp_path: Path, address: str) -> None:
     [told] = problems(tmp_path, environ={"SLUICE_CACHE_REDIS_URL": address + "?password=s3cret"})
     assert "redis://127.0.0.1:6379/0" in told

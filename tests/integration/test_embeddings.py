@@ -153,7 +153,7 @@ def test_the_client_is_told_that_it_is_the_dimensions(client: openai.OpenAI, dim
         ({"model": "texts", "input": [[1, 10**6]]}, openai.BadRequestError, "token 1000000"),
         ({"model": "texts", "input": "to be", "dimensions": 3}, openai.BadRequestError, "the model has 2"),
         ({"model": "tiny", "input": "to be"}, openai.BadRequestError, "does not embed texts"),
-        ({"model": "nobody", "input": "to be"}, openai.NotFoundError, "unknown model 'nobody'"),
+        ({"model": "nobody", "input": "to be"}, openai.NotFoundError, "unknown model: 'nobody'"),
     ],
 )
 def test_the_client_understands_what_is_wrong(
