@@ -10,6 +10,7 @@ RUN python -m venv /opt/sluice
 COPY requirements.lock ./
 RUN /opt/sluice/bin/pip install -q --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY sluice sluice
 COPY gateway gateway
 COPY batching batching
 COPY cache cache

@@ -35,6 +35,7 @@ from inference.knots import BATCH_COST_S
 from inference.options import worker_options
 from inference.padding import Padding
 from inference.repository import ModelVersion
+from inference.snapshot import changed_file
 from inference.types import Knot, Signature
 from inference.workers import Workers
 
@@ -66,6 +67,11 @@ class ServedVersion(msgspec.Struct, frozen=True):
     def ready(self) -> bool:
         """Whether at least one worker process lives."""
         return self.workers.statistics().alive > 0
+
+    def is_stranded(self, now_s: float) -> bool:
+        """Whether no worker lives and none could be started for as long as that may be, on the monotonic clock."""
+        since_s = self.workers.statistics().failing_since_s
+        return since_s is not None and now_s - since_s >= self.config.workers.replace_timeout_s
 
     def statistics(self) -> ModelStatistics:
         """What became of the calls so far."""
@@ -207,18 +213,19 @@ def _embedder(source: ModelVersion, signature: Signature) -> Embedder | None:
     if (config := source.config.text) is None:
         return None
     folder = source.file.parent
-    file = next(
-        (file for file in (folder / config.tokenizer, folder.parent / config.tokenizer) if file.is_file()), None
-    )
-    if file is None:
+    if (tokenizer := source.tokenizer) is None:
         raise RepositoryError(
             f"the model.toml of {source.name!r}: text.tokenizer: there is no {config.tokenizer!r} in {folder} "
             f"or in {folder.parent}"
         )
+    file, max_tokens = tokenizer.file, config.max_tokens if config.truncate else None
     try:
-        return embedder_of(config, signature, load_tokenizer(file, config.max_tokens if config.truncate else None))
+        embedder = embedder_of(config, signature, load_tokenizer(file, max_tokens))
     except RepositoryError as error:
         raise RepositoryError(f"the model.toml of {source.name!r}: {error}") from error
+    if changed_file([tokenizer]) is not None:
+        raise RepositoryError(f"{file}: has changed while the version was loaded; load the model anew")
+    return embedder
 
 
 def _images(source: ModelVersion, signature: Signature) -> Mapping[str, ImageReader]:

@@ -16,7 +16,7 @@ from inference.options import WorkerOptions, plan_terms
 from inference.plan import ServingPlan
 from inference.post import Events, Post, known_order
 from inference.process import WorkerLimits, WorkerProcess
-from inference.snapshot import Snapshot, take_snapshot
+from inference.snapshot import Held, Snapshot, take_snapshot
 from inference.types import Arrays, BatchResult, Signature, Vacancy
 from inference.wire import Load
 
@@ -24,12 +24,16 @@ __all__ = ["WorkerOptions", "Workers", "WorkersStatistics"]
 
 
 class WorkersStatistics(msgspec.Struct, frozen=True):
-    """What stands at one moment. `restarts` counts every start of a replacement, successful or not."""
+    """What stands at one moment. `restarts` counts every start of a replacement, successful or not.
+
+    `failing_since_s` is since when none lives and every start failed, on the monotonic clock; `None` in better days.
+    """
 
     alive: int
     in_flight: int
     restarts: int
     pids: tuple[int, ...]
+    failing_since_s: float | None = None
 
 
 class Workers:
@@ -80,11 +84,13 @@ class Workers:
         self.on_restart = on_restart
         self._options = options
         self._files = files or _snapshot(model_file)
+        self._held = Held(self._files)
         self._posts: tuple[Post, ...] = ()
 
     async def __aenter__(self) -> Self:
         terms = plan_terms(self._options)
-        order = Load(str(self._files.model_file), self._options.device, terms, self._options.batched)
+        files = self._files
+        order = Load(str(files.model_file), self._options.device, terms, self._options.batched, files.apart)
         try:
             (first,) = await self._fill(order, 1)
             loaded = first.loaded
@@ -147,7 +153,13 @@ class Workers:
             in_flight=sum([worker.in_flight for worker in workers]),
             restarts=sum([post.restarts for post in self._posts]),
             pids=tuple([worker.pid for worker in workers]),
+            failing_since_s=None if workers else self._failing_since_s(),
         )
+
+    def _failing_since_s(self) -> float | None:
+        """When the last post began to fail, if all of them do."""
+        since_s = [post.failing_since_s for post in self._posts if post.failing_since_s is not None]
+        return max(since_s) if since_s and len(since_s) == len(self._posts) else None
 
     def _tell_vacancy(self) -> None:
         self.on_vacancy()
@@ -170,7 +182,7 @@ class Workers:
         """Starts so many more workers at the same time."""
         limits = WorkerLimits(self._options.run_timeout_s, self._options.load_timeout_s)
         events = Events(self._tell_vacancy, self._tell_restart)
-        posts = [Post(order, self._files, limits, events) for _ in range(count)]
+        posts = [Post(order, self._held, limits, events) for _ in range(count)]
         self._posts += tuple(posts)
         async with asyncio.TaskGroup() as group:
             starts = [group.create_task(post.fill()) for post in posts]
