@@ -19,6 +19,7 @@ from cache.tiers import CachedModel
 from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.dialects.base import Callee
+from gateway.forgetting import Forgetting
 from gateway.images.reader import ImageReader, image_readers
 from gateway.repeats import Repeats
 from gateway.settings import Settings
@@ -130,6 +131,8 @@ async def serve_version(
         if caching.enabled and cache.there:
             model_cache = cache.of_model(_cached_model(source, workers.signature, caching, options.objective_s, meters))
             stack.callback(cache.retire, model_cache)
+        forgetting = await stack.enter_async_context(Forgetting(cache, source.name))
+        workers.on_overwritten = forgetting.begin
         meters.watch(
             ModelGauges(
                 queue_rows=lambda: batcher.statistics().queue.rows,

@@ -61,7 +61,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """What cannot be served: a version, or a whole model. `reason` says what is wrong, where, and what would be right."""
+    """A version that cannot be served, or a whole model. `reason`: what is wrong, where, and what would be right."""
 
     name: str
     version: int | None

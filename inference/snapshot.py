@@ -52,8 +52,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Held:
     """Says whether the files of a snapshot are still the same. Threads may share it.
 
-    A file that does not lie as it did is read again, once for each way it comes to lie. Does not see into a file that an
-    engine has mapped: for that there is `overwritten`.
+    A file that does not lie as it did is read again, once for each way it comes to lie. `overwritten` is for engines
+    that have a file mapped and read on.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:

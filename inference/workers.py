@@ -20,6 +20,9 @@ from inference.snapshot import Held, Snapshot, take_snapshot
 from inference.types import Arrays, BatchResult, Signature, Vacancy
 from inference.wire import Load
 
+LOOK_S = 0.5
+"""How often the files of weights are looked at that an engine has mapped."""
+
 __all__ = ["WorkerOptions", "Workers", "WorkersStatistics"]
 
 
@@ -45,11 +48,14 @@ class Workers:
     planned. Leaving ends them; batches still in flight then raise `WorkerDied`.
 
     All of them load the files of `files`, a snapshot of `model_file` from the time when its digest was taken; without
-    one it is taken here. A worker whose files have changed since is refused: until they are back, none is replaced.
+    one it is taken here. A worker whose files have changed since is refused: until they are back, none is replaced. The
+    engine maps files of weights, and sees what is written into them at once; so they are looked at every `LOOK_S`, and
+    workers that may have seen other weights are killed.
 
     `on_vacancy` is called when there is room that was not there before: after each answer, and for each replacement.
-    `on_restart` is called at each start of a replacement. Both are called from the event loop, between two steps of
-    other tasks, and must not block.
+    `on_restart` is called at each start of a replacement, and `on_overwritten` when workers were killed for what was
+    written into their weights. All are called from the event loop, between two steps of other tasks, and must not
+    block.
     """
 
     signature: Signature
@@ -82,10 +88,12 @@ class Workers:
     ) -> None:
         self.on_vacancy = on_vacancy
         self.on_restart = on_restart
+        self.on_overwritten: Callable[[], None] = lambda: None
         self._options = options
         self._files = files or _snapshot(model_file)
         self._held = Held(self._files)
         self._posts: tuple[Post, ...] = ()
+        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         terms = plan_terms(self._options)
@@ -106,6 +114,10 @@ class Workers:
         self.untried_because = loaded.untried_because
         self.unproven_because = loaded.unproven_because
         self.erratic_because = loaded.erratic_because
+        if len(files.files) > 1:
+            self._watch = asyncio.create_task(
+                self._watch_weights(), name=f"watch over the weights of {files.model_file}"
+            )
         return self
 
     async def __aexit__(
@@ -188,7 +200,23 @@ class Workers:
             starts = [group.create_task(post.fill()) for post in posts]
         return [start.result() for start in starts]
 
+    async def _watch_weights(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            file = await asyncio.to_thread(self._held.overwritten)
+            workers = [post.worker for post in self._posts if post.worker is not None and post.worker.alive]
+            if file is None or not workers:
+                continue
+            for worker in workers:
+                worker.dismiss(
+                    f"{file} was written into while it was mapped; replace files, and do not write into them"
+                )
+            self.on_overwritten()
+
     async def _leave(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
         ends = await asyncio.gather(*[post.leave() for post in self._posts], return_exceptions=True)
         for error in ends:
             if error is not None:

@@ -136,7 +136,8 @@ def test_the_names_of_classes_count(tmp_path: Path) -> None:
 def test_weights_that_are_missing(tmp_path: Path) -> None:
     folder = version(tmp_path / "m/1", weights=None)
     assert refusal(folder) == (
-        f"{folder}/model.onnx: its weights are to be in 'w.bin', but there is no {folder}/w.bin; put that file there, too"
+        f"{folder}/model.onnx: its weights are to be in 'w.bin', but there is no {folder}/w.bin; "
+        "put that file there, too"
     )
     (folder / "w.bin").mkdir()
     assert refusal(folder).endswith("/w.bin is no file; put a file there")
@@ -220,7 +221,7 @@ def test_a_link_to_a_crowded_place_is_refused(tmp_path: Path, monkeypatch: pytes
     put(tmp_path / "m/1/model.onnx")
     for number in range(18):
         put(tmp_path / f"crowd/{number}/file")
-    assert read(tmp_path / "m/1")
+    assert not read(tmp_path / "m/1").passed_over
     (tmp_path / "m/1/link").symlink_to(tmp_path / "crowd")
     assert refusal(tmp_path / "m/1") == (
         f"{tmp_path}/m/1: holds more than 20 files and folders, with those behind links; a version's folder is for "

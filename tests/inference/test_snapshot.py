@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read."""
     seen: list[Path] = []
     real = snapshot.read
@@ -34,7 +34,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
         return real(path)
 
     monkeypatch.setattr(snapshot, "read", counted)
-    yield seen
+    return seen
 
 
 def replace(file: Path, content: bytes) -> None:
@@ -56,12 +56,12 @@ def test_files_that_lie_as_they_did_are_not_read_again(file: Path, reads: list[P
 def test_equal_bytes_are_the_same_however_they_lie(file: Path, name: str, reads: list[Path]) -> None:
     held = Held(take_snapshot(file))
     subject = file.with_name(name)
-    changes = (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: replace(subject, subject.read_bytes()),
         lambda: os.utime(subject, ns=(1, 1)),
         lambda: subject.chmod(0o600),
         lambda: subject.write_bytes(subject.read_bytes()),
-        lambda: subject.rename(file.with_name("blob")).is_file() and subject.symlink_to("blob"),
+        lambda: subject.symlink_to(subject.rename(file.with_name("blob"))),
     )
     for change in changes:
         change()
