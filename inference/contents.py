@@ -111,7 +111,10 @@ def _named(model_file: Path, name: str, fence: Fence) -> Path:
 
 def _is_apart(model_file: Path, name: str) -> bool:
     """Whether the engine would refuse to go and read a file: it does, unless it lies below the model's own folder."""
-    real = os.path.realpath(model_file.parent / name)
+    file = model_file.parent / name
+    real = os.path.realpath(file)
+    if not os.path.exists(real) or not os.path.samefile(real, file):
+        return True  # behind /proc/PID/root links lead elsewhere than they say, and the engine believes them
     folders = (os.path.realpath(model_file.parent), os.path.dirname(os.path.realpath(model_file)))
     return os.path.isabs(name) or not any(_is_below(real, folder) for folder in folders)
 

@@ -84,8 +84,8 @@ def look(path: Path, defaults: ModelConfig | None = None, allowed: Iterable[Path
     Raises `RepositoryError`, naming the path, what was wrong with it and what would be right, where nothing there can
     be a model. Reads every file once, in pieces.
     """
-    scan = _Scan(path, defaults or ModelConfig(), tuple(allowed))
     try:
+        scan = _Scan(path, defaults or ModelConfig(), tuple(allowed))
         scan.all()
     except OSError as error:
         raise RepositoryError(_unreadable(path, error)) from error
@@ -109,8 +109,8 @@ def scan_model(
 
     Whatever is wrong with other models is no matter. Raises `RepositoryError`.
     """
-    scan = _Scan(path, defaults or ModelConfig(), tuple(allowed))
     try:
+        scan = _Scan(path, defaults or ModelConfig(), tuple(allowed))
         if not _NAME.fullmatch(name) or name not in _names(path):
             return ()
         if _is_repository(path):
