@@ -72,6 +72,7 @@ class Catalogue:
         self._cache = cache
         self._settings = settings
         self._metrics = metrics
+        metrics.watch_broken(lambda: len(self.broken))
         self._tracer = tracer
         self._entered = False
         self._standing: dict[str, dict[int, Standing]] = {}

@@ -176,8 +176,11 @@ def _cached_model(
     source: ModelVersion, signature: Signature, caching: CachePlan, objective_s: float | None, meters: ModelMetrics
 ) -> CachedModel:
     config = source.config
-    # Padding changes what the model is given, and another engine rounds in another way.
+    # Padding changes what the model is given, another engine rounds in another way, and rows that nobody compares may
+    # have been answered beside others that changed them.
     engine = f"{config.workers.device} onnxruntime {ENGINE_VERSION} padding {config.padding.model_dump_json()}"
+    if config.batching.batched == "unchecked":
+        engine += " rows unchecked"
     return CachedModel(
         owner=Owner(source.name, source.version),
         digest=source.digest,

@@ -105,6 +105,27 @@ def test_no_version_is_answered_with_what_another_one_said(tmp_path: Path, locat
             assert server.metric("sluice_cache_hits_total", model="m", tier="redis", version="2") == 1
 
 
+@pytest.mark.parametrize("toml", ['[batching]\nbatched = "unchecked"\n', "[padding.inputs.x]\nbuckets = [2]\n"])
+def test_what_else_an_answer_depends_on_tells_it_apart(tmp_path: Path, toml: str) -> None:
+    """What is said in model.toml is no part of the files, and another gateway with the same Redis may say else."""
+    for folder, text in (("a", ""), ("b", toml)):
+        models.place(models.any_width(), tmp_path / folder / "m/1")
+        (tmp_path / folder / "m/model.toml").write_text(text)
+    with redis_server(tmp_path / "redis") as redis:
+        cache = {"REDIS_URL": redis.url, "REDIS_TIMEOUT_MS": "5000", "REDIS_CONNECT_TIMEOUT_MS": "5000"}
+        env = os.environ | {f"SLUICE_CACHE_{key}": value for key, value in cache.items()}
+        heard = []
+        for folder, kept in (("a", 1), ("b", 2), ("a", 2)):
+            with serving(tmp_path / folder, env=env) as server:
+                body = v2("x", [1, 2], [1, 2])
+                answer = server.client.post("/v2/models/m/infer", json=body, headers={"Cache-Control": "max-age=0"})
+                assert answer.json()["outputs"][0]["data"] == [3]
+                heard.append(answer.headers["x-cache"])
+                while len(redis.client.keys("*:*:*")) < kept:
+                    pass
+        assert heard == ["miss; rows=0/1", "miss; rows=0/1", "hit; rows=1/1"]
+
+
 def test_weights_that_are_written_into_are_never_served_as_the_version(tmp_path: Path) -> None:
     put_weights(tmp_path / "m/1", 2)
     log = tmp_path / "log"
@@ -239,6 +260,7 @@ def test_what_is_broken_is_told_and_the_others_are_served(half_broken: Path, tmp
             200,
             {"ready": True, "broken": ["bad/1", "linear/2", "weightless/1"]},
         )
+        assert server.metric("sluice_models_broken") == 3
         health = server.client.get("/v2/health").json()
         reasons = {f"{each['name']}/{each['version']}": each["reason"] for each in health["broken"]}
         assert reasons["linear/2"].endswith(f"the model of version 2 must be {half_broken}/linear/2/model.onnx")
