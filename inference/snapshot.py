@@ -58,7 +58,8 @@ class Held:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._files = snapshot.files
-        self._mapped = snapshot.files[1:]
+        copied = {snapshot.model_file, *[snapshot.model_file.parent / name for name in snapshot.apart]}
+        self._mapped = [state for state in snapshot.files if state.file not in copied]
         self._same = {state.file: state.lie for state in snapshot.files}
         self._other: dict[Path, Lie] = {}
         self._reading = threading.Lock()

@@ -114,7 +114,7 @@ class Workers:
         self.untried_because = loaded.untried_because
         self.unproven_because = loaded.unproven_because
         self.erratic_because = loaded.erratic_because
-        if len(files.files) > 1:
+        if len(files.files) > 1 + len(files.apart):
             self._watch = asyncio.create_task(
                 self._watch_weights(), name=f"watch over the weights of {files.model_file}"
             )

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.app import Gateway
+from gateway.banner import banner
 from gateway.catalogue import IndexEntry, State
 from gateway.sections import ModelsSettings
 from gateway.settings import Settings
@@ -217,6 +218,8 @@ async def test_what_is_broken_keeps_no_other_from_being_served(tmp_path: Path) -
         assert (await ask(gateway, "m"), await ask(gateway, "z"), await ask(gateway, "toml")) == (30, 60, 503)
         assert catalogue.models == ("m", "z")
         assert tuple(each.name for each in catalogue.broken) == BROKEN
+        said = banner(gateway, ("127.0.0.1", 1)).splitlines()
+        assert said[-1] == f"not served, or not whole: {', '.join(BROKEN)}; http://127.0.0.1:1/v2/health says why"
         assert all(str(tmp_path) in each.reason or "model.toml" in each.reason for each in catalogue.broken)
         index = {entry.name: entry for entry in await catalogue.index()}
         assert {name for name, entry in index.items() if entry.state is State.UNAVAILABLE} == set(BROKEN)

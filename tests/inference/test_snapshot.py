@@ -11,7 +11,7 @@ import pytest
 
 from inference import snapshot
 from inference.errors import ModelLoadError
-from inference.snapshot import FileState, Held, take_snapshot
+from inference.snapshot import FileState, Held, Snapshot, take_snapshot
 from tests import models
 
 ONE, OTHER = b"\0\0\0@\0\0@@", b"\0\0@@\0\0\0@"
@@ -129,3 +129,15 @@ def test_weights_that_are_written_into_are_told_from_those_that_are_replaced(fil
     replace(weights, OTHER)
     assert held.overwritten() is None, "who has the old file mapped keeps it"
     assert held.changed() == weights
+
+
+def test_weights_that_the_engine_has_a_copy_of_may_be_written_into(tmp_path: Path) -> None:
+    weights = tmp_path / "w.bin"
+    weights.write_bytes(ONE)
+    file = models.place(models.external_weights("../w.bin"), tmp_path / "m")
+    taken = take_snapshot(file)
+    mapped, copied = Held(taken), Held(Snapshot(taken.model_file, taken.files, ("../w.bin",)))
+    weights.write_bytes(OTHER)
+    there = file.parent / "../w.bin"
+    assert (mapped.overwritten(), copied.overwritten()) == (there, None)
+    assert copied.changed() == there
