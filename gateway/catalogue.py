@@ -84,9 +84,6 @@ class Catalogue:
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Catalogue:
-        strict = self._settings.models.strict
-        if strict and self._broken:
-            raise StartError(self._all_reasons())
         loaded: list[Standing] = []
         try:
             for source in self._sources:
@@ -97,7 +94,7 @@ class Catalogue:
                 except Exception as error:  # one model's fault is no other's, whatever it is
                     log.error("a model could not be loaded", model=source.name, exc_info=error)
                     self._break(Broken(source.name, source.version, f"{source.file}: could not be loaded: {error!r}"))
-            if self._broken and (strict or not loaded):
+            if self._broken and (self._settings.models.strict or not loaded):
                 raise StartError(self._all_reasons())
         except BaseException:
             await self._retire(loaded)

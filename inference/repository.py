@@ -199,9 +199,11 @@ class _Scan:
         others = [entry for entry in entries if entry not in numbered and entry.is_dir()]
         misplaced = [entry for entry in others if _is_misplaced(entry)]
         meant = numbered or misplaced or any(each.name == CONFIG_FILE or each.suffix == ".onnx" for each in entries)
+        fits = _NAME.fullmatch(name) is not None
         if not meant:
-            self._passed_over.append(f"{folder}: has no versions; put the first one at {folder / '1' / MODEL_FILE}")
-        elif not _NAME.fullmatch(name):
+            hint = f"has no versions; put the first one at {folder / '1' / MODEL_FILE}" if fits else "is no model"
+            self._passed_over.append(f"{folder}: {hint}")
+        elif not fits:
             self._broken.append(Broken(name, None, _misnamed(folder, name)))
         else:
             self._passed_over += [f"{each}: is no version" for each in others if each not in misplaced]

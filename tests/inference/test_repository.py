@@ -281,7 +281,7 @@ def test_only_bystanders(tmp_path: Path) -> None:
     assert refusal(tmp_path).splitlines() == [
         f"{tmp_path}: holds no models; put one at {tmp_path}/NAME/1/model.onnx",
         f"  {tmp_path}/docs: has no versions; put the first one at {tmp_path}/docs/1/model.onnx",
-        f"  {tmp_path}/lost+found: has no versions; put the first one at {tmp_path}/lost+found/1/model.onnx",
+        f"  {tmp_path}/lost+found: is no model",
     ]
 
 
