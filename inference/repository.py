@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from inference.backends.onnx.model_file import random_operators
 from inference.config import ModelConfig, load_model_config
-from inference.contents import Contents, Fence, contents
+from inference.contents import Fence, contents
 from inference.errors import RepositoryError
 from inference.snapshot import FileState, Snapshot
 
@@ -98,8 +98,7 @@ def look(path: Path, defaults: ModelConfig | None = None, allowed: Iterable[Path
 
 def scan(path: Path, defaults: ModelConfig | None = None, allowed: Iterable[Path] = ()) -> tuple[ModelVersion, ...]:
     """As `look`, where nothing may be broken. Raises `RepositoryError` that names all that is, a line for each."""
-    found = look(path, defaults, allowed)
-    return _whole(found)
+    return _whole(look(path, defaults, allowed))
 
 
 def scan_model(
@@ -190,13 +189,13 @@ class _Scan:
             )
         if not _NAME.fullmatch(path.stem):
             raise RepositoryError(_misnamed(path, path.stem))
-        self._take(path.stem, 1, path, self._defaults, None, lambda: contents(path, self._defaults, self._fence, None))
+        self._version(path.stem, path, self._defaults, sample=None, folder=None)
 
     def _model(self, folder: Path, name: str) -> None:
         """A folder that may be a model's."""
         entries = sorted(folder.iterdir())
         numbered = [entry for entry in entries if _VERSION.fullmatch(entry.name)]
-        others = [entry for entry in entries if entry not in numbered and entry.is_dir()]
+        others = [entry for entry in entries if entry not in numbered and _is_folder(entry)]
         misplaced = [entry for entry in others if _is_misplaced(entry)]
         meant = numbered or misplaced or any(each.name == CONFIG_FILE or each.suffix == ".onnx" for each in entries)
         fits = _NAME.fullmatch(name) is not None
@@ -227,33 +226,15 @@ class _Scan:
             return
         sample = folder / SAMPLE_FILE if (folder / SAMPLE_FILE).is_file() else None
         for entry in numbered:
-            self._version(entry, name, config, sample)
+            self._version(name, entry / MODEL_FILE, config, sample, entry)
 
-    def _version(self, entry: Path, name: str, config: ModelConfig, sample: Path | None) -> None:
-        file = entry / MODEL_FILE
-
-        def read() -> Contents:
-            if not file.is_file():
-                raise RepositoryError(
-                    _nowhere(entry)
-                    if entry.is_symlink() and not entry.exists()
-                    else f"{entry}: has no {MODEL_FILE}; the model of version {entry.name} must be {file}"
-                )
-            return contents(file, config, self._fence, entry)
-
-        self._take(name, int(entry.name), file, config, sample, read)
-
-    def _take(
-        self,
-        name: str,
-        version: int,
-        file: Path,
-        config: ModelConfig,
-        sample: Path | None,
-        read: Callable[[], Contents],
-    ) -> None:
+    def _version(self, name: str, file: Path, config: ModelConfig, sample: Path | None, folder: Path | None) -> None:
+        """A version in a folder of its own, which is named by its number, or the only one of a bare file."""
+        version = 1 if folder is None else int(folder.name)
         try:
-            holds = read()
+            if folder is not None and not file.is_file():
+                raise RepositoryError(_without_model(folder))
+            holds = contents(file, config, self._fence, folder)
         except RepositoryError as error:
             self._broken.append(Broken(name, version, str(error)))
         except OSError as error:
@@ -284,6 +265,13 @@ def _is_misplaced(folder: Path) -> bool:
     return not folder.name.startswith(".") and (_NUMBER.fullmatch(folder.name) is not None or _has_model(folder))
 
 
+def _is_folder(entry: Path) -> bool:
+    try:
+        return entry.is_dir()
+    except PermissionError:
+        return False
+
+
 def _has_model(folder: Path) -> bool:
     try:
         return (folder / MODEL_FILE).is_file()
@@ -302,6 +290,12 @@ def _misnamed(path: Path, name: str) -> str:
         f"{path}: {name!r} cannot be a model's name; rename it to 1 to 128 of the characters A-Z a-z 0-9 . _ -, "
         "the first of which is not a dot"
     )
+
+
+def _without_model(folder: Path) -> str:
+    if folder.is_symlink() and not folder.exists():
+        return _nowhere(folder)
+    return f"{folder}: has no {MODEL_FILE}; the model of version {folder.name} must be {folder / MODEL_FILE}"
 
 
 def _nowhere(link: Path) -> str:
