@@ -67,5 +67,8 @@ def zeros(signature: Signature) -> str | None:
 
 
 def _shortest(file: Path) -> Path:
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # the folder is gone
+        return file
     return file.relative_to(here) if file.is_relative_to(here) else file

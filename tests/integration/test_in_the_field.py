@@ -391,6 +391,14 @@ def test_a_working_folder_that_is_closed_has_no_settings(closed: Path, tmp_path:
     assert f"Warning: {closed}/sluice.toml cannot be looked for: Permission denied" in log.read_text()
 
 
+def test_a_working_folder_that_is_gone_is_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    leaves = ("sh", "-c", 'rmdir ../gone && exec "$@"', "sh")
+    with serving(EXAMPLES, prefix=leaves, cwd=tmp_path / "gone") as server:
+        assert not (tmp_path / "gone").exists()
+        assert server.outputs("linear", LINEAR) == {"y": [5.0]}
+
+
 @needs_root
 @pytest.mark.parametrize(
     ("options", "expected"),
