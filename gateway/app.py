@@ -51,7 +51,7 @@ from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing.tracer import Tracer
 from inference.errors import StartError
-from inference.repository import ModelVersion
+from inference.repository import Broken, ModelVersion
 
 VERSION = distribution_version("sluice")
 RESERVED_DESCRIPTORS = 256
@@ -75,7 +75,7 @@ class Gateway:
     `app` is for any ASGI server; `server` is uvicorn with predictions taken straight from the protocol.
     """
 
-    def __init__(self, settings: Settings, models: Sequence[ModelVersion]) -> None:
+    def __init__(self, settings: Settings, models: Sequence[ModelVersion], broken: Sequence[Broken] = ()) -> None:
         self.settings = settings
         self.drain = Drain()
         names = {dialect.name for dialect in DIALECTS} | ({"grpc"} if settings.server.grpc_port else set())
@@ -84,7 +84,7 @@ class Gateway:
         CacheCollector(self.cache, self.metrics.registry)
         LogCollector(self.metrics.registry)
         self._tracer = _tracer(settings.tracing, self.metrics)
-        self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer)
+        self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer, broken)
         self.control = RepositoryControl(self.catalogue, allowed=settings.server.model_control)
         self._request_ids = RequestIds()
         logs = settings.logs

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.http.proxy_prefix import plain_prefix
@@ -18,12 +18,21 @@ REDIS_SCHEMES = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+c
 
 
 def _existing_file(path: Path) -> Path:
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise ValueError(f"cannot be looked at: {error.strerror}") from None
+    if not there:
         raise ValueError("no such file; a relative path starts at the current folder")
     return path
 
 
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+
+
+def _paths(value: object) -> object:
+    """Several paths; a variable of the environment has them as `PATH` has its own."""
+    return [part for part in value.split(":") if part] if isinstance(value, str) else value
 
 
 class ModelsSettings(Section):
@@ -33,6 +42,12 @@ class ModelsSettings(Section):
     default: str | None = Field(
         None,
         description="The model of calls that name none, as those to /invocations; not needed if there is only one.",
+    )
+    strict: Truth = Field(
+        False, description="Whether to serve nothing unless every model of the repository can be served."
+    )
+    allow: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = Field(
+        (), description="Files and folders outside the repository that models may have their weights in."
     )
 
 

@@ -19,6 +19,7 @@ from cache.tiers import CachedModel
 from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.dialects.base import Callee
+from gateway.forgetting import Forgetting
 from gateway.images.reader import ImageReader, image_readers
 from gateway.repeats import Repeats
 from gateway.settings import Settings
@@ -35,6 +36,7 @@ from inference.knots import BATCH_COST_S
 from inference.options import worker_options
 from inference.padding import Padding
 from inference.repository import ModelVersion
+from inference.snapshot import changed_file
 from inference.types import Knot, Signature
 from inference.workers import Workers
 
@@ -66,6 +68,11 @@ class ServedVersion(msgspec.Struct, frozen=True):
     def ready(self) -> bool:
         """Whether at least one worker process lives."""
         return self.workers.statistics().alive > 0
+
+    def is_stranded(self, now_s: float) -> bool:
+        """Whether no worker lives and none could be started for as long as that may be, on the monotonic clock."""
+        since_s = self.workers.statistics().failing_since_s
+        return since_s is not None and now_s - since_s >= self.config.workers.replace_timeout_s
 
     def statistics(self) -> ModelStatistics:
         """What became of the calls so far."""
@@ -124,6 +131,8 @@ async def serve_version(
         if caching.enabled and cache.there:
             model_cache = cache.of_model(_cached_model(source, workers.signature, caching, options.objective_s, meters))
             stack.callback(cache.retire, model_cache)
+        forgetting = await stack.enter_async_context(Forgetting(cache, source.name))
+        workers.on_overwritten = forgetting.begin
         meters.watch(
             ModelGauges(
                 queue_rows=lambda: batcher.statistics().queue.rows,
@@ -167,8 +176,11 @@ def _cached_model(
     source: ModelVersion, signature: Signature, caching: CachePlan, objective_s: float | None, meters: ModelMetrics
 ) -> CachedModel:
     config = source.config
-    # Padding changes what the model is given, and another engine rounds in another way.
+    # Padding changes what the model is given, another engine rounds in another way, and rows that nobody compares may
+    # have been answered beside others that changed them.
     engine = f"{config.workers.device} onnxruntime {ENGINE_VERSION} padding {config.padding.model_dump_json()}"
+    if config.batching.batched == "unchecked":
+        engine += " rows unchecked"
     return CachedModel(
         owner=Owner(source.name, source.version),
         digest=source.digest,
@@ -207,18 +219,19 @@ def _embedder(source: ModelVersion, signature: Signature) -> Embedder | None:
     if (config := source.config.text) is None:
         return None
     folder = source.file.parent
-    file = next(
-        (file for file in (folder / config.tokenizer, folder.parent / config.tokenizer) if file.is_file()), None
-    )
-    if file is None:
+    if (tokenizer := source.tokenizer) is None:
         raise RepositoryError(
             f"the model.toml of {source.name!r}: text.tokenizer: there is no {config.tokenizer!r} in {folder} "
             f"or in {folder.parent}"
         )
+    file, max_tokens = tokenizer.file, config.max_tokens if config.truncate else None
     try:
-        return embedder_of(config, signature, load_tokenizer(file, config.max_tokens if config.truncate else None))
+        embedder = embedder_of(config, signature, load_tokenizer(file, max_tokens))
     except RepositoryError as error:
         raise RepositoryError(f"the model.toml of {source.name!r}: {error}") from error
+    if changed_file([tokenizer]) is not None:
+        raise RepositoryError(f"{file}: has changed while the version was loaded; load the model anew")
+    return embedder
 
 
 def _images(source: ModelVersion, signature: Signature) -> Mapping[str, ImageReader]:

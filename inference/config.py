@@ -104,6 +104,12 @@ class WorkersConfig(Section):
     load_timeout_s: float = Field(
         300.0, gt=0, description="How long a worker may take to load the model and warm it up before it is killed."
     )
+    replace_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="How long a version may be without any worker, while no new one starts, before the gateway says "
+        "that it is not alive any more, so that it is restarted.",
+    )
 
 
 def _finite(value: object) -> object:

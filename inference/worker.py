@@ -88,7 +88,7 @@ def _load_model(order: Load) -> Surveyed:
     )
 
     def open_backend(threads: int) -> Backend:
-        return OnnxBackend(Path(order.model_file), order.device, threads)
+        return OnnxBackend(Path(order.model_file), order.device, threads, order.apart)
 
     if not isinstance(order.plan, ServingPlan):
         return survey(open_backend, order.batched, order.plan)

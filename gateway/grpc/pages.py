@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias, TypeVar
 
@@ -24,7 +25,7 @@ from gateway.repository_control import RepositoryControl
 from gateway.serving import ServedVersion
 from gateway.shutdown import Drain
 from gateway.telemetry.logs import log
-from inference.errors import InvalidRequest, ModelNotFound, SluiceError
+from inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Page: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
@@ -63,8 +64,8 @@ class Pages:
         }
 
     async def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
-        """Alive, as long as it can say so."""
-        return pb.ServerLiveResponse(live=True)
+        """Alive, as long as it can say so and every version can get a worker."""
+        return pb.ServerLiveResponse(live=not self._catalogue.stranded(time.monotonic()))
 
     async def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         """Whether predictions can be sent here."""
@@ -79,7 +80,7 @@ class Pages:
         """Whether a model answers predictions; one that there is not does not."""
         try:
             return pb.ModelReadyResponse(ready=self._served(request.name, request.version).ready)
-        except ModelNotFound:
+        except (ModelNotFound, ModelNotReady):
             return pb.ModelReadyResponse(ready=False)
 
     async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from gateway.catalogue import Catalogue
 from gateway.dialects.torchserve import version_of
 from gateway.serving import ServedVersion
-from inference.errors import Forbidden, InvalidRequest, ModelNotFound, StartError
+from inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
 
 LIMIT = 100
 """Models on one page, as TorchServe has it unless told otherwise."""
@@ -198,7 +198,7 @@ def _standing(catalogue: Catalogue, name: str) -> Sequence[ServedVersion]:
     """The very versions in service, which tell whether a load changed anything."""
     try:
         return catalogue.versions(name)
-    except ModelNotFound:
+    except (ModelNotFound, ModelNotReady):
         return ()
 
 

@@ -160,6 +160,11 @@ class Families:
             model,
             registry=registry,
         )
+        self.broken = Gauge(
+            "sluice_models_broken",
+            "Models of the repository, and versions of them, that cannot be served.",
+            registry=registry,
+        )
         self.traced = CounterFamily(
             "sluice_traced_calls",
             "Traced calls by what became of their spans; where tracing is on.",

@@ -243,6 +243,10 @@ class Metrics(Families):
         """The metrics of one version that the repository holds."""
         return ModelMetrics(self, model, str(version))
 
+    def watch_broken(self, count: Callable[[], float]) -> None:
+        """Read from here how many models and versions cannot be served."""
+        self.broken.set_function(count)
+
     def traced_calls(self) -> TracedCalls:
         """What to count traced calls with; from now on a scrape shows it."""
         return TracedCalls(*[self.traced.labels(outcome) for outcome in ("exported", "failed", "dropped")])

@@ -360,3 +360,26 @@ def test_a_platform_says_which_port_its_containers_listen_on(tmp_path: Path, nam
     assert (loaded.settings.server.port, loaded.origins["server.port"]) == (8080, name)
     assert load(tmp_path, "", {name: "8080", "SLUICE_SERVER_PORT": "2"}).settings.server.port == 2
     assert problems(tmp_path, environ={name: "http"}) == (f'{name} = "http": {PORT}',)
+
+
+def test_places_that_weights_may_lie_in_are_paths(tmp_path: Path) -> None:
+    loaded = load(tmp_path, '[models]\nallow = ["/a", "b/w.bin"]\nstrict = true\n').settings.models
+    assert (loaded.allow, loaded.strict) == ((Path("/a"), Path("b/w.bin")), True)
+    loaded = load(
+        tmp_path, environ={"SLUICE_MODELS_ALLOW": "/c:/d e::", "SLUICE_MODELS_STRICT": "false"}
+    ).settings.models
+    assert (loaded.allow, loaded.strict) == ((Path("/c"), Path("/d e")), False)
+
+
+def test_a_folder_that_cannot_be_looked_into_has_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", denied)  # root may look everywhere
+    loaded = load(tmp_path)
+    assert loaded.unseen == (
+        f"{tmp_path}/sluice.toml cannot be looked for: Permission denied; no settings were read from it"
+    )
+    assert loaded.settings == Settings()
+    with pytest.raises(SettingsError, match=r"--config: x.toml cannot be looked for: Permission denied"):
+        load_settings({}, config_file=Path("x.toml"), environ={})
