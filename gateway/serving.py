@@ -16,9 +16,11 @@ from batching.report import BatchReport
 from cache.cache import Cache
 from cache.report import Owner
 from cache.tiers import CachedModel
+from gateway.audit.auditor import Auditor
 from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.dialects.base import Callee
+from gateway.footing import Footing
 from gateway.images.reader import ImageReader, image_readers
 from gateway.repeats import Repeats
 from gateway.settings import Settings
@@ -29,6 +31,7 @@ from gateway.telemetry.statistics import ModelStatistics
 from gateway.telemetry.tracing.tracer import Tracer
 from gateway.text.embedder import Embedder, embedder_of
 from gateway.text.tokenizer import load_tokenizer
+from gateway.unbatching import Unbatching
 from inference.config import ModelConfig
 from inference.errors import RepositoryError, StartError
 from inference.knots import BATCH_COST_S
@@ -52,7 +55,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     digest: str
     sample: Path | None
     config: ModelConfig
-    cache_plan: CachePlan
+    footing: Footing
     signature: Signature
     callee: Callee
     walk: Stage
@@ -66,6 +69,11 @@ class ServedVersion(msgspec.Struct, frozen=True):
     def ready(self) -> bool:
         """Whether at least one worker process lives."""
         return self.workers.statistics().alive > 0
+
+    @property
+    def cache_plan(self) -> CachePlan:
+        """Whether its answers are kept, and how."""
+        return self.footing.caching
 
     def statistics(self) -> ModelStatistics:
         """What became of the calls so far."""
@@ -88,6 +96,8 @@ async def serve_version(
 
     def on_batch(report: BatchReport) -> None:
         meters.batch_ended(report)
+        if auditor is not None:
+            auditor.ran(report.compute_s)
         if tracer is not None:
             tracer.batch_ended(report)
 
@@ -106,9 +116,18 @@ async def serve_version(
             max_queue_rows=config.batching.max_queue_rows,
             max_queue_bytes=config.batching.max_queue_bytes,
         )
-        batcher = await stack.enter_async_context(
+        footing = Footing(batched=workers.signature.batched, unbatched_because=workers.unbatched_because)
+        unbatching = Unbatching(footing, cache, source.name, source.version)
+        auditor: Auditor | None = None
+        share = config.batching.audited_share
+        if footing.batched and share:
+            outputs = workers.signature.outputs
+            auditor = await stack.enter_async_context(
+                Auditor(workers, outputs, share, on_look=meters.looked_again, on_mixed=unbatching.found)
+            )
+        batcher = unbatching.batcher = await stack.enter_async_context(
             Batcher(
-                workers,
+                auditor or workers,
                 limits,
                 on_batch=on_batch,
                 objective_s=options.objective_s,
@@ -118,12 +137,14 @@ async def serve_version(
             )
         )
         workers.on_vacancy = batcher.wake
-        caching = cache_plan(config.cache, workers, source.random_operators)
+        if auditor is not None:
+            auditor.on_vacancy, workers.on_vacancy = batcher.wake, auditor.room
+        footing.caching = caching = cache_plan(config.cache, workers, source.random_operators)
         _tell(source, workers, caching, options.objective_s)
-        model_cache = None
         if caching.enabled and cache.there:
-            model_cache = cache.of_model(_cached_model(source, workers.signature, caching, options.objective_s, meters))
-            stack.callback(cache.retire, model_cache)
+            kept = _cached_model(source, workers.signature, caching, options.objective_s, meters)
+            unbatching.kept, footing.cache = kept, cache.of_model(kept)
+            stack.callback(unbatching.retire)
         meters.watch(
             ModelGauges(
                 queue_rows=lambda: batcher.statistics().queue.rows,
@@ -133,6 +154,7 @@ async def serve_version(
                 workers_bytes=lambda: resident_bytes(workers.statistics().pids),
                 objective_s=options.objective_s,
                 load_s=time.monotonic() - began_s,
+                rows_mixed=lambda: float(footing.mixed),
             )
         )
         stack.callback(meters.forget)
@@ -142,8 +164,8 @@ async def serve_version(
             workers.signature,
             batcher,
             settings.server.request_timeout_s,
+            footing,
             padder,
-            model_cache,
         )
         yield ServedVersion(
             name=source.name,
@@ -151,7 +173,7 @@ async def serve_version(
             digest=source.digest,
             sample=source.sample,
             config=config,
-            cache_plan=caching,
+            footing=footing,
             signature=workers.signature,
             callee=Callee(source.name, source.version, workers.signature, config, embedder, images),
             walk=corridor(course),
