@@ -74,11 +74,11 @@ def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
     if alone is None:
         return Finding(Outcome.UNFINISHED, because="the model refused the row alone")
     seen, given = [sample.answers, alone], row_of(sample.answers, sample.place)
-    changed = first_change(specs, alone, given, seen, OTHER_SIZE)
+    changed = _changed(specs, alone, given, seen, OTHER_SIZE)
     if changed is None:
         return _ALIKE
     again = yield sample.row
-    if again is None or first_change(specs, alone, again, seen, SAME_PLACE) is not None:
+    if again is None or _changed(specs, alone, again, seen, SAME_PLACE) is not None:
         return Finding(Outcome.NOISE, changed, "the model does not answer the same row in the same way twice")
     if sample.rows > 1:
         finding = yield from _beside_others(sample, specs, given, changed)
@@ -106,9 +106,9 @@ def _beside_others(
             return Finding(Outcome.MIXED, _first_lost(specs, with_copies, sample.rows), lost)
         pair = (row_of(with_others, sample.place), row_of(with_copies, sample.place))
         before = first or (given if sample.whole else pair[0], pair[1])
-        if any([first_change(specs, one, other, seen, SAME_PLACE) for one, other in zip(before, pair, strict=True)]):
+        if any([_changed(specs, one, other, seen, SAME_PLACE) for one, other in zip(before, pair, strict=True)]):
             return fickle
-        difference = first_change(specs, *pair, seen, OTHER_PLACE)
+        difference = _changed(specs, *pair, seen, OTHER_PLACE)
         if difference is None:
             return None
         first, mixed = pair, difference
@@ -125,7 +125,7 @@ def _by_itself(sample: Sample, specs: Sequence[TensorSpec], alone: Arrays, given
     for _ in range(JITTERED):
         jittered = tuple([_jittered(array, rng) for array in sample.row])
         near = yield jittered
-        if near is not None and first_change(specs, alone, near, seen, OTHER_SIZE) is not None:
+        if near is not None and _changed(specs, alone, near, seen, OTHER_SIZE) is not None:
             return Finding(Outcome.NOISE, gross, "the row is on a knife's edge: rounding decides")
     return Finding(
         Outcome.SUSPECT,
@@ -140,13 +140,20 @@ def _gross_change(specs: Sequence[TensorSpec], one: Arrays, other: Arrays, seen:
         if one[place].shape != other[place].shape:
             return spec.name
     numbers = [place for place, spec in enumerate(specs) if spec.datatype in FLOATS] or list(range(len(specs)))
-    return first_change(
+    return _changed(
         [specs[place] for place in numbers],
         _picked(one, numbers),
         _picked(other, numbers),
         [_picked(each, numbers) for each in seen],
         GROSS,
     )
+
+
+def _changed(
+    specs: Sequence[TensorSpec], one: Arrays, other: Arrays, seen: Sequence[Arrays], strictness: Strictness
+) -> str | None:
+    """The first output in which two answers to one row differ; `seen` are answers that tell how large values are."""
+    return first_change(specs, one, other, seen, strictness)
 
 
 def _picked(arrays: Arrays, places: Sequence[int]) -> Arrays:
