@@ -81,6 +81,27 @@ class Cache:
         if self._memory is not None and self._newest(model.owner) is None:
             self._memory.remove(model.owner)
 
+    def replace(self, model: ModelCache, subject: CachedModel) -> ModelCache:
+        """Another cache for a version whose answers must not be used any more, with nothing in it.
+
+        They leave the memory, and what is being computed at this moment is not kept either. `forget` is for Redis.
+        """
+        for each in self._models:
+            if each.owner == model.owner:
+                each.forget()
+        if self._memory is not None:
+            self._memory.remove(model.owner)
+        if model in self._models:
+            self._models.remove(model)
+        return self.of_model(subject)
+
+    async def forget(self, space: str) -> int | None:
+        """Throw away what Redis has of versions with the same files; how many entries there were, if there is a Redis.
+
+        Raises `CacheUnavailable` if it does not answer.
+        """
+        return None if self._redis is None else await self._redis.forget(space)
+
     def state(self) -> CacheState:
         """What stands now."""
         memory, redis = self._memory, self._redis

@@ -16,9 +16,11 @@ from batching.report import BatchReport
 from cache.cache import Cache
 from cache.report import Owner
 from cache.tiers import CachedModel
+from gateway.audit.auditor import Auditor
 from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.dialects.base import Callee
+from gateway.footing import Footing
 from gateway.forgetting import Forgetting
 from gateway.images.reader import ImageReader, image_readers
 from gateway.repeats import Repeats
@@ -30,6 +32,7 @@ from gateway.telemetry.statistics import ModelStatistics
 from gateway.telemetry.tracing.tracer import Tracer
 from gateway.text.embedder import Embedder, embedder_of
 from gateway.text.tokenizer import load_tokenizer
+from gateway.unbatching import Unbatching
 from inference.config import ModelConfig
 from inference.errors import RepositoryError, StartError
 from inference.knots import BATCH_COST_S
@@ -54,7 +57,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     digest: str
     sample: Path | None
     config: ModelConfig
-    cache_plan: CachePlan
+    footing: Footing
     signature: Signature
     callee: Callee
     walk: Stage
@@ -73,6 +76,11 @@ class ServedVersion(msgspec.Struct, frozen=True):
         """Whether no worker lives and none could be started for as long as that may be, on the monotonic clock."""
         since_s = self.workers.statistics().failing_since_s
         return since_s is not None and now_s - since_s >= self.config.workers.replace_timeout_s
+
+    @property
+    def cache_plan(self) -> CachePlan:
+        """Whether its answers are kept, and how."""
+        return self.footing.caching
 
     def statistics(self) -> ModelStatistics:
         """What became of the calls so far."""
@@ -95,6 +103,8 @@ async def serve_version(
 
     def on_batch(report: BatchReport) -> None:
         meters.batch_ended(report)
+        if auditor is not None:
+            auditor.ran(report.compute_s)
         if tracer is not None:
             tracer.batch_ended(report)
 
@@ -113,9 +123,18 @@ async def serve_version(
             max_queue_rows=config.batching.max_queue_rows,
             max_queue_bytes=config.batching.max_queue_bytes,
         )
-        batcher = await stack.enter_async_context(
+        footing = Footing(batched=workers.signature.batched, unbatched_because=workers.unbatched_because)
+        unbatching = Unbatching(footing, cache, source.name, source.version)
+        auditor: Auditor | None = None
+        share = config.batching.audited_share
+        if footing.batched and share:
+            outputs = workers.signature.outputs
+            auditor = await stack.enter_async_context(
+                Auditor(workers, outputs, share, on_look=meters.looked_again, on_mixed=unbatching.found)
+            )
+        batcher = unbatching.batcher = await stack.enter_async_context(
             Batcher(
-                workers,
+                auditor or workers,
                 limits,
                 on_batch=on_batch,
                 objective_s=options.objective_s,
@@ -125,13 +144,15 @@ async def serve_version(
             )
         )
         workers.on_vacancy = batcher.wake
-        caching = cache_plan(config.cache, workers, source.random_operators)
+        if auditor is not None:
+            auditor.on_vacancy, workers.on_vacancy = batcher.wake, auditor.room
+        footing.caching = caching = cache_plan(config.cache, workers, source.random_operators)
         _tell(source, workers, caching, options.objective_s)
-        model_cache = None
         if caching.enabled and cache.there:
-            model_cache = cache.of_model(_cached_model(source, workers.signature, caching, options.objective_s, meters))
-            stack.callback(cache.retire, model_cache)
-        forgetting = await stack.enter_async_context(Forgetting(cache, source.name))
+            kept = _cached_model(source, workers.signature, caching, options.objective_s, meters)
+            unbatching.kept, footing.cache = kept, cache.of_model(kept)
+            stack.callback(unbatching.retire)
+        forgetting = await stack.enter_async_context(Forgetting(cache, source.name, source.version))
         workers.on_overwritten = forgetting.begin
         meters.watch(
             ModelGauges(
@@ -142,6 +163,7 @@ async def serve_version(
                 workers_bytes=lambda: resident_bytes(workers.statistics().pids),
                 objective_s=options.objective_s,
                 load_s=time.monotonic() - began_s,
+                rows_mixed=lambda: float(footing.mixed),
             )
         )
         stack.callback(meters.forget)
@@ -151,8 +173,8 @@ async def serve_version(
             workers.signature,
             batcher,
             settings.server.request_timeout_s,
+            footing,
             padder,
-            model_cache,
         )
         yield ServedVersion(
             name=source.name,
@@ -160,7 +182,7 @@ async def serve_version(
             digest=source.digest,
             sample=source.sample,
             config=config,
-            cache_plan=caching,
+            footing=footing,
             signature=workers.signature,
             callee=Callee(source.name, source.version, workers.signature, config, embedder, images),
             walk=corridor(course),

@@ -103,7 +103,8 @@ class Pages:
         else:
             names = [request.name] if request.name else self._catalogue.models
             versions = [served for name in names for served in self._catalogue.versions(name)]
-        return ParseDict(statistics_page(versions).model_dump(), pb.ModelStatisticsResponse())
+        page = statistics_page(versions).model_dump(exclude={"model_stats": {"__all__": {"sluice"}}})
+        return ParseDict(page, pb.ModelStatisticsResponse())
 
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """Every version in service or on its way, and every model of the repository that has none."""

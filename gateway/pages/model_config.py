@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
 from gateway.dialects.v2 import PLATFORM
@@ -117,7 +118,7 @@ class ModelConfigPage(BaseModel):
 
 def model_config_page(served: ServedVersion) -> ModelConfigPage:
     """The page of a version in service, as it is at this moment."""
-    signature, plan = served.signature, served.workers.plan
+    signature, plan = replace(served.signature, batched=served.footing.batched), served.workers.plan
     config = in_force(served.config, plan, signature)
     return ModelConfigPage(
         name=served.name,
@@ -134,7 +135,7 @@ def model_config_page(served: ServedVersion) -> ModelConfigPage:
         sluice=SluiceConfig(
             digest=served.digest,
             batched=signature.batched,
-            unbatched_because=served.workers.unbatched_because,
+            unbatched_because=served.footing.unbatched_because,
             latency_objective_ms=config.batching.latency_objective_ms,
             cache=CachePlanPage(
                 enabled=served.cache_plan.enabled, scope=served.cache_plan.scope, because=served.cache_plan.because
@@ -152,6 +153,7 @@ def in_force(config: ModelConfig, plan: ServingPlan, signature: Signature) -> Mo
         update={
             "max_rows": plan.max_rows if signature.batched else 1,
             "batched": signature.batched if config.batching.batched is None else config.batching.batched,
+            "audit_share": config.batching.audited_share if signature.batched else 0.0,
         }
     )
     workers = config.workers.model_copy(update={"count": plan.workers, "intra_op_threads": plan.intra_op_threads})

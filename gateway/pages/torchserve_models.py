@@ -225,7 +225,7 @@ def _description(served: ServedVersion) -> Description:
         modelUrl=served.name,
         minWorkers=len(workers.pids),
         maxWorkers=len(workers.pids),
-        batchSize=served.workers.plan.max_rows if served.signature.batched else 1,
+        batchSize=served.workers.plan.max_rows if served.footing.batched else 1,
         workers=[
             WorkerLine(id=str(number), status="READY", pid=pid, gpu=on_gpu) for number, pid in enumerate(workers.pids)
         ],

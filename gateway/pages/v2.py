@@ -50,12 +50,14 @@ class Ready(BaseModel):
 
 
 class VersionHealth(BaseModel):
-    """One model version, and how many of its workers live."""
+    """One model version, how many of its workers live, and whether its requests share batches."""
 
     name: str
     version: str
     ready: bool
     workers_alive: int
+    batched: bool = Field(description="Whether requests travel together.")
+    unbatched_because: str | None = Field(description="Why not, if they do not.")
 
 
 class BrokenHealth(BaseModel):
@@ -182,6 +184,8 @@ def server_routes(
                     version=str(served.version),
                     ready=served.ready,
                     workers_alive=served.workers.statistics().alive,
+                    batched=served.footing.batched,
+                    unbatched_because=served.footing.unbatched_because,
                 )
                 for name in catalogue.models
                 for served in catalogue.versions(name)

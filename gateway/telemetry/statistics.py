@@ -6,6 +6,7 @@ The figures are read from the tallies that the metrics are made of, so that both
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -38,7 +39,8 @@ class ModelStatistics:
     others for which the cache was asked, with the time that the cache took.
 
     `inference_count` is the rows that the engine computed, `execution_count` the batches in which it did.
-    `last_inference_ms` is when a call was last answered, in milliseconds since 1970, or 0.
+    `last_inference_ms` is when a call was last answered, in milliseconds since 1970, or 0. `row_audits` counts the rows
+    of batches that were run once more, alone, by what came of it.
     """
 
     inference_count: int
@@ -53,6 +55,7 @@ class ModelStatistics:
     cache_hit: Total
     cache_miss: Total
     batches: tuple[BatchSize, ...]
+    row_audits: Mapping[str, int]
 
 
 class Ledger:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from cache.cache import Cache, CacheOptions
 from gateway.caching import CachePlan
 from gateway.catalogue import Catalogue
+from gateway.footing import Footing
 from gateway.pages.model_config import in_force, model_config_page
 from gateway.pages.v2 import model_routes
 from gateway.settings import Settings
@@ -61,7 +62,8 @@ def served(
         config=config or ModelConfig(),
         callee=SimpleNamespace(images=images),
         cache_plan=CachePlan(True, "row", "the model keeps rows apart"),
-        workers=SimpleNamespace(plan=PLAN, unbatched_because=unbatched_because),
+        footing=Footing(batched=signature.batched, unbatched_because=unbatched_because),
+        workers=SimpleNamespace(plan=PLAN),
         batcher=SimpleNamespace(curves=lambda: curves or {}),
     )
 
@@ -118,6 +120,7 @@ def test_what_was_planned_stands_where_nothing_was_set() -> None:
         "max_queue_rows": 4096,
         "max_queue_bytes": 256 * 1024 * 1024,
         "batched": True,
+        "audit_share": 0.01,
     }
     assert (ours["config"]["workers"]["count"], ours["config"]["workers"]["intra_op_threads"]) == (2, 3)
     assert ours["plan"] == {
