@@ -35,13 +35,15 @@ from inference.warmup import Batched
 class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """The first order to a worker: the model, what to run it on, and the plan to serve it by.
 
-    The first worker of a version is given the terms instead, measures the model, and makes the plan.
+    The first worker of a version is given the terms instead, measures the model, and makes the plan. `apart` are files
+    of weights that lie outside the model's folder, by the model's names for them.
     """
 
     model_file: str
     device: str
     plan: ServingPlan | PlanTerms
     batched: Batched = None
+    apart: tuple[str, ...] = ()
 
 
 class Share(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -102,7 +102,7 @@ def _load_model(order: Load, shown: TensorOutputs) -> Surveyed:
     )
 
     def open_backend(threads: int) -> Backend:
-        return OnnxBackend(Path(order.model_file), order.device, threads, shown)
+        return OnnxBackend(Path(order.model_file), order.device, threads, order.apart, shown)
 
     if not isinstance(order.plan, ServingPlan):
         return survey(open_backend, order.batched, order.plan)

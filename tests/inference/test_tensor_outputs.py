@@ -201,13 +201,15 @@ def test_one_value_of_anything_else_is_believed(tmp_path: Path) -> None:
     assert shape(file, "y") == (1,)
 
 
-def test_weights_beside_the_model_are_found(tmp_path: Path) -> None:
-    model = onnx.load_model_from_string(models.external_weights("w.bin"))
+@pytest.mark.parametrize("location", ["w.bin", "../shared/w.bin"])
+def test_weights_are_found_beside_the_model_and_apart_from_it(location: str, tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(models.external_weights(location))
     model.graph.node.append(zip_map("y", "zipped"))
     model.graph.output[0].CopyFrom(maps("zipped"))
     model.opset_import.append(helper.make_opsetid(models.ML, models.ML_OPSET))
-    (tmp_path / "w.bin").write_bytes(np.array([7, 9], np.float32).tobytes())
-    backend = OnnxBackend(models.place(model.SerializeToString(), tmp_path), "cpu", 1)
+    file = models.place(model.SerializeToString(), tmp_path / "1")
+    models.place(np.array([7, 9], np.float32).tobytes(), (file.parent / location).parent, "w.bin")
+    backend = OnnxBackend(file, "cpu", 1, [location] if location.startswith("..") else [])
     (found,) = backend.run((np.array([[2]], np.float32),), ["zipped"])
     assert found.tolist() == [[14, 18]]
 

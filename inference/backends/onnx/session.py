@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +66,28 @@ class OnnxBackend:
     `shown` says what is served of the file, and is found out where it is not given.
 
     BYTES are UTF-8 text to ONNX Runtime: an input element that is not fails as an invalid input.
+
+    `apart` are files of weights that the engine would refuse to read, since they lie outside the model's folder, by the
+    model's names for them. Whether they may be read has been decided by whoever names them here.
     """
 
     def __init__(
-        self, model_file: Path, device: str, intra_op_threads: int, shown: TensorOutputs | None = None
+        self,
+        model_file: Path,
+        device: str,
+        intra_op_threads: int,
+        apart: Sequence[str] = (),
+        shown: TensorOutputs | None = None,
     ) -> None:
         provider = _provider(device)
         shown = tensor_outputs(model_file) if shown is None else shown
+        options = _session_options(intra_op_threads)
         try:
-            self._session = _session(model_file, shown, _session_options(intra_op_threads), provider)
+            with ExitStack() as stack:
+                if apart:
+                    maps = [stack.enter_context(_mapped(model_file.parent / name)) for name in apart]
+                    options.add_external_initializers_from_files_in_memory(apart, maps, [len(each) for each in maps])
+                self._session = _session(model_file, shown, options, provider)
         except Exception as error:  # the engine's errors have no common base
             raise ModelLoadError(engine_text(error)) from error
         _check_provider(self._session.get_providers(), provider[0], device)
@@ -147,6 +162,17 @@ def _session(
     session = ort.InferenceSession(edited(model_file, shown), options, providers=[provider], enable_fallback=0)
     session._model_bytes = None  # kept for a second try on another device, which there never is
     return session
+
+
+@contextmanager
+def _mapped(file: Path) -> Iterator[mmap.mmap | bytes]:
+    """What is in a file, for as long as the engine makes its own copy of it."""
+    with file.open("rb") as content:
+        if not os.fstat(content.fileno()).st_size:
+            yield b""
+            return
+        with mmap.mmap(content.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            yield mapped
 
 
 def _session_options(intra_op_threads: int) -> ort.SessionOptions:
