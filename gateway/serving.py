@@ -31,6 +31,7 @@ from gateway.text.embedder import Embedder, embedder_of
 from gateway.text.tokenizer import load_tokenizer
 from inference.config import ModelConfig
 from inference.errors import RepositoryError, StartError
+from inference.findings import ways_text
 from inference.knots import BATCH_COST_S
 from inference.options import worker_options
 from inference.padding import Padding
@@ -245,14 +246,19 @@ def _tell(source: ModelVersion, workers: Workers, caching: CachePlan, objective_
     """Log how the version is served, and what its operator had better know."""
     plan = workers.plan
     told = log.bind(model=source.name, version=source.version)
-    if workers.unbatched_because:
-        told.warning("served without batching", because=workers.unbatched_because)
-    if workers.unproven_because:
+    findings = workers.findings
+    if findings.alarm is not None:
+        told.error("the trial at load contradicts the graph; served without batching", alarm=findings.alarm)
+    if findings.missing is not None:
         told.warning(
-            "served in batches, though nobody knows whether rows influence each other", because=workers.unproven_because
+            "served without batching, for nobody knows whether rows influence each other",
+            missing=findings.missing,
+            ways=ways_text(),
         )
-    if workers.untried_because:
-        told.warning("not tried at its start, and served as it declares itself", because=workers.untried_because)
+    elif not workers.signature.batched:
+        told.warning("served without batching", because=findings.because)
+    for note in findings.notes:
+        told.warning(note)
     if objective_s is not None and plan.knots and plan.knots[0].run_s > objective_s:
         told.warning(
             "the latency objective cannot be kept: one row alone takes longer; every answer will count as late",
@@ -267,5 +273,6 @@ def _tell(source: ModelVersion, workers: Workers, caching: CachePlan, objective_
         workers=plan.workers,
         threads=plan.intra_op_threads,
         max_rows=plan.max_rows,
+        rows=findings.because,
         because="; ".join(plan.reasons),
     )

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from gateway.dialects.v2 import PLATFORM
 from gateway.serving import ServedVersion
 from inference.config import ModelConfig
+from inference.findings import WAYS, Findings
 from inference.plan import ServingPlan
 from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, Knot, Signature, TensorSpec
 
@@ -81,12 +82,27 @@ class CachePlanPage(BaseModel):
     because: str
 
 
+class RowsPage(BaseModel):
+    """On which evidence rows of different requests share a batch or do not, and what is missing."""
+
+    evidence: str = Field(
+        description='"proven" from the graph, "tried" at load, "told" by the operator, "declared" by the shapes, or '
+        '"none": nothing is known, and the model is served alone.'
+    )
+    because: str = Field(description="Why they do, or do not.")
+    missing: str | None = Field(description="What would have to be known to batch the model; null if nothing.")
+    ways: list[str] = Field(description="The ways to give what is missing; empty if nothing is.")
+    erratic_because: str | None = Field(description="There if the model answered the same row differently.")
+    alarm: str | None = Field(description="There if the trial at load contradicts the graph.")
+    notes: list[str] = Field(description="What else was found at load, such as a sample that could not be used.")
+
+
 class SluiceConfig(BaseModel):
     """What only Sluice has. In `config`, values that were planned stand where none was set."""
 
     digest: str = Field(description="sha256 of the version's files.")
     batched: bool = Field(description="Whether requests travel together.")
-    unbatched_because: str | None = Field(description="Why not, if they do not.")
+    rows: RowsPage
     latency_objective_ms: float | None = Field(description="The latency that is promised; null if none is.")
     cache: CachePlanPage
     config: ModelConfig
@@ -124,7 +140,7 @@ def model_config_page(served: ServedVersion) -> ModelConfigPage:
         sluice=SluiceConfig(
             digest=served.digest,
             batched=signature.batched,
-            unbatched_because=served.workers.unbatched_because,
+            rows=_rows(served.workers.findings),
             latency_objective_ms=config.batching.latency_objective_ms,
             cache=CachePlanPage(
                 enabled=served.cache_plan.enabled, scope=served.cache_plan.scope, because=served.cache_plan.because
@@ -146,6 +162,18 @@ def in_force(config: ModelConfig, plan: ServingPlan, signature: Signature) -> Mo
     )
     workers = config.workers.model_copy(update={"count": plan.workers, "intra_op_threads": plan.intra_op_threads})
     return config.model_copy(update={"batching": batching, "workers": workers})
+
+
+def _rows(findings: Findings) -> RowsPage:
+    return RowsPage(
+        evidence=findings.evidence,
+        because=findings.because,
+        missing=findings.missing,
+        ways=list(WAYS) if findings.missing is not None else [],
+        erratic_because=findings.erratic_because,
+        alarm=findings.alarm,
+        notes=list(findings.notes),
+    )
 
 
 def _tensors(specs: Sequence[TensorSpec], signature: Signature) -> list[TensorConfig]:

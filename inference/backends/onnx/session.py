@@ -67,6 +67,7 @@ class OnnxBackend:
         _check_shapes(model_file, self._session.get_inputs())
         self.inputs = tuple([_spec("input", node) for node in self._session.get_inputs()])
         self.outputs = tuple([_spec("output", node) for node in self._session.get_outputs()])
+        self.axis_names = _axis_names([*self._session.get_inputs(), *self._session.get_outputs()])
         self._output_types = {spec.name: spec.datatype for spec in self.outputs}
         datatypes = {spec.datatype for spec in (*self.inputs, *self.outputs)}
         if {Datatype.BF16, Datatype.BYTES} <= datatypes:
@@ -180,6 +181,10 @@ def _spec(kind: str, node: Any) -> TensorSpec:
     else:
         remedy = "export the model with tensors only (from skl2onnx: with the option zipmap=False)"
     raise ModelLoadError(f"{kind} {node.name!r} has the type {node.type}, which no request can carry; {remedy}")
+
+
+def _axis_names(nodes: Sequence[Any]) -> Mapping[str, str]:
+    return {node.name: node.shape[0] for node in nodes if node.shape and isinstance(node.shape[0], str)}
 
 
 def _to_text(name: str, array: Array) -> Array:

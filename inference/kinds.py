@@ -1,0 +1,105 @@
+"""The kinds of rows that a model is tried with. Each would show an influence that the others leave hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from inference.draws import Kind, Range
+from inference.types import Array, Shape
+
+SPARSE_PART = 0.05
+"""So many of the elements of a sparse row are not zero."""
+
+WORDS = ("red", "apple", "Straße", "日本語", "stone,", "7", "-3.5", "über-lang" * 8)
+
+
+def _normal(scale: float) -> Callable[[np.random.Generator, Shape], Array]:
+    return lambda rng, shape: rng.standard_normal(shape) * scale
+
+
+def _uniform(most: float) -> Callable[[np.random.Generator, Shape], Array]:
+    return lambda rng, shape: rng.uniform(0.0, most, shape)
+
+
+def _sparse_floats(rng: np.random.Generator, shape: Shape) -> Array:
+    return np.where(_few(rng, shape), rng.standard_normal(shape) * 100.0, 0.0)
+
+
+def _of_every_size(rng: np.random.Generator, shape: Shape) -> Array:
+    sizes: Array = 10.0 ** rng.uniform(-3.0, 6.0, shape) * rng.choice((-1.0, 1.0), shape)
+    return sizes
+
+
+def _few(rng: np.random.Generator, shape: Shape) -> Array:
+    """Where a sparse row is not zero: at one place at least."""
+    few = rng.uniform(size=shape) < SPARSE_PART
+    for row in few.reshape(shape[0] if shape else 1, -1):
+        if row.size:
+            row[rng.integers(row.size)] = True
+    return few
+
+
+def _bits(rng: np.random.Generator, shape: Shape, range_: Range) -> Array:
+    return np.clip(rng.integers(0, 2, shape), range_.least, range_.most)
+
+
+def _whole(rng: np.random.Generator, shape: Shape, range_: Range) -> Array:
+    return rng.integers(range_.least, range_.most, shape, endpoint=True)
+
+
+def _up_to(most: int) -> Callable[[np.random.Generator, Shape, Range], Array]:
+    return lambda rng, shape, range_: np.clip(rng.integers(0, most + 1, shape), range_.least, range_.most)
+
+
+def _ends(rng: np.random.Generator, shape: Shape, range_: Range) -> Array:
+    return rng.choice((range_.least, range_.most, min(max(0, range_.least), range_.most)), shape)
+
+
+def _logarithmic(rng: np.random.Generator, shape: Shape, range_: Range) -> Array:
+    sizes = np.exp(rng.uniform(0.0, np.log(max(2, range_.most)), shape)).astype(np.int64)
+    return np.clip(sizes, range_.least, range_.most)
+
+
+def _sparse_integers(rng: np.random.Generator, shape: Shape, range_: Range) -> Array:
+    return np.where(_few(rng, shape), _whole(rng, shape, range_), min(max(0, range_.least), range_.most))
+
+
+def _one_word(rng: np.random.Generator, count: int) -> list[bytes]:
+    return [WORDS[place].encode() for place in rng.integers(0, len(WORDS), count)]
+
+
+def _words(most: int) -> Callable[[np.random.Generator, int], list[bytes]]:
+    return lambda rng, count: [
+        " ".join([WORDS[place] for place in rng.integers(0, len(WORDS), length)]).encode()
+        for length in rng.integers(1, most + 1, count)
+    ]
+
+
+def _digits(rng: np.random.Generator, count: int) -> list[bytes]:
+    return [b"%d" % digit for digit in rng.integers(0, 2, count)]
+
+
+def _numbers(rng: np.random.Generator, count: int) -> list[bytes]:
+    return [f"{number:.2f}".encode() for number in rng.standard_normal(count) * 1000.0]
+
+
+def _mostly_empty(rng: np.random.Generator, count: int) -> list[bytes]:
+    return [word if rng.uniform() < 0.3 else b"" for word in _words(3)(rng, count)]
+
+
+KINDS = (
+    Kind("of every size", _of_every_size, _whole, _words(12)),
+    Kind("plain", _normal(1.0), _bits, _digits),
+    Kind("like pictures", _uniform(255.0), _up_to(255), _one_word),
+    Kind("sparse", _sparse_floats, _sparse_integers, _mostly_empty),
+    Kind("wide", _normal(10.0), _whole, _words(3)),
+    Kind("large", _normal(1e4), _ends, _numbers),
+    Kind("small", _normal(1e-3), _up_to(9), _one_word),
+    Kind("huge", _normal(1e6), _logarithmic, _words(100)),
+    Kind("positive", _uniform(1.0), _up_to(2), _digits),
+)
+"""In the order in which they are tried: the first ones tell the most, where there is no time for all."""
+
+PLAIN = KINDS[1]

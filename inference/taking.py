@@ -1,0 +1,205 @@
+"""Finding out what inputs a model takes: sizes, integers, values. Most models take the first that they are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import numpy as np
+
+from inference.backends.base import Backend
+from inference.draws import FLOATS, Fill, Range, Sizes, Taken, filled, shapes_of
+from inference.errors import ModelFailed
+from inference.types import Arrays, Datatype, TensorSpec
+
+OPEN_SIZES = (3, 1, 8, 32, 64, 224)
+"""Sizes for the axes of any size, in the order in which they are tried. A model that mixes rows by a wrong reshape or
+transposition does not show it at size 1, and detectors of any height and width refuse pictures of few pixels."""
+
+CHANNELS = (3, 1)
+"""Sizes for axis 1 where all of one size are refused: pictures have channels before their height and width."""
+
+MOST_ROW_ELEMENTS = 1 << 22
+"""Larger rows are not tried."""
+
+MOST_INTEGER = 1 << 20
+"""Integers beyond it are not tried. No usual vocabulary is larger."""
+
+GROWTH = 4
+"""The largest integer is sought in steps of so many times the last one."""
+
+SLOWER = 4.0
+SLOW_RUN_S = 0.002
+"""An integer that makes a run take so many times as long, and longer than this, sets how much the model works."""
+
+FIND_S = 1.0
+"""How long anything that the model takes may be sought."""
+
+PROBE_S = 0.4
+"""How long the integers of one input may be sought."""
+
+NEARLY = 0.125
+"""In that time, all of the range but this part has to be found."""
+
+_INTEGERS = frozenset(Datatype) - {*FLOATS, Datatype.BOOL, Datatype.BYTES}
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The model took nothing that it was given; the words are the engine's, of the first refusal."""
+
+    because: str
+
+
+def find_taken(
+    backend: Backend, sample: Arrays | None, *, stacked: bool, clock: Callable[[], float]
+) -> Taken | Refused:
+    """The first sizes and values that the model takes as one row.
+
+    Of a valid `sample` only the sizes are tried, with random values; where those are refused, it is all there is. So it
+    is where rows are not `stacked` in any case.
+    """
+    specs = backend.inputs
+    if sample is not None and not stacked:
+        return _given(sample)
+    until_s = clock() + FIND_S
+    refusal: str | None = None
+    for taken in _candidates(specs, sample):
+        try:
+            backend.run(filled(np.random.default_rng(0), specs, taken, 1), _names(backend))
+        except ModelFailed as error:
+            refusal = refusal or str(error)
+        else:
+            return taken
+        if clock() > until_s:
+            break
+    if sample is not None:
+        return _given(sample)
+    return Refused(refusal or "its rows are too large to be tried")
+
+
+def takes(backend: Backend, arrays: Arrays) -> bool:
+    """Whether the model runs with these inputs."""
+    try:
+        backend.run(arrays, _names(backend))
+    except ModelFailed:
+        return False
+    return True
+
+
+def other_sizes(backend: Backend, taken: Taken) -> tuple[Taken, ...]:
+    """The same, in the other sizes of `OPEN_SIZES` that fit the bound on rows, as far as they are taken."""
+    specs = backend.inputs
+    shapes = [shapes_of(specs, sizes) for sizes in _sizes(specs, (None,))]
+    others = [msgspec.structs.replace(taken, shapes=each, sample=None) for each in shapes if each != taken.shapes]
+    return tuple([other for other in others if takes(backend, filled(np.random.default_rng(0), specs, other, 1))])
+
+
+def smallest(backend: Backend, taken: Taken) -> Taken:
+    """The same with size 1 for the axes of any size, where that is taken: what is measured by."""
+    least = msgspec.structs.replace(taken, shapes=shapes_of(backend.inputs, Sizes(1)), sample=None)
+    if least.shapes == taken.shapes or taken.sample is not None:
+        return taken
+    return least if takes(backend, filled(np.random.default_rng(0), backend.inputs, least, 1)) else taken
+
+
+def with_ranges(backend: Backend, taken: Taken, clock: Callable[[], float]) -> tuple[Taken, str | None]:
+    """The same, with the integers that each input takes while the others have their fill.
+
+    Ids are looked up in a table: the model takes as many as that has entries, and refuses the next. Integers that make
+    it slower, such as a number of steps, are not sought to their end, nor those beyond `MOST_INTEGER`. The second is
+    `None`, or says which input's integers could not be found in time.
+    """
+    places = [place for place, spec in enumerate(backend.inputs) if spec.datatype in _INTEGERS]
+    if not places or taken.sample is not None:
+        return taken, None
+    ground = filled(np.random.default_rng(0), backend.inputs, taken, 1)
+    began_s = clock()
+    backend.run(ground, _names(backend))
+    run_s = clock() - began_s
+    ranges = list(taken.ranges)
+    unsought: str | None = None
+    for place in places:
+        probe = _Probe(backend, ground, place, clock, max(SLOW_RUN_S, SLOWER * run_s))
+        ranges[place] = probe.range()
+        if not probe.complete:
+            unsought = (
+                unsought or f"there was no time to find which integers input {backend.inputs[place].name!r} takes"
+            )
+    return msgspec.structs.replace(taken, ranges=tuple(ranges)), unsought
+
+
+class _Probe:
+    """Runs one row with an integer in every place of one input.
+
+    `complete` is false where not even the part of the range that `NEARLY` speaks of was found in time.
+    """
+
+    def __init__(self, backend: Backend, ground: Arrays, place: int, clock: Callable[[], float], slow_s: float) -> None:
+        self.complete = True
+        self._backend = backend
+        self._ground = ground
+        self._place = place
+        self._clock = clock
+        self._until_s = clock() + PROBE_S
+        self._slow_s = slow_s
+
+    def range(self) -> Range:
+        """The range; from 0 if not from below."""
+        limits = np.iinfo(self._ground[self._place].dtype)
+        most = self._most(min(MOST_INTEGER, int(limits.max)))
+        lowest = max(-most, int(limits.min))
+        return Range(lowest if lowest < 0 and self._accepts(lowest) else 0, most)
+
+    def _most(self, bound: int) -> int:
+        """The largest accepted value up to a bound, if every smaller one is accepted too; 0 is taken for granted."""
+        good, bad = 0, 1
+        while good < bound and self._accepts(bad):
+            good, bad = bad, min(bound, bad * GROWTH)
+        while good < bound and bad - good > 1:
+            if self._clock() > self._until_s:
+                self.complete = bad - good <= NEARLY * bad
+                break
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if self._accepts(middle) else (good, middle)
+        return good
+
+    def _accepts(self, value: int) -> bool:
+        if self._clock() > self._until_s:
+            return False
+        ground, place = self._ground, self._place
+        arrays = (*ground[:place], np.full_like(ground[place], value), *ground[place + 1 :])
+        began_s = self._clock()
+        return takes(self._backend, arrays) and self._clock() - began_s < self._slow_s
+
+
+def _candidates(specs: Sequence[TensorSpec], sample: Arrays | None) -> Iterator[Taken]:
+    ranges = _ranges(specs)
+    if sample is not None:
+        shapes = [tuple([(1, *array.shape[1:]) for array in sample])]
+    else:
+        shapes = [shapes_of(specs, sizes) for sizes in _sizes(specs, (None, *CHANNELS))]
+    for each in dict.fromkeys(shapes):
+        for fill in Fill:
+            yield Taken(each, ranges, fill)
+
+
+def _sizes(specs: Sequence[TensorSpec], channels: Sequence[int | None]) -> Iterator[Sizes]:
+    open_axes = any(None in spec.shape[1:] for spec in specs)
+    for each in channels:
+        for size in OPEN_SIZES if open_axes else OPEN_SIZES[:1]:
+            sizes = Sizes(size, each)
+            if all(math.prod(shape) <= MOST_ROW_ELEMENTS for shape in shapes_of(specs, sizes)):
+                yield sizes
+
+
+def _ranges(specs: Sequence[TensorSpec]) -> tuple[Range, ...]:
+    return (Range(),) * len(specs)
+
+
+def _names(backend: Backend) -> list[str]:
+    return [spec.name for spec in backend.outputs]
+
+
+def _given(sample: Arrays) -> Taken:
+    return Taken(tuple([array.shape for array in sample]), (Range(),) * len(sample), Fill.PLAIN, sample)
