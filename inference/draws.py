@@ -124,9 +124,13 @@ def stored(array: Array, datatype: Datatype) -> Array:
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """One way to draw rows: floats of a shape, integers of a shape within a range, and so many texts."""
+    """One way to draw rows: floats of a shape, integers of a shape within a range, and so many texts.
+
+    `largest` says how large the floats are, about.
+    """
 
     name: str
+    largest: float
     floats: Callable[[np.random.Generator, Shape], Array]
     integers: Callable[[np.random.Generator, Shape, Range], Array]
     texts: Callable[[np.random.Generator, int], list[bytes]]
@@ -170,7 +174,7 @@ def _filled(rng: np.random.Generator, datatype: Datatype, shape: Shape, fill: Fi
         return stored(rng.standard_normal(shape), datatype)
     bits = rng.integers(0, 2, shape)
     if bits.ndim and len(bits) > 1:
-        bits[1::2] = 1 - bits[0]  # by chance, small rows would be equal
+        bits[1] = 1 - bits[0]  # by chance, small rows would be equal
     if datatype is Datatype.BYTES:
         return np.where(bits, b"1", b"0").astype(np.object_)
     return stored(bits if fill is Fill.PLAIN else np.zeros(shape), datatype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -32,6 +33,10 @@ class Varies(Exception):
     """The model does not say the same of the same batch twice; the words say what was seen."""
 
 
+class Slow(Exception):
+    """The first of some rows takes longer than it may."""
+
+
 class TriedRow(msgspec.Struct, frozen=True, eq=False):
     """A row, its answer alone, and the scale of the answers to rows of its kind."""
 
@@ -50,43 +55,56 @@ def rows_lost(outputs: Sequence[TensorSpec], arrays: Arrays, rows: int) -> str |
     return None
 
 
-def answers_vary(backend: Backend, outputs: Sequence[TensorSpec], request: Arrays) -> str | None:
-    """Plain words for the first output that differs between two runs of one request; `None` where none was seen to."""
-    names = [spec.name for spec in outputs]
+def answers_vary(backend: Backend, outputs: Sequence[TensorSpec], request: Arrays, answer: Arrays) -> str | None:
+    """Plain words for the first output of which a request has another answer the next time; `None` where none has."""
     try:
-        one, other = [tuple([array[np.newaxis] for array in backend.run(request, names)]) for _ in range(2)]
+        again = backend.run(request, [spec.name for spec in outputs])
     except ModelFailed:
         return None
+    one, other = [tuple([array[np.newaxis] for array in arrays]) for arrays in (answer, again)]
     change = first_change(outputs, one, other, [scale_of(outputs, [one, other])], SAME_PLACE)
     return None if change is None else f"output {change.output!r} is not the same for the same row twice"
 
 
 class Comparison:
-    """Rows of one model, alone and together. Counts its `batches` and their `most_rows`."""
+    """Rows of one model, alone and together. Counts the `rows` that ran, the `batches`, and their `most_rows`.
 
-    def __init__(self, backend: Backend, outputs: Sequence[TensorSpec]) -> None:
+    `row_s` is how long the first row took of those that ran alone last.
+    """
+
+    def __init__(self, backend: Backend, outputs: Sequence[TensorSpec], clock: Callable[[], float]) -> None:
+        self.rows = 0
         self.batches = 0
         self.most_rows = 0
+        self.row_s = 0.0
+        self._clock = clock
         self._unsure: list[TriedRow] = []
         self._backend = backend
         self._outputs = outputs
         self._names = [spec.name for spec in outputs]
 
-    def alone(self, rows: Sequence[Arrays], kind: str) -> tuple[list[TriedRow], str | None]:
+    def alone(self, rows: Sequence[Arrays], kind: str, slow_s: float = math.inf) -> tuple[list[TriedRow], str | None]:
         """Those of the rows that the model takes, with their answers, and its words on the first of the others.
 
-        Raises `Mixed` where the answer to one row is not one row.
+        Raises `Mixed` where the answer to one row is not one row, and `Slow`.
         """
         answered: list[tuple[Arrays, Arrays]] = []
         refusal: str | None = None
         for row in rows:
             try:
-                answer = self._backend.run(row, self._names)
+                row_s = self.row_s
+                answer = self._timed(row)
+                if answered:
+                    self.row_s = row_s
+                elif self.row_s > slow_s:
+                    answer = self._timed(row)  # the first time, the machine may have been busy
             except ModelFailed as error:
                 refusal = refusal or str(error)
                 continue
             if (lost := rows_lost(self._outputs, answer, 1)) is not None:
                 raise Mixed(lost)
+            if self.row_s > slow_s:
+                raise Slow
             answered.append((row, answer))
         if not answered:
             return [], refusal
@@ -149,7 +167,15 @@ class Comparison:
         if change is not None:
             raise Varies(f"output {change.output!r} is not the same for the same batch twice")
 
+    def _timed(self, row: Arrays) -> Arrays:
+        began_s = self._clock()
+        answer = self._backend.run(row, self._names)
+        self.row_s = self._clock() - began_s
+        self.rows += 1
+        return answer
+
     def _run(self, rows: Sequence[TriedRow]) -> Arrays:
+        self.rows += len(rows)
         stacked = tuple([np.concatenate(arrays) for arrays in zip(*[tried.row for tried in rows], strict=True)])
         try:
             answer = self._backend.run(stacked, self._names)

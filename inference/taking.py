@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from inference.backends.base import Backend
-from inference.draws import FLOATS, Fill, Range, Sizes, Taken, filled, shapes_of
+from inference.draws import FLOATS, Fill, RandomRows, Range, Sizes, Taken, filled, shapes_of
 from inference.errors import ModelFailed
 from inference.types import Arrays, Datatype, TensorSpec
 
@@ -51,30 +51,33 @@ class Refused(msgspec.Struct, frozen=True):
     because: str
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """What a model takes, and its answer to one `request` of that, as `RandomRows` makes it."""
+
+    taken: Taken
+    request: Arrays
+    answer: Arrays
+
+
 def find_taken(
     backend: Backend, sample: Arrays | None, *, stacked: bool, clock: Callable[[], float]
-) -> Taken | Refused:
+) -> Answered | Refused:
     """The first sizes and values that the model takes as one row.
 
     Of a valid `sample` only the sizes are tried, with random values; where those are refused, it is all there is. So it
     is where rows are not `stacked` in any case.
     """
-    specs = backend.inputs
-    if sample is not None and not stacked:
-        return _given(sample)
     until_s = clock() + FIND_S
     refusal: str | None = None
-    for taken in _candidates(specs, sample):
-        try:
-            backend.run(filled(np.random.default_rng(0), specs, taken, 1), _names(backend))
-        except ModelFailed as error:
-            refusal = refusal or str(error)
-        else:
-            return taken
+    for taken in _candidates(backend.inputs, sample) if sample is None or stacked else ():
+        found = _answered(backend, taken)
+        if isinstance(found, Answered):
+            return found
+        refusal = refusal or found.because
         if clock() > until_s:
             break
     if sample is not None:
-        return _given(sample)
+        return _answered(backend, _given(sample))
     return Refused(refusal or "its rows are too large to be tried")
 
 
@@ -95,12 +98,13 @@ def other_sizes(backend: Backend, taken: Taken) -> tuple[Taken, ...]:
     return tuple([other for other in others if takes(backend, filled(np.random.default_rng(0), specs, other, 1))])
 
 
-def smallest(backend: Backend, taken: Taken) -> Taken:
+def smallest(backend: Backend, found: Answered) -> Answered:
     """The same with size 1 for the axes of any size, where that is taken: what is measured by."""
-    least = msgspec.structs.replace(taken, shapes=shapes_of(backend.inputs, Sizes(1)), sample=None)
-    if least.shapes == taken.shapes or taken.sample is not None:
-        return taken
-    return least if takes(backend, filled(np.random.default_rng(0), backend.inputs, least, 1)) else taken
+    least = msgspec.structs.replace(found.taken, shapes=shapes_of(backend.inputs, Sizes(1)))
+    if least.shapes == found.taken.shapes or least.sample is not None:
+        return found
+    smaller = _answered(backend, least)
+    return smaller if isinstance(smaller, Answered) else found
 
 
 def with_ranges(backend: Backend, taken: Taken, clock: Callable[[], float]) -> tuple[Taken, str | None]:
@@ -199,6 +203,14 @@ def _ranges(specs: Sequence[TensorSpec]) -> tuple[Range, ...]:
 
 def _names(backend: Backend) -> list[str]:
     return [spec.name for spec in backend.outputs]
+
+
+def _answered(backend: Backend, taken: Taken) -> Answered | Refused:
+    request = RandomRows(backend.inputs, taken).request()
+    try:
+        return Answered(taken, request, backend.run(request, _names(backend)))
+    except ModelFailed as error:
+        return Refused(str(error))
 
 
 def _given(sample: Arrays) -> Taken:

@@ -9,6 +9,7 @@ could not have shown one, so nothing is known of it.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
@@ -18,20 +19,24 @@ import numpy as np
 from inference.backends.base import Backend
 from inference.draws import Kind, Range, Taken, drawn, filled, single_rows
 from inference.kinds import KINDS, PLAIN
-from inference.rows import Comparison, Mixed, TriedRow, Varies
+from inference.rows import Comparison, Mixed, Slow, TriedRow, Varies
 from inference.signature import shape_text
-from inference.taking import other_sizes, with_ranges
+from inference.taking import SLOW_RUN_S, SLOWER, other_sizes, with_ranges
 from inference.types import Arrays, Shape, TensorSpec
 
 TRIAL_S = 2.0
 """How long a trial may take. What is left out then, beyond the first batches, is said."""
 
 ROWS_OF_KIND = 3
+ROWS_OF_LIKES = 18
 SAMPLE_ROWS = 8
-"""Rows of each kind, and of a sample, that are tried."""
+"""Rows of each kind, and of a sample, that are tried; and as many are run for those of a kind, alone and in batches."""
 
-BATCH_ROWS = (8, 17)
-"""Rows of all kinds in one batch: beyond the width of most vectors, and no multiple of it."""
+BATCH_ROWS = (2, 8, 17, 64)
+"""Rows of all kinds in one batch: two, as wide as most vectors, no multiple of that, and many."""
+
+EVERY_PLACE_ROWS = 8
+"""Batches of so many rows are tried in every order, round and round, and larger ones in two orders."""
 
 MOST_BYTES = 64 << 20
 """Rows and answers of one batch together, at most."""
@@ -59,14 +64,12 @@ def try_plain(backend: Backend, outputs: Sequence[TensorSpec], taken: Taken) -> 
     rows = single_rows(
         filled(np.random.default_rng(0), backend.inputs, taken, 2) if taken.sample is None else taken.sample
     )
-    comparison = Comparison(backend, outputs)
+    comparison = Comparison(backend, outputs, time.perf_counter)
     try:
         tried, _ = comparison.alone(rows[:2], PLAIN.name)
         if len(tried) < 2:
             return Verdict()
-        answer = _in_every_place(comparison, tried, lambda: 0.0, math.inf)
-        alike = [tried[0], tried[0]]
-        comparison.same_place(tried, answer, alike, comparison.together(alike))
+        _in_every_place(comparison, tried, _beside_others(comparison, tried, (0,)), lambda: True)
     except Mixed as mixed:
         return Verdict(mixed_because=str(mixed))
     except Varies as varies:
@@ -95,14 +98,17 @@ class _Trial:
         self._backend = backend
         self._outputs = outputs
         self._clock = clock
-        self._until_s = clock() + TRIAL_S
-        self._comparison = Comparison(backend, outputs)
+        self._began_s = clock()
+        self._comparison = Comparison(backend, outputs, clock)
         self._rng = np.random.default_rng(0)
         self._rows: list[TriedRow] = []
         self._differing: set[str] = set()
         self._refusal: str | None = None
         self._unsought: str | None = None
         self._left_out: list[str] = []
+        self._slow_s = math.inf
+        self._fine = 0.0
+        self._largest = math.inf
 
     def run(self, taken: Taken, sample: Arrays | None) -> None:
         """Every step in its order: the first in any case, and the others while there is time."""
@@ -112,22 +118,22 @@ class _Trial:
             return
         if taken.sample is None:
             for kind in KINDS:
-                if self._in_time(f"rows {kind.name}"):
+                if self._in_time(f"rows {kind.name}", ROWS_OF_LIKES):
                     self._like(self._drawn(kind, wide, ROWS_OF_KIND))
         for size in BATCH_ROWS:
-            if self._in_time(f"batches of {size} rows"):
+            if self._in_time(f"batches of {size} rows", 3 * size):
                 self._unlike(size)
-        if taken.sample is None and self._in_time("other sizes"):
+        if taken.sample is None and self._in_time("other sizes", ROWS_OF_LIKES):
             for other in other_sizes(self._backend, wide):
-                if self._in_time(f"the sizes {', '.join(map(shape_text, other.shapes))}"):
-                    self._like(self._drawn(KINDS[0], other, 1) + self._drawn(PLAIN, other, 2))
+                if self._in_time(f"the sizes {', '.join(map(shape_text, other.shapes))}", ROWS_OF_LIKES):
+                    self._like(self._drawn(KINDS[-1], other, 1) + self._drawn(PLAIN, other, 2))
 
     def verdict(self) -> Verdict:
         """What is known where no row was changed by another."""
         unknown = self._unknown()
         if unknown is not None:
             return Verdict(unknown_because=unknown)
-        left_out = f"; left out for want of time: {', '.join(self._left_out)}" if self._left_out else ""
+        left_out = f"; left out: {', '.join(self._left_out)}" if self._left_out else ""
         compared = f"{self._comparison.batches} batches of up to {self._comparison.most_rows} rows"
         return Verdict(said=f"{len(self._rows)} different rows, alone and in {compared}{left_out}")
 
@@ -163,27 +169,34 @@ class _Trial:
                 rows += self._drawn(PLAIN, taken, ROWS_OF_KIND)
         self._like(rows)
 
-    def _drawn(self, kind: Kind, taken: Taken, rows: int) -> list[TriedRow]:
+    def _drawn(self, kind: Kind, taken: Taken, count: int) -> list[TriedRow]:
         """Rows of a kind that the model takes; of integers, those of half the range where others are refused."""
+        if kind.largest > self._largest:
+            self._left_out.append(f"rows {kind.name}, since large values make the model slow")
+            return []
         for _ in range(HALVINGS):
-            found, refusal = self._comparison.alone(
-                drawn(self._rng, kind, self._backend.inputs, taken, rows), kind.name
-            )
-            if found:
-                return found
-            self._refusal = self._refusal or refusal
+            rows = drawn(self._rng, kind, self._backend.inputs, taken, count)
+            try:
+                found, refusal = self._comparison.alone(rows, kind.name, self._slow_s)
+            except Slow:
+                self._largest = self._fine
+                return []
             halved = msgspec.structs.replace(taken, ranges=tuple([_halved(each) for each in taken.ranges]))
-            if halved == taken:
+            if found or halved == taken:
                 break
             taken = halved
-        return []
+        self._refusal = self._refusal or refusal
+        self._fine = max(self._fine, kind.largest)
+        if self._slow_s == math.inf:
+            self._slow_s = max(SLOW_RUN_S, SLOWER * self._comparison.row_s)
+        return found
 
     def _like(self, rows: list[TriedRow]) -> None:
         """Rows of one origin, in every order of places and beside others; kept for batches with the rest."""
         rows = rows[: self._fitting(rows)]
         if len(rows) > 1:
-            _in_every_place(self._comparison, rows, self._clock, math.inf)
-            _beside_others(self._comparison, rows)
+            answer = _beside_others(self._comparison, rows, (0, -1))
+            _in_every_place(self._comparison, rows, answer, lambda: True)
             self._differing |= self._comparison.differing_outputs(rows)
         self._rows += rows
 
@@ -192,10 +205,9 @@ class _Trial:
         same = [tried for tried in self._rows if _shapes(tried) == _shapes(self._rows[0])]
         mingled = _mingled(same)
         rows = [mingled[place % len(mingled)] for place in range(min(size, self._fitting(mingled)))]
-        answer = _in_every_place(self._comparison, rows, self._clock, self._until_s)
+        answer = _beside_others(self._comparison, rows, (0, -1))
+        _in_every_place(self._comparison, rows, answer, lambda: self._clock() < self._began_s + TRIAL_S)
         self._comparison.check_repeatable(rows, answer)
-        _beside_others(self._comparison, rows)
-        self._comparison.together([rows[0]] * len(rows))
         self._differing |= self._comparison.differing_outputs(rows)
 
     def _fitting(self, rows: Sequence[TriedRow]) -> int:
@@ -203,33 +215,34 @@ class _Trial:
         row_bytes = max([sum([array.nbytes for array in (*each.row, *each.answer)]) for each in rows], default=1)
         return max(ROWS_OF_KIND, MOST_BYTES // max(1, row_bytes))
 
-    def _in_time(self, what: str) -> bool:
-        if self._clock() < self._until_s:
+    def _in_time(self, what: str, rows: int) -> bool:
+        """Whether so many more rows should be run in time, if they are as quick as those before; else it is noted."""
+        now_s = self._clock()
+        row_s = (now_s - self._began_s) / max(1, self._comparison.rows)
+        if now_s + rows * row_s <= self._began_s + TRIAL_S:
             return True
         self._left_out.append(what)
         return False
 
 
-def _in_every_place(
-    comparison: Comparison, rows: Sequence[TriedRow], clock: Callable[[], float], until_s: float
-) -> Arrays:
-    """The answer to the rows in their order, which is held against those to their other orders, round and round."""
+def _beside_others(comparison: Comparison, rows: Sequence[TriedRow], places: Sequence[int]) -> Arrays:
+    """The answer to a batch, of which rows at some places are held against the same beside their own copies."""
     answer = comparison.together(rows)
-    for shift in range(1, len(rows)):
-        if clock() > until_s:
-            break
-        turned = [*rows[shift:], *rows[:shift]]
-        comparison.other_place(rows, answer, turned, comparison.together(turned))
+    for place in places:
+        copies = [rows[place]] * len(rows)
+        comparison.same_place(rows, answer, copies, comparison.together(copies))
     return answer
 
 
-def _beside_others(comparison: Comparison, rows: Sequence[TriedRow]) -> None:
-    """Rows at the same place of two batches, once beside some rows and once beside others."""
-    first, second, last = rows[0], rows[1], rows[-1]
-    pairs = [(first, second), (first, last if last is not second else first)]
-    lines = [rows, [first, *[first] * (len(rows) - 2), last]] if len(rows) > 2 else []
-    for one, other in (pairs, lines):
-        comparison.same_place(one, comparison.together(one), other, comparison.together(other))
+def _in_every_place(
+    comparison: Comparison, rows: Sequence[TriedRow], answer: Arrays, in_time: Callable[[], bool]
+) -> None:
+    """Holds the answer to the rows in their order against those to their other orders, round and round."""
+    for shift in range(1, len(rows)) if len(rows) <= EVERY_PLACE_ROWS else (len(rows) // 2,):
+        if not in_time():
+            break
+        turned = [*rows[shift:], *rows[:shift]]
+        comparison.other_place(rows, answer, turned, comparison.together(turned))
 
 
 def _mingled(rows: Sequence[TriedRow]) -> list[TriedRow]:

@@ -23,7 +23,7 @@ from inference.errors import ModelFailed
 from inference.findings import NOT_READ, Batched, Findings, Independence, RowsProof
 from inference.rows import answers_vary, rows_lost
 from inference.sample import SampleFault, common_rows, read_sample
-from inference.taking import Refused, find_taken, smallest
+from inference.taking import Answered, Refused, find_taken, smallest
 from inference.trial import Verdict, try_hard, try_plain
 from inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
 
@@ -68,9 +68,14 @@ def try_out(
         verdict = _verdict(backend, outputs, grounds, found, given, clock)
     together, findings = decide(batched, msgspec.structs.replace(grounds, verdict=verdict))
     erratic, timed = verdict.erratic_because, None
-    if not isinstance(found, Refused):
-        timed = smallest(backend, found)
-        erratic = erratic or answers_vary(backend, outputs, RandomRows(backend.inputs, timed).request())
+    if isinstance(found, Refused):
+        notes += (
+            f"the model is neither warm nor measured, for it took nothing that it was tried with: {found.because}",
+        )
+    else:
+        least = smallest(backend, found)
+        timed = least.taken
+        erratic = erratic or answers_vary(backend, outputs, least.request, least.answer)
     findings = msgspec.structs.replace(findings, erratic_because=erratic, notes=notes)
     return Trial(served(backend.inputs, outputs, batched=together), findings, timed)
 
@@ -88,7 +93,7 @@ def _verdict(
     backend: Backend,
     outputs: Sequence[TensorSpec],
     grounds: RowsGrounds,
-    found: Taken | Refused,
+    found: Answered | Refused,
     sample: Arrays | None,
     clock: Callable[[], float],
 ) -> Verdict:
@@ -96,12 +101,12 @@ def _verdict(
     if grounds.proof.verdict is Independence.MIXED or grounds.lost is not None:
         return Verdict()
     if grounds.proof.verdict is Independence.PROVEN:
-        return Verdict() if isinstance(found, Refused) else try_plain(backend, outputs, found)
+        return Verdict() if isinstance(found, Refused) else try_plain(backend, outputs, found.taken)
     if grounds.unlike is not None:
         return Verdict()
     if isinstance(found, Refused):
         return Verdict(unknown_because=f"the model refused all rows that it was tried with: {found.because}")
-    return try_hard(backend, outputs, found, sample, clock)
+    return try_hard(backend, outputs, found.taken, sample, clock)
 
 
 def _run(backend: Backend, arrays: Arrays, names: Sequence[str]) -> Arrays | None:
@@ -153,6 +158,6 @@ def _rows_fail(backend: Backend, outputs: Sequence[TensorSpec], one: Arrays) -> 
         try:
             two = backend.run(_zeros(backend.inputs, rows=2), [spec.name for spec in outputs])
         except ModelFailed as error:
-            return f"the model takes one row but not two: {error}"
+            return fixed_output(outputs) or f"the model takes one row but not two: {error}"
         lost = rows_lost(outputs, two, rows=2)
     return lost and (fixed_output(outputs) or lost)

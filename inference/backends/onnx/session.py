@@ -42,7 +42,7 @@ _DATATYPES: Mapping[str, Datatype] = {
     "tensor(string)": Datatype.BYTES,
 }
 _ONNX_BFLOAT16 = 16
-_WARNING, _FATAL = 2, 4
+_ERROR, _FATAL = 3, 4
 
 
 class OnnxBackend:
@@ -129,7 +129,8 @@ def _session_options(intra_op_threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _WARNING
+    # It would warn of each batch whose outputs are not as large as is declared, such as labels of one row.
+    options.log_severity_level = _ERROR
     # Threads that spin while they wait would take the cores that the gateway needs between two batches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
