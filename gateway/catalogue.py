@@ -277,4 +277,6 @@ async def _end(standing: Standing) -> None:
 
 def _same(one: ModelVersion, other: ModelVersion) -> bool:
     """Whether two scans saw a version that answers alike and is served alike, from files that can be loaded again."""
-    return (one.digest, one.config, one.sample, one.files) == (other.digest, other.config, other.sample, other.files)
+    return all(
+        getattr(one, name) == getattr(other, name) for name in ("digest", "config", "sample", "files", "tried_with")
+    )

@@ -6,6 +6,7 @@
             sample.json             optional: a request that the model takes, as Open Inference Protocol V2 JSON
             <version>/
                 model.onnx
+                sample.json         optional: so too, of this version; or sample.npz (see `inference.sample`)
                 ...                 whatever model.onnx refers to, such as external weights
 
 Hidden files and folders, whose names begin with a dot, are passed over, as is everything else that is no model.
@@ -24,6 +25,7 @@ import msgspec
 from inference.backends.onnx.model_file import external_files, random_operators
 from inference.config import ModelConfig, load_model_config
 from inference.errors import RepositoryError
+from inference.sample import SampleFile, find_sample
 from inference.snapshot import Snapshot, take_snapshot
 
 MODEL_FILE = "model.onnx"
@@ -41,7 +43,8 @@ class ModelVersion(msgspec.Struct, frozen=True):
     `file` is the ONNX file. `digest` is the sha256, in hexadecimal, of the names and contents of the version's files:
     two versions with equal digests give equal answers. The version's files are all of its folder, or of a bare file the
     file itself and those that it refers to. `files` is how they lay on disk before the digest was taken. `sample` is a
-    request to try the model with, in V2 JSON; nobody has looked into it.
+    request to try the model with, in V2 JSON; nobody has looked into it. `tried_with` is the file of the request with
+    which the model is tried when it loads: that one, or another that lies nearer.
     """
 
     name: str
@@ -51,6 +54,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     config: ModelConfig
     sample: Path | None = None
     files: Snapshot | None = None
+    tried_with: SampleFile | None = None
 
     @property
     def random_operators(self) -> tuple[str, ...]:
@@ -158,7 +162,8 @@ def _scan_model(folder: Path, name: str, defaults: ModelConfig) -> tuple[ModelVe
                 raise RepositoryError(f"{entry}: has no {MODEL_FILE}; the model of version {entry.name} must be {file}")
             contents = {each.relative_to(entry).as_posix(): each for each in _files_below(entry)}
             snapshot, digest = _identity(file, contents)
-            versions.append(ModelVersion(name, int(entry.name), file, digest, config, sample, snapshot))
+            tried_with = find_sample(file)
+            versions.append(ModelVersion(name, int(entry.name), file, digest, config, sample, snapshot, tried_with))
         elif file.exists() or _NUMBER.fullmatch(entry.name):
             raise RepositoryError(
                 f"{entry}: {entry.name!r} is not a version; versions are whole numbers from 1 up without leading zeros"

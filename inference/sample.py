@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from inference.draws import stored
+from inference.draws import FLOATS, stored
 from inference.errors import InvalidRequest
 from inference.signature import conform
 from inference.types import STORAGE, Array, Arrays, Datatype, Signature, Tensor, TensorSpec
@@ -25,17 +25,29 @@ MOST_BYTES = 64 << 20
 """A larger file is not read, and nor is an archive with more in it."""
 
 
+class SampleFile(msgspec.Struct, frozen=True):
+    """A sample as it lies on disk: another file, or one that was written since, is another sample."""
+
+    path: Path
+    size_bytes: int
+    changed_ns: int
+
+
 class SampleFault(Exception):
     """Why a sample cannot be used, in plain words, with the file's name."""
 
 
-def find_sample(model_file: Path) -> Path | None:
-    """The sample of a model file, if it has one."""
+def find_sample(model_file: Path) -> SampleFile | None:
+    """The sample of a model file, if it has one. Raises `OSError`."""
     folders = [model_file.parent]
     if model_file.parent.name.isdigit():
         folders.append(model_file.parent.parent)
     files = [folder / name for folder in folders for name in SAMPLE_NAMES]
-    return next((file for file in files if file.is_file()), None)
+    for file in files:
+        if file.is_file():
+            found = file.stat()
+            return SampleFile(file, found.st_size, found.st_mtime_ns)
+    return None
 
 
 def read_sample(file: Path, inputs: Sequence[TensorSpec]) -> Arrays:
@@ -84,9 +96,10 @@ def _tensor(given: _JsonTensor) -> Tensor:
     if given.datatype not in frozenset(Datatype):
         raise ValueError(f"{fault} has datatype {given.datatype!r}; expected one of {', '.join(Datatype)}")
     datatype = Datatype(given.datatype)
-    flat = _flat(given.data)
     try:
-        return Tensor(given.name, datatype, _array(flat, datatype).reshape(given.shape))
+        if any(size < 0 for size in given.shape):
+            raise ValueError("sizes are not negative")
+        return Tensor(given.name, datatype, _array(_flat(given.data), datatype).reshape(given.shape))
     except (ValueError, OverflowError, TypeError) as error:
         raise ValueError(f"{fault}: its data are not {datatype} of the shape {given.shape}: {error}") from None
 
@@ -104,6 +117,8 @@ def _array(flat: list[Any], datatype: Datatype) -> Array:
         return texts
     if datatype is Datatype.BF16:
         return stored(np.array(flat, np.float32), datatype)
+    if datatype not in FLOATS and any(isinstance(element, float) for element in flat):
+        raise TypeError("there are numbers with a fraction")  # numpy would cut it off
     return np.array(flat, STORAGE[datatype])
 
 

@@ -17,7 +17,7 @@ from inference.options import WorkerOptions, plan_terms
 from inference.plan import ServingPlan
 from inference.post import Events, Post, known_order
 from inference.process import WorkerLimits, WorkerProcess
-from inference.sample import find_sample
+from inference.sample import SampleFile, find_sample
 from inference.snapshot import Snapshot, take_snapshot
 from inference.types import Arrays, BatchResult, Signature, Vacancy
 from inference.wire import Load
@@ -77,13 +77,13 @@ class Workers:
 
     async def __aenter__(self) -> Self:
         terms = plan_terms(self._options)
-        sample = find_sample(self._model_file)
+        sample = _sample(self._model_file)
         order = Load(
             model_file=str(self._files.model_file),
             device=self._options.device,
             plan=terms,
             batched=self._options.batched,
-            sample=None if sample is None else str(sample),
+            sample=None if sample is None else str(sample.path),
         )
         try:
             (first,) = await self._fill(order, 1)
@@ -178,6 +178,13 @@ class Workers:
         for error in ends:
             if error is not None:
                 raise error
+
+
+def _sample(model_file: Path) -> SampleFile | None:
+    try:
+        return find_sample(model_file)
+    except OSError:
+        return None  # a sample is only ever a help
 
 
 def _snapshot(model_file: Path) -> Snapshot:
