@@ -171,7 +171,7 @@ def _filled(rng: np.random.Generator, datatype: Datatype, shape: Shape, fill: Fi
         value = 0 if fill is Fill.ZEROS else 1
         return constant(TensorSpec("", datatype, shape), shape, value)
     if datatype in FLOATS:
-        return stored(rng.standard_normal(shape), datatype)
+        return stored(np.asarray(rng.standard_normal(shape, np.float32)), datatype)
     bits = rng.integers(0, 2, shape)
     if bits.ndim and len(bits) > 1:
         bits[1] = 1 - bits[0]  # by chance, small rows would be equal

@@ -16,25 +16,25 @@ WORDS = ("red", "apple", "Straße", "日本語", "stone,", "7", "-3.5", "über-l
 
 
 def _normal(scale: float) -> Callable[[np.random.Generator, Shape], Array]:
-    return lambda rng, shape: rng.standard_normal(shape) * scale
+    return lambda rng, shape: np.asarray(rng.standard_normal(shape, np.float32)) * np.float32(scale)
 
 
 def _uniform(most: float) -> Callable[[np.random.Generator, Shape], Array]:
-    return lambda rng, shape: rng.uniform(0.0, most, shape)
+    return lambda rng, shape: np.asarray(rng.random(shape, np.float32)) * np.float32(most)
 
 
 def _sparse_floats(rng: np.random.Generator, shape: Shape) -> Array:
-    return np.where(_few(rng, shape), rng.standard_normal(shape) * 100.0, 0.0)
+    return np.where(_few(rng, shape), _normal(100.0)(rng, shape), np.float32(0.0))
 
 
 def _of_every_size(rng: np.random.Generator, shape: Shape) -> Array:
-    sizes: Array = 10.0 ** rng.uniform(-3.0, 6.0, shape) * rng.choice((-1.0, 1.0), shape)
-    return sizes
+    sizes: Array = np.float32(10.0) ** (_uniform(9.0)(rng, shape) - np.float32(3.0))
+    return np.where(rng.integers(0, 2, shape), sizes, -sizes)
 
 
 def _few(rng: np.random.Generator, shape: Shape) -> Array:
     """Where a sparse row is not zero: at one place at least."""
-    few = rng.uniform(size=shape) < SPARSE_PART
+    few = np.asarray(rng.random(shape, np.float32)) < SPARSE_PART
     for row in few.reshape(shape[0] if shape else 1, -1):
         if row.size:
             row[rng.integers(row.size)] = True

@@ -17,12 +17,14 @@ class Strictness(msgspec.Struct, frozen=True):
 
     `tolerances` are parts of the value itself, or of the largest value that was seen at its place in a row, whichever
     is larger; values below `least_scale` are held to that. Of the elements that are no floats, this `flipped_part` may
-    differ.
+    differ. Where sums may be made in another order, one of huge values may overflow to another of what is not finite:
+    with `exact` these, too, must be the same.
     """
 
     tolerances: Mapping[Datatype, float]
     least_scale: float
     flipped_part: float
+    exact: bool = False
 
 
 _TIGHT = {Datatype.FP64: 1e-5, Datatype.FP32: 1e-5, Datatype.FP16: 2e-3, Datatype.BF16: 1e-2}
@@ -36,7 +38,7 @@ is left of a difference of equal numbers is rounding alone, and rounding decides
 OTHER_PLACE = Strictness(_TIGHT, 1e-3, 0.0)
 """For batches of one size: the means are the same, but where vectors end may depend on a row's place."""
 
-SAME_PLACE = Strictness(_TIGHT, 0.0, 0.0)
+SAME_PLACE = Strictness(_TIGHT, 0.0, 0.0, exact=True)
 """For the same place in batches of one size: every step is the same, so the scale of the values does not matter."""
 
 
@@ -94,7 +96,10 @@ def _changed_rows(datatype: Datatype, a: Array, b: Array, scale: Sequence[Array]
         if each.shape == allowed.shape[1:]:
             allowed[row] = np.maximum(allowed[row], each)
     allowed = strictness.tolerances[datatype] * np.maximum(allowed, strictness.least_scale)
-    same: Array = np.isclose(_numbers(datatype, a), _numbers(datatype, b), rtol=0.0, atol=allowed, equal_nan=True)
+    one, other = _numbers(datatype, a), _numbers(datatype, b)
+    same: Array = np.isclose(one, other, rtol=0.0, atol=allowed, equal_nan=True)
+    if not strictness.exact:
+        same |= ~(np.isfinite(one) | np.isfinite(other))
     changed: Array = np.asarray(~same.all(axis=inner))
     return changed
 

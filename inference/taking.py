@@ -21,7 +21,7 @@ CHANNELS = (3, 1)
 """Sizes for axis 1 where all of one size are refused: pictures have channels before their height and width."""
 
 MOST_ROW_ELEMENTS = 1 << 22
-"""Larger rows are not tried."""
+"""Sizes that make larger rows are not tried."""
 
 MOST_INTEGER = 1 << 20
 """Integers beyond it are not tried. No usual vocabulary is larger."""
@@ -32,6 +32,10 @@ GROWTH = 4
 SLOWER = 4.0
 SLOW_RUN_S = 0.002
 """An integer that makes a run take so many times as long, and longer than this, sets how much the model works."""
+
+LARGER = 16
+LARGE_BYTES = 64 << 10
+"""So does one that makes the answer so many times as large, and larger than this."""
 
 FIND_S = 1.0
 """How long anything that the model takes may be sought."""
@@ -78,7 +82,7 @@ def find_taken(
             break
     if sample is not None:
         return _answered(backend, _given(sample))
-    return Refused(refusal or "its rows are too large to be tried")
+    return Refused(refusal or "it has no inputs")
 
 
 def takes(backend: Backend, arrays: Arrays) -> bool:
@@ -107,30 +111,37 @@ def smallest(backend: Backend, found: Answered) -> Answered:
     return smaller if isinstance(smaller, Answered) else found
 
 
-def with_ranges(backend: Backend, taken: Taken, clock: Callable[[], float]) -> tuple[Taken, str | None]:
-    """The same, with the integers that each input takes while the others have their fill.
+def with_ranges(backend: Backend, found: Answered, clock: Callable[[], float]) -> tuple[Taken, str | None]:
+    """What is taken, with the integers that each input takes while the others are as in the request.
 
     Ids are looked up in a table: the model takes as many as that has entries, and refuses the next. Integers that make
-    it slower, such as a number of steps, are not sought to their end, nor those beyond `MOST_INTEGER`. The second is
-    `None`, or says which input's integers could not be found in time.
+    it slower or its answer larger, such as a number of steps, are not sought to their end, nor those beyond
+    `MOST_INTEGER`. The second is `None`, or says which input's integers could not be found in time.
     """
+    taken = found.taken
     places = [place for place, spec in enumerate(backend.inputs) if spec.datatype in _INTEGERS]
     if not places or taken.sample is not None:
         return taken, None
-    ground = filled(np.random.default_rng(0), backend.inputs, taken, 1)
     began_s = clock()
-    backend.run(ground, _names(backend))
+    if not takes(backend, found.request):
+        return taken, "the model took a row at first, and refused the same one afterwards"
     run_s = clock() - began_s
+    bounds = _Bounds(max(SLOW_RUN_S, SLOWER * run_s), max(LARGE_BYTES, LARGER * _bytes(found.answer)))
     ranges = list(taken.ranges)
-    unsought: str | None = None
     for place in places:
-        probe = _Probe(backend, ground, place, clock, max(SLOW_RUN_S, SLOWER * run_s))
+        probe = _Probe(backend, found.request, place, clock, bounds)
         ranges[place] = probe.range()
         if not probe.complete:
-            unsought = (
-                unsought or f"there was no time to find which integers input {backend.inputs[place].name!r} takes"
-            )
-    return msgspec.structs.replace(taken, ranges=tuple(ranges)), unsought
+            name = backend.inputs[place].name
+            return taken, f"there was no time to find which integers input {name!r} takes"
+    return msgspec.structs.replace(taken, ranges=tuple(ranges)), None
+
+
+class _Bounds(msgspec.Struct, frozen=True):
+    """A run that takes longer, or whose answer is larger, is as good as refused."""
+
+    run_s: float
+    answer_bytes: int
 
 
 class _Probe:
@@ -139,14 +150,16 @@ class _Probe:
     `complete` is false where not even the part of the range that `NEARLY` speaks of was found in time.
     """
 
-    def __init__(self, backend: Backend, ground: Arrays, place: int, clock: Callable[[], float], slow_s: float) -> None:
+    def __init__(
+        self, backend: Backend, ground: Arrays, place: int, clock: Callable[[], float], bounds: _Bounds
+    ) -> None:
         self.complete = True
         self._backend = backend
         self._ground = ground
         self._place = place
         self._clock = clock
         self._until_s = clock() + PROBE_S
-        self._slow_s = slow_s
+        self._bounds = bounds
 
     def range(self) -> Range:
         """The range; from 0 if not from below."""
@@ -174,7 +187,11 @@ class _Probe:
         ground, place = self._ground, self._place
         arrays = (*ground[:place], np.full_like(ground[place], value), *ground[place + 1 :])
         began_s = self._clock()
-        return takes(self._backend, arrays) and self._clock() - began_s < self._slow_s
+        try:
+            answer = self._backend.run(arrays, _names(self._backend))
+        except ModelFailed:
+            return False
+        return self._clock() - began_s <= self._bounds.run_s and _bytes(answer) <= self._bounds.answer_bytes
 
 
 def _candidates(specs: Sequence[TensorSpec], sample: Arrays | None) -> Iterator[Taken]:
@@ -193,12 +210,20 @@ def _sizes(specs: Sequence[TensorSpec], channels: Sequence[int | None]) -> Itera
     for each in channels:
         for size in OPEN_SIZES if open_axes else OPEN_SIZES[:1]:
             sizes = Sizes(size, each)
-            if all(math.prod(shape) <= MOST_ROW_ELEMENTS for shape in shapes_of(specs, sizes)):
+            if size == 1 or not open_axes or _elements(specs, sizes) <= MOST_ROW_ELEMENTS:
                 yield sizes
+
+
+def _elements(specs: Sequence[TensorSpec], sizes: Sizes) -> int:
+    return max([math.prod(shape) for shape in shapes_of(specs, sizes)])
 
 
 def _ranges(specs: Sequence[TensorSpec]) -> tuple[Range, ...]:
     return (Range(),) * len(specs)
+
+
+def _bytes(arrays: Arrays) -> int:
+    return sum([array.nbytes for array in arrays])
 
 
 def _names(backend: Backend) -> list[str]:

@@ -21,7 +21,7 @@ from inference.draws import Kind, Range, Taken, drawn, filled, single_rows
 from inference.kinds import KINDS, PLAIN
 from inference.rows import Comparison, Mixed, Slow, TriedRow, Varies
 from inference.signature import shape_text
-from inference.taking import SLOW_RUN_S, SLOWER, other_sizes, with_ranges
+from inference.taking import SLOW_RUN_S, SLOWER, Answered, other_sizes, with_ranges
 from inference.types import Arrays, Shape, TensorSpec
 
 TRIAL_S = 2.0
@@ -40,6 +40,9 @@ EVERY_PLACE_ROWS = 8
 
 MOST_BYTES = 64 << 20
 """Rows and answers of one batch together, at most."""
+
+KEPT_BYTES = 4 * MOST_BYTES
+"""Rows and answers that are kept to be tried together, at most."""
 
 HALVINGS = 5
 """How often the range of integers is halved while none of a kind's rows is taken."""
@@ -78,12 +81,12 @@ def try_plain(backend: Backend, outputs: Sequence[TensorSpec], taken: Taken) -> 
 
 
 def try_hard(
-    backend: Backend, outputs: Sequence[TensorSpec], taken: Taken, sample: Arrays | None, clock: Callable[[], float]
+    backend: Backend, outputs: Sequence[TensorSpec], found: Answered, sample: Arrays | None, clock: Callable[[], float]
 ) -> Verdict:
-    """The whole trial. `sample` has valid rows in the shapes of `taken`, or is `None`."""
+    """The whole trial. `sample` has valid rows, in the shapes of what was found to be taken, or is `None`."""
     trial = _Trial(backend, outputs, clock)
     try:
-        trial.run(taken, sample)
+        trial.run(found, sample)
     except Mixed as mixed:
         return Verdict(mixed_because=str(mixed))
     except Varies as varies:
@@ -102,6 +105,8 @@ class _Trial:
         self._comparison = Comparison(backend, outputs, clock)
         self._rng = np.random.default_rng(0)
         self._rows: list[TriedRow] = []
+        self._count = 0
+        self._kept_bytes = 0
         self._differing: set[str] = set()
         self._refusal: str | None = None
         self._unsought: str | None = None
@@ -110,9 +115,10 @@ class _Trial:
         self._fine = 0.0
         self._largest = math.inf
 
-    def run(self, taken: Taken, sample: Arrays | None) -> None:
+    def run(self, found: Answered, sample: Arrays | None) -> None:
         """Every step in its order: the first in any case, and the others while there is time."""
-        wide, self._unsought = with_ranges(self._backend, taken, self._clock)
+        taken = found.taken
+        wide, self._unsought = with_ranges(self._backend, found, self._clock)
         self._first(wide, sample)
         if len(self._rows) < 2:
             return
@@ -135,7 +141,7 @@ class _Trial:
             return Verdict(unknown_because=unknown)
         left_out = f"; left out: {', '.join(self._left_out)}" if self._left_out else ""
         compared = f"{self._comparison.batches} batches of up to {self._comparison.most_rows} rows"
-        return Verdict(said=f"{len(self._rows)} different rows, alone and in {compared}{left_out}")
+        return Verdict(said=f"{self._count} different rows, alone and in {compared}{left_out}")
 
     def _unknown(self) -> str | None:
         if not self._rows:
@@ -151,7 +157,7 @@ class _Trial:
         alike = [repr(spec.name) for spec in self._outputs if spec.name not in self._differing]
         if alike:
             return (
-                f"output {', '.join(alike)} said the same of all {len(self._rows)} rows that were tried, so an "
+                f"output {', '.join(alike)} said the same of all {self._count} rows that were tried, so an "
                 "influence could not have shown"
             )
         return self._unsought
@@ -198,7 +204,11 @@ class _Trial:
             answer = _beside_others(self._comparison, rows, (0, -1))
             _in_every_place(self._comparison, rows, answer, lambda: True)
             self._differing |= self._comparison.differing_outputs(rows)
-        self._rows += rows
+        self._count += len(rows)
+        row_bytes = sum([array.nbytes for each in rows for array in (*each.row, *each.answer)])
+        if self._kept_bytes + row_bytes <= KEPT_BYTES or len(self._rows) < ROWS_OF_KIND:
+            self._rows += rows
+            self._kept_bytes += row_bytes
 
     def _unlike(self, size: int) -> None:
         """A batch of rows of all origins, in every order of places while there is time, and of copies of one row."""

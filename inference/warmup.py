@@ -106,7 +106,7 @@ def _verdict(
         return Verdict()
     if isinstance(found, Refused):
         return Verdict(unknown_because=f"the model refused all rows that it was tried with: {found.because}")
-    return try_hard(backend, outputs, found.taken, sample, clock)
+    return try_hard(backend, outputs, found, sample, clock)
 
 
 def _run(backend: Backend, arrays: Arrays, names: Sequence[str]) -> Arrays | None:
