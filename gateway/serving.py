@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -20,6 +20,7 @@ from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.dialects.base import Callee
 from gateway.images.reader import ImageReader, image_readers
+from gateway.recording import Recorder
 from gateway.repeats import Repeats
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
@@ -57,6 +58,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     signature: Signature
     callee: Callee
     walk: Stage
+    record_sample: Callable[[], Path]
     metrics: ModelMetrics
     repeats: Repeats
     workers: Workers
@@ -146,6 +148,7 @@ async def serve_version(
             padder,
             model_cache,
         )
+        recorder = Recorder(corridor(course), source.name, source.file)
         yield ServedVersion(
             name=source.name,
             version=source.version,
@@ -155,7 +158,8 @@ async def serve_version(
             cache_plan=caching,
             signature=workers.signature,
             callee=Callee(source.name, source.version, workers.signature, config, embedder, images),
-            walk=corridor(course),
+            walk=recorder.walk,
+            record_sample=recorder.record_next,
             metrics=meters,
             repeats=Repeats(),
             workers=workers,

@@ -6,6 +6,7 @@ each input. It lies beside the version's file or in the model's folder; the firs
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,15 @@ from inference.types import STORAGE, Array, Arrays, Datatype, Signature, Tensor,
 
 SAMPLE_NAMES = ("sample.json", "sample.npz")
 
-MOST_BYTES = 64 << 20
+SAMPLE_BYTES = 64 << 20
 """A larger file is not read, and nor is an archive with more in it."""
+
+
+SAMPLE_ROWS = 8
+"""Rows of a request that are recorded, and that a model is tried with."""
+
+JSON_BYTES = 6
+"""A byte of an input takes at most about so many in JSON."""
 
 
 class SampleFile(msgspec.Struct, frozen=True):
@@ -50,12 +58,35 @@ def find_sample(model_file: Path) -> SampleFile | None:
     return None
 
 
+def sample_place(model_file: Path) -> Path:
+    """Where a sample of this model belongs that is for all of its versions."""
+    folder = model_file.parent
+    return (folder.parent if folder.name.isdigit() else folder) / SAMPLE_NAMES[0]
+
+
+def sample_json(inputs: Sequence[Tensor]) -> bytes:
+    """A request with these inputs, of which the first rows are taken where all have as many. Raises `SampleFault`."""
+    rows = {tensor.array.shape[0] if tensor.array.ndim else None for tensor in inputs}
+    cut = slice(SAMPLE_ROWS) if len(rows) == 1 and None not in rows else Ellipsis
+    arrays = [tensor.array[cut] for tensor in inputs]
+    if sum([array.nbytes for array in arrays]) > SAMPLE_BYTES // JSON_BYTES:
+        raise SampleFault(f"the request is too large for a sample; write {SAMPLE_NAMES[1]} by hand")
+    try:
+        tensors = [
+            _JsonTensor(tensor.name, tensor.datatype, list(array.shape), _plain(tensor.datatype, array))
+            for tensor, array in zip(inputs, arrays, strict=True)
+        ]
+        return msgspec.json.encode(_JsonRequest(tensors))
+    except UnicodeDecodeError:
+        raise SampleFault("the request has bytes that are no UTF-8 text, which JSON cannot carry") from None
+
+
 def read_sample(file: Path, inputs: Sequence[TensorSpec]) -> Arrays:
     """The sample's arrays in the order of the inputs, in storage dtypes. Raises `SampleFault`."""
     try:
         size = file.stat().st_size
-        if size > MOST_BYTES:
-            raise SampleFault(f"{file}: has {size} bytes; a sample has at most {MOST_BYTES}")
+        if size > SAMPLE_BYTES:
+            raise SampleFault(f"{file}: has {size} bytes; a sample has at most {SAMPLE_BYTES}")
         tensors = _from_npz(file, inputs) if file.suffix == ".npz" else _from_json(file.read_bytes())
         arrays = conform(Signature(tuple(inputs), (), batched=False), tensors)
     except InvalidRequest as fault:
@@ -104,6 +135,17 @@ def _tensor(given: _JsonTensor) -> Tensor:
         raise ValueError(f"{fault}: its data are not {datatype} of the shape {given.shape}: {error}") from None
 
 
+def _plain(datatype: Datatype, array: Array) -> list[Any]:
+    if datatype is Datatype.BYTES:
+        return [element.decode() for element in array.ravel().tolist()]
+    if datatype is Datatype.BF16:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    numbers: list[Any] = array.ravel().tolist()
+    if datatype in FLOATS and not all(map(math.isfinite, numbers)):
+        raise SampleFault("the request has numbers that are not finite, which JSON cannot carry")
+    return numbers
+
+
 def _flat(data: list[Any]) -> list[Any]:
     while data and isinstance(data[0], list):
         data = [element for each in data for element in each]
@@ -125,8 +167,8 @@ def _array(flat: list[Any], datatype: Datatype) -> Array:
 def _from_npz(file: Path, inputs: Sequence[TensorSpec]) -> list[Tensor]:
     with zipfile.ZipFile(file) as archive:
         size = sum([each.file_size for each in archive.infolist()])
-    if size > MOST_BYTES:
-        raise ValueError(f"holds {size} bytes; a sample has at most {MOST_BYTES}")
+    if size > SAMPLE_BYTES:
+        raise ValueError(f"holds {size} bytes; a sample has at most {SAMPLE_BYTES}")
     datatypes = {spec.name: spec.datatype for spec in inputs}
     with np.load(file, allow_pickle=False) as arrays:
         return [_of_numpy(name, arrays[name], datatypes.get(name)) for name in arrays.files]

@@ -20,6 +20,7 @@ from inference.backends.base import Backend
 from inference.draws import Kind, Range, Taken, drawn, filled, single_rows
 from inference.kinds import KINDS, PLAIN
 from inference.rows import Comparison, Mixed, Slow, TriedRow, Varies
+from inference.sample import SAMPLE_ROWS
 from inference.signature import shape_text
 from inference.taking import SLOW_RUN_S, SLOWER, Answered, other_sizes, with_ranges
 from inference.types import Arrays, Shape, TensorSpec
@@ -29,8 +30,7 @@ TRIAL_S = 2.0
 
 ROWS_OF_KIND = 3
 ROWS_OF_LIKES = 18
-SAMPLE_ROWS = 8
-"""Rows of each kind, and of a sample, that are tried; and as many are run for those of a kind, alone and in batches."""
+"""Rows of each kind that are tried; and as many are run for those of a kind, alone and in batches."""
 
 BATCH_ROWS = (2, 8, 17, 64)
 """Rows of all kinds in one batch: two, as wide as most vectors, no multiple of that, and many."""

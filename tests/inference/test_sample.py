@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from inference.sample import MOST_BYTES, SampleFault, find_sample, read_sample
-from inference.types import STORAGE, Array, Datatype, TensorSpec
+from inference.sample import SAMPLE_BYTES, SAMPLE_ROWS, SampleFault, find_sample, read_sample, sample_json
+from inference.types import STORAGE, Array, Datatype, Tensor, TensorSpec
 
 X = TensorSpec("x", Datatype.FP32, (None, 2))
 SAMPLES: dict[Datatype, list[Any]] = {
@@ -118,12 +119,40 @@ def test_an_archive_of_other_arrays_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_or_an_archive_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "sample.json").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)
+        file.truncate(SAMPLE_BYTES + 1)
     with pytest.raises(SampleFault, match="a sample has at most"):
         read_sample(tmp_path / "sample.json", (X,))
-    np.savez_compressed(tmp_path / "sample.npz", x=np.zeros((MOST_BYTES // 8 + 1, 2), np.float32))
+    np.savez_compressed(tmp_path / "sample.npz", x=np.zeros((SAMPLE_BYTES // 8 + 1, 2), np.float32))
     with pytest.raises(SampleFault, match="a sample has at most"):
         read_sample(tmp_path / "sample.npz", (X,))
+
+
+@pytest.mark.parametrize("datatype", list(SAMPLES))
+def test_a_recorded_request_is_read_as_it_was(datatype: Datatype, tmp_path: Path) -> None:
+    array = _expected(datatype, SAMPLES[datatype] * 6).reshape(-1, 1)
+    (tmp_path / "sample.json").write_bytes(sample_json([Tensor("x", datatype, array)]))
+    (read,) = read_sample(tmp_path / "sample.json", (TensorSpec("x", datatype, (None, 1)),))
+    assert (read.dtype, read.tolist()) == (array.dtype, array[:SAMPLE_ROWS].tolist())
+
+
+def test_inputs_with_rows_of_their_own_are_recorded_whole(tmp_path: Path) -> None:
+    tensors = [Tensor("x", Datatype.FP32, np.zeros((20, 2), np.float32)), Tensor("n", Datatype.INT64, np.array(3))]
+    (tmp_path / "sample.json").write_bytes(sample_json(tensors))
+    x, n = read_sample(tmp_path / "sample.json", (X, TensorSpec("n", Datatype.INT64, ())))
+    assert (x.shape, n.tolist()) == ((20, 2), 3)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "fault"),
+    [
+        (Tensor("x", Datatype.BYTES, np.array([b"\xff"], np.object_)), "no UTF-8 text"),
+        (Tensor("x", Datatype.FP32, np.array([math.nan], np.float32)), "not finite"),
+        (Tensor("x", Datatype.FP32, np.zeros((1, SAMPLE_BYTES // 8), np.float32)), "too large"),
+    ],
+)
+def test_what_cannot_be_recorded_is_said(tensor: Tensor, fault: str) -> None:
+    with pytest.raises(SampleFault, match=fault):
+        sample_json([tensor])
 
 
 def test_the_nearest_sample_counts(tmp_path: Path) -> None:

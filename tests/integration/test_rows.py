@@ -106,6 +106,41 @@ def test_a_model_without_evidence_is_batched_once_a_sample_lies_beside_it(tmp_pa
         assert ours["cache"]["scope"] == "row"
 
 
+def test_a_sample_is_recorded_on_request_and_only_once(tmp_path: Path) -> None:
+    models.place(influences.every_row(1e7), tmp_path / "m" / "1")
+    sample = tmp_path / "m" / "sample.json"
+    with serving(tmp_path, env=os.environ | {"SLUICE_SERVER_MODEL_CONTROL": "true"}) as server:
+        _call(server, "m", _tensor("x", [1, 8], [1] * 8)).raise_for_status()
+        assert not sample.exists()
+        wanted = server.client.post("/v2/repository/models/m/sample")
+        assert (wanted.status_code, wanted.json()) == (200, {"file": str(sample)})
+        assert _call(server, "m", _tensor("x", [1, 7], [2e7] * 7)).status_code == 400
+        assert not sample.exists()
+        assert _call(server, "m", _tensor("x", [1, 8], [2e7] * 8)).json()["outputs"][0]["data"] == [1e7] * 8
+        assert json.loads(sample.read_text())["inputs"] == [_tensor("x", [1, 8], [2e7] * 8)]
+        assert "there is a sample already" in server.client.post("/v2/repository/models/m/sample").json()["error"]
+        server.client.post("/v2/repository/models/m/load").raise_for_status()
+        assert _config(server, "m")["batched"] is True
+        assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "sample.json"]
+
+
+def test_a_sample_is_recorded_for_operators_alone(tmp_path: Path) -> None:
+    with serving(models.place(models.linear(), tmp_path, "double.onnx")) as server:
+        assert server.client.post("/v2/repository/models/double/sample").status_code == 403
+
+
+def test_a_folder_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
+    models.place(models.linear(), tmp_path / "models" / "m" / "1")
+    log = tmp_path / "log"
+    env = os.environ | {"SLUICE_SERVER_MODEL_CONTROL": "true"}
+    with serving(tmp_path / "models", env=env, log=log) as server:
+        server.client.post("/v2/repository/models/m/sample").raise_for_status()
+        (tmp_path / "models" / "m").rename(tmp_path / "models" / "gone")
+        assert _call(server, "m", _tensor("x", [1, 1], [3])).json()["outputs"][0]["data"] == [5]
+        assert server.stop() == 0
+    assert "the sample was not recorded" in log.read_text()
+
+
 def test_a_model_without_evidence_is_refused_where_it_must_be_batched(tmp_path: Path) -> None:
     models.place(influences.every_row(1e7), tmp_path / "models" / "m" / "1")
     (tmp_path / "models" / "m" / "model.toml").write_text("batching.batched = true\n")
