@@ -111,30 +111,51 @@ def smallest(backend: Backend, found: Answered) -> Answered:
     return smaller if isinstance(smaller, Answered) else found
 
 
-def with_ranges(backend: Backend, found: Answered, clock: Callable[[], float]) -> tuple[Taken, str | None]:
+def with_ranges(
+    backend: Backend, found: Answered, sample: Arrays | None, clock: Callable[[], float]
+) -> tuple[Taken, str | None]:
     """What is taken, with the integers that each input takes while the others are as in the request.
 
     Ids are looked up in a table: the model takes as many as that has entries, and refuses the next. Integers that make
     it slower or its answer larger, such as a number of steps, are not sought to their end, nor those beyond
-    `MOST_INTEGER`. The second is `None`, or says which input's integers could not be found in time.
+    `MOST_INTEGER`. Where they cannot be sought, those of a sample count, and without one the second says why they are
+    not known; else it is `None`.
     """
     taken = found.taken
     places = [place for place, spec in enumerate(backend.inputs) if spec.datatype in _INTEGERS]
     if not places or taken.sample is not None:
         return taken, None
+    if not backend.checks_integers:
+        sought, unsought = None, "integers are not sought on a GPU, where the engine need not refuse any"
+    else:
+        sought, unsought = _sought(backend, found, places, clock)
+    if sought is not None:
+        return msgspec.structs.replace(taken, ranges=sought), None
+    if sample is None:
+        return taken, unsought
+    given = [
+        Range(min(0, int(array.min())), int(array.max())) if array.dtype.kind in "iu" else Range() for array in sample
+    ]
+    return msgspec.structs.replace(taken, ranges=tuple(given)), None
+
+
+def _sought(
+    backend: Backend, found: Answered, places: Sequence[int], clock: Callable[[], float]
+) -> tuple[tuple[Range, ...] | None, str]:
+    """The range of each input, or `None` and why not."""
     began_s = clock()
     if not takes(backend, found.request):
-        return taken, "the model took a row at first, and refused the same one afterwards"
+        return None, "the model took a row at first, and refused the same one afterwards"
     run_s = clock() - began_s
     bounds = _Bounds(max(SLOW_RUN_S, SLOWER * run_s), max(LARGE_BYTES, LARGER * _bytes(found.answer)))
-    ranges = list(taken.ranges)
+    ranges = list(found.taken.ranges)
     for place in places:
         probe = _Probe(backend, found.request, place, clock, bounds)
         ranges[place] = probe.range()
         if not probe.complete:
             name = backend.inputs[place].name
-            return taken, f"there was no time to find which integers input {name!r} takes"
-    return msgspec.structs.replace(taken, ranges=tuple(ranges)), None
+            return None, f"there was no time to find which integers input {name!r} takes"
+    return tuple(ranges), ""
 
 
 class _Bounds(msgspec.Struct, frozen=True):

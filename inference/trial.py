@@ -118,7 +118,7 @@ class _Trial:
     def run(self, found: Answered, sample: Arrays | None) -> None:
         """Every step in its order: the first in any case, and the others while there is time."""
         taken = found.taken
-        wide, self._unsought = with_ranges(self._backend, found, self._clock)
+        wide, self._unsought = with_ranges(self._backend, found, sample, self._clock)
         self._first(wide, sample)
         if len(self._rows) < 2:
             return

@@ -26,6 +26,26 @@ def first_row_only(threshold: float = 6.0) -> bytes:
     )
 
 
+def first_row_only_of_ids(least: int, entries: int) -> bytes:
+    """int64[N] `index` -> float32[N] `y`, looked up; of ids above `least`, in the first row of a batch only."""
+    return _model(
+        f"""(int64[N] index) => (float[N] y)
+        <int64 zero = {{0}}, int64 one = {{1}}, int64 least = {{{least}}}, int64 entries = {{{entries}}}> {{
+            numbers = Range(zero, entries, one)
+            table = Cast<to = 1>(numbers)
+            found = Gather(table, index)
+            shape = Shape(index)
+            rows = Gather(shape, zero)
+            places = Range(zero, rows, one)
+            is_first = Equal(places, zero)
+            is_small = LessOrEqual(index, least)
+            is_kept = Or(is_first, is_small)
+            kept = Cast<to = 1>(is_kept)
+            y = Mul(found, kept)
+        }}"""
+    )
+
+
 def every_row(threshold: float = 6.0) -> bytes:
     """As `first_row_only`, in every row."""
     return _model(

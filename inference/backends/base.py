@@ -20,6 +20,9 @@ class Backend(Protocol):
     axis_names: Mapping[str, str]
     """The name that the model gives to axis 0 of an input or output, for those to which it gives one."""
 
+    checks_integers: bool
+    """Whether it refuses places outside a table. Kernels on a GPU may read whatever lies there, and fail for good."""
+
     def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:
         """The named outputs, in the order of the names, in storage dtypes, not shared with the inputs.
 

@@ -26,6 +26,7 @@ class Puppet:
         self.inputs: tuple[TensorSpec, ...] = (TensorSpec("x", Datatype.FP32, (None, 2)),)
         self.outputs: tuple[TensorSpec, ...] = (TensorSpec("y", Datatype.FP32, (None, 2)),)
         self.axis_names: Mapping[str, str] = {}
+        self.checks_integers = True
         self.seen: list[Arrays] = []
         self.now_s = 0.0
         self.peak = 1 << 30

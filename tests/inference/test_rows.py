@@ -21,6 +21,7 @@ class Puppet:
         self.inputs: tuple[TensorSpec, ...] = (TensorSpec("x", datatype, (None, 200)),)
         self.outputs: tuple[TensorSpec, ...] = (TensorSpec("y", datatype, (None, 200)),)
         self.axis_names: Mapping[str, str] = {}
+        self.checks_integers = True
         self._answer = answer
 
     def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:

@@ -47,6 +47,7 @@ class _Engine:
         self.inputs: tuple[TensorSpec, ...] = (TensorSpec("x", Datatype.FP32, (None, 2)),)
         self.outputs: tuple[TensorSpec, ...] = (TensorSpec("y", Datatype.FP32, (None, 2)),)
         self.axis_names: Mapping[str, str] = {}
+        self.checks_integers = True
         self.threads = threads
         self.runs = 0
         self._engines = engines

@@ -217,6 +217,28 @@ def test_a_trial_ends_in_its_time_and_says_what_it_left_out(tmp_path: Path) -> N
     assert "batches of 64 rows" in findings.because
 
 
+def _first_row_from_id(least: int) -> bytes:
+    """A table of 2,000 entries that is looked up, and of the ids above `least` in the first row of a batch only."""
+    return influences.first_row_only_of_ids(least, 2000)
+
+
+def test_ids_are_tried_over_the_whole_table(tmp_path: Path) -> None:
+    trial = _tried(_first_row_from_id(1500), tmp_path)
+    assert (trial.signature.batched, trial.findings.evidence) == (False, Evidence.TRIED)
+
+
+def test_where_integers_cannot_be_sought_those_of_a_sample_count(tmp_path: Path) -> None:
+    for name, model, batched in (("mixed", _first_row_from_id(1500), False), ("apart", models.lookup(2000), True)):
+        backend = _load(model, tmp_path / name)
+        backend.checks_integers = False
+        missing = try_out(backend).findings.missing
+        assert missing is not None
+        assert missing.startswith("integers are not sought on a GPU")
+        np.savez(tmp_path / name / "sample.npz", index=np.array([3, 1999]))
+        trial = try_out(backend, sample=tmp_path / name / "sample.npz")
+        assert (trial.signature.batched, trial.findings.evidence) == (batched, Evidence.TRIED)
+
+
 def test_rows_of_a_sample_show_what_random_ones_do_not(tmp_path: Path) -> None:
     for name, model, evidence in (
         ("first", influences.first_row_only(1e7), Evidence.TRIED),

@@ -22,6 +22,7 @@ class PuppetBackend:
         self.inputs: tuple[TensorSpec, ...] = (TensorSpec("x", Datatype.FP32, declared_input),)
         self.outputs: tuple[TensorSpec, ...] = (TensorSpec("y", Datatype.FP32, declared_output),)
         self.axis_names: Mapping[str, str] = {}
+        self.checks_integers = True
         self.answers: dict[int, Shape | None] = {}
         self.row_shape: Shape | None = None
         self.seen: list[Arrays] = []

@@ -68,6 +68,7 @@ class OnnxBackend:
         self.inputs = tuple([_spec("input", node) for node in self._session.get_inputs()])
         self.outputs = tuple([_spec("output", node) for node in self._session.get_outputs()])
         self.axis_names = _axis_names([*self._session.get_inputs(), *self._session.get_outputs()])
+        self.checks_integers = device == "cpu"
         self._output_types = {spec.name: spec.datatype for spec in self.outputs}
         datatypes = {spec.datatype for spec in (*self.inputs, *self.outputs)}
         if {Datatype.BF16, Datatype.BYTES} <= datatypes:
