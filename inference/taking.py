@@ -133,9 +133,9 @@ def with_ranges(
         return msgspec.structs.replace(taken, ranges=sought), None
     if sample is None:
         return taken, unsought
-    given = [
-        Range(min(0, int(array.min())), int(array.max())) if array.dtype.kind in "iu" else Range() for array in sample
-    ]
+    given = list(taken.ranges)
+    for place in places:
+        given[place] = Range(min(0, int(sample[place].min())), int(sample[place].max()))
     return msgspec.structs.replace(taken, ranges=tuple(given)), None
 
 
