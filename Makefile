@@ -20,7 +20,7 @@ help: $(SLUICE)
 	@echo "make test-kserve   KServe's own clients against a gateway, from an environment of their own"
 	@echo "make check   lint, formatting, types, and which room may import which"
 	@echo "make lock    resolve the dependencies anew (needs uv)"
-	@echo "make proto   make the modules in gateway/grpc/ from their .proto"
+	@echo "make proto   make the modules of messages from their .proto files"
 	@echo "make bench   measure, and compare with the baselines"
 	@echo "make simulation   compare batching policies in virtual time"
 	@echo "make load-test   a short load test of the gateway at URL, which fails where the objective is missed"
@@ -52,8 +52,9 @@ check: $(DEV)
 # The paths are from here, so that the module is imported by its full name. It gets a pool of its own: a client of Triton
 # in the same process has other messages of the same names in the default one.
 proto: $(DEV)
-	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. gateway/grpc/inference.proto
-	sed -i 's/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/' gateway/grpc/inference_pb2.py
+	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. gateway/grpc/inference.proto \
+		inference/backends/onnx/proof/structure.proto
+	sed -i 's/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/' gateway/grpc/inference_pb2.py inference/backends/onnx/proof/structure_pb2.py
 
 bench: $(DEV)
 	$(VENV)/bin/python -m benchmarks

@@ -100,6 +100,7 @@ def ready(config_file: str | None, **options: str | None) -> None:
 @click.option("--afresh", is_flag=True, help="Plan as if max_rows, count and intra_op_threads were not set.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the curve into this .png file.")
 @click.option("--write", is_flag=True, help="Write the plan into the model's model.toml.")
+@click.option("--explain", is_flag=True, help="Say operator by operator where rows stay apart; measure nothing.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--config", "config_file", type=click.Path(), help="Settings file instead of sluice.toml.")
 def profile_models(
@@ -109,6 +110,7 @@ def profile_models(
     afresh: bool,
     plot_file: Path | None,
     write: bool,
+    explain: bool,
     as_json: bool,
     config_file: str | None,
 ) -> None:
@@ -121,6 +123,14 @@ def profile_models(
     from inference.errors import StartError
 
     settings = _load(config_file, {"models": models}).settings
+    if explain:
+        from gateway.profile_explain import explain_models
+
+        try:
+            explain_models(settings.models.path, settings.model_defaults, name, click.echo, as_json=as_json)
+        except StartError as error:
+            raise click.ClickException(str(error)) from None
+        return
     order = ProfileOrder(
         models=settings.models.path,
         defaults=settings.model_defaults,

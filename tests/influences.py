@@ -46,6 +46,22 @@ def first_row_only_of_ids(least: int, entries: int) -> bytes:
     )
 
 
+def hidden_every_row(threshold: float = 6.0) -> bytes:
+    """As `every_row`, behind a detour that gives the same and that no graph is read through."""
+    return _model(
+        f"""(float[N,8] x) => (float[N,8] boxes) <float threshold = {{{threshold}}}> {{
+            shape = Shape(x)
+            columns = Transpose(x)
+            turned = Shape(columns)
+            jumbled = Reshape(columns, shape)
+            again = Reshape(jumbled, turned)
+            same = Transpose(again)
+            over = Sub(same, threshold)
+            boxes = Relu(over)
+        }}"""
+    )
+
+
 def every_row(threshold: float = 6.0) -> bytes:
     """As `first_row_only`, in every row."""
     return _model(

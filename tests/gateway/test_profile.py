@@ -24,7 +24,7 @@ from inference.findings import Evidence, Findings
 from inference.plan import ServingPlan
 from inference.repository import ModelVersion
 from inference.types import Knot
-from tests import models
+from tests import influences, models
 
 KNOTS = (Knot(1, 1e-3), Knot(2, 1.4e-3), Knot(4, 2.4e-3))
 PLAN = ServingPlan(2, 3, 2, KNOTS, ("because of one thing", "because of another"))
@@ -107,7 +107,7 @@ def test_one_model_is_picked_by_its_name(repository: Path) -> None:
     result = profiled(repository, "--model", "b")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("b, version 1\n")
-    assert "every request runs alone: row 0 of output 'y' changes with the rows beside it" in result.stdout
+    assert "every request runs alone: output 'y': ReduceMean " in result.stdout
     assert "<- max_rows" in result.stdout
     assert "a, version" not in result.output
 
@@ -405,9 +405,38 @@ def test_that_nothing_is_known_of_the_rows_is_said_with_what_to_do() -> None:
 
 
 async def test_the_ways_to_have_a_model_batched_are_for_machines_too(repository: Path) -> None:
-    models.place(models.lookup(1), repository / "l" / "1")
+    models.place(influences.hidden_every_row(1e7), repository / "l" / "1")
     terminal = Terminal()
     await carry_out(ProfileOrder(repository, ModelConfig(), name="l", as_json=True), terminal.say, terminal.note)
     (found,) = json.loads(terminal.said[0])
     assert (found["batched"], found["rows"]["evidence"], len(found["rows"]["ways"])) == (False, "none", 3)
-    assert "'index'" in found["rows"]["missing"]
+    assert "'boxes'" in found["rows"]["missing"]
+    assert "Reshape" in found["rows"]["missing"]
+
+
+def test_the_proof_is_explained_operator_by_operator(repository: Path) -> None:
+    said = profiled(repository, "--explain").stdout
+    assert said.splitlines()[:3] == [
+        "a, version 2: the rows of a batch are proven apart",
+        "  every operator between the inputs and the outputs keeps rows apart",
+        "  MatMul   logits  [N, 3], rows along axis 0",
+    ]
+    mixed = "mixed: ReduceMean adds up, or compares, along the axis of the rows"
+    assert said.splitlines()[-4:] == [
+        "b, version 1: the rows of a batch are not apart",
+        "  output 'y': ReduceMean adds up, or compares, along the axis of the rows",
+        f"  ReduceMean  mean  {mixed}  <- from here on",
+        "  Sub         y     mixed, from above",
+    ]
+
+
+def test_an_explanation_as_json(repository: Path) -> None:
+    (told,) = json.loads(profiled(repository, "--explain", "--json", "--model", "b").stdout)
+    assert told["verdict"] == "mixed"
+    assert [step["operator"] for step in told["operators"]] == ["ReduceMean", "Sub"]
+
+
+def test_what_cannot_be_explained_is_an_error(tmp_path: Path) -> None:
+    result = profiled(tmp_path / "nowhere.onnx", "--explain")
+    assert result.exit_code == 1
+    assert "does not exist" in result.output

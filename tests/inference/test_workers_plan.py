@@ -53,7 +53,7 @@ async def test_a_model_that_is_not_batched_has_one_knot(tmp_path: Path) -> None:
 async def test_a_model_that_refuses_random_inputs_has_no_knots(tmp_path: Path) -> None:
     async with running(models.lookup(0), tmp_path) as (workers, _):
         assert workers.plan.knots == ()
-        assert workers.plan.max_rows == 1
+        assert workers.plan.max_rows == 64
 
 
 async def test_all_workers_run_as_the_first_one_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,13 +98,10 @@ async def test_a_model_that_must_be_batched_and_mixes_rows_is_refused(tmp_path: 
             pytest.fail("the workers were entered")
 
 
-@pytest.mark.parametrize("model", [models.noisy(), models.lookup(1), models.lookup(0)])
-async def test_demanded_batching_of_which_nothing_is_known_is_refused_with_what_is_missing(
-    model: bytes, tmp_path: Path
-) -> None:
+async def test_demanded_batching_of_which_nothing_is_known_is_refused_with_what_is_missing(tmp_path: Path) -> None:
     options = msgspec.structs.replace(ONE_WORKER, batched=True)
     with nothing_left(), pytest.raises(ModelLoadError, match=r"batched = true demands .* give a sample: "):
-        async with running(model, tmp_path, options):
+        async with running(influences.hidden_every_row(1e7), tmp_path, options):
             pytest.fail("the workers were entered")
 
 
@@ -123,7 +120,7 @@ async def test_all_workers_know_what_the_first_one_found(tmp_path: Path) -> None
 
 async def test_the_sample_beside_a_version_reaches_the_worker(tmp_path: Path) -> None:
     np.savez(tmp_path / "sample.npz", x=np.full((2, 8), [[1], [2e7]], np.float32))
-    async with running(influences.every_row(1e7), tmp_path) as (workers, _):
+    async with running(influences.hidden_every_row(1e7), tmp_path) as (workers, _):
         assert workers.signature.batched
         assert (workers.findings.evidence, workers.findings.notes) == (Evidence.TRIED, ())
 

@@ -1,13 +1,146 @@
-"""The proof from the graph that a model keeps the rows of a batch apart. Imports no engine."""
+"""The proof from the graph that a model keeps the rows of a batch apart. Imports no engine.
+
+Every operator says how it treats the axis of the rows (`rules`); `following` takes what is known of the inputs through
+the graph. What is not known is UNKNOWN, by name. See docs/decisions/0017-rows-are-proven-apart.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inference.findings import NOT_READ, RowsProof
+import msgspec
+
+from inference.backends.onnx.proof.constants import batch_name, of_input
+from inference.backends.onnx.proof.facts import Fact, Kind, Padded
+from inference.backends.onnx.proof.following import Follower, OutOfBounds, Scope, Setting, Step
+from inference.backends.onnx.proof.reading import Unreadable, read_structure
+from inference.backends.onnx.proof.sizes import ROWS
+from inference.backends.onnx.proof.structure_pb2 import Graph, Model
+from inference.findings import Independence, RowsProof
+
+LIMIT_S = 2.0
+"""How long a proof may take, once the file is read."""
+
+__all__ = ["LIMIT_S", "Explanation", "Step", "explain", "prove"]
 
 
-def prove(model_file: Path, outputs: Sequence[str] | None = None) -> RowsProof:
-    """What the graph of a file says of the rows of the named tensors, or of all of its outputs."""
-    return NOT_READ
+class Explanation(msgspec.Struct, frozen=True):
+    """A proof with every operator on its way, in the order of the graph."""
+
+    proof: RowsProof
+    steps: tuple[Step, ...]
+
+
+class _Unprovable(Exception):
+    """What a model declares leaves nothing to prove. The message says what."""
+
+
+def prove(
+    model_file: Path,
+    outputs: Sequence[str] | None = None,
+    limit_s: float = LIMIT_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> RowsProof:
+    """What the graph of a file says of the rows of the named tensors, or of all of its outputs. Raises nothing.
+
+    MIXED and UNKNOWN name the first output that is so, and the operator that made it so.
+    """
+    return _examined(model_file, outputs, limit_s, clock, recorded=False).proof
+
+
+def explain(model_file: Path, outputs: Sequence[str] | None = None, limit_s: float = LIMIT_S) -> Explanation:
+    """The same proof, with what is known of every tensor on the way."""
+    return _examined(model_file, outputs, limit_s, time.monotonic, recorded=True)
+
+
+def _examined(
+    model_file: Path, outputs: Sequence[str] | None, limit_s: float, clock: Callable[[], float], *, recorded: bool
+) -> Explanation:
+    began_s = clock()
+
+    def tick() -> None:
+        if clock() - began_s > limit_s:
+            raise OutOfBounds(f"following its operators took more than {limit_s:g} s")
+
+    steps: list[Step] = []
+    try:
+        model = read_structure(model_file)
+        follower = Follower(model, tick, recorded=recorded)
+        steps = follower.steps
+        scope = _followed(model, follower)
+        names = [value.name for value in model.graph.output] if outputs is None else outputs
+        proof = _verdict({name: scope.find(name) for name in names})
+    except _Unprovable as because:
+        proof = RowsProof(Independence.MIXED, str(because))
+    except (Unreadable, OutOfBounds) as because:
+        proof = RowsProof(Independence.UNKNOWN, f"the graph could not be followed: {because}")
+    except Exception as error:
+        # A graph that the engine takes may still be one that no rule foresaw. It is no proof, and no reason to fail.
+        proof = RowsProof(Independence.UNKNOWN, f"the graph could not be followed: {type(error).__name__}: {error}")
+    return Explanation(proof, tuple(steps))
+
+
+def _followed(model: Model, follower: Follower) -> Scope:
+    graph = model.graph
+    scope = Scope(_inputs(graph, follower))
+    opsets = {each.domain: each.version for each in model.opset_import}
+    return follower.follow(graph, scope, Setting(opsets, {}, 0))
+
+
+def _inputs(graph: Graph, follower: Follower) -> dict[str, Fact]:
+    initialised = {tensor.name for tensor in graph.initializer}
+    values = [value for value in graph.input if value.name not in initialised]
+    if not values:
+        raise _Unprovable("the model has no inputs")
+    facts: dict[str, Fact] = {}
+    named: dict[str, str] = {}
+    for value in values:
+        fact = of_input(value, follower.symbols)
+        if isinstance(fact, str):
+            raise _Unprovable(fact)
+        facts[value.name] = fact
+        name = batch_name(value)
+        if name is not None:
+            named.setdefault(name, value.name)
+    if len(named) > 1:
+        (one, first), (other, second) = list(named.items())[:2]
+        raise _Unprovable(
+            f"axis 0 of input {first!r} is {one!r} and that of input {second!r} is {other!r}: "
+            "they are no common batch axis"
+        )
+    return facts
+
+
+def _verdict(outputs: dict[str, Fact]) -> RowsProof:
+    doubts = []
+    for name, fact in outputs.items():
+        if (because := _not_rows(name, fact)) is not None:
+            return RowsProof(Independence.MIXED, because)
+        if fact.kind is Kind.UNKNOWN:
+            doubts.append(f"output {name!r}: {fact.because}")
+    if doubts:
+        return RowsProof(Independence.UNKNOWN, doubts[0])
+    return RowsProof(Independence.PROVEN, "every operator between the inputs and the outputs keeps rows apart")
+
+
+def _not_rows(name: str, fact: Fact) -> str | None:
+    """Why an output surely does not have a row for each row; `None` where it has, or nobody knows."""
+    match fact.kind:
+        case Kind.UNKNOWN:
+            return None
+        case Kind.MIXED:
+            return f"output {name!r}: {fact.because}"
+        case Kind.CONSTANT:
+            return f"output {name!r} is the same whatever the rows are, and has no row for each of them"
+        case Kind.COUNT:
+            return f"output {name!r} depends on how many rows there are"
+    assert fact.shape is not None
+    if fact.axis != 0:
+        return f"output {name!r} has the rows along axis {fact.axis}, and not along axis 0"
+    if fact.shape[0] != ROWS:
+        return f"axis 0 of output {name!r} is {fact.shape[0]}, of N rows"
+    if isinstance(fact.mark, Padded):
+        return f"output {name!r} is as wide as the longest row of the batch"
+    return None if fact.plain else f"output {name!r} has the places of rows in the batch"

@@ -1,0 +1,218 @@
+"""Branches and loops: operators that hold graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, rows, unknown
+from inference.backends.onnx.proof.operation import Mixes, Unclear, axis_of, like
+from inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
+from inference.backends.onnx.proof.structure_pb2 import Attribute, Graph
+
+MOST_PASSES = 8
+"""Times that the body of a loop is followed until nothing changes any more."""
+
+
+class Block(msgspec.Struct, frozen=True):
+    """An operator with graphs in it.
+
+    `follow(graph, facts, alone)` gives the facts of a graph's outputs, where `facts` are those of its inputs; `alone`
+    keeps it from reading rows of the graph around it. `label` is another one for each operator.
+    """
+
+    label: str
+    opset: int
+    attributes: Mapping[str, Attribute]
+    inputs: Sequence[Fact | None]
+    outputs: int
+    symbols: Symbols
+    follow: Callable[[Graph, dict[str, Fact], bool], list[Fact]]
+
+
+def _branches(block: Block) -> Sequence[Fact]:
+    (condition,) = _whole(block.inputs[:1], "chooses for all rows by what stands in one of them")
+    ways = [block.attributes[name].g for name in ("then_branch", "else_branch") if name in block.attributes]
+    if len(ways) != 2:
+        raise Unclear("has not two branches")
+    if condition.content is not None and len(condition.content) == 1 and isinstance(condition.content[0], bool):
+        return block.follow(ways[0 if condition.content[0] else 1], {}, False)
+    one, other = (block.follow(way, {}, False) for way in ways)
+    return [
+        joined(block.symbols, f"{block.label}.{place}", *pair)
+        for place, pair in enumerate(zip(one, other, strict=False))
+    ]
+
+
+def _whole(facts: Sequence[Fact | None], doing: str) -> list[Fact]:
+    """What decides over all rows must not come from one. Raises `Mixes`."""
+    found = []
+    for fact in facts:
+        if fact is None:
+            continue
+        if fact.kind in (Kind.ROWS, Kind.COUNT):
+            raise Mixes(doing if fact.kind is Kind.ROWS else f"{doing}, or how many there are")
+        found.append(fact)
+    return found
+
+
+def joined(symbols: Symbols, label: str, one: Fact, other: Fact) -> Fact:
+    """What is known of a tensor that is one or the other, whichever it is."""
+    if one == other:
+        return one
+    worst = max(one, other, key=lambda fact: int(fact.kind))
+    if worst.kind >= Kind.UNKNOWN:
+        return worst
+    if Kind.COUNT in (one.kind, other.kind):
+        return count(None) if Kind.ROWS not in (one.kind, other.kind) else unknown("may have rows, or their number")
+    if one.kind is not other.kind:
+        return unknown("has rows, or is the same for all")
+    shape = _joined_shape(symbols, label, one, other)
+    if one.kind is Kind.CONSTANT:
+        return constant(shape)
+    marks = [(fact.mark, fact.axis, fact.outer) for fact in (one, other)]
+    if shape is None or marks[0] != marks[1]:
+        return unknown("has rows along one axis or another")
+    return msgspec.structs.replace(rows(shape, one.axis, one.outer), mark=one.mark)
+
+
+def _joined_shape(symbols: Symbols, label: str, one: Fact, other: Fact) -> list[Size] | None:
+    if one.shape is None or other.shape is None or len(one.shape) != len(other.shape):
+        return None
+    return [
+        a if a == b else symbols.of("joined", label, axis)
+        for axis, (a, b) in enumerate(zip(one.shape, other.shape, strict=True))
+    ]
+
+
+def _settled(
+    block: Block, body: Graph, states: list[Fact], first: int, make: Callable[[list[Fact]], dict[str, Fact]]
+) -> tuple[list[Fact], list[Fact]]:
+    """The states of a loop whatever the number of passes, and the facts of its body's outputs then."""
+    for _ in range(MOST_PASSES):
+        outputs = block.follow(body, make(states), False)
+        after = [
+            joined(block.symbols, f"{block.label}.{place}", computed(state), given)
+            for place, (state, given) in enumerate(zip(states, outputs[first:], strict=False))
+        ]
+        after = [computed(fact) for fact in after]
+        if after == states:
+            return after, outputs
+        states = after
+    raise Unclear("is a loop whose tensors go on changing their kind")
+
+
+def _loop(block: Block) -> Sequence[Fact]:
+    _whole(block.inputs[:2], "goes round for all rows as often as one of them says")
+    body = block.attributes["body"].g
+    states = [fact for fact in block.inputs[2:] if fact is not None]
+    names = [value.name for value in body.input]
+    if len(names) != 2 + len(states) or len(states) != len(block.inputs[2:]):
+        raise Unclear("is a loop that leaves inputs out")
+
+    def inside(now: list[Fact]) -> dict[str, Fact]:
+        return dict(zip(names, [constant(()), constant(()), *now], strict=True))
+
+    states = [computed(state) for state in states]
+    states, outputs = _settled(block, body, states, 1, inside)
+    if outputs and outputs[0].kind is not Kind.CONSTANT:
+        if outputs[0].kind is Kind.UNKNOWN:
+            raise Unclear("goes on for as long as an operator says that is not known here")
+        raise Mixes("goes round for all rows until one of them says otherwise")
+    passes = block.symbols.of("passes", block.label)
+    return [*states, *[_stacked(fact, 0, passes) for fact in outputs[1 + len(states) :]]]
+
+
+def _stacked(fact: Fact, axis: int, passes: Size) -> Fact:
+    """What a body gives in each pass, one after another along a new axis."""
+    if fact.shape is None or fact.kind not in (Kind.CONSTANT, Kind.ROWS):
+        return fact
+    place = axis_of(axis, len(fact.shape) + 1)
+    whole = (*fact.shape[:place], passes, *fact.shape[place:])
+    return like(fact, whole, fact.axis + (fact.kind is Kind.ROWS and place <= fact.axis))
+
+
+def _scan(block: Block) -> Sequence[Fact]:
+    if block.opset < 9:
+        raise Unclear("is a Scan of before opset 9, which is not followed")
+    body = block.attributes["body"].g
+    count_scanned = block.attributes["num_scan_inputs"].i if "num_scan_inputs" in block.attributes else 0
+    inputs = [fact for fact in block.inputs if fact is not None]
+    names = [value.name for value in body.input]
+    if len(names) != len(inputs) or not 0 < count_scanned <= len(inputs):
+        raise Unclear("is a Scan that leaves inputs out")
+    states, scanned = inputs[: len(inputs) - count_scanned], inputs[len(inputs) - count_scanned :]
+    axes = _integers(block, "scan_input_axes") or [0] * count_scanned
+    out_axes = _integers(block, "scan_output_axes") or [0] * (block.outputs - len(states))
+    if any([fact.shape is None for fact in scanned]):
+        raise Unclear("steps through a tensor of unknown rank")
+    places = [axis_of(axis, len(fact.shape or ())) for fact, axis in zip(scanned, axes, strict=True)]
+    if any([fact.kind is Kind.ROWS and fact.axis == axis for fact, axis in zip(scanned, places, strict=True)]):
+        return _row_by_row(block, body, names, states, scanned, places, out_axes)
+    slices = [_sliced(fact, axis) for fact, axis in zip(scanned, places, strict=True)]
+
+    def inside(now: list[Fact]) -> dict[str, Fact]:
+        return dict(zip(names, [*now, *slices], strict=True))
+
+    states = [computed(state) for state in states]
+    states, outputs = _settled(block, body, states, 0, inside)
+    assert scanned[0].shape is not None
+    passes = scanned[0].shape[places[0]]
+    stacked = zip(outputs[len(states) :], out_axes, strict=False)
+    return [*states, *[_stacked(fact, axis, passes) for fact, axis in stacked]]
+
+
+def _sliced(fact: Fact, axis: int) -> Fact:
+    assert fact.shape is not None
+    whole = [size for place, size in enumerate(fact.shape) if place != axis]
+    return like(fact, whole, fact.axis - (fact.kind is Kind.ROWS and axis < fact.axis))
+
+
+def _row_by_row(
+    block: Block,
+    body: Graph,
+    names: Sequence[str],
+    states: Sequence[Fact],
+    scanned: Sequence[Fact],
+    axes: Sequence[int],
+    out_axes: Sequence[int],
+) -> Sequence[Fact]:
+    """A Scan that steps through the rows, and whose states it hands on as they are: each step has a row for itself."""
+    for fact, axis in zip(scanned, axes, strict=True):
+        if fact.kind is not Kind.ROWS or fact.axis != axis or fact.shape is None or fact.shape[axis] != ROWS:
+            raise Unclear("steps through rows and through something else")
+    handed_on = {name: node.input[0] for node in body.node if node.op_type == "Identity" for name in node.output}
+    for place, state in enumerate(states):
+        given = body.output[place].name
+        if handed_on.get(given, given) != names[place] or state.kind is not Kind.CONSTANT:
+            raise Mixes("steps through the rows, and takes something on from each to the next")
+    slices = [
+        constant([size for place, size in enumerate(fact.shape or ()) if place != axis])
+        for fact, axis in zip(scanned, axes, strict=True)
+    ]
+    outputs = block.follow(body, dict(zip(names, [*states, *slices], strict=True)), True)
+    found = list(states)
+    for fact, axis in zip(outputs[len(states) :], out_axes, strict=False):
+        found.append(_of_each_row(fact, axis))
+    return found
+
+
+def _of_each_row(fact: Fact, axis: int) -> Fact:
+    if fact.kind is not Kind.CONSTANT:
+        return fact
+    if fact.shape is None:
+        raise Unclear("gives tensors of unknown rank for each row")
+    place = axis_of(axis, len(fact.shape) + 1)
+    return rows([*fact.shape[:place], ROWS, *fact.shape[place:]], place)
+
+
+def _integers(block: Block, name: str) -> list[int] | None:
+    attribute = block.attributes.get(name)
+    return None if attribute is None else list(attribute.ints)
+
+
+Operator: TypeAlias = Callable[[Block], Sequence[Fact]]
+
+OPERATORS: Mapping[str, Operator] = {"If": _branches, "Loop": _loop, "Scan": _scan}

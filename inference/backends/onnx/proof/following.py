@@ -1,0 +1,249 @@
+"""Following the rows through a graph, operator by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from inference.backends.onnx.proof import control
+from inference.backends.onnx.proof.constants import of_constant, of_tensor
+from inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, mixed, unknown
+from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Unclear
+from inference.backends.onnx.proof.rules import RULES
+from inference.backends.onnx.proof.sizes import Symbols
+from inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node
+
+MOST_STEPS = 200_000
+"""Operators that are followed, at most; those of loops and of functions count each time."""
+
+MOST_DEPTH = 40
+"""Graphs and functions within one another, at most."""
+
+
+class OutOfBounds(Exception):
+    """The graph takes too long, or its functions call one another too deeply. The message says which."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One operator that was followed: its name, how deep in loops and functions it stands, and what came out."""
+
+    operator: str
+    name: str
+    depth: int
+    outputs: tuple[tuple[str, Fact], ...]
+
+
+class Scope(msgspec.Struct):
+    """The tensors that a node may read, by name; those of the graph around it, too."""
+
+    facts: dict[str, Fact]
+    outer: Scope | None = None
+    alone: bool = False
+    """Whether rows of the graph around it may not be read."""
+
+    def find(self, name: str) -> Fact:
+        """What is known of a tensor."""
+        scope: Scope | None = self
+        alone = False
+        while scope is not None:
+            fact = scope.facts.get(name)
+            if fact is not None:
+                if alone and fact.kind in (Kind.ROWS, Kind.COUNT):
+                    return mixed("a loop through the rows reads all of them in each step")
+                return fact
+            alone = alone or scope.alone
+            scope = scope.outer
+        return unknown(f"no operator before it gives the tensor {name!r}")
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """Where nodes stand: the versions of their operator sets, the attributes of the function around them, the depth."""
+
+    opsets: Mapping[str, int]
+    attributes: Mapping[str, Attribute]
+    depth: int
+
+
+class Follower:
+    """Follows the graphs of one model, within bounds. Raises `OutOfBounds`.
+
+    `tick` is called before each operator and may raise it, too. `steps` has what was followed, of the main graph and
+    deeper, where `recorded` asks for it.
+    """
+
+    def __init__(self, model: Model, tick: Callable[[], None], *, recorded: bool = False) -> None:
+        self.symbols = Symbols()
+        self.steps: list[Step] = []
+        self._functions = {(each.domain, each.name, each.overload): each for each in model.functions}
+        self._tick = tick
+        self._recorded = recorded
+        self._count = 0
+
+    def follow(self, graph: Graph, scope: Scope, setting: Setting) -> Scope:
+        """The graph's tensors, added to the scope, which has its inputs."""
+        for tensor in graph.initializer:
+            scope.facts[tensor.name] = of_tensor(tensor)
+        for sparse in graph.sparse_initializer:
+            scope.facts[sparse.values.name] = constant()
+        self._nodes(graph.node, scope, setting)
+        return scope
+
+    def _nodes(self, nodes: Sequence[Node], scope: Scope, setting: Setting) -> None:
+        if setting.depth > MOST_DEPTH:
+            raise OutOfBounds(f"its graphs and functions stand more than {MOST_DEPTH} deep in one another")
+        for node in nodes:
+            self._count += 1
+            if self._count > MOST_STEPS:
+                raise OutOfBounds(f"more than {MOST_STEPS:,} operators would have to be followed")
+            self._tick()
+            facts = self._outcome(node, scope, setting)
+            named = [
+                (name, facts[place] if place < len(facts) else unknown(f"{_title(node)} has an output {place}"))
+                for place, name in enumerate(node.output)
+                if name
+            ]
+            scope.facts.update(named)
+            if self._recorded:
+                self.steps.append(Step(node.op_type, node.name, setting.depth, tuple(named)))
+
+    def _outcome(self, node: Node, scope: Scope, setting: Setting) -> Sequence[Fact]:
+        inputs = [scope.find(name) if name else None for name in node.input]
+        given = [fact for fact in inputs if fact is not None]
+        attributes = _attributes(node, setting.attributes)
+        try:
+            function = self._functions.get((node.domain, node.op_type, node.overload))
+            if function is not None:
+                return self._called(function, inputs, attributes, setting)
+            if node.domain in ("", "ai.onnx") and node.op_type == "Constant":
+                return [of_constant(attributes)]
+            opset = _opset(setting, node.domain)
+            operation = Operation(node.op_type, opset, attributes, inputs, len(node.output), self.symbols)
+            holds_graphs = control.OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+            rule = RULES.get(node.domain, {}).get(node.op_type)
+            if holds_graphs is not None:
+                rule = _around(holds_graphs, self._block(operation, scope, setting))
+            return self._by_rule(node, operation, rule, given)
+        except Mixes as because:
+            return self._all(node, given, mixed(f"{_title(node)} {because}"))
+        except Unclear as because:
+            return self._all(node, given, unknown(f"{_title(node)} {because}"))
+
+    def _block(self, operation: Operation, scope: Scope, setting: Setting) -> control.Block:
+        within = Setting(setting.opsets, setting.attributes, setting.depth + 1)
+
+        def follow(graph: Graph, facts: dict[str, Fact], alone: bool) -> list[Fact]:
+            inside = self.follow(graph, Scope(facts, scope, alone), within)
+            return [inside.find(value.name) for value in graph.output]
+
+        return control.Block(
+            f"{operation.name} {self._count}",
+            operation.opset,
+            operation.attributes,
+            operation.inputs,
+            operation.outputs,
+            self.symbols,
+            follow,
+        )
+
+    def _by_rule(self, node: Node, operation: Operation, rule: Rule | None, given: Sequence[Fact]) -> Sequence[Fact]:
+        worst = max(given, key=_badness, default=None)
+        if node.op_type == "Shape" and worst is not None and worst.kind is Kind.MIXED and worst.shape is not None:
+            return rule.follow(operation) if rule is not None else [worst]
+        if worst is not None and worst.kind >= Kind.UNKNOWN:
+            return [worst] * len(node.output)
+        if rule is None:
+            raise Unclear(f"is an operator{f' of {node.domain}' if node.domain else ''} that is not known here")
+        if not rule.of_counts and any([fact.kind is Kind.COUNT for fact in given]):
+            raise Mixes("computes with how many rows there are")
+        if not rule.of_marks and not all([fact.plain for fact in given]):
+            return self._of_marks(node, operation, rule)
+        facts = rule.follow(operation)
+        return [_titled(node, fact) if fact.because else fact for fact in facts]
+
+    def _of_marks(self, node: Node, operation: Operation, rule: Rule) -> Sequence[Fact]:
+        """What an operator computes from the places of rows is mixed; its shape is not, and some want no more of it."""
+        marks = [fact.mark for fact in operation.inputs if fact is not None and not fact.plain]
+        if any([isinstance(mark, Padded) for mark in marks]):
+            raise Mixes("reads rows that are filled up to the length of the longest of the batch")
+        operation.inputs = tuple([None if fact is None else computed(fact, fact.content) for fact in operation.inputs])
+        reads = mixed(f"{_title(node)} reads the places of rows in the batch")
+        return [msgspec.structs.replace(reads, shape=fact.shape) for fact in rule.follow(operation)]
+
+    def _all(self, node: Node, given: Sequence[Fact], fact: Fact) -> Sequence[Fact]:
+        """What holds for all outputs; what comes from constants alone is one, whatever is known of the operator."""
+        if all([each.kind is Kind.CONSTANT for each in given]) and (given or node.op_type in _MAKERS):
+            fact = constant()
+        return [fact] * len(node.output)
+
+    def _called(
+        self, function: Function, inputs: Sequence[Fact | None], given: Mapping[str, Attribute], setting: Setting
+    ) -> Sequence[Fact]:
+        """A function of the model, followed with these inputs and attributes."""
+        attributes = {each.name: each for each in function.attribute_proto}
+        attributes.update(
+            {name: each for name, each in given.items() if name in function.attribute or name in attributes}
+        )
+        facts = {name: fact for name, fact in zip(function.input, inputs, strict=False) if fact is not None}
+        opsets = {each.domain: each.version for each in function.opset_import}
+        scope = Scope(facts)
+        within = Setting(opsets or setting.opsets, attributes, setting.depth + 1)
+        missing = [name for name in function.input if name not in facts]
+        self._nodes(
+            [_without_inputs(node, missing) for node in function.node] if missing else function.node, scope, within
+        )
+        return [scope.find(name) for name in function.output]
+
+
+def _opset(setting: Setting, domain: str) -> int:
+    if domain in ("", "ai.onnx"):
+        return max(setting.opsets.get("", 1), setting.opsets.get("ai.onnx", 1))
+    return setting.opsets.get(domain, 1)
+
+
+_MAKERS = frozenset({"RandomNormal", "RandomUniform", "HannWindow", "HammingWindow", "BlackmanWindow"})
+"""Operators without inputs."""
+
+
+def _badness(fact: Fact) -> int:
+    return int(fact.kind)
+
+
+def _around(operator: control.Operator, block: control.Block) -> Rule:
+    def follow(_: Operation) -> Sequence[Fact]:
+        return operator(block)
+
+    return Rule(follow, of_counts=True, of_marks=True)
+
+
+def _titled(node: Node, fact: Fact) -> Fact:
+    """With the operator's name before the reason, unless an operator within it has its own there."""
+    if fact.because.split(" ", 1)[0] == node.op_type or node.op_type in control.OPERATORS:
+        return fact
+    return msgspec.structs.replace(fact, because=f"{_title(node)}: {fact.because}")
+
+
+def _title(node: Node) -> str:
+    """`Conv 'features/3'`: what an operator is called in a sentence."""
+    return f"{node.op_type} {node.name!r}" if node.name else node.op_type
+
+
+def _attributes(node: Node, of_function: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """By name; those that a function's caller gives are in the place of their references."""
+    found = {}
+    for attribute in node.attribute:
+        if not attribute.ref_attr_name:
+            found[attribute.name] = attribute
+        elif attribute.ref_attr_name in of_function:
+            found[attribute.name] = of_function[attribute.ref_attr_name]
+    return found
+
+
+def _without_inputs(node: Node, missing: Sequence[str]) -> Node:
+    """The node, without the inputs that a function's caller left out."""
+    if not any([name in missing for name in node.input]):
+        return node
+    copy = Node()
+    copy.CopyFrom(node)
+    copy.input[:] = ["" if name in missing else name for name in node.input]
+    return copy

@@ -1,0 +1,38 @@
+"""What each operator does to the rows, a file for each kind of operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from inference.backends.onnx.proof.operation import Rules
+from inference.backends.onnx.proof.rules import (
+    convolving,
+    elementwise,
+    fused,
+    learned,
+    multiplying,
+    recurrent,
+    reducing,
+    selecting,
+    shaping,
+    texts,
+)
+
+_ONNX: Rules = {
+    **elementwise.RULES,
+    **shaping.RULES,
+    **selecting.RULES,
+    **multiplying.RULES,
+    **convolving.RULES,
+    **reducing.RULES,
+    **recurrent.RULES,
+    **texts.RULES,
+}
+
+RULES: Mapping[str, Rules] = {
+    "": _ONNX,
+    "ai.onnx": _ONNX,
+    "ai.onnx.ml": {**learned.RULES, **texts.LEARNED_RULES},
+    "com.microsoft": {**fused.RULES, **texts.MICROSOFT_RULES},
+}
+"""By the domain of the operators, and by their names."""

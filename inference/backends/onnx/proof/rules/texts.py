@@ -1,0 +1,74 @@
+"""Operators on texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, rows
+from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
+
+
+def _each(operation: Operation) -> Sequence[Fact]:
+    fact = operation.needed(0)
+    return [computed(fact)]
+
+
+def _normalised(operation: Operation) -> Sequence[Fact]:
+    """Texts one by one; stopwords are taken out of the axis."""
+    fact, shape = operation.shaped(0)
+    if not operation.texts("stopwords"):
+        return [computed(fact)]
+    if fact.kind is Kind.ROWS:
+        raise Mixes("takes stopwords out, so that the number of rows changes with what stands in them")
+    return [like(fact, [*shape[:-1], operation.symbols.fresh()], 0)]
+
+
+def _split(operation: Operation) -> Sequence[Fact]:
+    fact, shape = operation.shaped(0)
+    if fact.kind is not Kind.ROWS:
+        return [constant([*shape, operation.symbols.fresh()]), constant(shape)]
+    longest = Fact(Kind.MIXED, because="StringSplit fills each row up to the length of the longest of the batch")
+    return [longest, like(fact, shape, fact.axis)]
+
+
+def _tokenized(operation: Operation) -> Sequence[Fact]:
+    """[N] -> [N, most tokens], or [N, C] -> [N, C, most tokens], filled up to the longest of the batch."""
+    fact, shape = operation.shaped(0)
+    whole = [*shape, operation.symbols.fresh()]
+    if fact.kind is not Kind.ROWS:
+        return [constant(whole)]
+    filler = operation.attribute("pad_value")
+    tokens = rows(whole, fact.axis, fact.outer)
+    return [msgspec.structs.replace(tokens, mark=Padded(b"" if filler is None else filler.s))]
+
+
+def _counted(operation: Operation) -> Sequence[Fact]:
+    """TfIdfVectorizer: [N, C] -> [N, features]; n-grams that are not in the pool count nothing."""
+    fact, shape = operation.shaped(0)
+    if fact.kind is not Kind.ROWS:
+        return [constant([*shape[:-1], operation.symbols.fresh()])]
+    if len(shape) != 2 or fact.axis != 0:
+        raise Mixes("counts the words of all rows together")
+    if not fact.plain and not isinstance(fact.mark, Padded):
+        raise Mixes("counts the places of rows")
+    if isinstance(fact.mark, Padded):
+        pool = operation.texts("pool_strings")
+        if not pool:  # left out where it is large
+            raise Unclear("counts words of rows that are filled up, and nobody knows whether the filler is one of them")
+        if fact.mark.filler in pool:
+            raise Mixes("counts the filler of rows, which are as long as the longest of the batch")
+    return [rows([shape[0], operation.symbols.fresh()], 0, fact.outer)]
+
+
+RULES: Rules = {
+    "StringNormalizer": Rule(_normalised),
+    "StringSplit": Rule(_split),
+    "RegexFullMatch": Rule(_each),
+    "TfIdfVectorizer": Rule(_counted, of_marks=True),
+}
+
+LEARNED_RULES: Rules = {"LabelEncoder": Rule(_each), "CategoryMapper": Rule(_each)}
+
+MICROSOFT_RULES: Rules = {"Tokenizer": Rule(_tokenized)}
