@@ -32,6 +32,10 @@ ROWS_OF_KIND = 3
 ROWS_OF_LIKES = 18
 """Rows of each kind that are tried; and as many are run for those of a kind, alone and in batches."""
 
+MANY_OF_KINDS = 2
+MANY_ROWS = 8
+"""Of the first kinds, so many rows in one batch: an influence may need several rows of the same kind."""
+
 BATCH_ROWS = (2, 8, 17, 64)
 """Rows of all kinds in one batch: two, as wide as most vectors, no multiple of that, and many."""
 
@@ -126,6 +130,9 @@ class _Trial:
             for kind in KINDS:
                 if self._in_time(f"rows {kind.name}", ROWS_OF_LIKES):
                     self._like(self._drawn(kind, wide, ROWS_OF_KIND))
+            for kind in KINDS[:MANY_OF_KINDS]:
+                if self._in_time(f"more rows {kind.name}", MANY_ROWS * (MANY_ROWS + 4)):
+                    self._like(self._drawn(kind, wide, MANY_ROWS))
         for size in BATCH_ROWS:
             if self._in_time(f"batches of {size} rows", 3 * size):
                 self._unlike(size)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from inference.backends.onnx.proof import prove
 from inference.backends.onnx.session import OnnxBackend
 from inference.errors import ModelLoadError
 from inference.findings import WAYS, Batched, Evidence, Independence, RowsProof
@@ -14,6 +17,7 @@ from inference.trial import TRIAL_S
 from inference.types import Datatype
 from inference.warmup import Trial, try_out
 from tests import influences, models
+from tests.inference.proof.random_graphs import influence, random_graph
 
 
 def _load(model: bytes, folder: Path) -> OnnxBackend:
@@ -137,31 +141,35 @@ def test_rows_that_only_other_values_than_zeros_lose_are_found_out(tmp_path: Pat
     assert because.startswith("axis 0 of output 'y' does not follow the rows: ")
 
 
+def _told(proof: RowsProof) -> Callable[[], RowsProof]:
+    return lambda: proof
+
+
 PROVEN = RowsProof(Independence.PROVEN, "every operator keeps rows apart")
 MIXED = RowsProof(Independence.MIXED, "ReduceMean takes the mean over axis 0")
 
 
 def test_a_proof_batches_what_could_not_be_tried(tmp_path: Path) -> None:
     for place, model in enumerate((models.lookup(0), influences.sum_of_two(), influences.every_row(1e7))):
-        trial = try_out(_load(model, tmp_path / str(place)), True, lambda: PROVEN)
+        trial = try_out(_load(model, tmp_path / str(place)), True, _told(PROVEN))
         assert trial.signature.batched
         assert (trial.findings.evidence, trial.findings.because) == (Evidence.PROVEN, PROVEN.because)
 
 
 def test_a_graph_that_mixes_rows_is_not_refuted_by_a_trial(tmp_path: Path) -> None:
     backend = _load(models.tiny(), tmp_path)
-    trial = try_out(backend, None, lambda: MIXED)
+    trial = try_out(backend, None, _told(MIXED))
     assert (trial.signature.batched, trial.findings.evidence) == (False, Evidence.PROVEN)
     assert trial.findings.because == MIXED.because
     with pytest.raises(ModelLoadError, match=f"share batches, but {MIXED.because}. Leave"):
-        try_out(backend, True, lambda: MIXED)
+        try_out(backend, True, _told(MIXED))
 
 
 @pytest.mark.parametrize("model", [models.centred(), models.nonzero(), influences.quantised_dynamically()])
 def test_a_trial_that_contradicts_the_proof_unbatches_the_model_and_raises_an_alarm(
     model: bytes, tmp_path: Path
 ) -> None:
-    trial = try_out(_load(model, tmp_path), None, lambda: PROVEN)
+    trial = try_out(_load(model, tmp_path), None, _told(PROVEN))
     assert (trial.signature.batched, trial.findings.evidence) == (False, Evidence.TRIED)
     assert trial.findings.alarm is not None
     assert PROVEN.because in trial.findings.alarm
@@ -215,6 +223,23 @@ def test_a_trial_ends_in_its_time_and_says_what_it_left_out(tmp_path: Path) -> N
     assert findings.evidence is Evidence.TRIED
     assert "; left out: " in findings.because
     assert "batches of 64 rows" in findings.because
+
+
+def test_a_trial_of_random_graphs_batches_none_that_mixes_rows_and_contradicts_no_proof(tmp_path: Path) -> None:
+    """A search over real runs says which do mix. Nothing is known of the graph at first, and then all of the proof."""
+    found: Counter[tuple[bool, bool]] = Counter()
+    for seed in range(150):
+        graph = random_graph(seed)
+        if graph is None:
+            continue
+        backend, mixes = _load(graph.model, tmp_path), influence(graph, seed) is not None
+        batched = try_out(backend).signature.batched
+        found[mixes, batched] += 1
+        assert not (mixes and batched), f"seed {seed}: {' '.join(graph.operators)}"
+        proof = prove(tmp_path / "model.onnx")
+        assert try_out(backend, None, _told(proof)).findings.alarm is None, f"seed {seed}"
+    assert found[False, True] >= 0.9 * (found[False, True] + found[False, False])
+    assert found[True, False] > 50
 
 
 def _first_row_from_id(least: int) -> bytes:
