@@ -10,6 +10,7 @@ RUN python -m venv /opt/sluice
 COPY requirements.lock ./
 RUN /opt/sluice/bin/pip install -q --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY sluice sluice
 COPY gateway gateway
 COPY batching batching
 COPY cache cache
@@ -22,6 +23,9 @@ LABEL org.opencontainers.image.title="Sluice" \
       org.opencontainers.image.description="An inference gateway: dynamic batching in front of ONNX Runtime workers" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/sluice /opt/sluice
+# Text models of scikit-learn ask for this locale by name, to write texts in lower case. C.UTF-8, which is there, does
+# so by the same table.
+RUN cp -r /usr/lib/locale/C.utf8 /usr/lib/locale/en_US.utf8
 COPY examples/models /models
 ENV PATH=/opt/sluice/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -172,6 +172,21 @@ class Batcher:
         if self._turn is None and self._driving:
             self._turn = self._loop.call_soon(self._dispatch)
 
+    def unbatch(self) -> None:
+        """From now on each request runs alone and whole: rows must not share a run, nor be put together from several.
+
+        Requests that are in a batch with others at this moment, or in pieces, run once more, alone; what comes of those
+        batches answers nobody. Nobody is refused for it, and deadlines stand.
+        """
+        if not self._driving:
+            return
+        gone: asyncio.Future[JobResult] = self._loop.create_future()
+        gone.cancel()
+        self._scheduler.unbatch(gone)
+        now_s = self._clock()
+        self._time_up.set(max(self._scheduler.next_due_s(), now_s + SWEEP_SPACING_S), now_s)
+        self.wake()
+
     def statistics(self) -> BatcherStatistics:
         """A snapshot."""
         scheduler = self._scheduler

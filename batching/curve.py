@@ -61,6 +61,7 @@ class LatencyCurve:
         self._rows = knot_rows(max_rows)
         self._shape = values_at(seed, self._rows)
         self._budget_s = budget_s
+        self._most_together = max_rows
         self._speed = 1.0
         self._speeds = Window(SPEED_WINDOW, [1.0] * SEED_WEIGHT if seed else [])
         self._skew = 0.0
@@ -76,6 +77,11 @@ class LatencyCurve:
     def confirmed(self) -> bool:
         """Whether it rests on enough batches to call one of them stuck."""
         return self._batches >= SPEED_WINDOW
+
+    def unbatch(self) -> None:
+        """Full is one row from now on. What a run of more rows takes is known as before."""
+        self._most_together = 1
+        self._settle()
 
     @property
     def max_rows(self) -> int:
@@ -164,7 +170,8 @@ class LatencyCurve:
         for place in range(1, len(self._p95)):
             if self._p95[place] < self._p95[place - 1]:
                 self._p95[place] = self._p95[place - 1]
-        self.full_rows = max(1, self.rows_within(max(self._budget_s, FLAT * self._p95[0])))
+        full_rows = max(1, self.rows_within(max(self._budget_s, FLAT * self._p95[0])))
+        self.full_rows = min(full_rows, self._most_together)
         full_s = self.typical_s(self.full_rows)
         self.row_s = full_s / self.full_rows
         self.full_p95_s = self.p95_s(self.full_rows)

@@ -21,6 +21,7 @@ class Curves:
         self._seed = tuple(seed)
         self._budget_s = budget_s
         self._curves: dict[Key, LatencyCurve] = {}
+        self._unbatched = False
 
     def of(self, key: Key) -> LatencyCurve:
         """The curve of a key."""
@@ -34,6 +35,12 @@ class Curves:
         self._curves[key] = curve
         return curve
 
+    def unbatch(self) -> None:
+        """No two requests travel together from now on."""
+        self._unbatched = True
+        for curve in self._curves.values():
+            curve.unbatch()
+
     def snapshot(self) -> Mapping[str, Sequence[Knot]]:
         """The p95 by rows, as it is predicted now, by key."""
         return {str(key): curve.predictions() for key, curve in self._curves.items()}
@@ -42,4 +49,6 @@ class Curves:
         if len(self._curves) >= MAX_CURVES:
             del self._curves[next(iter(self._curves))]
         curve = self._curves[key] = LatencyCurve(self._max_rows, self._seed, self._budget_s)
+        if self._unbatched:
+            curve.unbatch()
         return curve

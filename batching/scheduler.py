@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +11,10 @@ from itertools import chain
 import msgspec
 
 from batching.admission import HOPELESS_RUNS, Load, Verdict, alone_s, verdict
+from batching.apart import apart
 from batching.curve import LatencyCurve
 from batching.curves import Curves
-from batching.job import Batch, Job, Key, batch_of
+from batching.job import Batch, Job, JobResult, Key, batch_of
 from batching.line import Line
 from batching.policy import Decision, Front, Growth, at_once, behind, to_idle_worker
 from batching.queue import Queue, Taken
@@ -70,6 +72,7 @@ class Scheduler:
         self._underway = Underway()
         self._held_until_s: float | None = None
         self._workers = 1
+        self._unbatched = False
 
     def curve_of(self, key: Key) -> LatencyCurve:
         """What is known of the run times of a key's batches."""
@@ -154,6 +157,20 @@ class Scheduler:
         late = [job for job in self._let_in_once() if job.deadline_s <= now_s and not job.future.done()]
         return [*self.queue.sweep(now_s), *late]
 
+    def unbatch(self, gone: asyncio.Future[JobResult]) -> None:
+        """Each request runs alone and whole from now on; those that had company or were in pieces go before others.
+
+        A batch that is out goes on, and answers nobody unless its only job is whole: the others left it for `gone`.
+        """
+        self._unbatched = True
+        self._curves.unbatch()
+        again, self.again = self.again, deque()
+        for batch in (*self._underway, *again):
+            self.again += apart(batch.jobs, gone, batch.deaths)
+        self.again += [batch for batch in again if not batch.jobs[0].future.done()]
+        for job in list(self.queue):
+            self.again += apart([job], gone)
+
     def next_due_s(self) -> float:
         """When the first job that waits is to be dropped."""
         once = [job.deadline_s for job in self._let_in_once() if not job.future.done()]
@@ -175,7 +192,7 @@ class Scheduler:
         job.due_s = min(job.deadline_s, now_s + (within_s if run_s <= within_s else HOPELESS_RUNS * run_s))
 
     def _push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
-        if job.rows <= self._max_rows:
+        if job.rows <= self._max_rows or self._unbatched:
             self.queue.push(job, curve, now_s)
         else:
             self.queue.admit(job.rows, job.size_bytes)
@@ -213,7 +230,9 @@ class Scheduler:
 
     def _growth(self, line: Line | None, now_s: float) -> Growth | None:
         """What could become of a line's batch; `None` where there is nothing to wait for."""
-        if self._traffic is None or line is None or not line.curve.known or line.rows < self.queue.rows:
+        if self._traffic is None or self._unbatched or line is None or not line.curve.known:
+            return None
+        if line.rows < self.queue.rows:
             return None  # while one line is held back, a worker would stand idle before the others
         rows_per_s = self._traffic.rows_per_s(now_s)
         wanted_rows = line.curve.rows_to_keep_up(rows_per_s / self._workers)

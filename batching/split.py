@@ -26,9 +26,11 @@ class Piece(Job, kw_only=True):
 class Whole:
     """The parts of one request, gathered until none is missing."""
 
-    __slots__ = ("_max_rows", "_missing", "_parts")
+    __slots__ = ("_max_rows", "_missing", "_parts", "request")
 
-    def __init__(self, pieces: int, max_rows: int) -> None:
+    def __init__(self, request: Job, pieces: int, max_rows: int) -> None:
+        self.request: Job | None = request
+        """As it came, for whoever wants it to run in one piece after all; `None` once somebody has it."""
         self._max_rows = max_rows
         self._parts: list[JobResult | None] = [None] * pieces
         self._missing = pieces
@@ -56,7 +58,7 @@ class Whole:
 def split(job: Job, max_rows: int) -> list[Piece]:
     """Pieces of at most `max_rows` rows, in order, whose inputs are views of the job's."""
     starts = range(0, job.rows, max_rows)
-    whole = Whole(len(starts), max_rows)
+    whole = Whole(job, len(starts), max_rows)
     pieces = []
     for place, start in enumerate(starts):
         part = tuple([array[start : start + max_rows] for array in job.inputs])

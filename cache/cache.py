@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
+from cache.cluster_address import cluster_address
+from cache.cluster_tier import ClusterTier
 from cache.memory import MemoryTier
 from cache.model_cache import ModelCache
 from cache.redis_tier import RedisOptions, RedisTier
@@ -48,7 +50,7 @@ class Cache:
         self._clock = clock
         self._models: list[ModelCache] = []
         self._memory = MemoryTier(options.memory_bytes, self._evicted) if options.memory_bytes else None
-        self._redis = None if options.redis is None else RedisTier(options.redis, on_change=on_change, clock=clock)
+        self._redis = None if options.redis is None else _shared(options.redis, on_change, clock)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Cache:
@@ -78,6 +80,27 @@ class Cache:
         model.forget()
         if self._memory is not None and self._newest(model.owner) is None:
             self._memory.remove(model.owner)
+
+    def replace(self, model: ModelCache, subject: CachedModel) -> ModelCache:
+        """Another cache for a version whose answers must not be used any more, with nothing in it.
+
+        They leave the memory, and what is being computed at this moment is not kept either. `forget` is for Redis.
+        """
+        for each in self._models:
+            if each.owner == model.owner:
+                each.forget()
+        if self._memory is not None:
+            self._memory.remove(model.owner)
+        if model in self._models:
+            self._models.remove(model)
+        return self.of_model(subject)
+
+    async def forget(self, space: str) -> int | None:
+        """Throw away what Redis has of versions with the same files; how many entries there were, if there is a Redis.
+
+        Raises `CacheUnavailable` if it does not answer.
+        """
+        return None if self._redis is None else await self._redis.forget(space)
 
     def state(self) -> CacheState:
         """What stands now."""
@@ -114,3 +137,11 @@ class Cache:
 
     def _newest(self, owner: Owner) -> ModelCache | None:
         return next((each for each in reversed(self._models) if each.owner == owner), None)
+
+
+def _shared(
+    options: RedisOptions, on_change: Callable[[str, str, str | None], None], clock: Callable[[], float]
+) -> RedisTier | ClusterTier:
+    if cluster_address(options.url) is None:
+        return RedisTier(options, on_change=on_change, clock=clock)
+    return ClusterTier(options, on_change=on_change, clock=clock)

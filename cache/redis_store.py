@@ -11,8 +11,11 @@ import redis.exceptions
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 
+from cache.cluster_address import cluster_address
 from cache.host_name import HostName
+from cache.slots import Node
 from inference.errors import Unavailable
 
 Command = tuple[bytes | str | int, ...]
@@ -20,6 +23,13 @@ Reply = Any
 """What Redis said: bytes, a number, a list, `None`, or an exception where it refused one command of several."""
 
 _SECRETS_BEGIN = "@"
+
+A_CLUSTER = (
+    "it is a node of a Redis Cluster, and holds a part of the keys only: an address that begins with redis+cluster:// "
+    "(or rediss+cluster://) uses them all"
+)
+NO_CLUSTER = "it is no Redis Cluster: its address begins with redis:// (or rediss://)"
+NOT_REDIS = "what answers is not Redis"
 
 
 class CacheUnavailable(Unavailable):
@@ -30,10 +40,27 @@ class Refused(CacheUnavailable):
     """Redis has refused a command: it is full, a replica, or does not let this user do it."""
 
 
+class Forbidden(Refused):
+    """Redis does not let this user do it."""
+
+
+class Elsewhere(Refused):
+    """This node of a cluster does not answer for a key, or not for all keys of a command together."""
+
+
+def slot_of(name: bytes) -> int:
+    """The slot that a cluster keeps a name in, by the hash tag in it, if there is one."""
+    return key_slot(name)
+
+
 def check_url(url: str) -> None:
     """Raises `ValueError` with plain words, and without secrets, for what cannot be an address of Redis."""
     try:
-        _new_connection(_pool(url, connect_timeout_s=1.0))
+        cluster = cluster_address(url)
+        pool = _pool(url if cluster is None else cluster.url, connect_timeout_s=1.0)
+        if cluster is not None and pool.connection_kwargs.get("db"):
+            raise ValueError("a Redis Cluster has no database but 0")
+        _new_connection(pool)
     except (ValueError, TypeError, redis.exceptions.RedisError) as error:
         reason = str(error).replace(url, "the address")
         if (userinfo := urlsplit(url).netloc.rpartition(_SECRETS_BEGIN)[0]) and userinfo in reason:
@@ -44,12 +71,15 @@ def check_url(url: str) -> None:
 class Link:
     """One connection. Not connected until `connect`, and after any failure not until `connect` again.
 
-    So a reply that comes too late is never taken for the answer to another command. One caller at a time.
+    So a reply that comes too late is never taken for the answer to another command. One caller at a time. With `node`
+    it is to that node of a cluster, with all that `url` says but the host and the port.
     """
 
-    def __init__(self, url: str, connect_timeout_s: float) -> None:
+    def __init__(self, url: str, connect_timeout_s: float, node: Node | None = None) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._pool = _pool(url, connect_timeout_s)
+        if node is not None:
+            self._pool.connection_kwargs |= {"host": node[0], "port": node[1]}
         host = self._pool.connection_kwargs.get("host")
         self._name = None if host is None else HostName(host)
         self._connection: AbstractConnection | None = None
@@ -77,11 +107,11 @@ class Link:
                 await connection.send_packed_command(connection.pack_command("PING"), check_health=False)
                 reply = await connection.read_response(disable_decoding=True)
             if reply != b"PONG":
-                raise CacheUnavailable("what answers is not Redis")
+                raise CacheUnavailable(NOT_REDIS)
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, Exception):
-                raise _in_plain_words(error) from None
+                raise in_plain_words(error) from None
             raise
         await self.close()
         self._connection = connection
@@ -90,7 +120,7 @@ class Link:
         """The reply to one command. Raises `CacheUnavailable`; `Refused` where the connection is still good."""
         (reply,) = await self.call_all([command], timeout_s)
         if isinstance(reply, Exception):
-            raise _in_plain_words(reply) from None
+            raise in_plain_words(reply) from None
         return reply
 
     async def call_all(self, commands: Sequence[Command], timeout_s: float) -> list[Reply]:
@@ -105,7 +135,7 @@ class Link:
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, Exception):
-                raise _in_plain_words(error) from None
+                raise in_plain_words(error) from None
             raise
         if self._connection is None:
             self._connection = connection
@@ -150,7 +180,8 @@ async def _reply(connection: AbstractConnection) -> Reply:
         return error
 
 
-def _in_plain_words(error: Exception) -> CacheUnavailable:
+def in_plain_words(error: Exception) -> CacheUnavailable:
+    """What is raised for an error of redis-py."""
     match error:
         case CacheUnavailable():
             return error
@@ -165,9 +196,13 @@ def _in_plain_words(error: Exception) -> CacheUnavailable:
         case redis.exceptions.ReadOnlyError():
             return Refused("it is a replica and takes no writes")
         case redis.exceptions.NoPermissionError():
-            return Refused("the user may not do this")
+            return Forbidden("the user may not do this")
         case redis.exceptions.InvalidResponse():
-            return CacheUnavailable("what answers is not Redis")
+            return CacheUnavailable(NOT_REDIS)
+        case redis.exceptions.AskError() | redis.exceptions.TryAgainError() | redis.exceptions.ClusterCrossSlotError():
+            return Elsewhere(A_CLUSTER)
+        case redis.exceptions.ClusterDownError() | redis.exceptions.MasterDownError():
+            return CacheUnavailable("the cluster is down: not every slot has a node")
         case redis.exceptions.ResponseError():
             return Refused("it refused a command")
         case OSError() | redis.exceptions.ConnectionError():

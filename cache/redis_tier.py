@@ -15,16 +15,25 @@ import msgspec
 from cache.guard import Guard
 from cache.lease import SUFFIX, Leases, next_look_s
 from cache.lookups import Looked, Lookups
-from cache.redis_store import CacheUnavailable, Command, Link, Refused, Reply
+from cache.redis_store import (
+    A_CLUSTER,
+    NOT_REDIS,
+    CacheUnavailable,
+    Command,
+    Link,
+    Refused,
+    Reply,
+    in_plain_words,
+    slot_of,
+)
 from cache.report import RedisState, TierCounts
+from cache.shard import Shard
+from cache.slots import by_slot
+from cache.sweep import ADMIN_TIMEOUT_S, swept
 from cache.writes import Write, Writes
 
 READERS = 2
 """Connections for lookups. While one is on its way, what is asked for gathers for the other."""
-
-ADMIN_TIMEOUT_S = 2.0
-SCANNED = 1000
-"""Deleting looks at about so many keys at a time, and Redis serves others in between."""
 
 MOST_CHORES = 64
 """Leases to be given back at the same time. Others end by themselves."""
@@ -54,6 +63,8 @@ class RedisTier:
     commands of our own. Reads and writes fail apart: a Redis that is full still answers.
 
     `on_change` hears, for `reads` and `writes`, the new state and the reason once a failure lasts.
+
+    With `shard` it is one node of a cluster: keys that are elsewhere are misses, and no failure of the node.
     """
 
     def __init__(
@@ -62,16 +73,20 @@ class RedisTier:
         *,
         on_change: Callable[[str, str, str | None], None] = lambda side, state, reason: None,
         clock: Callable[[], float] = time.monotonic,
+        shard: Shard | None = None,
     ) -> None:
         self._options = options
         self._clock = clock
+        self._shard = shard
+        self._node = None if shard is None else shard.node
         self._prefix = options.prefix.encode()
-        self._links = [Link(options.url, options.connect_timeout_s) for _ in range(READERS)]
-        self._write_link = Link(options.url, options.connect_timeout_s)
-        self._lease_link = Link(options.url, options.connect_timeout_s)
+        self._links = [self._link(options.connect_timeout_s) for _ in range(READERS)]
+        self._write_link = self._link(options.connect_timeout_s)
+        self._lease_link = self._link(options.connect_timeout_s)
         self._lease_turn = asyncio.Lock()
-        self._reads = Guard(self._try_reads, partial(on_change, "reads"), clock)
-        self._writes = Guard(self._try_writes, partial(on_change, "writes"), clock)
+        self._on_change = on_change
+        self._reads = Guard(self._try_reads, partial(self._changed, "reads"), clock)
+        self._writes = Guard(self._try_writes, partial(self._changed, "writes"), clock)
         self._lookups = Lookups([partial(self._read, link) for link in self._links], clock)
         self._queue = Writes(self._write, lambda: self._writes.closed, options.max_queue_bytes)
         self._leases = Leases(options.lease_s) if options.lease_s else None
@@ -105,6 +120,11 @@ class RedisTier:
     def longest_lookup_s(self) -> float:
         """How long a lookup takes at most: the wait for a round trip that is under way, and its own."""
         return 2 * self._options.timeout_s
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be written."""
+        return self._queue.size[1]
 
     @property
     def leasing(self) -> bool:
@@ -159,17 +179,9 @@ class RedisTier:
         """
         prefix = self._name(space, None) if space is not None else self._prefix
         await self._queue.forget(prefix)
-        gone = 0
-        cursor: bytes = b"0"
-        async with Link(self._options.url, ADMIN_TIMEOUT_S) as link:
+        async with self._link(ADMIN_TIMEOUT_S) as link:
             await link.connect()
-            while True:
-                scan = ("SCAN", cursor, "MATCH", _literal(prefix) + b"*", "COUNT", SCANNED)
-                cursor, names = _scanned(await link.call(scan, ADMIN_TIMEOUT_S))
-                if names:
-                    gone += int(await link.call(("UNLINK", *names), ADMIN_TIMEOUT_S))
-                if cursor == b"0":
-                    return gone
+            return await swept(link, prefix, self._commanded)
 
     def state(self) -> RedisState:
         """What stands now."""
@@ -184,52 +196,93 @@ class RedisTier:
         )
 
     def _name(self, space: str, key: bytes | None) -> bytes:
-        return b"%b%b:%b" % (self._prefix, space.encode(), b"" if key is None else key.hex().encode())
+        if key is None:
+            return b"%b%b:" % (self._prefix, space.encode())
+        tag = b"" if self._shard is None else self._shard.tag(key)
+        return b"%b%b:%b%b" % (self._prefix, space.encode(), tag, key.hex().encode())
 
     def _names(self, space: str, keys: Sequence[bytes]) -> list[bytes]:
         return [self._name(space, key) for key in keys]
 
+    def _link(self, connect_timeout_s: float) -> Link:
+        return Link(self._options.url, connect_timeout_s, self._node)
+
+    def _commanded(self, names: Sequence[bytes]) -> list[list[int]]:
+        """The places of names that may stand in one command."""
+        return [list(range(len(names)))] if self._shard is None else by_slot(names, slot_of)
+
     async def _read(self, link: Link, names: Sequence[bytes]) -> Sequence[bytes | None] | None:
+        groups = self._commanded(names)
+        found: list[bytes | None] = [None] * len(names)
+        commands: list[Command] = [("MGET", *[names[place] for place in group]) for group in groups]
         try:
-            values = await link.call(("MGET", *names), self._options.timeout_s)
-            if not _are_values(values, len(names)):
-                await link.close()
-                raise CacheUnavailable("what answers is not Redis")
+            replies = await link.call_all(commands, self._options.timeout_s)
+            for group, reply in zip(groups, replies, strict=True):
+                if self._is_elsewhere(reply):
+                    continue
+                if isinstance(reply, Exception):
+                    raise in_plain_words(reply)
+                if not _are_values(reply, len(group)):
+                    await link.close()
+                    raise CacheUnavailable(NOT_REDIS)
+                for place, value in zip(group, reply, strict=True):
+                    found[place] = value
         except CacheUnavailable as error:
-            self._failures["read"] += 1
+            self._count("read", error)
             self._reads.failed(error)
             return None
-        found: Sequence[bytes | None] = values
         return found
 
     async def _write(self, piece: Sequence[Write]) -> Sequence[bool]:
         commands: list[Command] = [("SET", each.name, each.value, "PX", each.ttl_ms) for each in piece]
         try:
             replies = await self._write_link.call_all(commands, self._options.connect_timeout_s)
-            taken = [reply == b"OK" for reply in replies]
-            if not any(taken):
+            here = [reply for reply in replies if not self._is_elsewhere(reply)]
+            if here and b"OK" not in here:
                 raise Refused("it takes no writes")
         except CacheUnavailable as error:
-            self._failures["write"] += 1
+            self._count("write", error)
             self._writes.failed(error)
             return [False] * len(piece)
-        return taken
+        return [reply == b"OK" for reply in replies]
+
+    def _is_elsewhere(self, reply: Reply) -> bool:
+        return self._shard is not None and self._shard.is_elsewhere(reply)
+
+    def _count(self, kind: str, error: CacheUnavailable) -> None:
+        self._failures[kind] += 1
+        if self._shard is not None:
+            self._shard.on_trouble(error)
 
     async def _try_reads(self) -> None:
         for link in self._links:
-            await self._tried("read", link, ("MGET", self._prefix))
+            await self._tried("read", link, [self._probe()])
 
     async def _try_writes(self) -> None:
-        await self._tried("write", self._write_link, ("SET", self._prefix + b"try", b"", "PX", 1))
+        name = self._prefix if self._shard is None else self._shard.own_name()
+        await self._tried("write", self._write_link, [self._probe(), ("SET", name + b"try", b"", "PX", 1)])
 
-    async def _tried(self, side: str, link: Link, command: Command) -> None:
+    def _probe(self) -> Command:
+        """A read that a server answers, and a node of a cluster only if it is used as one: two slots in one MGET."""
+        if self._shard is not None:
+            return "MGET", self._shard.own_name()
+        return "MGET", self._prefix, self._prefix + b"try"
+
+    async def _tried(self, side: str, link: Link, commands: Sequence[Command]) -> None:
         try:
             if not link.connected:
                 await link.connect()
-            await link.call(command, self._options.connect_timeout_s)
-        except CacheUnavailable:
-            self._failures[side] += 1
+            for reply in await link.call_all(commands, self._options.connect_timeout_s):
+                if isinstance(reply, Exception):
+                    raise in_plain_words(reply) from None
+        except CacheUnavailable as error:
+            self._count(side, error)
             raise
+
+    def _changed(self, side: str, state: str, reason: str | None) -> None:
+        if side == "writes" and reason == A_CLUSTER:
+            return  # reads say so
+        self._on_change(side, state, reason)
 
     async def _with_leases(self, commands: Sequence[Command]) -> Sequence[Reply] | None:
         """The replies, or `None` where nobody answered as one should."""
@@ -243,9 +296,11 @@ class RedisTier:
         except TimeoutError:
             return None
         except CacheUnavailable as error:
-            self._failures["lease"] += 1
+            self._count("lease", error)
             self._writes.failed(error)
             return None
+        for reply in replies:
+            self._is_elsewhere(reply)
         return None if any([isinstance(reply, Exception) for reply in replies]) else replies
 
     async def _released(self, commands: Sequence[Command]) -> None:
@@ -261,17 +316,3 @@ def _are_values(reply: Reply, count: int) -> bool:
     return (
         isinstance(reply, list) and len(reply) == count and all([each is None or type(each) is bytes for each in reply])
     )
-
-
-def _scanned(reply: Reply) -> tuple[bytes, list[bytes]]:
-    """The next cursor, and the names that were found."""
-    match reply:
-        case [bytes() as cursor, list() as names]:
-            return cursor, names
-        case _:
-            raise CacheUnavailable("what answers is not Redis")
-
-
-def _literal(name: bytes) -> bytes:
-    """A pattern that means just this name."""
-    return b"".join([b"\\" + bytes([byte]) if byte in b"*?[]\\^-" else bytes([byte]) for byte in name])

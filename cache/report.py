@@ -76,6 +76,8 @@ class RedisState(msgspec.Struct, frozen=True):
 
     `reads` and `writes` are `closed` (in use), `open` (left alone after failures) or `half_open` (being tried).
     `last_error` is plain words without the address, `None` if nothing has failed yet. `failures` counts by kind.
+    Of a cluster, `reads` and `writes` are those of the node that is worst off; `nodes` and `nodes_left_alone` count
+    those that hold a part of the cache. Both are `None` where it is no cluster.
     """
 
     reads: str
@@ -84,6 +86,8 @@ class RedisState(msgspec.Struct, frozen=True):
     failures: dict[str, int]
     queued_writes: int
     queued_bytes: int
+    nodes: int | None = None
+    nodes_left_alone: int | None = None
 
 
 class CacheState(msgspec.Struct, frozen=True):

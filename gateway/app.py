@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 
 from cache.cache import Cache, CacheOptions
+from cache.cluster_address import cluster_address
 from cache.redis_store import check_url
 from cache.redis_tier import RedisOptions
 from gateway.catalogue import Catalogue
@@ -29,8 +30,10 @@ from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
 from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
 from gateway.http.asgi import AsgiLane
+from gateway.http.head_as_get import HeadAsGet
 from gateway.http.lane import make_lane
 from gateway.http.limits import LaneLimits, connection_cap
+from gateway.http.proxy_prefix import ProxyPrefix
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.http.trailing_slash import TrailingSlash
 from gateway.observer import Observer
@@ -48,7 +51,7 @@ from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing.tracer import Tracer
 from inference.errors import StartError
-from inference.repository import ModelVersion
+from inference.repository import Broken, ModelVersion
 
 VERSION = distribution_version("sluice")
 RESERVED_DESCRIPTORS = 256
@@ -72,7 +75,7 @@ class Gateway:
     `app` is for any ASGI server; `server` is uvicorn with predictions taken straight from the protocol.
     """
 
-    def __init__(self, settings: Settings, models: Sequence[ModelVersion]) -> None:
+    def __init__(self, settings: Settings, models: Sequence[ModelVersion], broken: Sequence[Broken] = ()) -> None:
         self.settings = settings
         self.drain = Drain()
         names = {dialect.name for dialect in DIALECTS} | ({"grpc"} if settings.server.grpc_port else set())
@@ -81,7 +84,7 @@ class Gateway:
         CacheCollector(self.cache, self.metrics.registry)
         LogCollector(self.metrics.registry)
         self._tracer = _tracer(settings.tracing, self.metrics)
-        self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer)
+        self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer, broken)
         self.control = RepositoryControl(self.catalogue, allowed=settings.server.model_control)
         self._request_ids = RequestIds()
         logs = settings.logs
@@ -101,8 +104,9 @@ class Gateway:
         # Importing FastAPI takes as long as a worker takes to load a small model; so `run` does both at the same time.
         from gateway.management import management_app
 
-        pages = management_app(self, DIALECTS, VERSION)
-        return AsgiLane(self.plane, RequestIdMiddleware(TrailingSlash(pages, "/v2/"), self._request_ids))
+        prefixed = ProxyPrefix(management_app(self, DIALECTS, VERSION), self.settings.server.root_path)
+        pages = HeadAsGet(TrailingSlash(prefixed, "/v2/"))
+        return AsgiLane(self.plane, RequestIdMiddleware(pages, self._request_ids))
 
     async def __aenter__(self) -> Gateway:
         async with AsyncExitStack() as stack:
@@ -188,6 +192,10 @@ def _cache_options(settings: CacheSettings) -> CacheOptions:
         check_url(redis.url)
     except ValueError as error:
         raise StartError(f"cache.redis_url: {error}") from None
+    if cluster_address(redis.url) is not None and set("{}") & set(redis.prefix):
+        raise StartError(
+            f"cache.redis_prefix: no {{ or }} with a Redis Cluster, which reads them, not {redis.prefix!r}"
+        )
     return CacheOptions(settings.memory_bytes, redis)
 
 

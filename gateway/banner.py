@@ -35,6 +35,10 @@ def banner(gateway: Gateway, address: tuple[Any, ...]) -> str:
     hidden = len(gateway.catalogue.models) - MAX_MODELS_SHOWN
     if hidden > 0:
         lines.append(f"\nand {hidden} more: {url}/v2/models")
+    broken = dict.fromkeys(each.name for each in gateway.catalogue.broken)
+    if broken:
+        shown = ", ".join([*broken][:MAX_MODELS_SHOWN]) + (", …" if len(broken) > MAX_MODELS_SHOWN else "")
+        lines.append(f"\nnot served, or not whole: {shown}; {url}/v2/health says why")
     return "\n".join(lines) + "\n"
 
 
@@ -63,5 +67,8 @@ def zeros(signature: Signature) -> str | None:
 
 
 def _shortest(file: Path) -> Path:
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # the folder is gone
+        return file
     return file.relative_to(here) if file.is_relative_to(here) else file

@@ -15,8 +15,8 @@ from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing.tracer import Tracer
-from inference.errors import ModelNotFound, StartError, VersionNotFound
-from inference.repository import ModelVersion, model_names, scan_model
+from inference.errors import ModelNotFound, ModelNotReady, StartError, VersionNotFound
+from inference.repository import Broken, ModelVersion, model_names, scan_model
 
 
 class State(StrEnum):
@@ -48,7 +48,9 @@ class Catalogue:
     """The versions in service, by name. An async context manager that owns them all.
 
     Entering loads the versions of `sources` one after another, since two would disturb each other's measurements, and
-    plan with the same memory. It fails with the first `StartError`, leaving nothing behind.
+    plan with the same memory. What cannot be loaded is broken, as `broken` is already, and keeps no other from being
+    served. Entering fails with a `StartError` that names all that is broken, leaving nothing behind, where nothing can
+    be served, or, with `models.strict`, anything is broken.
 
     Later changes come one after another, too. New versions are warm before they are called, and all that changes for a
     model changes at once; those that were replaced answer what they had accepted and end behind everybody's back.
@@ -61,26 +63,46 @@ class Catalogue:
         metrics: Metrics,
         cache: Cache,
         tracer: Tracer | None = None,
+        broken: Iterable[Broken] = (),
     ) -> None:
         self._sources = tuple(sources)
+        self._broken: dict[str, tuple[Broken, ...]] = {}
+        for each in broken:
+            self._break(each)
         self._cache = cache
         self._settings = settings
         self._metrics = metrics
+        metrics.watch_broken(lambda: len(self.broken))
         self._tracer = tracer
         self._entered = False
         self._standing: dict[str, dict[int, Standing]] = {}
         self._default: dict[str, ServedVersion] = {}
         self._chosen: dict[str, int] = {}
         self._loading: set[str] = set()
-        self._failures: dict[str, str] = {}
         self._changing = asyncio.Lock()
         self._changer: asyncio.Task[object] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Catalogue:
-        loaded = await self._serve(self._sources)
+        loaded: list[Standing] = []
+        try:
+            for source in self._sources:
+                try:
+                    loaded += await self._serve([source])
+                except StartError as error:
+                    self._break(Broken(source.name, source.version, str(error)))
+                except Exception as error:  # one model's fault is no other's, whatever it is
+                    log.error("a model could not be loaded", model=source.name, exc_info=error)
+                    self._break(Broken(source.name, source.version, f"{source.file}: could not be loaded: {error!r}"))
+            if self._broken and (self._settings.models.strict or not loaded):
+                raise StartError(self._all_reasons())
+        except BaseException:
+            await self._retire(loaded)
+            raise
         for name in {standing.served.name for standing in loaded}:
             self._put(name, [standing for standing in loaded if standing.served.name == name])
+        for each in self.broken:
+            log.error("cannot be served", model=each.name, version=each.version, because=each.reason)
         self._entered = True
         return self
 
@@ -98,7 +120,7 @@ class Catalogue:
     # What is in service.
 
     def resolve(self, model: str, version: int | None, label: str | None = None) -> ServedVersion:
-        """The version that a caller means. Raises `ModelNotFound`.
+        """The version that a caller means. Raises `ModelNotFound`, or `ModelNotReady` for one that is broken.
 
         Without a model, the default one: `models.default`, or the only one that there is. Without a version or a label,
         the model's default version: the highest, unless another was chosen.
@@ -122,8 +144,9 @@ class Catalogue:
         named = self._settings.models.default
         if named is not None:
             return named
-        if len(self._standing) == 1:
-            return next(iter(self._standing))
+        # A call is not for a model only because the one that it was for is broken.
+        if len(there := {*self._standing, *self._broken}) == 1:
+            return there.pop()
         raise ModelNotFound(
             "the call names no model, and several are served or none: name one, or have the operator set models.default"
         )
@@ -146,21 +169,33 @@ class Catalogue:
             standing.served.ready for versions in self._standing.values() for standing in versions.values()
         )
 
+    @property
+    def broken(self) -> tuple[Broken, ...]:
+        """What was to be served and cannot be, by name."""
+        return tuple([each for name in sorted(self._broken) for each in self._broken[name]])
+
+    def stranded(self, now_s: float) -> tuple[ServedVersion, ...]:
+        """The versions in service that have had no worker, and could get none, for as long as they may."""
+        standing = [each.served for versions in self._standing.values() for each in versions.values()]
+        return tuple([each for each in standing if each.is_stranded(now_s)])
+
     async def index(self) -> tuple[IndexEntry, ...]:
-        """Every version in service or on its way, and every model of the repository that has none, by name."""
+        """Every version in service, on its way or broken, and every model of the repository that has none, by name."""
         names = await asyncio.to_thread(model_names, self._settings.models.path)
         entries: list[IndexEntry] = []
-        for name in sorted({*names, *self._standing, *self._loading, *self._failures}):
+        for name in sorted({*names, *self._standing, *self._loading, *self._broken}):
             entries += [
                 IndexEntry(name, each.version, State.READY)
                 if each.ready
                 else IndexEntry(name, each.version, State.UNAVAILABLE, "no worker process lives")
                 for each in (standing.served for standing in self._standing.get(name, {}).values())
             ]
+            broken = self._broken.get(name, ())
+            entries += [IndexEntry(name, each.version, State.UNAVAILABLE, each.reason) for each in broken]
             if name in self._loading:
                 entries.append(IndexEntry(name, None, State.LOADING))
-            elif name not in self._standing:
-                entries.append(IndexEntry(name, None, State.UNAVAILABLE, self._failures.get(name, "unloaded")))
+            elif name not in self._standing and not broken:
+                entries.append(IndexEntry(name, None, State.UNAVAILABLE, "unloaded"))
         return tuple(entries)
 
     # How it changes.
@@ -178,7 +213,8 @@ class Catalogue:
             try:
                 replaced = await self._reload(model)
             except StartError as error:
-                self._failures[model] = str(error)
+                if model not in self._standing:
+                    self._broken[model] = (Broken(model, None, str(error)),)
                 raise
             finally:
                 self._loading.discard(model)
@@ -188,12 +224,17 @@ class Catalogue:
     async def unload(self, model: str, version: int | None = None) -> None:
         """Serve a model, or one version of it, no more; returns once what it had accepted is answered.
 
-        Raises `ModelNotFound`.
+        A broken model, which nobody could be served by, is broken no more. Raises `ModelNotFound`.
         """
         async with self._changing:
+            if model in self._broken and model not in self._standing and version is None:
+                del self._broken[model]
+                return
             self.resolve(model, version)
             standing = self._standing[model]
             gone = [standing[version]] if version is not None else list(standing.values())
+            if version is None:
+                self._broken.pop(model, None)
             self._put(model, [each for each in standing.values() if each not in gone])
         await self._retire(gone)
 
@@ -204,8 +245,9 @@ class Catalogue:
 
     async def _reload(self, model: str) -> Sequence[Standing]:
         """Put the model as it lies on disk in service; what it replaces is for the caller to retire."""
-        path, defaults = self._settings.models.path, self._settings.model_defaults
-        sources = await asyncio.to_thread(scan_model, path, model, defaults)
+        settings = self._settings
+        path, allowed = settings.models.path, settings.models.allow
+        sources = await asyncio.to_thread(scan_model, path, model, settings.model_defaults, allowed)
         if not sources:
             raise ModelNotFound(f"the repository has no model {model[:128]!r}")
         before = self._standing.get(model, {})
@@ -216,7 +258,7 @@ class Catalogue:
         ]
         versions_kept = {each.served.version for each in kept}
         loaded = await self._serve([source for source in sources if source.version not in versions_kept])
-        self._failures.pop(model, None)
+        self._broken.pop(model, None)
         self._put(model, [*kept, *loaded])
         return [each for each in before.values() if each not in kept]
 
@@ -263,11 +305,24 @@ class Catalogue:
             raise ModelNotFound(f"model {model!r} has no version label {label[:80]!r}; it has {known}")
         return labels[label]
 
-    def _not_found(self, model: str, version: int | None) -> ModelNotFound:
+    def _break(self, broken: Broken) -> None:
+        self._broken[broken.name] = (*self._broken.get(broken.name, ()), broken)
+
+    def _all_reasons(self) -> str:
+        """What is wrong with all that is broken. A reason may be the same for several versions of a model."""
+        return "\n".join(dict.fromkeys(each.reason for each in self.broken))
+
+    def _not_found(self, model: str, version: int | None) -> ModelNotFound | ModelNotReady:
+        broken = {each.version for each in self._broken.get(model, ())}
+        as_a_whole = model not in self._standing and (version is None or None in broken)
+        if version in broken or (broken and as_a_whole):
+            return ModelNotReady(f"model {model!r} is in the repository and cannot be served; GET /v2/health says why")
         if model not in self._standing:
-            return ModelNotFound(f"unknown model {model[:128]!r}; see GET /v2/models for the models that are served")
+            return ModelNotFound(
+                f"Request for unknown model: {model[:128]!r} is not found; see GET /v2/models for those that are served"
+            )
         served = ", ".join(map(str, self._standing[model]))
-        return VersionNotFound(f"model {model!r} has no version {version}; it has {served}")
+        return VersionNotFound(f"Request for unknown model: {model!r} version {version} is not found; it has {served}")
 
 
 async def _end(standing: Standing) -> None:
@@ -277,6 +332,5 @@ async def _end(standing: Standing) -> None:
 
 def _same(one: ModelVersion, other: ModelVersion) -> bool:
     """Whether two scans saw a version that answers alike and is served alike, from files that can be loaded again."""
-    return all(
-        getattr(one, name) == getattr(other, name) for name in ("digest", "config", "sample", "files", "tried_with")
-    )
+    what = ("digest", "config", "sample", "file", "tried_with")
+    return all(getattr(one, name) == getattr(other, name) for name in what)

@@ -53,14 +53,17 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
     from gateway.app import Gateway, grpc_reserved, listen, management_listener, run
     from gateway.banner import banner
-    from gateway.telemetry.logs import configure_logs
+    from gateway.telemetry.logs import configure_logs, log
     from inference.errors import StartError
-    from inference.repository import scan
+    from inference.repository import look
 
     settings = _load(config_file, options | {"models": models}).settings
     configure_logs(settings.logs.format, settings.logs.level)
     try:
-        gateway = Gateway(settings, scan(settings.models.path, settings.model_defaults))
+        found = look(settings.models.path, settings.model_defaults, settings.models.allow)
+        for line in found.passed_over:
+            log.info("passed over", what=line)
+        gateway = Gateway(settings, found.versions, found.broken)
         listener = listen(settings.server.host, settings.server.port)
     except StartError as error:
         raise click.ClickException(str(error)) from None
@@ -140,6 +143,7 @@ def profile_models(
         plot_file=plot_file,
         write=write,
         as_json=as_json,
+        allowed=settings.models.allow,
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -171,6 +175,9 @@ def _load(config_file: str | None, options: Mapping[str, Any]) -> LoadedSettings
     keys = {name: key for name, (key, _) in OPTIONS.items()} | {"models": "models.path"}
     given = {keys[name]: value for name, value in options.items() if value is not None}
     try:
-        return load_settings(given, config_file=None if config_file is None else Path(config_file))
+        loaded = load_settings(given, config_file=None if config_file is None else Path(config_file))
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
+    if loaded.unseen is not None:
+        click.echo(f"Warning: {loaded.unseen}", err=True)
+    return loaded

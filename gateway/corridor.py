@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,8 +17,8 @@ from msgspec.structs import replace
 
 from batching.batcher import Batcher
 from batching.job import JobResult
-from cache.model_cache import ModelCache
 from cache.walk import Answer, Compute, Computed, uncached
+from gateway.footing import Footing
 from inference.errors import DeadlineExceeded, InvalidRequest
 from inference.padding import Padding
 from inference.signature import Intake, row_count, shape_key
@@ -55,8 +54,8 @@ class Course(msgspec.Struct, frozen=True):
     signature: Signature
     batcher: Batcher
     request_timeout_s: float
+    footing: Footing
     padder: Padder | None = None
-    cache: ModelCache | None = None
 
 
 def corridor(course: Course) -> Stage:
@@ -117,7 +116,8 @@ def taken_in(course: Course, answer: Answering) -> Stage:
     intake = Intake(course.signature)
     specs = {spec.name: spec for spec in course.signature.outputs}
     all_outputs = tuple(specs)
-    cached = course.cache is not None
+    footing = course.footing
+    cached = footing.cache is not None
 
     async def stage(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
         arrays, rows, key = intake.take(request.inputs)
@@ -130,20 +130,22 @@ def taken_in(course: Course, answer: Answering) -> Stage:
                 raise DeadlineExceeded("the deadline had passed before the request was taken in")
             timeout_s = min(timeout_s, request.timeout_s)
         taken_in_s = time.monotonic()
-        result = await answer(
-            Query(
-                arrays,
-                rows,
-                key,
-                wanted,
-                taken_in_s + timeout_s,
-                request.parameters,
-                request.priority,
-                request.client,
-                request.caching,
-                trace,
-            )
+        query = Query(
+            arrays,
+            rows,
+            key,
+            wanted,
+            taken_in_s + timeout_s,
+            request.parameters,
+            request.priority,
+            request.client,
+            request.caching,
+            trace,
         )
+        before = footing.cache
+        result = await answer(query)
+        if footing.cache is not before and not _ran_alone(result, rows):
+            result = await answer(query)  # meanwhile it was found out that rows influence each other
         return InferenceResponse(
             model=course.model,
             version=course.version,
@@ -167,12 +169,18 @@ def taken_in(course: Course, answer: Answering) -> Stage:
 
 def through_cache(course: Course, compute: Compute) -> Answering:
     """Rows that were answered before are answered at once, without queueing; the others go on."""
-    cache = course.cache
-    if cache is not None:
-        return partial(cache.answer, compute=compute)
+    footing = course.footing
+    if footing.cache is None:
 
-    async def stage(query: Query) -> Answer:
-        return uncached(await compute(query), None)
+        async def passing_by(query: Query) -> Answer:
+            return uncached(await compute(query), None)
+
+        return passing_by
+
+    def stage(query: Query) -> Coroutine[Any, Any, Answer]:
+        cache = footing.cache
+        assert cache is not None
+        return cache.answer(query, compute)
 
     return stage
 
@@ -211,6 +219,15 @@ def through_batcher(course: Course) -> Compute:
         )
 
     return stage
+
+
+def _ran_alone(answer: Answer, rows: int) -> bool:
+    """Whether the model gave all rows of an answer in one run, and nothing else in it; of one that is not cached, yes.
+
+    The batcher sees to the latter.
+    """
+    use = answer.cached
+    return use is None or (not use.hits and answer.batch_rows == rows)
 
 
 def _tensor(spec: TensorSpec, array: Array) -> Tensor:

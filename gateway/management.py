@@ -10,16 +10,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from gateway.dialects.base import Dialect
 from gateway.extensions import rest_extensions
+from gateway.http.proxy_prefix import FORWARDED_PREFIX
 from gateway.pages.admin import admin_routes
 from gateway.pages.observing import observing_routes
 from gateway.pages.openai import openai_routes
 from gateway.pages.repository import repository_routes
+from gateway.pages.shared_memory import shared_memory_routes
 from gateway.pages.tfs import tfs_routes
 from gateway.pages.torchserve import ping_routes
 from gateway.pages.v2 import model_routes, server_routes
@@ -39,7 +41,13 @@ def management_app(gateway: Gateway, dialects: Sequence[Dialect], version: str) 
             yield
 
     app = FastAPI(
-        title="Sluice", version=version, lifespan=lifespan, docs_url=None, redoc_url=None, strict_content_type=False
+        title="Sluice",
+        version=version,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        strict_content_type=False,
     )
     control, settings = gateway.control, gateway.settings
     extensions = rest_extensions(repository=control.allowed)
@@ -50,6 +58,7 @@ def management_app(gateway: Gateway, dialects: Sequence[Dialect], version: str) 
     app.include_router(repository_routes(control))
     app.include_router(tfs_routes(gateway.catalogue))
     app.include_router(observing_routes(gateway.catalogue, settings.tracing, model_control=control.allowed))
+    app.include_router(shared_memory_routes())
     app.include_router(openai_routes(gateway.catalogue))
     app.include_router(ping_routes(gateway.catalogue, gateway.drain))
     app.include_router(admin_routes(gateway.cache, gateway.catalogue))
@@ -59,20 +68,32 @@ def management_app(gateway: Gateway, dialects: Sequence[Dialect], version: str) 
 
 
 def _add_docs(app: FastAPI, dialects: Sequence[Dialect]) -> None:
-    """`/docs` from files that come with a package, since a server room may have no way to a content network."""
+    """`/docs` from files that come with a package, since a server room may have no way to a content network.
+
+    Its links are relative, so that it finds them under whatever prefix a proxy serves us.
+    """
     app.mount("/docs/static", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="docs-static")
 
     @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> HTMLResponse:
-        root = request.scope.get("root_path", "").rstrip("/")
+    async def docs() -> HTMLResponse:
         return get_swagger_ui_html(
-            openapi_url=f"{root}/openapi.json",
+            openapi_url="openapi.json",
             title="Sluice",
-            swagger_js_url=f"{root}/docs/static/swagger-ui-bundle.js",
-            swagger_css_url=f"{root}/docs/static/swagger-ui.css",
-            swagger_favicon_url=f"{root}/docs/static/favicon-32x32.png",
+            swagger_js_url="docs/static/swagger-ui-bundle.js",
+            swagger_css_url="docs/static/swagger-ui.css",
+            swagger_favicon_url="docs/static/favicon-32x32.png",
             swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
         )
+
+    @app.get("/docs/", include_in_schema=False)
+    async def docs_without_slash() -> RedirectResponse:
+        return RedirectResponse("../docs")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def document(request: Request) -> JSONResponse:
+        prefix = request.scope.get("root_path", "").rstrip("/")
+        schema = app.openapi() | ({"servers": [{"url": prefix}]} if prefix else {})
+        return JSONResponse(schema, headers={"vary": FORWARDED_PREFIX.decode()})
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gateway.dialects.torchserve import FAULTS, Fault, problem, refusal
+from gateway.http.head_as_get import HeadAsGet
 from gateway.pages.torchserve import ping_routes
 from gateway.pages.torchserve_models import AlreadyRegistered, torchserve_model_routes
 from gateway.telemetry.logs import log
@@ -38,7 +39,7 @@ class ManagementDoor:
         settings = gateway.settings.server
         self._server = _Server(
             uvicorn.Config(
-                management_api(gateway, version),
+                HeadAsGet(management_api(gateway, version)),
                 lifespan="off",
                 ws="none",
                 log_config=None,

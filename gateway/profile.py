@@ -105,9 +105,9 @@ async def _check_padding(source: ModelVersion, config: ModelConfig, options: Wor
     """Loads the model once more, with a plan already made, for its signature alone."""
     batching = config.batching
     nothing_to_measure = ServingPlan(1, options.intra_op_threads or 1, 1, (), ())
-    file = source.file if source.files is None else source.files.model_file
+    apart = () if source.files is None else source.files.apart
     sample = None if source.tried_with is None else str(source.tried_with.path)
-    order = Load(str(file), options.device, nothing_to_measure, options.batched, sample)
+    order = Load(str(source.file), options.device, nothing_to_measure, options.batched, apart, sample)
     limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s)
     worker = await WorkerProcess.start(order, limits, _nothing)
     signature = worker.loaded.signature

@@ -14,7 +14,7 @@ from gateway.profile_write import model_toml, settings_of, write_plan
 from inference.config import ModelConfig
 from inference.errors import StartError
 from inference.faults import read_toml
-from inference.repository import CONFIG_FILE, ModelVersion, scan
+from inference.repository import CONFIG_FILE, ModelVersion, look
 
 PLANNED = (("batching", "max_rows"), ("workers", "count"), ("workers", "intra_op_threads"))
 """The keys that a plan sets, each with its table."""
@@ -31,6 +31,7 @@ class ProfileOrder(msgspec.Struct, frozen=True):
     plot_file: Path | None = None
     write: bool = False
     as_json: bool = False
+    allowed: tuple[Path, ...] = ()
 
 
 async def carry_out(order: ProfileOrder, say: Callable[[str], None], note: Callable[[str], None]) -> None:
@@ -39,13 +40,17 @@ async def carry_out(order: ProfileOrder, say: Callable[[str], None], note: Calla
     `say` is told what was asked for, `note` what goes on. Raises `StartError`: at once for an order that cannot be
     carried out, and with every failure at the end, when the other models are done.
     """
-    sources = picked(scan(order.models, order.defaults), order.name)
+    found_there = look(order.models, order.defaults, order.allowed)
+    broken = [each.reason for each in found_there.broken if order.name in (None, each.name)]
+    if broken and order.name not in {None, *[each.name for each in found_there.versions]}:
+        raise StartError("\n".join(broken))
+    sources = picked(found_there.versions, order.name)
     configs = [_config(each, order, note) for each in sources]
     tomls = [model_toml(each, order.models) for each in sources] if order.write else []
     if order.plot_file is not None:
         check_plot(order.plot_file)
     found: list[Profile] = []
-    failures: list[str] = []
+    failures = broken
     for place, (source, config) in enumerate(zip(sources, configs, strict=True)):
         note(f"measuring {source.name}, version {source.version} ...")
         try:

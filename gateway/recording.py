@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -37,9 +36,8 @@ class Recorder:
 
     def record_next(self) -> Path:
         """Have the next request recorded, and say where. Raises `InvalidRequest` where there is a sample already."""
-        with suppress(OSError):
-            if (there := find_sample(self._model_file)) is not None:
-                raise InvalidRequest(f"there is a sample already, {there.path}; move it away to have another recorded")
+        if (there := find_sample(self._model_file)) is not None:
+            raise InvalidRequest(f"there is a sample already, {there.path}; move it away to have another recorded")
         self._wanted = True
         return sample_place(self._model_file)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.catalogue import Catalogue, IndexEntry, State
-from inference.errors import Forbidden, InvalidRequest, StartError
+from inference.errors import Forbidden, InvalidRequest, ModelNotFound, StartError
 
 
 class RepositoryControl:
@@ -24,13 +24,18 @@ class RepositoryControl:
     async def load(self, model: str, parameters: Mapping[str, object]) -> None:
         """Serve a model as it lies in the repository now. Raises `ModelNotFound`, or `InvalidRequest` with why not."""
         self._must_be_allowed()
+        failed = f"failed to load {model[:128]!r}"
         if parameters:
-            raise InvalidRequest("loading takes no parameters: models and their configuration are in the repository")
+            raise InvalidRequest(
+                f"{failed}: loading takes no parameters: models and their configuration are in the repository"
+            )
         try:
             await self._catalogue.load(model)
+        except ModelNotFound as error:
+            raise ModelNotFound(f"{failed}: {error}") from None
         except StartError as error:
             # Who may load models is an operator, and is told what is wrong with them.
-            raise InvalidRequest(f"failed to load {model[:128]!r}: {error}") from None
+            raise InvalidRequest(f"{failed}: {error}") from None
 
     async def unload(self, model: str) -> None:
         """Serve a model no more. Raises `ModelNotFound`."""

@@ -7,22 +7,32 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
+from gateway.http.proxy_prefix import plain_prefix
 from inference.config import KIB, MIB, Bytes, CacheConfig, Truth
 from inference.faults import Section
 
-REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
+REDIS_SCHEMES = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
 
 
 def _existing_file(path: Path) -> Path:
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise ValueError(f"cannot be looked at: {error.strerror}") from None
+    if not there:
         raise ValueError("no such file; a relative path starts at the current folder")
     return path
 
 
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+
+
+def _paths(value: object) -> object:
+    """Several paths; a variable of the environment has them as `PATH` has its own."""
+    return [part for part in value.split(":") if part] if isinstance(value, str) else value
 
 
 class ModelsSettings(Section):
@@ -33,6 +43,21 @@ class ModelsSettings(Section):
         None,
         description="The model of calls that name none, as those to /invocations; not needed if there is only one.",
     )
+    strict: Truth = Field(
+        False, description="Whether to serve nothing unless every model of the repository can be served."
+    )
+    allow: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = Field(
+        (), description="Files and folders outside the repository that models may have their weights in."
+    )
+
+
+def _root_path(value: str) -> str:
+    prefix = plain_prefix(value)
+    if prefix is None:
+        raise PydanticCustomError(
+            "root_path", "expected a path such as /ml/sluice: letters, digits and -._~ between slashes"
+        )
+    return prefix
 
 
 class ServerSettings(Section):
@@ -61,6 +86,22 @@ class ServerSettings(Section):
     shutdown_delay_s: float = Field(0.0, ge=0, description="How long to serve on, not ready, after SIGTERM.")
     shutdown_timeout_s: float = Field(30.0, ge=0, description="How long requests in flight may then take to end.")
 
+    grpc_min_ping_interval_s: float = Field(
+        0.1, ge=0, le=3600, description="How often a gRPC client may ping; who often does so more often is hung up on."
+    )
+    grpc_keepalive_time_s: float = Field(
+        300.0,
+        ge=0.001,
+        le=86_400,
+        description="A quiet gRPC connection is pinged after this time: is its client there?",
+    )
+    grpc_keepalive_timeout_s: float = Field(
+        20.0, ge=0.001, le=3600, description="How long a client may take to answer such a ping; hung up on then."
+    )
+    root_path: Annotated[str, AfterValidator(_root_path)] = Field(
+        "",
+        description="Path that a proxy serves us under and takes off, such as /ml; empty: as X-Forwarded-Prefix says.",
+    )
     model_control: Truth = Field(
         False, description="Whether clients may see the repository, load and unload models, and change what is logged."
     )
@@ -83,8 +124,8 @@ def _redis_url(value: SecretStr) -> SecretStr:
     if address.scheme not in REDIS_SCHEMES or not (address.hostname or address.path.strip("/")):
         raise PydanticCustomError(
             "redis_url",
-            "expected an address such as redis://127.0.0.1:6379/0, rediss://user:password@host:6380/0 for TLS, or "
-            "unix:///run/redis.sock",
+            "expected an address such as redis://127.0.0.1:6379/0, rediss://user:password@host:6380/0 for TLS, "
+            "unix:///run/redis.sock, or redis+cluster://host:6379 for a Redis Cluster",
         )
     return value
 
@@ -94,7 +135,8 @@ class CacheSettings(CacheConfig):
 
     memory_bytes: Bytes = Field(64 * MIB, ge=0, description="Answers kept in memory, at most; 0 keeps none there.")
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
-        None, description="A Redis that several gateways share: redis://, rediss:// (TLS) or unix://."
+        None,
+        description="A Redis that several gateways share: redis://, rediss:// (TLS), unix://, or redis+cluster://.",
     )
     redis_prefix: str = Field(
         "sluice:", min_length=1, max_length=128, description="What every key in Redis begins with."

@@ -16,9 +16,12 @@ from batching.report import BatchReport
 from cache.cache import Cache
 from cache.report import Owner
 from cache.tiers import CachedModel
+from gateway.audit.auditor import Auditor
 from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Padder, Stage, corridor
 from gateway.dialects.base import Callee
+from gateway.footing import Footing
+from gateway.forgetting import Forgetting
 from gateway.images.reader import ImageReader, image_readers
 from gateway.recording import Recorder
 from gateway.repeats import Repeats
@@ -30,6 +33,7 @@ from gateway.telemetry.statistics import ModelStatistics
 from gateway.telemetry.tracing.tracer import Tracer
 from gateway.text.embedder import Embedder, embedder_of
 from gateway.text.tokenizer import load_tokenizer
+from gateway.unbatching import Unbatching
 from inference.config import ModelConfig
 from inference.errors import RepositoryError, StartError
 from inference.findings import ways_text
@@ -37,6 +41,7 @@ from inference.knots import BATCH_COST_S
 from inference.options import worker_options
 from inference.padding import Padding
 from inference.repository import ModelVersion
+from inference.snapshot import changed_file
 from inference.types import Knot, Signature
 from inference.workers import Workers
 
@@ -54,7 +59,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     digest: str
     sample: Path | None
     config: ModelConfig
-    cache_plan: CachePlan
+    footing: Footing
     signature: Signature
     callee: Callee
     walk: Stage
@@ -69,6 +74,16 @@ class ServedVersion(msgspec.Struct, frozen=True):
     def ready(self) -> bool:
         """Whether at least one worker process lives."""
         return self.workers.statistics().alive > 0
+
+    def is_stranded(self, now_s: float) -> bool:
+        """Whether no worker lives and none could be started for as long as that may be, on the monotonic clock."""
+        since_s = self.workers.statistics().failing_since_s
+        return since_s is not None and now_s - since_s >= self.config.workers.replace_timeout_s
+
+    @property
+    def cache_plan(self) -> CachePlan:
+        """Whether its answers are kept, and how."""
+        return self.footing.caching
 
     def statistics(self) -> ModelStatistics:
         """What became of the calls so far."""
@@ -91,6 +106,8 @@ async def serve_version(
 
     def on_batch(report: BatchReport) -> None:
         meters.batch_ended(report)
+        if auditor is not None:
+            auditor.ran(report.compute_s)
         if tracer is not None:
             tracer.batch_ended(report)
 
@@ -109,9 +126,19 @@ async def serve_version(
             max_queue_rows=config.batching.max_queue_rows,
             max_queue_bytes=config.batching.max_queue_bytes,
         )
-        batcher = await stack.enter_async_context(
+        alone_because = None if workers.signature.batched else workers.findings.because
+        footing = Footing(batched=workers.signature.batched, unbatched_because=alone_because)
+        unbatching = Unbatching(footing, cache, source.name, source.version)
+        auditor: Auditor | None = None
+        share = config.batching.audited_share
+        if footing.batched and share:
+            outputs = workers.signature.outputs
+            auditor = await stack.enter_async_context(
+                Auditor(workers, outputs, share, on_look=meters.looked_again, on_mixed=unbatching.found)
+            )
+        batcher = unbatching.batcher = await stack.enter_async_context(
             Batcher(
-                workers,
+                auditor or workers,
                 limits,
                 on_batch=on_batch,
                 objective_s=options.objective_s,
@@ -121,12 +148,16 @@ async def serve_version(
             )
         )
         workers.on_vacancy = batcher.wake
-        caching = cache_plan(config.cache, workers, source.random_operators)
+        if auditor is not None:
+            auditor.on_vacancy, workers.on_vacancy = batcher.wake, auditor.room
+        footing.caching = caching = cache_plan(config.cache, workers, source.random_operators)
         _tell(source, workers, caching, options.objective_s)
-        model_cache = None
         if caching.enabled and cache.there:
-            model_cache = cache.of_model(_cached_model(source, workers.signature, caching, options.objective_s, meters))
-            stack.callback(cache.retire, model_cache)
+            kept = _cached_model(source, workers.signature, caching, options.objective_s, meters)
+            unbatching.kept, footing.cache = kept, cache.of_model(kept)
+            stack.callback(unbatching.retire)
+        forgetting = await stack.enter_async_context(Forgetting(cache, source.name, source.version))
+        workers.on_overwritten = forgetting.begin
         meters.watch(
             ModelGauges(
                 queue_rows=lambda: batcher.statistics().queue.rows,
@@ -136,6 +167,7 @@ async def serve_version(
                 workers_bytes=lambda: resident_bytes(workers.statistics().pids),
                 objective_s=options.objective_s,
                 load_s=time.monotonic() - began_s,
+                rows_mixed=lambda: float(footing.mixed),
             )
         )
         stack.callback(meters.forget)
@@ -145,8 +177,8 @@ async def serve_version(
             workers.signature,
             batcher,
             settings.server.request_timeout_s,
+            footing,
             padder,
-            model_cache,
         )
         recorder = Recorder(corridor(course), source.name, source.file)
         yield ServedVersion(
@@ -155,7 +187,7 @@ async def serve_version(
             digest=source.digest,
             sample=source.sample,
             config=config,
-            cache_plan=caching,
+            footing=footing,
             signature=workers.signature,
             callee=Callee(source.name, source.version, workers.signature, config, embedder, images),
             walk=recorder.walk,
@@ -172,8 +204,11 @@ def _cached_model(
     source: ModelVersion, signature: Signature, caching: CachePlan, objective_s: float | None, meters: ModelMetrics
 ) -> CachedModel:
     config = source.config
-    # Padding changes what the model is given, and another engine rounds in another way.
+    # Padding changes what the model is given, another engine rounds in another way, and rows that nobody compares may
+    # have been answered beside others that changed them.
     engine = f"{config.workers.device} onnxruntime {ENGINE_VERSION} padding {config.padding.model_dump_json()}"
+    if config.batching.batched == "unchecked":
+        engine += " rows unchecked"
     return CachedModel(
         owner=Owner(source.name, source.version),
         digest=source.digest,
@@ -212,18 +247,19 @@ def _embedder(source: ModelVersion, signature: Signature) -> Embedder | None:
     if (config := source.config.text) is None:
         return None
     folder = source.file.parent
-    file = next(
-        (file for file in (folder / config.tokenizer, folder.parent / config.tokenizer) if file.is_file()), None
-    )
-    if file is None:
+    if (tokenizer := source.tokenizer) is None:
         raise RepositoryError(
             f"the model.toml of {source.name!r}: text.tokenizer: there is no {config.tokenizer!r} in {folder} "
             f"or in {folder.parent}"
         )
+    file, max_tokens = tokenizer.file, config.max_tokens if config.truncate else None
     try:
-        return embedder_of(config, signature, load_tokenizer(file, config.max_tokens if config.truncate else None))
+        embedder = embedder_of(config, signature, load_tokenizer(file, max_tokens))
     except RepositoryError as error:
         raise RepositoryError(f"the model.toml of {source.name!r}: {error}") from error
+    if changed_file([tokenizer]) is not None:
+        raise RepositoryError(f"{file}: has changed while the version was loaded; load the model anew")
+    return embedder
 
 
 def _images(source: ModelVersion, signature: Signature) -> Mapping[str, ImageReader]:

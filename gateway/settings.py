@@ -79,17 +79,24 @@ class LoadedSettings(msgspec.Struct, frozen=True):
     """Settings, and for each dotted key where its value is from.
 
     An origin is `default`, the settings file as it was named, a variable such as `SLUICE_SERVER_PORT`, or a
-    command-line option such as `--port`.
+    command-line option such as `--port`. `unseen` says why nobody could tell whether there is a settings file.
     """
 
     settings: Settings
     origins: Mapping[str, str]
+    unseen: str | None = None
 
 
 class _Given(msgspec.Struct, frozen=True):
     value: object
     origin: str
     in_file: bool = False
+
+
+class _SettingsFile(msgspec.Struct, frozen=True):
+    file: Path | None
+    origin: str
+    unseen: str | None = None
 
 
 def load_settings(
@@ -109,8 +116,9 @@ def load_settings(
     """
     variables = {name: value for name, value in (os.environ if environ is None else environ).items() if value}
     problems: list[str] = []
+    place = _settings_file(config_file, variables, folder or Path(), problems)
     given = {
-        **_from_file(config_file, variables, folder or Path(), problems),
+        **_from_file(place, problems),
         **_from_environment(tree, variables, problems),
         **{key: _Given(value, option(key)) for key, value in cli.items() if value is not None},
     }
@@ -121,7 +129,8 @@ def load_settings(
         problems += [_problem(fault, given) for fault in faults(tree, error)]
     if settings is None or problems:
         raise SettingsError(problems)
-    return LoadedSettings(settings, {key: given[key].origin if key in given else DEFAULT for key, _ in leaves(tree)})
+    origins = {key: given[key].origin if key in given else DEFAULT for key, _ in leaves(tree)}
+    return LoadedSettings(settings, origins, place.unseen)
 
 
 def variable(key: str) -> str:
@@ -137,23 +146,36 @@ def option(key: str) -> str:
     return f"--{'log-' if section == 'logs' else ''}{name.replace('_', '-')}"
 
 
-def _from_file(
+def _settings_file(
     named: Path | None, variables: Mapping[str, str], folder: Path, problems: list[str]
-) -> dict[str, _Given]:
+) -> _SettingsFile:
+    """Which file holds settings. One that was named must be there; another need not, whoever may look for it."""
     by = "--config"
     if named is None and FILE_VARIABLE in variables:
         named, by = Path(variables[FILE_VARIABLE]), FILE_VARIABLE
     file = folder / SETTINGS_FILE if named is None else named
-    if not file.exists():
+    try:
+        there, why_not = file.exists(), "does not exist"
+    except OSError as error:  # the folder may be closed to us
+        there, why_not = False, f"cannot be looked for: {error.strerror}"
+        if named is None:
+            return _SettingsFile(None, "", f"{file.absolute()} {why_not}; no settings were read from it")
+    if not there:
         if named is not None:
-            problems.append(f"{by}: {file} does not exist")
+            problems.append(f"{by}: {file} {why_not}")
+        return _SettingsFile(None, "")
+    return _SettingsFile(file, SETTINGS_FILE if named is None else str(file))
+
+
+def _from_file(place: _SettingsFile, problems: list[str]) -> dict[str, _Given]:
+    if place.file is None:
         return {}
     try:
-        tables = read_toml(file)
+        tables = read_toml(place.file)
     except ValueError as error:
         problems.append(str(error))
         return {}
-    origin = SETTINGS_FILE if named is None else str(file)
+    origin = place.origin
     given: dict[str, _Given] = {}
     for section, table in tables.items():
         if isinstance(table, dict):

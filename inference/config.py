@@ -23,6 +23,8 @@ LONGEST_BUCKET = 2**31 - 1
 
 LONGEST_TTL_S = 365 * 86400.0
 
+AUDIT_SHARE = 0.01
+
 _UNITS_BYTES = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
 _BYTES = re.compile(r"([0-9]+) ?(|B|KiB|MiB|GiB)", re.ASCII)
 _DEVICE = re.compile(r"cpu|cuda:(?:0|[1-9][0-9]{0,3})", re.ASCII)
@@ -78,6 +80,20 @@ class BatchingConfig(Section):
         'refused. "unchecked": so too, but rows are not compared when the model loads. false: every request runs '
         "alone. Not set: found out when the model loads.",
     )
+    audit_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="The part of the engine's time for running rows that were answered in batches once more, alone: a "
+        'difference ends batching. 0: never. Not set: 0.01, and 0 where batched = "unchecked".',
+    )
+
+    @property
+    def audited_share(self) -> float:
+        """The part that is in force for a model that is batched."""
+        if self.audit_share is not None:
+            return self.audit_share
+        return 0.0 if self.batched == "unchecked" else AUDIT_SHARE
 
 
 class WorkersConfig(Section):
@@ -103,6 +119,12 @@ class WorkersConfig(Section):
     )
     load_timeout_s: float = Field(
         300.0, gt=0, description="How long a worker may take to load the model and warm it up before it is killed."
+    )
+    replace_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="How long a version may be without any worker, while no new one starts, before the gateway says "
+        "that it is not alive any more, so that it is restarted.",
     )
 
 

@@ -3,6 +3,7 @@
 SluiceError
  ├─ RequestError                the caller can mend it
  │   ├─ InvalidRequest          malformed, or not what the model takes
+ │   │   └─ NoSuchRegion        it asks for shared memory, of which there is none
  │   ├─ RequestTooLarge         beyond a limit of the door or of the queue
  │   ├─ ModelNotFound           no such model
  │   │   └─ VersionNotFound     the model has no such version
@@ -34,6 +35,10 @@ class RequestError(SluiceError):
 
 class InvalidRequest(RequestError):
     """The request is malformed, or not what the model takes."""
+
+
+class NoSuchRegion(InvalidRequest):
+    """The request asks for a region of shared memory. There are none."""
 
 
 class RequestTooLarge(RequestError):

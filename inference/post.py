@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import msgspec
 
 from inference.errors import ModelLoadError
 from inference.process import WorkerLimits, WorkerProcess
-from inference.snapshot import Snapshot
+from inference.snapshot import Held
 from inference.spawn import how_it_ended
 from inference.wire import Known, Load, Loaded
 
@@ -53,11 +54,13 @@ class Post:
     A lost worker is replaced at once, and after growing delays while replacements end before they have served anything,
     without end: a machine that recovers finds its workers again. A replacement loads the files of the snapshot or none.
     `worker` is `None` in between. What goes wrong meanwhile is logged, and the next start is tried all the same.
+    `failing_since_s` is when the first of the starts failed that have all failed since, on the monotonic clock.
     """
 
-    def __init__(self, order: Load, files: Snapshot, limits: WorkerLimits, events: Events) -> None:
+    def __init__(self, order: Load, files: Held, limits: WorkerLimits, events: Events) -> None:
         self.worker: WorkerProcess | None = None
         self.restarts = 0
+        self.failing_since_s: float | None = None
         self._order = order
         self._files = files
         self._limits = limits
@@ -84,10 +87,10 @@ class Post:
 
     async def _start(self, order: Load) -> WorkerProcess:
         """A worker with the model of the snapshot: whatever changed before or while it was read is seen afterwards."""
-        self._files.hold()
+        await asyncio.to_thread(self._files.check)
         worker = await WorkerProcess.start(order, self._limits, self._events.on_vacancy)
         try:
-            self._files.hold()
+            await asyncio.to_thread(self._files.check)
         except BaseException:
             await worker.close()
             raise
@@ -103,6 +106,7 @@ class Post:
             await self._see_off(worker)
             worker, failures = await self._replace(worker, failures)
             self.worker = worker
+            self.failing_since_s = None
             _soon(self._events.on_vacancy)
 
     async def _see_off(self, worker: WorkerProcess) -> None:
@@ -134,6 +138,8 @@ class Post:
             except Exception:
                 _log.exception("a worker of %s could not be replaced", order.model_file)
             failures += 1
+            if self.failing_since_s is None:
+                self.failing_since_s = time.monotonic()
 
 
 def _soon(listener: Callable[[], None]) -> None:

@@ -148,6 +148,10 @@ class WorkerProcess:
             self._watch_oldest(now_s)
         return answer
 
+    def dismiss(self, how: str) -> None:
+        """Kills it: its answers are not to be trusted any more. `how` goes on after its name, in plain words."""
+        self._lose(f"was killed: {how}")
+
     async def close(self) -> int:
         """Ends the worker, and returns its exit code. Batches still in flight raise `WorkerDied`.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,16 @@ class SampleFault(Exception):
 
 
 def find_sample(model_file: Path) -> SampleFile | None:
-    """The sample of a model file, if it has one. Raises `OSError`."""
+    """The sample of a model file, if it has one that can be looked at."""
     folders = [model_file.parent]
     if model_file.parent.name.isdigit():
         folders.append(model_file.parent.parent)
     files = [folder / name for folder in folders for name in SAMPLE_NAMES]
     for file in files:
-        if file.is_file():
-            found = file.stat()
-            return SampleFile(file, found.st_size, found.st_mtime_ns)
+        with suppress(OSError):  # a sample is only ever a help
+            if file.is_file():
+                found = file.stat()
+                return SampleFile(file, found.st_size, found.st_mtime_ns)
     return None
 
 

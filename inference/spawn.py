@@ -16,8 +16,12 @@ from inference.wire import ANSWERS, Answer, Channel, Load, Loaded, LoadFailed, P
 EXIT_PATIENCE_S = 2.0
 """How long a worker whose sockets were closed has to end by itself."""
 
-# The worker finds the package where the gateway has it, installed or not, and behind the standard library.
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from inference.worker import main; main(*map(int, sys.argv[2:]))"
+# The worker takes the package from where the gateway has it, whatever else on its path is called so. The place is taken
+# off the path again: what the package imports in turn is found as ever.
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import inference; del sys.path[0]; "
+    "from inference.worker import main; main(*map(int, sys.argv[2:]))"
+)
 _PACKAGES = str(Path(inference.__file__).parent.parent)
 
 

@@ -42,14 +42,16 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
 class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """The first order to a worker: the model, what to run it on, and the plan to serve it by.
 
-    The first worker of a version is given the terms instead, tries and measures the model, and makes the plan. `sample`
-    is the file of a valid request to try it with. The others are given what is `known` since, and try nothing.
+    The first worker of a version is given the terms instead, tries and measures the model, and makes the plan. `apart`
+    are files of weights that lie outside the model's folder, by the model's names for them. `sample` is the file of a
+    valid request to try it with. The others are given what is `known` since, and try nothing.
     """
 
     model_file: str
     device: str
     plan: ServingPlan | PlanTerms
     batched: Batched = None
+    apart: tuple[str, ...] = ()
     sample: str | None = None
     known: Known | None = None
 

@@ -97,7 +97,7 @@ def _load_model(order: Load) -> Surveyed:
     )
 
     def open_backend(threads: int) -> Backend:
-        return OnnxBackend(Path(order.model_file), order.device, threads)
+        return OnnxBackend(Path(order.model_file), order.device, threads, order.apart)
 
     if order.known is not None and isinstance(order.plan, ServingPlan):
         return _load_known(open_backend, order.known, order.plan)

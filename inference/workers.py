@@ -17,21 +17,28 @@ from inference.options import WorkerOptions, plan_terms
 from inference.plan import ServingPlan
 from inference.post import Events, Post, known_order
 from inference.process import WorkerLimits, WorkerProcess
-from inference.sample import SampleFile, find_sample
-from inference.snapshot import Snapshot, take_snapshot
+from inference.sample import find_sample
+from inference.snapshot import Held, Snapshot, take_snapshot
 from inference.types import Arrays, BatchResult, Signature, Vacancy
 from inference.wire import Load
+
+LOOK_S = 0.5
+"""How often the files of weights are looked at that an engine has mapped."""
 
 __all__ = ["WorkerOptions", "Workers", "WorkersStatistics"]
 
 
 class WorkersStatistics(msgspec.Struct, frozen=True):
-    """What stands at one moment. `restarts` counts every start of a replacement, successful or not."""
+    """What stands at one moment. `restarts` counts every start of a replacement, successful or not.
+
+    `failing_since_s` is since when none lives and every start failed, on the monotonic clock; `None` in better days.
+    """
 
     alive: int
     in_flight: int
     restarts: int
     pids: tuple[int, ...]
+    failing_since_s: float | None = None
 
 
 class Workers:
@@ -43,11 +50,14 @@ class Workers:
     planned. Leaving ends them; batches still in flight then raise `WorkerDied`.
 
     All of them load the files of `files`, a snapshot of `model_file` from the time when its digest was taken; without
-    one it is taken here. A worker whose files have changed since is refused: until they are back, none is replaced.
+    one it is taken here. A worker whose files have changed since is refused: until they are back, none is replaced. The
+    engine maps files of weights, and sees what is written into them at once; so they are looked at every `LOOK_S`, and
+    workers that may have seen other weights are killed.
 
     `on_vacancy` is called when there is room that was not there before: after each answer, and for each replacement.
-    `on_restart` is called at each start of a replacement. Both are called from the event loop, between two steps of
-    other tasks, and must not block.
+    `on_restart` is called at each start of a replacement, and `on_overwritten` when workers were killed for what was
+    written into their weights. All are called from the event loop, between two steps of other tasks, and must not
+    block.
     """
 
     signature: Signature
@@ -70,19 +80,23 @@ class Workers:
     ) -> None:
         self.on_vacancy = on_vacancy
         self.on_restart = on_restart
+        self.on_overwritten: Callable[[], None] = lambda: None
         self._options = options
         self._model_file = model_file
         self._files = files or _snapshot(model_file)
+        self._held = Held(self._files)
         self._posts: tuple[Post, ...] = ()
+        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         terms = plan_terms(self._options)
-        sample = _sample(self._model_file)
+        files, sample = self._files, find_sample(self._model_file)
         order = Load(
-            model_file=str(self._files.model_file),
+            model_file=str(files.model_file),
             device=self._options.device,
             plan=terms,
             batched=self._options.batched,
+            apart=files.apart,
             sample=None if sample is None else str(sample.path),
         )
         try:
@@ -97,6 +111,10 @@ class Workers:
         self.plan = loaded.plan
         self.signature = loaded.signature
         self.findings = loaded.findings
+        if len(files.files) > 1 + len(files.apart):
+            self._watch = asyncio.create_task(
+                self._watch_weights(), name=f"watch over the weights of {files.model_file}"
+            )
         return self
 
     async def __aexit__(
@@ -144,7 +162,13 @@ class Workers:
             in_flight=sum([worker.in_flight for worker in workers]),
             restarts=sum([post.restarts for post in self._posts]),
             pids=tuple([worker.pid for worker in workers]),
+            failing_since_s=None if workers else self._failing_since_s(),
         )
+
+    def _failing_since_s(self) -> float | None:
+        """When the last post began to fail, if all of them do."""
+        since_s = [post.failing_since_s for post in self._posts if post.failing_since_s is not None]
+        return max(since_s) if since_s and len(since_s) == len(self._posts) else None
 
     def _tell_vacancy(self) -> None:
         self.on_vacancy()
@@ -167,24 +191,33 @@ class Workers:
         """Starts so many more workers at the same time."""
         limits = WorkerLimits(self._options.run_timeout_s, self._options.load_timeout_s)
         events = Events(self._tell_vacancy, self._tell_restart)
-        posts = [Post(order, self._files, limits, events) for _ in range(count)]
+        posts = [Post(order, self._held, limits, events) for _ in range(count)]
         self._posts += tuple(posts)
         async with asyncio.TaskGroup() as group:
             starts = [group.create_task(post.fill()) for post in posts]
         return [start.result() for start in starts]
 
+    async def _watch_weights(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            file = await asyncio.to_thread(self._held.overwritten)
+            workers = [post.worker for post in self._posts if post.worker is not None and post.worker.alive]
+            if file is None or not workers:
+                continue
+            for worker in workers:
+                worker.dismiss(
+                    f"{file} was written into while it was mapped; replace files, and do not write into them"
+                )
+            self.on_overwritten()
+
     async def _leave(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
         ends = await asyncio.gather(*[post.leave() for post in self._posts], return_exceptions=True)
         for error in ends:
             if error is not None:
                 raise error
-
-
-def _sample(model_file: Path) -> SampleFile | None:
-    try:
-        return find_sample(model_file)
-    except OSError:
-        return None  # a sample is only ever a help
 
 
 def _snapshot(model_file: Path) -> Snapshot:

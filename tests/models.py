@@ -33,6 +33,8 @@ ELEMENT_TYPES = {
     Datatype.BYTES: TensorProto.STRING,
 }
 
+HALVES = ((64, 64), (64, 10))
+
 Axes = Sequence[int | str | None] | None
 
 
@@ -228,6 +230,32 @@ def softmax_over_rows() -> bytes:
     """float32[N,2] `x` -> float32[N,2] `y`, a softmax along the wrong axis: declared batched, but rows mix."""
     nodes = [helper.make_node("Softmax", ["x"], ["y"], axis=0)]
     return _model(nodes, [_floats("x", ["N", 2])], [_floats("y", ["N", 2])])
+
+
+def mixes_late() -> bytes:
+    """float32[N,2] `x` -> float32[N,2] `y`: `x` itself, but the mean of all rows where `x` is above 50."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Greater", ["x", "fifty"], ["large"]),
+        helper.make_node("Where", ["large", "mean", "x"], ["y"]),
+    ]
+    constants: dict[str, Array] = {"axes": np.array([0], np.int64), "fifty": np.array([50], np.float32)}
+    return _model(nodes, [_floats("x", ["N", 2])], [_floats("y", ["N", 2])], constants)
+
+
+def half_precision() -> bytes:
+    """float32[N,64] `x` -> int64[N] `label`, float32[N,10] `y`: two layers computed in float16."""
+    weights = {f"w{layer}": (_random(layer, shape) / 8).astype(np.float16) for layer, shape in enumerate(HALVES)}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["x16"], to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["x16", "w0"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "w1"], ["y16"]),
+        helper.make_node("Cast", ["y16"], ["y"], to=TensorProto.FLOAT),
+        helper.make_node("ArgMax", ["y16"], ["label"], axis=1, keepdims=0),
+    ]
+    outputs = [_value("label", TensorProto.INT64, ["N"]), _floats("y", ["N", 10])]
+    return _model(nodes, [_floats("x", ["N", 64])], outputs, weights)
 
 
 def noisy() -> bytes:

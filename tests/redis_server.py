@@ -39,8 +39,8 @@ def free_port() -> int:
 class RedisServer:
     """One server on a port of its own, which it keeps when it is started again."""
 
-    def __init__(self, folder: Path, extra: Sequence[str] = ()) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, extra: Sequence[str] = (), port: int | None = None) -> None:
+        self.port = port or free_port()
         self.socket = folder / "redis.sock"
         self._folder = folder
         self._extra = tuple(extra)
@@ -89,10 +89,10 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path, *extra: str) -> Iterator[RedisServer]:
+def redis_server(folder: Path, *extra: str, port: int | None = None) -> Iterator[RedisServer]:
     """A running server, which is killed at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = RedisServer(folder, extra)
+    server = RedisServer(folder, extra, port)
     server.start()
     try:
         yield server

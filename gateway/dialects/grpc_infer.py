@@ -26,12 +26,14 @@ from gateway.dialects.v2_schedule import UNSAID, schedule_of
 from gateway.grpc import inference_pb2 as pb
 from gateway.grpc.messages import parsed
 from gateway.http.messages import Header, HttpResponse
+from gateway.shared_memory import refuse_shared_memory
 from inference.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
     ModelFailed,
     ModelNotFound,
+    NoSuchRegion,
     RequestTooLarge,
     SluiceError,
     StartError,
@@ -46,6 +48,7 @@ STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
     {
         InvalidRequest: INVALID_ARGUMENT,
         ModelNotFound: NOT_FOUND,
+        NoSuchRegion: NOT_FOUND,
         Forbidden: PERMISSION_DENIED,
         RequestTooLarge: RESOURCE_EXHAUSTED,
         Unavailable: UNAVAILABLE,
@@ -106,7 +109,11 @@ class GrpcInfer(Dialect):
         if len(message.inputs) > 1:
             _refuse_repeated("input", [each.name for each in message.inputs])
         raws = message.raw_input_contents
+        if raws:
+            _refuse_contents(message)
         if raws and len(raws) != len(message.inputs):
+            for each in message.inputs:
+                refuse_shared_memory(f"input {shown(each.name)}", each.parameters)
             raise InvalidRequest(f"{len(message.inputs)} inputs, but {len(raws)} raw_input_contents; expected as many")
         if raws:
             inputs = tuple([_raw_tensor(each, raw) for each, raw in zip(message.inputs, raws, strict=True)])
@@ -168,10 +175,17 @@ def status_of(error: SluiceError) -> int:
 
 
 def _raw_tensor(each: pb.ModelInferRequest.InferInputTensor, raw: bytes) -> Tensor:
-    if each.HasField("contents"):
-        raise InvalidRequest(f"input {shown(each.name)} has contents, and the request raw_input_contents; send one")
     datatype, shape, _ = _head(each)
     return tensor_from_raw(each.name, datatype, shape, raw)
+
+
+def _refuse_contents(message: pb.ModelInferRequest) -> None:
+    for each in message.inputs:
+        if each.HasField("contents"):
+            raise InvalidRequest(
+                f"contents field must not be specified when using raw_input_contents for {shown(each.name)} for model "
+                f"{shown(message.model_name)}; send one of them"
+            )
 
 
 def _typed_tensor(each: pb.ModelInferRequest.InferInputTensor) -> Tensor:
@@ -181,7 +195,7 @@ def _typed_tensor(each: pb.ModelInferRequest.InferInputTensor) -> Tensor:
 
 def _head(each: pb.ModelInferRequest.InferInputTensor) -> tuple[Datatype, tuple[int, ...], int]:
     """An input's datatype, shape and number of elements."""
-    _refuse_shared_memory("input", each.name, each.parameters)
+    refuse_shared_memory(f"input {shown(each.name)}", each.parameters)
     shape = tuple(each.shape)
     return form_of(each.name, each.datatype).datatype, shape, element_count(each.name, shape)
 
@@ -189,13 +203,8 @@ def _head(each: pb.ModelInferRequest.InferInputTensor) -> tuple[Datatype, tuple[
 def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> Output:
     if not each.parameters:
         return Output(each.name)
-    _refuse_shared_memory("output", each.name, each.parameters)
+    refuse_shared_memory(f"output {shown(each.name)}", each.parameters)
     return Output(each.name, _parameters(each.parameters))
-
-
-def _refuse_shared_memory(kind: str, name: str, parameters: Mapping[str, pb.InferParameter]) -> None:
-    if "shared_memory_region" in parameters:
-        raise InvalidRequest(f"{kind} {shown(name)}: shared memory is not served; send the tensor in the message")
 
 
 def _refuse_repeated(kind: str, names: Sequence[str]) -> None:

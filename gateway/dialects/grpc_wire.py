@@ -60,7 +60,10 @@ def call_of(model: str, version: str) -> Call:
         return Call(model)
     # int() would take digits of other scripts too, and none beyond a few thousand.
     if not (version.isascii() and version.isdigit() and len(version) <= 18):
-        raise ModelNotFound(f"model {model[:80]!r} has no version {version[:80]!r}; versions are whole numbers")
+        raise ModelNotFound(
+            f"model {model[:80]!r}: failed to get model version from specified version string {version[:80]!r}; "
+            "versions are whole numbers"
+        )
     return Call(model, int(version))
 
 

@@ -31,6 +31,9 @@ LIGHT_BYTES = 32768
 ITEM_NAMES = ("data", "body")
 """What TorchServe's handlers call the part with the item."""
 
+FILES = (MAGIC, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+"""How `.npy`, JPEG and PNG files begin, and JSON never does."""
+
 
 def is_heavy(body: bytes | bytearray, callee: Callee) -> bool:
     """Whether reading the body may take long: images do, and other files where they are large."""
@@ -48,7 +51,7 @@ def request_from_body(body: bytes | bytearray, content_type: bytes, callee: Call
         spec = only_input(callee.signature)
         return InferenceRequest((tensor_from_csv(spec, body),), reply=ROWS if callee.signature.batched else WHOLE)
     is_json = kind in (b"application/json", b"application/x-json") or kind.endswith(b"+json")
-    if is_json or (looks_like_json(body) and not _takes_text(callee.signature)):
+    if (is_json and not body.startswith(FILES)) or (looks_like_json(body) and not _takes_text(callee.signature)):
         return request_from_json(body, callee)
     if body.startswith(MAGIC):
         return request_from_npy(body, callee)

@@ -113,7 +113,10 @@ class OpenAI(Dialect):
         reply = request.reply
         assert isinstance(reply, Reply)
         outputs = [outputs[0].array for outputs in (response.outputs, *response.parts)]
-        embeddings = reply.embedder.embeddings(reply.parts, outputs, reply.dimensions)
+        try:
+            embeddings = reply.embedder.embeddings(reply.parts, outputs, reply.dimensions)
+        except InvalidRequest as fault:
+            raise FieldFault(str(fault), param="dimensions") from None
         vectors = _as_base64(embeddings) if reply.base64 else _as_numbers(embeddings)
         data = b",".join(
             [b'{"object":"embedding","index":%d,"embedding":%b}' % (place, each) for place, each in enumerate(vectors)]

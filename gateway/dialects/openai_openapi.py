@@ -27,7 +27,12 @@ def embeddings_paths() -> dict[str, Any]:
                         "content": {"application/json": {"schema": _response_schema(), "example": _response_example()}},
                     },
                     "400": _error("The request is malformed, or not what the model takes", "input is wrong", "input"),
-                    "404": _error("No such model", "unknown model 'no-such-model'", "model", "model_not_found"),
+                    "404": _error(
+                        "No such model",
+                        "Request for unknown model: 'no-such-model' is not found",
+                        "model",
+                        "model_not_found",
+                    ),
                     "413": _error("The body or the texts are beyond a limit", "the texts have 5000000 characters"),
                     "500": _error("The model failed", "the model failed", kind="server_error"),
                     "503": _error(

@@ -15,10 +15,11 @@ from gateway.dialects.json_values import columns_json, rows_json
 from gateway.dialects.tfs_body import Reply, decode_predict
 from gateway.dialects.tfs_examples import Wanted, decode_examples, results_of
 from gateway.dialects.tfs_openapi import verb_paths
+from gateway.dialects.tfs_tape import COLUMNS
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header, HttpResponse
 from inference.errors import InvalidRequest, ModelNotFound, SluiceError
-from inference.types import InferenceRequest, InferenceResponse
+from inference.types import InferenceRequest, InferenceResponse, Tensor
 
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v1/models/"
@@ -73,18 +74,31 @@ class TfsPredict(Tfs):
         return decode_predict(body, callee.signature)
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
-        """The answer in the question's form. Raises `InvalidRequest` if an output has not a row for each instance."""
+        """The answer in the question's form. Raises `InvalidRequest` if there are no rows to make of the outputs."""
         assert isinstance(request.reply, Reply)
-        outputs, rows = response.outputs, request.reply.rows
-        if rows is None:
+        outputs = response.outputs
+        if request.reply.form == COLUMNS:
             return HttpResponse(200, b'{"outputs":%b}' % columns_json(outputs), JSON)
-        for tensor in outputs:
-            if not tensor.array.shape or tensor.array.shape[0] != rows:
-                raise InvalidRequest(
-                    f"output {tensor.name!r} of shape {list(tensor.array.shape)} has not one value for each of {rows} "
-                    "instances; ask with 'inputs' instead"
-                )
-        return HttpResponse(200, b'{"predictions":%b}' % rows_json(outputs, rows), JSON)
+        return HttpResponse(200, b'{"predictions":%b}' % rows_json(outputs, _common_rows(outputs)), JSON)
+
+
+def _common_rows(outputs: Sequence[Tensor]) -> int:
+    """The length of all outputs, which is that of the predictions: as many as the model gives, or none.
+
+    It need not be that of the instances: of what a detector finds there is more than one in a picture. Raises
+    `InvalidRequest` if outputs differ.
+    """
+    rows = None
+    for tensor in outputs:
+        shape = tensor.array.shape
+        if not shape or rows not in (None, shape[0]):
+            others = "" if rows is None else f", and others have {rows} rows"
+            raise InvalidRequest(
+                f"output {tensor.name!r} has shape {list(shape)}{others}: 'predictions' need outputs of one length; "
+                "ask with 'inputs' instead of 'instances'"
+            )
+        rows = shape[0]
+    return rows or 0
 
 
 class TfsExamples(Tfs):

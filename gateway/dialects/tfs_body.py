@@ -19,9 +19,9 @@ from inference.types import InferenceRequest, Signature, Tensor, TensorSpec
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """How an answer is to be written: `rows` is how many there must be, `None` in columns."""
+    """How an answer is to be written: as the question was, in `ROWS` or in `COLUMNS`."""
 
-    rows: int | None
+    form: str
 
 
 def decode_predict(body: bytes | bytearray, signature: Signature) -> InferenceRequest:
@@ -30,7 +30,7 @@ def decode_predict(body: bytes | bytearray, signature: Signature) -> InferenceRe
         read = read_on_tape(body, signature)
         if read is not None:
             kind, tensors = read
-            return InferenceRequest(tensors, reply=Reply(tensors[0].array.shape[0] if kind == ROWS else None))
+            return InferenceRequest(tensors, reply=Reply(kind))
     members = object_of(body)
     if (ROWS in members) == (COLUMNS in members):
         raise InvalidRequest(f"the body must have either {ROWS!r}, a list of rows, or {COLUMNS!r}, whole tensors")
@@ -38,8 +38,8 @@ def decode_predict(body: bytes | bytearray, signature: Signature) -> InferenceRe
         rows = members[ROWS]
         if not isinstance(rows, list) or not rows:
             raise InvalidRequest(f"{ROWS!r} is {shown(rows)}; expected a list with a value for each row")
-        return InferenceRequest(_from_rows(rows, signature), reply=Reply(len(rows)))
-    return InferenceRequest(_from_columns(members[COLUMNS], signature), reply=Reply(None))
+        return InferenceRequest(_from_rows(rows, signature), reply=Reply(ROWS))
+    return InferenceRequest(_from_columns(members[COLUMNS], signature), reply=Reply(COLUMNS))
 
 
 def object_of(body: bytes | bytearray) -> Mapping[str, Any]:

@@ -32,6 +32,7 @@ from inference.errors import (
     InvalidRequest,
     ModelFailed,
     ModelNotFound,
+    NoSuchRegion,
     RequestTooLarge,
     SluiceError,
     StartError,
@@ -49,6 +50,7 @@ STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
     {
         InvalidRequest: 400,
         ModelNotFound: 404,
+        NoSuchRegion: 404,
         Forbidden: 403,
         RequestTooLarge: 413,
         Unavailable: 503,

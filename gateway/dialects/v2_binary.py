@@ -19,6 +19,7 @@ from gateway.dialects.raw_tensors import tensor_from_raw
 from gateway.dialects.v2_body import Head, InputHead, request_of
 from gateway.dialects.v2_faults import fault_of
 from gateway.dialects.v2_outputs import Reply
+from gateway.shared_memory import refuse_shared_memory
 from inference.errors import InvalidRequest
 from inference.types import STORAGE, Datatype, InferenceRequest, ParameterValue, Signature, Tensor, TensorSpec
 
@@ -84,6 +85,7 @@ def _tensor(each: _Input, raw: memoryview, at: int) -> tuple[Tensor, int]:
     size = (each.parameters or {}).get(SIZE)
     if size is None:
         if each.data is msgspec.UNSET:
+            refuse_shared_memory(f"input {shown(each.name)}", each.parameters or {})
             raise InvalidRequest(f"input {shown(each.name)} has neither data nor the parameter {SIZE!r}")
         return tensor_from_json(each.name, form, each.shape, each.data), at
     if each.data is not msgspec.UNSET:

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.dialects.json_forms import form_of, shown
 from gateway.dialects.json_reference import Token, checked_elements
+from gateway.shared_memory import REGION
 from inference.errors import InvalidRequest
 
 MAX_SECOND_READING_BYTES = 1024 * 1024
@@ -32,6 +33,7 @@ NON_FINITE = re.compile(rb"-?(?:NaN|Infinity)")
 
 class _Named(msgspec.Struct):
     name: str
+    parameters: Any = None
 
 
 class _Names(msgspec.Struct):
@@ -102,7 +104,10 @@ def _misfit(body: bytes | bytearray, message: str) -> str:
     index = re.match(r"inputs\[(\d+)\]", path)
     if index is None:
         return f"the request is wrong at {path}: {what}" if path else f"the request is wrong: {what}"
-    return f"input {_name(body, int(index[1]))} is wrong at {path}: {what}"
+    name, parameters = _name(body, int(index[1]))
+    if REGION in parameters:
+        return f"input {name}: shared memory is not served; the tensor travels in the message"
+    return f"input {name} is wrong at {path}: {what}"
 
 
 def _in_json_words(quoted: re.Match[str]) -> str:
@@ -110,12 +115,14 @@ def _in_json_words(quoted: re.Match[str]) -> str:
     return " or ".join(words)
 
 
-def _name(body: bytes | bytearray, index: int) -> str:
+def _name(body: bytes | bytearray, index: int) -> tuple[str, dict[str, Any]]:
+    """How an input is called, and its parameters."""
     try:
         element = msgspec.json.decode(body, type=_Names).inputs[index]
-        return shown(msgspec.json.decode(element, type=_Named).name)
+        named = msgspec.json.decode(element, type=_Named)
     except (ValueError, IndexError, RecursionError):
-        return f"number {index}"
+        return f"number {index}", {}
+    return shown(named.name), named.parameters if isinstance(named.parameters, dict) else {}
 
 
 def _first_not_utf8(body: bytes | bytearray) -> int:

@@ -46,7 +46,7 @@ def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]
                 "headers": _X_CACHE,
             },
             "400": _error("The request is malformed, or not what the model takes", _EXAMPLE_400),
-            "404": _error("No such model, or no such version of it", "there is no model 'no-such-model'"),
+            "404": _error("No such model, or no such version of it", "Request for unknown model: 'none' is not found"),
             "413": _error("The body or the number of rows is beyond a limit", "the body is larger than 67108864 bytes"),
             "500": _error("The model failed", "the model failed"),
             "503": _error(

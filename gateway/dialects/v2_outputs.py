@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.dialects.classes import classified
 from gateway.dialects.json_forms import shown
+from gateway.shared_memory import refuse_shared_memory
 from inference.errors import InvalidRequest
 from inference.types import ParameterValue, Tensor
 
@@ -67,6 +68,7 @@ def reply_of(outputs: Sequence[Output], parameters: Mapping[str, ParameterValue]
 def _wish(output: Output, *, binary: bool) -> Wish:
     where = f"output {shown(output.name)}"
     said = output.parameters or {}
+    refuse_shared_memory(where, said)
     classes = said.get(CLASSES, 0)
     # To Python, true is the number 1.
     if CLASSES in said and (type(classes) is not int or classes < 1):

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2 as pb
 from gateway.catalogue import Catalogue
 from gateway.grpc.messages import parsed
 from gateway.shutdown import Drain
-from inference.errors import InvalidRequest, ModelNotFound
+from inference.errors import InvalidRequest, ModelNotFound, ModelNotReady
 
 NOT_SERVING, SERVING, SERVICE_UNKNOWN = (
     int(pb.HealthCheckResponse.ServingStatus.Value(name)) for name in ("NOT_SERVING", "SERVING", "SERVICE_UNKNOWN")
@@ -47,6 +47,8 @@ class Health:
             ready = self._catalogue.ready if whole else self._catalogue.resolve(service, None).ready
         except ModelNotFound:
             return SERVICE_UNKNOWN
+        except ModelNotReady:
+            return NOT_SERVING
         return SERVING if ready and not self._drain.begun else NOT_SERVING
 
     async def check(self, body: bytes, context: Context) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias, TypeVar
 
@@ -17,13 +18,14 @@ from gateway.extensions import grpc_extensions
 from gateway.grpc import inference_pb2 as pb
 from gateway.grpc.calls import STATUS_CODES
 from gateway.grpc.messages import parsed
+from gateway.grpc.shared_memory import SharedMemory
 from gateway.pages.model_config import model_config_page
 from gateway.pages.model_statistics import statistics_page
 from gateway.repository_control import RepositoryControl
 from gateway.serving import ServedVersion
 from gateway.shutdown import Drain
 from gateway.telemetry.logs import log
-from inference.errors import InvalidRequest, ModelNotFound, SluiceError
+from inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Page: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
@@ -41,6 +43,7 @@ class Pages:
 
     def by_method(self) -> Mapping[str, Page]:
         """Every page, by the name of its method."""
+        memory = SharedMemory()
         return {
             "ServerLive": _page(pb.ServerLiveRequest, self.server_live),
             "ServerReady": _page(pb.ServerReadyRequest, self.server_ready),
@@ -52,11 +55,17 @@ class Pages:
             "RepositoryIndex": _page(pb.RepositoryIndexRequest, self.repository_index),
             "RepositoryModelLoad": _page(pb.RepositoryModelLoadRequest, self.load),
             "RepositoryModelUnload": _page(pb.RepositoryModelUnloadRequest, self.unload),
+            "SystemSharedMemoryStatus": _page(pb.SystemSharedMemoryStatusRequest, memory.system_status),
+            "SystemSharedMemoryRegister": _page(pb.SystemSharedMemoryRegisterRequest, memory.system_register),
+            "SystemSharedMemoryUnregister": _page(pb.SystemSharedMemoryUnregisterRequest, memory.system_unregister),
+            "CudaSharedMemoryStatus": _page(pb.CudaSharedMemoryStatusRequest, memory.cuda_status),
+            "CudaSharedMemoryRegister": _page(pb.CudaSharedMemoryRegisterRequest, memory.cuda_register),
+            "CudaSharedMemoryUnregister": _page(pb.CudaSharedMemoryUnregisterRequest, memory.cuda_unregister),
         }
 
     async def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
-        """Alive, as long as it can say so."""
-        return pb.ServerLiveResponse(live=True)
+        """Alive, as long as it can say so and every version can get a worker."""
+        return pb.ServerLiveResponse(live=not self._catalogue.stranded(time.monotonic()))
 
     async def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         """Whether predictions can be sent here."""
@@ -71,7 +80,7 @@ class Pages:
         """Whether a model answers predictions; one that there is not does not."""
         try:
             return pb.ModelReadyResponse(ready=self._served(request.name, request.version).ready)
-        except ModelNotFound:
+        except (ModelNotFound, ModelNotReady):
             return pb.ModelReadyResponse(ready=False)
 
     async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
@@ -94,7 +103,8 @@ class Pages:
         else:
             names = [request.name] if request.name else self._catalogue.models
             versions = [served for name in names for served in self._catalogue.versions(name)]
-        return ParseDict(statistics_page(versions).model_dump(), pb.ModelStatisticsResponse())
+        page = statistics_page(versions).model_dump(exclude={"model_stats": {"__all__": {"sluice"}}})
+        return ParseDict(page, pb.ModelStatisticsResponse())
 
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """Every version in service or on its way, and every model of the repository that has none."""

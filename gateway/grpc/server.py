@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 MAX_STREAMS = 1024
 """Calls on one connection at a time; a client keeps further ones to itself until there is room."""
 
+PING_STRIKES = 10
+"""Pings that come too early before the connection is closed. Those of a patient client may be held up and come
+together; what we send it clears the count."""
+
 
 class GrpcDoor:
     """`inference.GRPCInferenceService`, `grpc.health.v1.Health` and reflection, on a port of their own.
@@ -100,6 +104,14 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         ("grpc.max_metadata_size", settings.max_header_bytes),
         ("grpc.max_concurrent_streams", MAX_STREAMS),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        # Clients ping to keep a connection alive, or to learn that it is not: also while they call nothing.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.grpc_min_ping_interval_s * 1000)),
+        ("grpc.http2.max_ping_strikes", PING_STRIKES if settings.grpc_min_ping_interval_s else 0),
+        ("grpc.keepalive_time_ms", round(settings.grpc_keepalive_time_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(settings.grpc_keepalive_timeout_s * 1000)),
+        # Of a client that acknowledges nothing at all, gRPC waits for the ping's own time, a minute.
+        ("grpc.http2.ping_timeout_ms", round(settings.grpc_keepalive_timeout_s * 1000)),
     )
 
 

@@ -24,7 +24,11 @@ THREAD_FROM_BYTES = 32 * 1024
 LEVEL = 1
 """The higher levels take several times as long for a few percent."""
 
-_PIECE_BYTES = 256 * 1024
+MAX_MEMBERS = 65_536
+"""Members of one gzip body: each costs work, be it empty, and 64 MiB would hold three million of those."""
+
+_TAKEN_BYTES, _PIECE_BYTES = 16 * 1024, 256 * 1024
+_MAGIC = b"\x1f\x8b"
 _QUALITY = re.compile(rb"q=([01](?:\.[0-9]{0,3})?)")
 
 
@@ -50,26 +54,46 @@ async def inflated(body: bytes | bytearray, headers: Sequence[Header], max_body_
 
 
 def inflate(body: bytes | bytearray, encoding: bytes, max_body_bytes: int) -> bytes:
-    """The body before it was compressed. Holds no more than the limit and one piece. Raises as `inflated` does."""
-    inflating = zlib.decompressobj(_window(body, encoding))
+    """The body before it was compressed; of gzip with several members, all of them (RFC 1952, section 2.2).
+
+    Holds no more than the limit and one piece, and works for no longer than the limit and the body's own length allow.
+    Raises as `inflated` does.
+    """
+    window_bits = _window(body, encoding)
+    inflating, members = zlib.decompressobj(window_bits), 1
     pieces: list[bytes] = []
-    size_bytes = 0
-    rest: bytes | bytearray = body
-    while rest and not inflating.eof:
+    size_bytes = at = 0
+    # A view: what zlib does not take it gives back as a copy, which must not be one of all that is left.
+    view = memoryview(body)
+    while True:
+        taken = view[at : at + _TAKEN_BYTES]
         try:
-            piece = inflating.decompress(rest, _PIECE_BYTES)
+            piece = inflating.decompress(taken, _PIECE_BYTES)
         except zlib.error as error:
             raise InvalidRequest(f"the body is not {encoding.decode()}: {error}") from None
+        at += len(taken) - len(inflating.unused_data if inflating.eof else inflating.unconsumed_tail)
         size_bytes += len(piece)
         if size_bytes > max_body_bytes:
             raise RequestTooLarge(f"the body inflates to more than the limit of {max_body_bytes} bytes")
         pieces.append(piece)
-        rest = inflating.unconsumed_tail
-    if not inflating.eof:
-        raise InvalidRequest(f"the body is not {encoding.decode()}: it ends too early")
-    if inflating.unused_data:
-        raise InvalidRequest(f"{len(inflating.unused_data)} bytes follow the end of the {encoding.decode()} body")
-    return b"".join(pieces)
+        if not inflating.eof:
+            # Without more to take, zlib may still hold back what did not fit into a full piece, be it only the end.
+            if not taken and len(piece) < _PIECE_BYTES:
+                raise InvalidRequest(f"the body is not {encoding.decode()}: it ends too early")
+        elif at == len(view):
+            return b"".join(pieces)
+        else:
+            members += 1
+            _check_member(view[at:], encoding, members)
+            inflating = zlib.decompressobj(window_bits)
+
+
+def _check_member(rest: memoryview, encoding: bytes, number: int) -> None:
+    """Refuse what follows the end of a body, unless it is its next member and not one too many."""
+    if encoding == b"deflate" or rest[: len(_MAGIC)] != _MAGIC:
+        raise InvalidRequest(f"{len(rest)} bytes follow the end of the {encoding.decode()} body")
+    if number > MAX_MEMBERS:
+        raise RequestTooLarge(f"the gzip body has more than {MAX_MEMBERS} members; compress it as one")
 
 
 async def deflated(answer: HttpResponse, headers: Sequence[Header]) -> HttpResponse:

@@ -15,6 +15,7 @@ class TrailingSlash:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on."""
         path = scope.get("path", "")
-        if scope["type"] == "http" and path.startswith(self._prefix) and path.endswith("/"):
+        own = path.removeprefix(scope.get("root_path", ""))
+        if scope["type"] == "http" and own.startswith(self._prefix) and own.endswith("/"):
             scope = {**scope, "path": path[:-1], "raw_path": scope.get("raw_path", b"").removesuffix(b"/")}
         await self._app(scope, receive, send)

@@ -52,6 +52,8 @@ class RedisPage(BaseModel):
     last_error: str | None
     queued_writes: int
     queued_bytes: int
+    nodes: int | None = Field(description="How many nodes of a cluster hold rows; null where Redis is no cluster.")
+    nodes_left_alone: int | None = Field(description="How many of those are not in use at this moment.")
 
 
 class CachePage(BaseModel):
@@ -132,6 +134,8 @@ def redis_page(state: RedisState | None) -> RedisPage | None:
         last_error=state.last_error,
         queued_writes=state.queued_writes,
         queued_bytes=state.queued_bytes,
+        nodes=state.nodes,
+        nodes_left_alone=state.nodes_left_alone,
     )
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
 from gateway.dialects.v2 import PLATFORM
+from gateway.images.reader import ImageReader
 from gateway.serving import ServedVersion
 from inference.config import ModelConfig
 from inference.findings import WAYS, Findings
@@ -25,6 +27,12 @@ class TensorConfig(BaseModel):
     name: str
     data_type: str
     dims: list[int]
+
+
+class InputConfig(TensorConfig):
+    """One input. `format` is that of a picture, where model.toml says that it is one."""
+
+    format: str = Field("FORMAT_NONE", description="FORMAT_NCHW or FORMAT_NHWC, or FORMAT_NONE.")
 
 
 class InstanceGroup(BaseModel):
@@ -102,7 +110,8 @@ class SluiceConfig(BaseModel):
 
     digest: str = Field(description="sha256 of the version's files.")
     batched: bool = Field(description="Whether requests travel together.")
-    rows: RowsPage
+    unbatched_because: str | None = Field(description="Why not, if they do not.")
+    rows: RowsPage = Field(description="What was found out about its rows when it was loaded.")
     latency_objective_ms: float | None = Field(description="The latency that is promised; null if none is.")
     cache: CachePlanPage
     config: ModelConfig
@@ -117,7 +126,7 @@ class ModelConfigPage(BaseModel):
     platform: str
     backend: str
     max_batch_size: int = Field(description="Rows in one batch, at most; 0 if requests do not travel together.")
-    input: list[TensorConfig]
+    input: list[InputConfig]
     output: list[TensorConfig]
     instance_group: list[InstanceGroup]
     dynamic_batching: DynamicBatching | None = Field(exclude_if=lambda batching: batching is None)
@@ -126,20 +135,24 @@ class ModelConfigPage(BaseModel):
 
 def model_config_page(served: ServedVersion) -> ModelConfigPage:
     """The page of a version in service, as it is at this moment."""
-    signature, plan = served.signature, served.workers.plan
+    signature, plan = replace(served.signature, batched=served.footing.batched), served.workers.plan
     config = in_force(served.config, plan, signature)
     return ModelConfigPage(
         name=served.name,
         platform=PLATFORM,
         backend="onnxruntime",
         max_batch_size=plan.max_rows if signature.batched else 0,
-        input=_tensors(signature.inputs, signature),
+        input=[
+            InputConfig(**dict(tensor), format=_format(served.callee.images.get(tensor.name)))
+            for tensor in _tensors(signature.inputs, signature)
+        ],
         output=_tensors(signature.outputs, signature),
         instance_group=[_instances(served.name, config)],
         dynamic_batching=_priorities() if signature.batched else None,
         sluice=SluiceConfig(
             digest=served.digest,
             batched=signature.batched,
+            unbatched_because=served.footing.unbatched_because,
             rows=_rows(served.workers.findings),
             latency_objective_ms=config.batching.latency_objective_ms,
             cache=CachePlanPage(
@@ -158,6 +171,7 @@ def in_force(config: ModelConfig, plan: ServingPlan, signature: Signature) -> Mo
         update={
             "max_rows": plan.max_rows if signature.batched else 1,
             "batched": signature.batched if config.batching.batched is None else config.batching.batched,
+            "audit_share": config.batching.audited_share if signature.batched else 0.0,
         }
     )
     workers = config.workers.model_copy(update={"count": plan.workers, "intra_op_threads": plan.intra_op_threads})
@@ -186,6 +200,12 @@ def _tensors(specs: Sequence[TensorSpec], signature: Signature) -> list[TensorCo
         )
         for spec in specs
     ]
+
+
+def _format(image: ImageReader | None) -> str:
+    """The words of `ModelInput.Format`; a picture without an axis of channels has none."""
+    layout = "" if image is None else image.layout
+    return f"FORMAT_N{layout.removeprefix('N')}" if "C" in layout else "FORMAT_NONE"
 
 
 def _instances(model: str, config: ModelConfig) -> InstanceGroup:

@@ -44,6 +44,16 @@ class BatchStatistics(BaseModel):
     compute_output: DurationStatistics = Field(description="0: encoding is each call's own.")
 
 
+class SluiceStatistics(BaseModel):
+    """What only Sluice has."""
+
+    batched: bool = Field(description="Whether requests travel together.")
+    unbatched_because: str | None = Field(description="Why not, if they do not.")
+    row_audits: dict[str, int] = Field(
+        description="Rows that were answered in a batch and run once more, alone, by what came of it."
+    )
+
+
 class VersionStatistics(BaseModel):
     """One version, since the gateway was started."""
 
@@ -54,6 +64,7 @@ class VersionStatistics(BaseModel):
     execution_count: int = Field(description="Batches in which it did.")
     inference_stats: InferenceStatistics
     batch_stats: list[BatchStatistics]
+    sluice: SluiceStatistics
 
 
 class StatisticsPage(BaseModel):
@@ -64,15 +75,13 @@ class StatisticsPage(BaseModel):
 
 def statistics_page(versions: Iterable[ServedVersion]) -> StatisticsPage:
     """The page of these versions, as it is at this moment."""
-    return StatisticsPage(
-        model_stats=[_version(served.name, served.version, served.statistics()) for served in versions]
-    )
+    return StatisticsPage(model_stats=[_version(served, served.statistics()) for served in versions])
 
 
-def _version(name: str, version: int, seen: ModelStatistics) -> VersionStatistics:
+def _version(served: ServedVersion, seen: ModelStatistics) -> VersionStatistics:
     return VersionStatistics(
-        name=name,
-        version=str(version),
+        name=served.name,
+        version=str(served.version),
         last_inference=seen.last_inference_ms,
         inference_count=seen.inference_count,
         execution_count=seen.execution_count,
@@ -87,6 +96,11 @@ def _version(name: str, version: int, seen: ModelStatistics) -> VersionStatistic
             cache_miss=_duration(seen.cache_miss),
         ),
         batch_stats=[_batches(size) for size in seen.batches],
+        sluice=SluiceStatistics(
+            batched=served.footing.batched,
+            unbatched_because=served.footing.unbatched_because,
+            row_audits=dict(seen.row_audits),
+        ),
     )
 
 

@@ -2,21 +2,25 @@
 
 Triton Inference Server's logging and trace extensions (`extension_logging.md` and `extension_trace.md` of its
 protocol), with its names. Both tell what is in force; the log's level can be changed where `server.model_control` lets
-clients change things, and traces are the same for all models and fixed when the gateway starts.
+clients change things, and traces are the same for all models and fixed when the gateway starts. What is in force
+already may be wished for.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, Field
 
 from gateway.catalogue import Catalogue
+from gateway.pages.any_content_type import AnyContentType
 from gateway.sections import TracingSettings
 from gateway.telemetry.logs import Level, level, set_level
 from inference.errors import Forbidden, InvalidRequest
 
+TraceWish = Annotated[dict[str, Any] | None, Body()]
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
 
 
@@ -55,7 +59,7 @@ class TracePage(BaseModel):
 
 def observing_routes(catalogue: Catalogue, tracing: TracingSettings, *, model_control: bool) -> APIRouter:
     """The routes about logs and traces."""
-    router = APIRouter(prefix="/v2", tags=["server"])
+    router = APIRouter(prefix="/v2", tags=["server"], route_class=AnyContentType)
 
     @router.get("/logging", summary="What is logged")
     async def log_settings() -> LogPage:
@@ -63,11 +67,10 @@ def observing_routes(catalogue: Catalogue, tracing: TracingSettings, *, model_co
 
     @router.post("/logging", summary="Log more or less from now on")
     async def update_log_settings(wish: Annotated[LogWish | None, Body()] = None) -> LogPage:
-        wish = wish or LogWish()
-        if wish.model_dump(exclude_none=True):
+        if wish is not None and (wished := _wished(wish)) != level():
             if not model_control:
                 raise Forbidden("clients may not change what is logged; server.model_control lets them")
-            set_level(_wished(wish))
+            set_level(wished)
         return _log_page()
 
     def trace_page() -> TracePage:
@@ -84,14 +87,16 @@ def observing_routes(catalogue: Catalogue, tracing: TracingSettings, *, model_co
         catalogue.resolve(model, None)
         return trace_page()
 
-    @router.post("/trace/setting", summary="Refused: traces are fixed when the gateway starts")
-    async def update_trace_settings() -> TracePage:
-        raise _fixed()
+    @router.post("/trace/setting", summary="What is traced; refused if that would change it")
+    async def update_trace_settings(wish: TraceWish = None) -> TracePage:
+        _must_be_in_force(wish, page := trace_page())
+        return page
 
-    @router.post("/models/{model}/trace/setting", summary="Refused: traces are fixed when the gateway starts")
-    async def update_model_trace_settings(model: ModelName) -> TracePage:
+    @router.post("/models/{model}/trace/setting", summary="What is traced; refused if that would change it")
+    async def update_model_trace_settings(model: ModelName, wish: TraceWish = None) -> TracePage:
         catalogue.resolve(model, None)
-        raise _fixed()
+        _must_be_in_force(wish, page := trace_page())
+        return page
 
     return router
 
@@ -115,7 +120,21 @@ def _wished(wish: LogWish) -> Level:
     return "warning" if (now.log_warning if wish.log_warning is None else wish.log_warning) else "error"
 
 
-def _fixed() -> InvalidRequest:
-    return InvalidRequest(
-        "traces are fixed when the gateway starts: tracing.endpoint and tracing.sample_ratio set them"
-    )
+def _must_be_in_force(wish: Mapping[str, Any] | None, page: TracePage) -> None:
+    """Raises `InvalidRequest` for a setting that is not as `page` has it, or that there is not.
+
+    `null` asks for what was set when the gateway started, which is what is in force.
+    """
+    now = page.model_dump()
+    for name, value in (wish or {}).items():
+        if name not in now:
+            raise InvalidRequest(f"there is no trace setting {name[:80]!r}; there are {', '.join(now)}")
+        if value is not None and _words(value) != _words(now[name]):
+            raise InvalidRequest(
+                f"traces are fixed when the gateway starts, by tracing.endpoint and tracing.sample_ratio: {name} is "
+                f"{now[name]!r}"
+            )
+
+
+def _words(value: Any) -> list[str]:
+    return [str(each) for each in (value if isinstance(value, list) else [value])]

@@ -1,6 +1,6 @@
 """OpenAI's list of models: `GET /v1/models`.
 
-`GET /v1/models/{model}` is TensorFlow Serving's page of a model's versions, which has the same path.
+`GET /v1/models/{model}` is also TensorFlow Serving's page of a model's versions: `gateway.pages.tfs` has it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from pydantic import BaseModel, Field
 
 from gateway.catalogue import Catalogue
 
+STARTED_AT = int(time.time())
+
 
 class ModelCard(BaseModel):
-    """One model that embeds texts."""
+    """One model, as OpenAI's API tells of it."""
 
     id: str
     object: Literal["model"] = "model"
-    created: int = Field(description="When this gateway began to serve, in seconds since 1970.")
+    created: int = Field(
+        default_factory=lambda: STARTED_AT, description="When this gateway began to serve, in seconds since 1970."
+    )
     owned_by: Literal["sluice"] = "sluice"
 
 
@@ -33,11 +37,10 @@ class ModelCards(BaseModel):
 def openai_routes(catalogue: Catalogue) -> APIRouter:
     """The list of models."""
     router = APIRouter(prefix="/v1", tags=["openai"])
-    created = int(time.time())
 
     @router.get("/models", summary="Models that embed texts, as OpenAI's API lists them")
     async def models() -> ModelCards:
         embedders = [name for name in catalogue.models if catalogue.resolve(name, None).callee.embedder is not None]
-        return ModelCards(data=[ModelCard(id=name, created=created) for name in embedders])
+        return ModelCards(data=[ModelCard(id=name) for name in embedders])
 
     return router

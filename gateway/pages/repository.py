@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, Field
 
+from gateway.pages.any_content_type import AnyContentType
 from gateway.repository_control import RepositoryControl
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
@@ -59,7 +60,7 @@ REFUSED: dict[int | str, dict[str, Any]] = FORBIDDEN | {
 
 def repository_routes(control: RepositoryControl) -> APIRouter:
     """The routes about the repository."""
-    router = APIRouter(prefix="/v2/repository", tags=["repository"])
+    router = APIRouter(prefix="/v2/repository", tags=["repository"], route_class=AnyContentType)
 
     @router.post("/index", summary="Every model of the repository", responses=FORBIDDEN)
     async def index(wish: Annotated[IndexWish | None, Body()] = None) -> list[IndexLine]:

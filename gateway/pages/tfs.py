@@ -14,6 +14,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from gateway.catalogue import Catalogue
+from gateway.pages.openai import ModelCard
 from gateway.serving import ServedVersion
 from inference.types import Datatype, TensorSpec
 
@@ -55,6 +56,10 @@ class ModelStatus(BaseModel):
     model_version_status: list[VersionStatus]
 
 
+class ModelPage(ModelCard, ModelStatus):
+    """A model for clients of TensorFlow Serving and of OpenAI, whose APIs have the same path for it."""
+
+
 class Problem(BaseModel):
     """An error, in the protocol's form."""
 
@@ -71,9 +76,10 @@ def tfs_routes(catalogue: Catalogue) -> APIRouter:
     def metadata(model: str, version: int | None = None, label: str | None = None) -> dict[str, Any]:
         return _metadata(catalogue.resolve(model, version, label))
 
-    @router.get("/{model}", summary="The versions of a model", responses=NOT_FOUND)
-    async def model_status(model: ModelName) -> ModelStatus:
-        return _status(catalogue.versions(model)[::-1])
+    @router.get("/{model}", summary="A model and its versions", responses=NOT_FOUND)
+    async def model_status(model: ModelName) -> ModelPage:
+        versions = _status(catalogue.versions(model)[::-1])
+        return ModelPage(id=model, model_version_status=versions.model_version_status)
 
     @router.get("/{model}/versions/{version}", summary="One version of a model", responses=NOT_FOUND)
     async def version_status(model: ModelName, version: Version) -> ModelStatus:

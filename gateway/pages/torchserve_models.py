@@ -6,20 +6,23 @@ downloaded, and how many workers a model has is planned when it loads.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from gateway.catalogue import Catalogue
 from gateway.dialects.torchserve import version_of
 from gateway.serving import ServedVersion
-from inference.errors import Forbidden, InvalidRequest, ModelNotFound, StartError
+from inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
 
 LIMIT = 100
 """Models on one page, as TorchServe has it unless told otherwise."""
+
+_NUMBER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 
 
 class AlreadyRegistered(InvalidRequest):
@@ -77,6 +80,11 @@ class Description(BaseModel):
     jobQueueStatus: QueueStatus  # noqa: N815
 
 
+def _else(default: int | None) -> BeforeValidator:
+    """What stands for a number that is empty or none, as in TorchServe, whose clients send `limit=` for no limit."""
+    return BeforeValidator(lambda given: int(given) if _NUMBER.fullmatch(str(given)) else default)
+
+
 class Wish(BaseModel):
     """What TorchServe's clients say when they register a model. What is not here is not looked at."""
 
@@ -87,8 +95,8 @@ class Wish(BaseModel):
 class Scale(BaseModel):
     """How many workers a client wants."""
 
-    min_worker: int = Field(1, ge=0)
-    max_worker: int | None = Field(None, ge=0)
+    min_worker: Annotated[int, Field(ge=0), _else(1)] = 1
+    max_worker: Annotated[int | None, Field(ge=0), _else(None)] = None
 
 
 def torchserve_model_routes(catalogue: Catalogue, repository: Path) -> APIRouter:
@@ -97,14 +105,15 @@ def torchserve_model_routes(catalogue: Catalogue, repository: Path) -> APIRouter
 
     @router.get("", summary="The models in service", response_model_exclude_none=True)
     async def models(
-        limit: Annotated[int, Query(ge=1)] = LIMIT,
-        next_page_token: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, _else(LIMIT), Query()] = LIMIT,
+        next_page_token: Annotated[int, _else(0), Query()] = 0,
     ) -> ModelPage:
         names = catalogue.models
-        end = next_page_token + limit
+        start = max(next_page_token, 0)
+        end = start + (limit if limit > 0 else LIMIT)
         return ModelPage(
             nextPageToken=str(end) if end < len(names) else None,
-            models=[ModelLine(modelName=name, modelUrl=name) for name in names[next_page_token:end]],
+            models=[ModelLine(modelName=name, modelUrl=name) for name in names[start:end]],
         )
 
     @router.post("", summary="Serve a model as it lies in the repository now")
@@ -163,7 +172,7 @@ def _name_of(wish: Wish, repository: Path) -> str:
             f"url is {wish.url[:128]!r}; expected the name of a model in the repository: nothing is downloaded, and "
             "nothing beside the repository is read"
         )
-    if wish.model_name not in (None, folder.name):
+    if wish.model_name and wish.model_name != folder.name:
         raise InvalidRequest(
             f"model_name is {str(wish.model_name)[:128]!r}; models are called as their folder is, {folder.name!r}"
         )
@@ -189,7 +198,7 @@ def _standing(catalogue: Catalogue, name: str) -> Sequence[ServedVersion]:
     """The very versions in service, which tell whether a load changed anything."""
     try:
         return catalogue.versions(name)
-    except ModelNotFound:
+    except (ModelNotFound, ModelNotReady):
         return ()
 
 
@@ -216,7 +225,7 @@ def _description(served: ServedVersion) -> Description:
         modelUrl=served.name,
         minWorkers=len(workers.pids),
         maxWorkers=len(workers.pids),
-        batchSize=served.workers.plan.max_rows if served.signature.batched else 1,
+        batchSize=served.workers.plan.max_rows if served.footing.batched else 1,
         workers=[
             WorkerLine(id=str(number), status="READY", pid=pid, gpu=on_gpu) for number, pid in enumerate(workers.pids)
         ],

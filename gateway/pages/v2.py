@@ -5,10 +5,12 @@ Prediction routes are not here: the data plane answers them before FastAPI sees 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from cache.cache import Cache
 from gateway.catalogue import Catalogue
@@ -16,8 +18,10 @@ from gateway.dialects.v2 import model_metadata
 from gateway.pages.admin import RedisPage, redis_page
 from gateway.pages.model_config import ModelConfigPage, model_config_page
 from gateway.pages.model_statistics import StatisticsPage, statistics_page
+from gateway.serving import ServedVersion
 from gateway.shutdown import Drain
 from gateway.telemetry.metrics import Metrics
+from inference.errors import ModelNotReady
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
 Version = Annotated[int, Path(description="A version's number", examples=[1])]
@@ -32,24 +36,36 @@ class ServerMetadata(BaseModel):
 
 
 class Live(BaseModel):
-    """Whether the process answers."""
+    """Whether the process answers, and can mend itself. `reason` says why it had better be restarted."""
 
     live: bool
+    reason: str | None = None
 
 
 class Ready(BaseModel):
-    """Whether predictions can be sent here."""
+    """Whether predictions can be sent here. `broken` are models of the repository that cannot be served."""
 
     ready: bool
+    broken: list[str] = []
 
 
 class VersionHealth(BaseModel):
-    """One model version, and how many of its workers live."""
+    """One model version, how many of its workers live, and whether its requests share batches."""
 
     name: str
     version: str
     ready: bool
     workers_alive: int
+    batched: bool = Field(description="Whether requests travel together.")
+    unbatched_because: str | None = Field(description="Why not, if they do not.")
+
+
+class BrokenHealth(BaseModel):
+    """A version, or a whole model, that cannot be served, and why."""
+
+    name: str
+    version: str = Field(description="Empty where it is the whole model.")
+    reason: str
 
 
 class CacheHealth(BaseModel):
@@ -66,6 +82,7 @@ class Health(BaseModel):
     live: bool
     ready: bool
     models: list[VersionHealth]
+    broken: list[BrokenHealth]
     cache: CacheHealth
 
 
@@ -116,6 +133,7 @@ class Problem(BaseModel):
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Unknown model or version"}}
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready"}}
+NOT_LIVE: dict[int | str, dict[str, Any]] = {503: {"description": "Not alive: to be restarted"}}
 
 
 def server_routes(
@@ -128,15 +146,29 @@ def server_routes(
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(name="sluice", version=version, extensions=extensions)
 
-    @router.get("/v2/health/live", tags=["health"], summary="Is the process alive?")
-    async def live() -> Live:
-        return Live(live=True)
+    @router.get(
+        "/v2/health/live",
+        tags=["health"],
+        summary="Is the process alive?",
+        responses=NOT_LIVE,
+        response_model_exclude_defaults=True,
+    )
+    async def live(response: Response) -> Live:
+        stranded = catalogue.stranded(time.monotonic())
+        response.status_code = 503 if stranded else 200
+        return Live(live=not stranded, reason=_stranded_because(stranded))
 
-    @router.get("/v2/health/ready", tags=["health"], summary="Can predictions be sent here?", responses=NOT_READY)
+    @router.get(
+        "/v2/health/ready",
+        tags=["health"],
+        summary="Can predictions be sent here?",
+        responses=NOT_READY,
+        response_model_exclude_defaults=True,
+    )
     async def ready(response: Response) -> Ready:
         is_ready = catalogue.ready and not drain.begun
         response.status_code = 200 if is_ready else 503
-        return Ready(ready=is_ready)
+        return Ready(ready=is_ready, broken=[_named(each.name, each.version) for each in catalogue.broken])
 
     @router.get("/v2/health", tags=["health"], summary="How is everything?", responses=NOT_READY)
     async def health(response: Response) -> Health:
@@ -144,7 +176,7 @@ def server_routes(
         response.status_code = 200 if is_ready else 503
         state = cache.state()
         return Health(
-            live=True,
+            live=not catalogue.stranded(time.monotonic()),
             ready=is_ready,
             models=[
                 VersionHealth(
@@ -152,9 +184,15 @@ def server_routes(
                     version=str(served.version),
                     ready=served.ready,
                     workers_alive=served.workers.statistics().alive,
+                    batched=served.footing.batched,
+                    unbatched_because=served.footing.unbatched_because,
                 )
                 for name in catalogue.models
                 for served in catalogue.versions(name)
+            ],
+            broken=[
+                BrokenHealth(name=each.name, version=str(each.version or ""), reason=each.reason)
+                for each in catalogue.broken
             ],
             cache=CacheHealth(entries=state.entries, bytes=state.size_bytes, redis=redis_page(state.redis)),
         )
@@ -165,6 +203,17 @@ def server_routes(
         return Response(content, headers={"content-type": content_type})
 
     return router
+
+
+def _stranded_because(stranded: Sequence[ServedVersion]) -> str | None:
+    if not stranded:
+        return None
+    named = ", ".join(_named(each.name, each.version) for each in stranded)
+    return f"no worker of {named} could be started for too long; the log says why"
+
+
+def _named(model: str, version: int | None) -> str:
+    return model if version is None else f"{model}/{version}"
 
 
 def model_routes(catalogue: Catalogue) -> APIRouter:
@@ -179,7 +228,10 @@ def model_routes(catalogue: Catalogue) -> APIRouter:
         )
 
     def readiness(model: str, version: int | None, response: Response) -> ModelReady:
-        is_ready = catalogue.resolve(model, version).ready
+        try:
+            is_ready = catalogue.resolve(model, version).ready
+        except ModelNotReady:
+            is_ready = False
         response.status_code = 200 if is_ready else 503
         return ModelReady(name=model, ready=is_ready)
 

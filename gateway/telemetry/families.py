@@ -134,6 +134,24 @@ class Families:
             bounds=LOOKUP_BUCKETS,
             registry=registry,
         )
+        self.row_audits = CounterFamily(
+            "sluice_row_audits",
+            "Rows that were answered in a batch and run once more, alone, by what came of it.",
+            [*model, "outcome"],
+            registry=registry,
+        )
+        self.row_audit_seconds = Counter(
+            "sluice_row_audit_seconds",
+            "Time that the engine ran for rows that were run once more, alone, in seconds.",
+            model,
+            registry=registry,
+        )
+        self.rows_mixed = Gauge(
+            "sluice_rows_mixed",
+            "1 since rows were found to influence each other while serving, until the version is loaded anew; else 0.",
+            model,
+            registry=registry,
+        )
         self.objective = Gauge(
             "sluice_latency_objective_seconds",
             "The latency that is promised for each request, in seconds; where one is.",
@@ -160,6 +178,11 @@ class Families:
             model,
             registry=registry,
         )
+        self.broken = Gauge(
+            "sluice_models_broken",
+            "Models of the repository, and versions of them, that cannot be served.",
+            registry=registry,
+        )
         self.traced = CounterFamily(
             "sluice_traced_calls",
             "Traced calls by what became of their spans; where tracing is on.",
@@ -175,7 +198,7 @@ class Families:
         self.ledgers: dict[tuple[str, ...], Ledger] = {}
         self.states = (
             *(self.queue_rows, self.queue_bytes, self.in_flight, self.workers, self.workers_bytes),
-            *(self.objective, self.load),
+            *(self.objective, self.load, self.rows_mixed),
         )
         self.worker_restarts = Counter(
             "sluice_worker_restarts", "Worker processes that died and were replaced.", model, registry=registry

@@ -14,6 +14,8 @@ from prometheus_client.exposition import choose_encoder
 from batching.report import BatchReport
 from batching.report import Outcome as BatchOutcome
 from cache.report import Tier
+from gateway.audit.auditor import Look
+from gateway.audit.examine import Outcome as LookOutcome
 from gateway.telemetry.families import Families
 from gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime
 from gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
@@ -35,6 +37,7 @@ class ModelGauges:
     workers_bytes: Callable[[], float]
     objective_s: float | None = None
     load_s: float = 0.0
+    rows_mixed: Callable[[], float] = lambda: 0.0
 
 
 class CallMetrics:
@@ -90,6 +93,8 @@ class ModelMetrics(CallMetrics):
         self._padding = metrics.padding
         self._cache_lookups = metrics.cache_lookups
         self._restarts = metrics.worker_restarts.labels(model, version)
+        self._row_audits = metrics.row_audits
+        self._row_audit_seconds = metrics.row_audit_seconds.labels(model, version)
         phases = [metrics.phases.labels(model, version, phase) for phase in Phase]
         self._decode, self._cache, self._queue, self._transport, self._engine, self._encode = phases
         self._slack = metrics.slack.labels(model, version)
@@ -98,6 +103,8 @@ class ModelMetrics(CallMetrics):
                 self._requests.labels(*self._labels, dialect, outcome)
             for reason in Refusal:
                 self._refusals.labels(*self._labels, reason)
+        for found in LookOutcome:
+            self._row_audits.labels(*self._labels, found)
 
     def answered(self, timings: Timings, decode_s: float, encode_s: float, *, cached: bool) -> None:
         """Count where the time of one answer went. `cached`: the cache was asked."""
@@ -140,20 +147,21 @@ class ModelMetrics(CallMetrics):
         ledger, ends = self.ledger, self._request_ends()
         answered = [end for outcome, end in ends if outcome in (Outcome.SUCCESS, Outcome.LATE)]
         unanswered = [end for outcome, end in ends if outcome not in (Outcome.SUCCESS, Outcome.LATE)]
-        batches = ledger.batches()
+        success, batches = _added(answered), ledger.batches()
         return ModelStatistics(
             inference_count=sum(size.rows * size.compute.count for size in batches),
             execution_count=sum(size.compute.count for size in batches),
             last_inference_ms=ledger.last_inference_ms(),
-            success=_added(answered),
+            success=success,
             fail=_added(unanswered),
-            queue=_total(self._queue),
+            queue=Total(success.count, _total(self._queue).ns),
             transport=_total(self._transport),
             compute=_total(self._engine),
             encode=_total(self._encode),
             cache_hit=total(ledger.hits, ledger.hits_s),
             cache_miss=total(self._cache.count - ledger.hits, self._cache.sum - ledger.hits_s),
             batches=batches,
+            row_audits={found: self._row_audits.labels(*self._labels, found).value for found in LookOutcome},
         )
 
     def _request_ends(self) -> list[tuple[Outcome, Total]]:
@@ -177,6 +185,11 @@ class ModelMetrics(CallMetrics):
     def cache_lookups(self, tier: Tier) -> Callable[[float], None]:
         """Whom to tell how long each lookup in a tier took, in seconds."""
         return self._cache_lookups.labels(*self._labels, tier).observe
+
+    def looked_again(self, look: Look) -> None:
+        """Count one row that was run once more, alone."""
+        self._row_audits.add(*self._labels, look.finding.outcome)
+        self._row_audit_seconds.inc(look.compute_s)
 
     def worker_restarted(self) -> None:
         """Count one replaced worker process."""
@@ -206,6 +219,7 @@ class ModelMetrics(CallMetrics):
         metrics.in_flight.labels(*labels).set_function(gauges.batches_in_flight)
         metrics.workers.labels(*labels).set_function(gauges.workers_alive)
         metrics.workers_bytes.labels(*labels).set_function(gauges.workers_bytes)
+        metrics.rows_mixed.labels(*labels).set_function(gauges.rows_mixed)
         if gauges.objective_s is not None:
             metrics.objective.labels(*labels).set(gauges.objective_s)
 
@@ -242,6 +256,10 @@ class Metrics(Families):
     def of_model(self, model: str, version: int) -> ModelMetrics:
         """The metrics of one version that the repository holds."""
         return ModelMetrics(self, model, str(version))
+
+    def watch_broken(self, count: Callable[[], float]) -> None:
+        """Read from here how many models and versions cannot be served."""
+        self.broken.set_function(count)
 
     def traced_calls(self) -> TracedCalls:
         """What to count traced calls with; from now on a scrape shows it."""

@@ -6,6 +6,7 @@ The figures are read from the tallies that the metrics are made of, so that both
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -31,13 +32,15 @@ class ModelStatistics:
     """What became of the calls of one model version since the gateway was started.
 
     `success` and `fail` are all calls that ended, with the time from the complete request to the encoded answer; calls
-    that were turned away unread took no time. Of the successful calls for which the model ran, `queue`, `transport`,
-    `compute` and `encode` say where the time went; `transport` is a batch's way to the engine and back, stacking
-    included. `cache_hit` are calls whose rows were all known, `cache_miss` the others for which the cache was asked,
-    with the time that the cache took.
+    that were turned away unread took no time. Of the successful calls for which the model ran, `transport`, `compute`
+    and `encode` say where the time went; `transport` is a batch's way to the engine and back, stacking included.
+    `queue` counts all successful calls, as Triton does: those that the cache answered waited for no time, and tools
+    that look for calls which come through find them. `cache_hit` are calls whose rows were all known, `cache_miss` the
+    others for which the cache was asked, with the time that the cache took.
 
     `inference_count` is the rows that the engine computed, `execution_count` the batches in which it did.
-    `last_inference_ms` is when a call was last answered, in milliseconds since 1970, or 0.
+    `last_inference_ms` is when a call was last answered, in milliseconds since 1970, or 0. `row_audits` counts the rows
+    of batches that were run once more, alone, by what came of it.
     """
 
     inference_count: int
@@ -52,6 +55,7 @@ class ModelStatistics:
     cache_hit: Total
     cache_miss: Total
     batches: tuple[BatchSize, ...]
+    row_audits: Mapping[str, int]
 
 
 class Ledger:

@@ -32,6 +32,12 @@ BATCHING = Dashboard(
                     "rowsps",
                     [(rate("sluice_batch_rows_sum", "model, version"), "{{model}} {{version}}")],
                 ),
+                Panel(
+                    "Rows run again alone",
+                    "How often a row of a batch was run once more, by what came of it. Mixed: it is no longer batched.",
+                    "ops",
+                    [(rate("sluice_row_audits_total", "model, outcome"), "{{model}} {{outcome}}")],
+                ),
                 heat("Rows heat map", "How many batches had how many rows.", "none", "sluice_batch_rows"),
                 heat("Run-time heat map", "How many batches ran how long.", "s", "sluice_batch_run_seconds"),
             ],

@@ -45,6 +45,13 @@ WORKERS = Dashboard(
                     [(gauge("sluice_model_load_seconds", "instance, model, version"), "{{model}} {{version}}")],
                 ),
                 Panel(
+                    "Broken models",
+                    "Models of the repository, and versions of them, that cannot be served.",
+                    "none",
+                    [(f"sum by (instance) (sluice_models_broken{{{HERE}}})", "{{instance}}")],
+                    steps=((0, "green"), (1, "red")),
+                ),
+                Panel(
                     "Failed batches",
                     "Batches per second whose model failed, or whose worker died; and those that were answered.",
                     "ops",

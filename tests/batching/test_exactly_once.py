@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -31,7 +32,7 @@ steps = st.one_of(
     asks,
     st.tuples(st.sampled_from(["cancel", "end", "end", "die waiting", "lose a worker"]), st.integers(0, 50)),
     st.tuples(st.just("pass time"), st.sampled_from([0.001, 0.005, 0.02, 0.1, 1.0])),
-    st.tuples(st.sampled_from(["quiet", "hire"])),
+    st.tuples(st.sampled_from(["quiet", "hire", "quiet", "hire", "unbatch"])),
 )
 objectives = st.sampled_from([None, 0.001, 0.05, 0.5, 5.0])
 seeds = st.sampled_from([(), knots_of(linear(0.005, 0.001), 3), knots_of(linear(0.001, 0.02), 3)])
@@ -68,6 +69,9 @@ async def play(
                 case "hire", []:
                     puppet.hire()
                     door.batcher.wake()
+                case "unbatch", []:
+                    door.batcher.unbatch()
+                    cast.apart_from = min(cast.apart_from, len(puppet.runs))
                 case "pass time", [seconds]:
                     await pass_time(seconds)
                     cast.check_waits(door, puppet)
@@ -90,6 +94,7 @@ async def play(
         now = door.batcher.statistics()
         assert (now.queue.rows, now.queue.keys, now.running_batches, now.again_batches) == (0, 0, 0, 0)
     cast.check()
+    cast.check_runs_alone(puppet.runs[cast.apart_from :])
     assert not virtual_loop().complaints
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -115,6 +120,8 @@ class Cast:
         self.ends_s: list[float] = []
         self.promised_s: list[float] = []
         self.serial = 0
+        self.apart_from = 1_000_000
+        """From this run on, each has one whole request."""
 
     def ask(self, door: Door, rows: int, key: str, within_s: float, guilt: int, priority: int, client: str) -> None:
         values = [float(guilt + self.serial + row) for row in range(rows)]
@@ -161,6 +168,12 @@ class Cast:
             for future, (values, _, _) in zip(self.futures, self.parts, strict=True)
             if values and not future.done() and not out & set(values)
         ]
+
+    def check_runs_alone(self, runs: Sequence[Run]) -> None:
+        requests = [values for values, _, _ in self.parts]
+        for run in runs:
+            (values,) = run.values
+            assert values in requests
 
     def check(self) -> None:
         for place, (future, (values, within_s, guilt)) in enumerate(zip(self.futures, self.parts, strict=True)):

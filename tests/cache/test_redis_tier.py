@@ -22,6 +22,9 @@ from tests.redis_server import RedisServer, redis_server, speaks_tls
 
 KEYS = [bytes([number]) * 16 for number in range(5)]
 SPACE = "0123456789abcdef"
+PROBE = [b"MGET", b"sluice:", b"sluice:try"]
+"""How the tier finds out whether it is answered, and whether this is a node of a cluster."""
+
 PATIENT: dict[str, Any] = {"timeout_s": 5.0, "connect_timeout_s": 5.0}
 """For what is to succeed, however slow the machine is."""
 
@@ -374,8 +377,8 @@ def answering(reply: Callable[[list[bytes]], bytes]) -> Talk:
             words = await command(reader)
             if words[0] == b"PING":
                 writer.write(b"+PONG\r\n")
-            elif words == [b"MGET", b"sluice:"]:
-                writer.write(b"*1\r\n$-1\r\n")
+            elif words == PROBE:
+                writer.write(b"*2\r\n$-1\r\n$-1\r\n")
             elif words[0] == b"SET":
                 writer.write(b"+OK\r\n")
             else:
@@ -424,8 +427,8 @@ async def test_a_reply_that_comes_too_late_is_nobody_elses() -> None:
                 writer.write(b"+PONG\r\n")
             elif words[0] == b"SET":
                 writer.write(b"+OK\r\n")
-            elif words == [b"MGET", b"sluice:"]:
-                writer.write(b"*1\r\n$-1\r\n")
+            elif words == PROBE:
+                writer.write(b"*2\r\n$-1\r\n$-1\r\n")
             else:
                 lookups += 1
                 if lookups == 1:

@@ -14,12 +14,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.app import Gateway
+from gateway.banner import banner
 from gateway.catalogue import IndexEntry, State
 from gateway.sections import ModelsSettings
 from gateway.settings import Settings
 from inference.config import WorkersConfig
-from inference.errors import ModelLoadError, ModelNotFound, RepositoryError
-from inference.repository import model_names, scan, scan_model
+from inference.errors import ModelLoadError, ModelNotFound, ModelNotReady, RepositoryError, StartError
+from inference.repository import look, model_names, scan_model
 from tests import models
 
 BODY = b'{"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [3]}]}'
@@ -43,11 +44,13 @@ def put(root: Path, name: str, version: int, factor: float) -> Path:
 
 
 @asynccontextmanager
-async def serving(root: Path, default: str | None = None) -> AsyncIterator[Gateway]:
+async def serving(root: Path, default: str | None = None, *, strict: bool = False) -> AsyncIterator[Gateway]:
     settings = Settings(
-        models=ModelsSettings(path=root, default=default), workers=WorkersConfig(count=1, intra_op_threads=1)
+        models=ModelsSettings(path=root, default=default, strict=strict),
+        workers=WorkersConfig(count=1, intra_op_threads=1),
     )
-    async with Gateway(settings, scan(root, settings.model_defaults)) as gateway:
+    found = look(root, settings.model_defaults)
+    async with Gateway(settings, found.versions, found.broken) as gateway:
         yield gateway
 
 
@@ -189,3 +192,120 @@ def test_one_model_is_found_wherever_it_lies(tmp_path: Path) -> None:
         assert scan_model(path, "n") == ()
     assert scan_model(tmp_path, "m")[0].file == file
     assert model_names(tmp_path / "nowhere.onnx") == ("nowhere",)
+
+
+def break_all(root: Path) -> None:
+    """Models that cannot be served, each for another reason; those whose names begin with a `b` load, but badly."""
+    models.place(b"no model", root / "bad" / "1")
+    models.place(models.sequence_output(), root / "bad2" / "1")
+    put(root, "padded", 1, 10)
+    (root / "padded" / "model.toml").write_text("[padding.inputs.nothing]\nbuckets = [4]\n")
+    put(root, "toml", 1, 10)
+    (root / "toml" / "model.toml").write_text("[bathcing]\n")
+    models.place(models.external_weights("w.bin"), root / "weights" / "1")
+
+
+BROKEN = ("bad", "bad2", "padded", "toml", "weights")
+
+
+async def test_what_is_broken_keeps_no_other_from_being_served(tmp_path: Path) -> None:
+    put(tmp_path, "m", 1, 10)
+    put(tmp_path, "z", 1, 20)
+    break_all(tmp_path)
+    async with serving(tmp_path) as gateway:
+        catalogue = gateway.catalogue
+        assert catalogue.ready
+        assert (await ask(gateway, "m"), await ask(gateway, "z"), await ask(gateway, "toml")) == (30, 60, 503)
+        assert catalogue.models == ("m", "z")
+        assert tuple(each.name for each in catalogue.broken) == BROKEN
+        said = banner(gateway, ("127.0.0.1", 1)).splitlines()
+        assert said[-1] == f"not served, or not whole: {', '.join(BROKEN)}; http://127.0.0.1:1/v2/health says why"
+        assert all(str(tmp_path) in each.reason or "model.toml" in each.reason for each in catalogue.broken)
+        index = {entry.name: entry for entry in await catalogue.index()}
+        assert {name for name, entry in index.items() if entry.state is State.UNAVAILABLE} == set(BROKEN)
+        assert all(index[each.name].reason == each.reason for each in catalogue.broken)
+        for name in BROKEN:
+            with pytest.raises(ModelNotReady, match=r"cannot be served; GET /v2/health says why"):
+                catalogue.resolve(name, None)
+
+
+async def test_with_strict_all_that_is_broken_is_named_and_nothing_served(tmp_path: Path) -> None:
+    put(tmp_path, "m", 1, 10)
+    models.place(b"no model", tmp_path / "bad" / "1")
+    models.place(models.sequence_output(), tmp_path / "bad2" / "1")
+    with pytest.raises(StartError) as caught:
+        async with serving(tmp_path, strict=True):
+            pytest.fail("entered")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{tmp_path}/bad/1/model.onnx: ")
+    assert second.startswith(f"{tmp_path}/bad2/1/model.onnx: ")
+    (tmp_path / "toml").mkdir()
+    (tmp_path / "toml" / "model.toml").touch()
+    with pytest.raises(StartError) as caught:
+        async with serving(tmp_path, strict=True):
+            pytest.fail("entered")
+    places = [line.partition(":")[0] for line in str(caught.value).splitlines()]
+    assert places == [f"{tmp_path}/{place}" for place in ("bad/1/model.onnx", "bad2/1/model.onnx", "toml")]
+
+
+async def test_where_nothing_can_be_served_all_that_is_broken_is_named(tmp_path: Path) -> None:
+    break_all(tmp_path)
+    with pytest.raises(StartError) as caught:
+        async with serving(tmp_path):
+            pytest.fail("entered")
+    assert all(name in str(caught.value) for name in ("/bad/1", "/bad2/1", "'padded'", "/toml/", "/weights/1"))
+
+
+async def test_a_broken_version_keeps_no_other_version_from_being_served(tmp_path: Path) -> None:
+    put(tmp_path, "m", 1, 10)
+    models.place(b"no model", tmp_path / "m" / "2")
+    (tmp_path / "m" / "3").mkdir()
+    async with serving(tmp_path) as gateway:
+        assert await ask(gateway) == 30
+        asked = [await ask(gateway, f"m/versions/{version}") for version in (1, 2, 3, 4)]
+        assert asked == [30, 503, 503, 404]
+        assert [(each.version, each.state) for each in await gateway.catalogue.index()] == [
+            (1, State.READY),
+            (3, State.UNAVAILABLE),
+            (2, State.UNAVAILABLE),
+        ]
+
+
+async def test_a_broken_model_is_mended_by_loading_it(tmp_path: Path) -> None:
+    put(tmp_path, "other", 1, 7)
+    models.place(b"no model", tmp_path / "m" / "1")
+    async with serving(tmp_path) as gateway:
+        catalogue = gateway.catalogue
+        with pytest.raises(ModelLoadError):
+            await catalogue.load("m")
+        assert [each.name for each in catalogue.broken] == ["m"]
+        put(tmp_path, "m", 1, 10)
+        await catalogue.load("m")
+        assert (await ask(gateway), await ask(gateway, "other"), catalogue.broken) == (30, 21, ())
+        models.place(b"no model", tmp_path / "late" / "1")
+        with pytest.raises(ModelLoadError):
+            await catalogue.load("late")
+        assert (await ask(gateway), await ask(gateway, "late")) == (30, 503)
+        await catalogue.unload("late")
+        assert await ask(gateway, "late") == 404
+        assert catalogue.ready
+
+
+async def test_a_call_without_a_model_is_not_for_the_one_that_is_left(tmp_path: Path) -> None:
+    put(tmp_path, "m", 1, 10)
+    models.place(b"no model", tmp_path / "bad" / "1")
+    async with serving(tmp_path) as gateway:
+        with pytest.raises(ModelNotFound, match="several are served"):
+            gateway.catalogue.resolve("", None)
+        await gateway.catalogue.unload("bad")
+        assert gateway.catalogue.resolve("", None).name == "m"
+
+
+async def test_equal_files_that_lie_in_another_way_are_the_same_version(tmp_path: Path) -> None:
+    file = put(tmp_path, "m", 1, 10)
+    async with serving(tmp_path) as gateway:
+        kept = gateway.catalogue.resolve("m", 1)
+        put(tmp_path, "m", 1, 10)
+        file.touch()
+        await gateway.catalogue.load("m")
+        assert gateway.catalogue.resolve("m", 1) is kept

@@ -286,5 +286,5 @@ def test_a_label_stands_for_a_version() -> None:
     assert made.resolve("m", None, "stable").version == 1
     with pytest.raises(errors.ModelNotFound, match=r"no version label 'canary'; it has 'stable', 'gone'"):
         made.resolve("m", None, "canary")
-    with pytest.raises(errors.ModelNotFound, match="no version 7"):
+    with pytest.raises(errors.ModelNotFound, match="'m' version 7 is not found"):
         made.resolve("m", None, "gone")

@@ -234,6 +234,15 @@ def test_tls_needs_both_files_and_they_must_exist(tmp_path: Path) -> None:
     assert problem == '--tls-key = "no.pem": no such file; a relative path starts at the current folder'
 
 
+def test_a_root_path_is_a_plain_path(tmp_path: Path) -> None:
+    for given, kept in (("/ml/sluice/", "/ml/sluice"), ("/ml", "/ml"), ("/", ""), ("", "")):
+        assert load(tmp_path, cli={"server.root_path": given}).settings.server.root_path == kept
+    for wrong in ("ml", "//evil.example", "/a/../b", "https://a/b", "/a b", "/" + "a" * 300):
+        (problem,) = problems(tmp_path, environ={"SLUICE_SERVER_ROOT_PATH": wrong})
+        assert problem.startswith(f'SLUICE_SERVER_ROOT_PATH = "{wrong}"'[:60])
+        assert problem.endswith("expected a path such as /ml/sluice: letters, digits and -._~ between slashes")
+
+
 @pytest.mark.parametrize("key", [key for key, field in leaves(ServerSettings) if field.annotation is float])
 def test_times_are_finite_and_not_negative(tmp_path: Path, key: str) -> None:
     for value in ("-1", "inf", "nan"):
@@ -322,7 +331,9 @@ def test_the_address_of_redis_is_a_secret(tmp_path: Path) -> None:
         assert "gate" not in text.replace("sluice-gateway", "")
 
 
-@pytest.mark.parametrize("address", ["http://h", "h:6379", "redis://", "redis:///", "unix://"])
+@pytest.mark.parametrize(
+    "address", ["http://h", "h:6379", "redis://", "redis:///", "unix://", "redis+cluster://", "cluster://h"]
+)
 def test_an_address_that_is_none_of_redis_is_refused_without_being_shown(tmp_path: Path, address: str) -> None:
     [told] = problems(tmp_path, environ={"SLUICE_CACHE_REDIS_URL": address + "?password=s3cret"})
     assert "redis://127.0.0.1:6379/0" in told
@@ -349,3 +360,26 @@ def test_a_platform_says_which_port_its_containers_listen_on(tmp_path: Path, nam
     assert (loaded.settings.server.port, loaded.origins["server.port"]) == (8080, name)
     assert load(tmp_path, "", {name: "8080", "SLUICE_SERVER_PORT": "2"}).settings.server.port == 2
     assert problems(tmp_path, environ={name: "http"}) == (f'{name} = "http": {PORT}',)
+
+
+def test_places_that_weights_may_lie_in_are_paths(tmp_path: Path) -> None:
+    loaded = load(tmp_path, '[models]\nallow = ["/a", "b/w.bin"]\nstrict = true\n').settings.models
+    assert (loaded.allow, loaded.strict) == ((Path("/a"), Path("b/w.bin")), True)
+    loaded = load(
+        tmp_path, environ={"SLUICE_MODELS_ALLOW": "/c:/d e::", "SLUICE_MODELS_STRICT": "false"}
+    ).settings.models
+    assert (loaded.allow, loaded.strict) == ((Path("/c"), Path("/d e")), False)
+
+
+def test_a_folder_that_cannot_be_looked_into_has_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", denied)  # root may look everywhere
+    loaded = load(tmp_path)
+    assert loaded.unseen == (
+        f"{tmp_path}/sluice.toml cannot be looked for: Permission denied; no settings were read from it"
+    )
+    assert loaded.settings == Settings()
+    with pytest.raises(SettingsError, match=r"--config: x.toml cannot be looked for: Permission denied"):
+        load_settings({}, config_file=Path("x.toml"), environ={})

@@ -24,7 +24,7 @@ from inference.errors import RepositoryError
 MAX_ROWS = "expected a whole number from 1 to 65536"
 BYTES = 'expected a whole number of bytes, such as 65536 or "64KiB" (KiB, MiB or GiB)'
 DEVICE = 'expected "cpu", or "cuda:N" for the GPU with the number N ("cuda" is "cuda:0")'
-BATCHING_KEYS = "keys here are latency_objective_ms, max_rows, max_queue_rows, max_queue_bytes, batched"
+BATCHING_KEYS = "keys here are latency_objective_ms, max_rows, max_queue_rows, max_queue_bytes, batched, audit_share"
 
 
 def load(tmp_path: Path, text: str | bytes, defaults: ModelConfig | None = None) -> ModelConfig:
@@ -112,6 +112,8 @@ def test_devices_that_are_refused(tmp_path: Path, written: str) -> None:
         ("workers.count = 65", "workers.count = 65: expected a whole number from 1 to 64"),
         ("workers.device = 0", "workers.device = 0: expected text in quotation marks"),
         ("workers.run_timeout_s = 0", "workers.run_timeout_s = 0: expected a number of seconds above 0"),
+        ("batching.audit_share = -0.1", "batching.audit_share = -0.1: expected a number from 0 to 1"),
+        ("batching.audit_share = 1.5", "batching.audit_share = 1.5: expected a number from 0 to 1"),
         ("workers.run_timeout_s = inf", "workers.run_timeout_s = inf: expected a finite number"),
         ("workers.run_timeout_s = nan", "workers.run_timeout_s = nan: expected a finite number"),
         ("workers.run_timeout_s = false", "workers.run_timeout_s = false: expected a number of seconds above 0"),
@@ -173,6 +175,20 @@ def test_a_file_that_is_not_utf8_names_the_line(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"cannot be read: Is a directory"):
         load_model_config(tmp_path, ModelConfig())
+
+
+@pytest.mark.parametrize(
+    ("written", "share"),
+    [
+        ("", 0.01),
+        ("batching.audit_share = 0.2", 0.2),
+        ("batching.audit_share = 0", 0.0),
+        ('batching.batched = "unchecked"', 0.0),
+        ('batching = {batched = "unchecked", audit_share = 0.05}', 0.05),
+    ],
+)
+def test_who_says_unchecked_is_believed_while_serving_too(tmp_path: Path, written: str, share: float) -> None:
+    assert load(tmp_path, written).batching.audited_share == share
 
 
 @pytest.mark.parametrize(("written", "batched"), [("true", True), ("false", False), ('"unchecked"', "unchecked")])

@@ -143,3 +143,24 @@ def test_cuda_is_not_replaced_by_the_cpu(tmp_path: Path) -> None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(ModelLoadError, match=r"run on cuda:0, but .* install onnxruntime-gpu"):
         _load(models.tiny(), tmp_path, "cuda:0")
+
+
+@pytest.mark.parametrize("location", ["../w.bin", "sub/w.bin", "ABSOLUTE/w.bin"])
+def test_weights_that_the_engine_would_not_read_are_read_for_it(tmp_path: Path, location: str) -> None:
+    location = location.replace("ABSOLUTE", str(tmp_path))
+    file = models.place(models.external_weights(location), tmp_path / "m")
+    (tmp_path / "m/sub").symlink_to(tmp_path)
+    (tmp_path / "w.bin").write_bytes(np.array([2, 3], np.float32).tobytes())
+    with pytest.raises(ModelLoadError, match="xternal data"):
+        OnnxBackend(file, "cpu", 1)
+    backend = OnnxBackend(file, "cpu", 1, (location,))
+    (tmp_path / "w.bin").write_bytes(np.array([4, 5], np.float32).tobytes())
+    assert backend.run((np.ones((1, 1), np.float32),), ["y"])[0].tolist() == [[2, 3]]
+
+
+def test_weights_that_are_read_for_it_and_too_short_are_refused(tmp_path: Path) -> None:
+    file = models.place(models.external_weights("../w.bin"), tmp_path / "m")
+    for content in (b"", b"1234"):
+        (tmp_path / "w.bin").write_bytes(content)
+        with pytest.raises(ModelLoadError):
+            OnnxBackend(file, "cpu", 1, ("../w.bin",))

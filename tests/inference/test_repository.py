@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from inference import contents, snapshot
 from inference.config import BatchingConfig, ModelConfig
 from inference.errors import RepositoryError
-from inference.repository import ModelVersion, scan
+from inference.repository import Broken, ModelVersion, look, scan, scan_model
+from inference.snapshot import FileState
 from tests import models
 
 
@@ -66,8 +67,6 @@ def test_hidden_files_and_bystanders_are_passed_over(tmp_path: Path) -> None:
     put(tmp_path / "a/.3/model.onnx")
     put(tmp_path / "a/labels.txt")
     put(tmp_path / "a/notes/plan.md")
-    put(tmp_path / "a/1/.DS_Store")
-    put(tmp_path / "a/1/.cache/part")
     assert scan(tmp_path) == before
 
 
@@ -124,14 +123,13 @@ def test_a_digest_tells_where_one_file_ends_and_the_next_begins(tmp_path: Path) 
 
 def test_a_bare_files_digest_covers_the_weights_beside_it(tmp_path: Path) -> None:
     file = put(tmp_path / "net.onnx", models.external_weights("weights.bin"))
-    without = scan(file)[0].digest
     put(tmp_path / "weights.bin", b"weights!")
     with_weights = scan(file)[0].digest
     put(tmp_path / "net.onnx.txt", b"unrelated")
     put(tmp_path / "other.onnx", b"unrelated")
     assert scan(file)[0].digest == with_weights
     put(tmp_path / "weights.bin", b"heavier!")
-    assert len({without, with_weights, scan(file)[0].digest}) == 3
+    assert scan(file)[0].digest != with_weights
 
 
 def test_a_version_comes_with_the_state_of_its_files(tmp_path: Path) -> None:
@@ -145,15 +143,13 @@ def test_a_version_comes_with_the_state_of_its_files(tmp_path: Path) -> None:
 
 def test_files_that_change_while_they_are_read_have_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = put(tmp_path / "a/1/model.onnx")
-    opened = Path.open
 
-    def write_as_well(path: Path, *arguments: Any) -> Any:
-        monkeypatch.undo()
-        put(path, b"changed in between")
-        return opened(path, *arguments)
+    def read_and_write(path: Path) -> FileState:
+        state = snapshot.read(path)
+        put(path, b"other")
+        return state
 
-    monkeypatch.setattr("inference.snapshot.external_files", lambda _: ())
-    monkeypatch.setattr(Path, "open", write_as_well)
+    monkeypatch.setattr(contents, "read", read_and_write)
     assert refusal(tmp_path).startswith(f"{file}: has changed while it was read; ")
 
 
@@ -183,7 +179,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_versions(tmp_path: Path) -> None:
-    put(tmp_path / "a/labels.txt")
+    put(tmp_path / "a/model.toml", b"")
     assert refusal(tmp_path) == f"{tmp_path}/a: has no versions; put the first one at {tmp_path}/a/1/model.onnx"
 
 
@@ -252,3 +248,102 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Path, "open", denied)  # root may read everything
     assert refusal(tmp_path) == f"{file}: cannot be read: Permission denied"
+
+
+BYSTANDERS = ["lost+found", "__pycache__", "@eaDir", "two words", "$RECYCLE.BIN", "docs", "#recycle", ".git", "..data"]
+
+
+@pytest.mark.parametrize("name", BYSTANDERS)
+@pytest.mark.parametrize("content", ["", "notes.txt", "sub/deep/file", "objects/ab/cd"])
+def test_folders_that_are_no_models_are_passed_over_with_a_line_each(tmp_path: Path, name: str, content: str) -> None:
+    put(tmp_path / "a/1/model.onnx")
+    alone = look(tmp_path)
+    (tmp_path / name).mkdir()
+    if content:
+        put(tmp_path / name / content)
+    found = look(tmp_path)
+    assert (found.versions, found.broken) == (alone.versions, ())
+    (line,) = found.passed_over
+    assert line.startswith(f"{tmp_path / name}: ")
+
+
+@pytest.mark.parametrize("name", ["lost+found", ".git", "notes", "v2", "__pycache__"])
+def test_folders_beside_the_versions_are_passed_over_with_a_line_each(tmp_path: Path, name: str) -> None:
+    put(tmp_path / "a/1/model.onnx")
+    (tmp_path / "a" / name).mkdir()
+    assert look(tmp_path).passed_over == (f"{tmp_path}/a/{name}: is no version",)
+    assert found(scan(tmp_path / "a")) == [("a", 1)], "where the model is the root, too"
+
+
+def test_only_bystanders(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    put(tmp_path / "docs/readme.md")
+    assert refusal(tmp_path).splitlines() == [
+        f"{tmp_path}: holds no models; put one at {tmp_path}/NAME/1/model.onnx",
+        f"  {tmp_path}/docs: has no versions; put the first one at {tmp_path}/docs/1/model.onnx",
+        f"  {tmp_path}/lost+found: is no model",
+    ]
+
+
+def test_every_broken_model_is_named_and_the_others_are_found(tmp_path: Path) -> None:
+    for name in ("fine", "also"):
+        put(tmp_path / name / "1/model.onnx")
+    put(tmp_path / "toml/1/model.onnx")
+    put(tmp_path / "toml/model.toml", b"[batching]\nmax_rows = 0\n")
+    put(tmp_path / "half/1/model.onnx")
+    put(tmp_path / "half/2/net.onnx")
+    put(tmp_path / "half/v3/model.onnx")
+    put(tmp_path / "flat/model.onnx")
+    put(tmp_path / "two words/1/model.onnx")
+    put(tmp_path / "weights/1/model.onnx", models.external_weights("w.bin"))
+    put(tmp_path / "stray.onnx")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "fine/7").symlink_to("nowhere")
+    seen = look(tmp_path)
+    assert found(seen.versions) == [("also", 1), ("fine", 1), ("half", 1)]
+    assert {(each.name, each.version) for each in seen.broken} == {
+        *(("fine", 7), ("flat", None), ("gone", None), ("half", 2), ("half", None), ("stray", None)),
+        *(("toml", None), ("two words", None), ("weights", 1)),
+    }
+    assert refusal(tmp_path) == "\n".join(each.reason for each in seen.broken)
+    reasons = {(each.name, each.version): each.reason for each in seen.broken}
+    assert reasons["gone", None].startswith(f"{tmp_path}/gone: links to {tmp_path}/nowhere, where there is nothing")
+    assert reasons["fine", 7].startswith(f"{tmp_path}/fine/7: links to nowhere, where there is nothing")
+
+
+def test_one_model_is_scanned_for_itself_alone(tmp_path: Path) -> None:
+    put(tmp_path / "fine/1/model.onnx")
+    put(tmp_path / "half/1/model.onnx")
+    for version in (2, 3):
+        put(tmp_path / f"half/{version}/net.onnx")
+    assert found(scan_model(tmp_path, "fine")) == [("fine", 1)]
+    with pytest.raises(RepositoryError) as caught:
+        scan_model(tmp_path, "half")
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [
+        f"{tmp_path}/half/{n}" for n in (2, 3)
+    ]
+
+
+@pytest.mark.parametrize("place", ["a", "a/1", "a/1/model.onnx"])
+def test_a_link_that_leads_to_itself(tmp_path: Path, place: str) -> None:
+    put(tmp_path / "b/1/model.onnx")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).symlink_to((tmp_path / place).name)
+    seen = look(tmp_path)
+    assert found(seen.versions) == [("b", 1)]
+    assert [each.name for each in seen.broken] == ["a"]
+
+
+def test_names_that_are_no_text_are_told_all_the_same(tmp_path: Path) -> None:
+    put(tmp_path / "a/1/model.onnx")
+    (tmp_path / "caf\udce9").mkdir()
+    put(tmp_path / "th\udce9/1/model.onnx")
+    seen = look(tmp_path)
+    assert [each.name for each in seen.broken] == ["th\ufffd"]
+    assert all(line.encode() for line in (*seen.passed_over, seen.broken[0].reason))
+
+
+def test_what_is_broken_says_which_version(tmp_path: Path) -> None:
+    put(tmp_path / "a/3/net.onnx")
+    reason = f"{tmp_path}/a/3: has no model.onnx; the model of version 3 must be {tmp_path}/a/3/model.onnx"
+    assert look(tmp_path).broken == (Broken("a", 3, reason),)

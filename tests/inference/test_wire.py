@@ -64,7 +64,7 @@ def pair() -> Iterator[Pair]:
     [
         Load("/models/a b/1/model.onnx", "cuda:1", PlanTerms(8, "cuda:1", 2, 1, 32, 0.05, 1 << 40)),
         Load("/m.onnx", "cpu", PLAN, False),
-        Load("/m.onnx", "cpu", PLAN, "unchecked", "/m/sample.json", Known(Signature((SPEC,), (SPEC,), True), FOUND)),
+        Load("/m.onnx", "cpu", PLAN, None, (), "/m/sample.json", Known(Signature((SPEC,), (SPEC,), True), FOUND)),
         Share(ArenaShape(4096, 8192)),
         Run(1, (Placed(0, 12, (1, 3)), Placed(64, 0, (0,)), Placed(64, 4, ())), (1, 0), 0),
         Run(0, (), (0,), 1 << 40),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -419,3 +420,68 @@ def test_workers_end_with_a_gateway_that_is_killed(tmp_path: Path) -> None:
             if not select.select([handle], [], [], 0)[0]:
                 os.kill(pid, signal.SIGKILL)
             os.close(handle)
+
+
+async def test_weights_that_are_written_into_end_the_workers_that_have_them_mapped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = tmp_path / "w.bin"
+    weights.write_bytes(np.array([2, 3], np.float32).tobytes())
+    x = (np.ones((1, 1), np.float32),)
+    with nothing_left():
+        async with running(models.external_weights("w.bin"), tmp_path) as (workers, _):
+            told: list[str] = []
+            workers.on_overwritten = lambda: told.append("overwritten")
+            for other in ([4, 5], [6, 7]):
+                weights.write_bytes(np.array(other, np.float32).tobytes())
+                await until(lambda: workers.statistics().failing_since_s is not None)
+                assert workers.vacancy() == Vacancy(0, 0, 0)
+                weights.write_bytes(np.array([2, 3], np.float32).tobytes())
+                await until(lambda: workers.vacancy().idle == 1)
+                assert (await workers.run([x], ["y"])).outputs[0].tolist() == [[2, 3]]
+            assert told == ["overwritten"] * 2
+    assert any("w.bin was written into while it was mapped" in record.getMessage() for record in caplog.records)
+
+
+def copied(file: Path) -> None:
+    Path(shutil.copy2(file, file.with_name("copy"))).rename(file)
+
+
+def touched(file: Path) -> None:
+    os.utime(file, ns=(1, 1))
+
+
+def linked(file: Path) -> None:
+    file.symlink_to(file.rename(file.with_name(f"blob of {file.name}")))
+
+
+@pytest.mark.parametrize("change", [copied, touched, linked])
+async def test_equal_files_that_lie_in_another_way_are_loaded_again(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    (tmp_path / "w.bin").write_bytes(np.array([2, 3], np.float32).tobytes())
+    async with running(models.external_weights("w.bin"), tmp_path) as (workers, listener):
+        for name in ("w.bin", "model.onnx"):
+            change(tmp_path / name)
+        os.kill(workers.statistics().pids[0], signal.SIGKILL)
+        await until(lambda: listener.restarts == 1)
+        await listener.until_idle(workers, 1)
+        assert listener.restarts == 1
+
+
+async def test_a_version_that_gets_no_worker_says_since_when(tmp_path: Path) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        assert workers.statistics().failing_since_s is None
+        file = tmp_path / "model.onnx"
+        kept = file.rename(tmp_path / "kept.onnx")
+        began_s = time.monotonic()
+        os.kill(workers.statistics().pids[0], signal.SIGKILL)
+        await until(lambda: listener.restarts == 3)
+        since_s = workers.statistics().failing_since_s
+        assert since_s is not None
+        assert began_s <= since_s <= time.monotonic()
+        await until(lambda: listener.restarts == 4)
+        assert workers.statistics().failing_since_s == since_s, "the first failure counts, and not the last"
+        kept.rename(file)
+        await listener.until_idle(workers, 1)
+        assert workers.statistics().failing_since_s is None

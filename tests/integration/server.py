@@ -73,6 +73,7 @@ def serving(
     log: Path | None = None,
     verify: ssl.SSLContext | bool = True,
     cwd: Path | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[SluiceProcess]:
     """`sluice serve models --port 0 …`, from its banner until the test is done with it.
 
@@ -80,7 +81,7 @@ def serving(
     """
     options = ("--grpc-port", "0", *options)
     grpc_port = int(options[len(options) - options[::-1].index("--grpc-port")])
-    command: Sequence[str] = [str(SLUICE), "serve", str(models), "--port", "0", *options]
+    command: Sequence[str] = [*prefix, str(SLUICE), "serve", str(models), "--port", "0", *options]
     with open(log, "w") if log else open("/dev/null", "w") as errors:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=None if env is None else dict(env), cwd=cwd

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving, v2
+from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer, redis_server
 
 EXAMPLES = Path("examples/models")
@@ -53,7 +54,7 @@ class Traffic:
 
 
 @contextmanager
-def traffic(redis: RedisServer, *settings: str) -> Iterator[tuple[SluiceProcess, Traffic]]:
+def traffic(redis: RedisServer | RedisCluster, *settings: str) -> Iterator[tuple[SluiceProcess, Traffic]]:
     """A gateway without a memory tier, so that every row is looked up in Redis, under load."""
     given = dict(each.split("=") for each in settings)
     variables = {"REDIS_URL": redis.url, "MEMORY_BYTES": "0", "ADAPTIVE": "false"} | given

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,6 +122,28 @@ def test_models_that_embed_are_listed(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["texts"]
 
 
+def test_a_model_is_told_of_by_itself(client: openai.OpenAI) -> None:
+    """By the path that TensorFlow Serving has for the same purpose."""
+    listed, told = next(iter(client.models.list())), client.models.retrieve("texts")
+    assert told.to_dict().pop("model_version_status") == [
+        {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    ]
+    for model in (listed, told):
+        assert (model.id, model.object, model.owned_by) == ("texts", "model", "sluice")
+    assert 1_700_000_000 < told.created == listed.created <= time.time()
+    assert client.models.retrieve("tiny").id == "tiny"
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.models.retrieve("nobody")
+    assert "unknown model 'nobody'" in str(refused.value.body)  # in TensorFlow Serving's form, which is a text
+
+
+@pytest.mark.parametrize("dimensions", [-1, 0, 3, 2**31, 2**70, 1.5, "1"])
+def test_the_client_is_told_that_it_is_the_dimensions(client: openai.OpenAI, dimensions: Any) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model="texts", input="to be", dimensions=dimensions)
+    assert refused.value.param == "dimensions"
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
@@ -130,7 +153,7 @@ def test_models_that_embed_are_listed(client: openai.OpenAI) -> None:
         ({"model": "texts", "input": [[1, 10**6]]}, openai.BadRequestError, "token 1000000"),
         ({"model": "texts", "input": "to be", "dimensions": 3}, openai.BadRequestError, "the model has 2"),
         ({"model": "tiny", "input": "to be"}, openai.BadRequestError, "does not embed texts"),
-        ({"model": "nobody", "input": "to be"}, openai.NotFoundError, "unknown model 'nobody'"),
+        ({"model": "nobody", "input": "to be"}, openai.NotFoundError, "unknown model: 'nobody'"),
     ],
 )
 def test_the_client_understands_what_is_wrong(

@@ -78,7 +78,11 @@ def test_errors_have_triton_s_status(client: Any) -> None:
     wrong.set_data_from_numpy(np.zeros((1, 1), np.float32))
     faults: list[tuple[Callable[[], object], str, str]] = [
         (lambda: client.infer("nowhere", rows(3)), "NOT_FOUND", "nowhere"),
-        (lambda: client.infer("linear", rows(3), model_version="9"), "NOT_FOUND", "no version 9"),
+        (
+            lambda: client.infer("linear", rows(3), model_version="9"),
+            "NOT_FOUND",
+            "unknown model: 'linear' version 9 is not found",
+        ),
         (lambda: client.infer("linear", [wrong]), "INVALID_ARGUMENT", "'z'"),
         (lambda: client.infer("linear", rows(3), priority=77), "INVALID_ARGUMENT", "priority"),
         (lambda: client.get_model_config("nowhere"), "NOT_FOUND", "nowhere"),

@@ -50,7 +50,7 @@ def test_all_three_agree_on_successes_failures_hits_and_cancellations(tmp_path: 
         assert counts(version) == {
             "success": 7,
             "fail": 4,
-            "queue": 4,
+            "queue": 7,
             "compute_input": 4,
             "compute_infer": 4,
             "compute_output": 7 - _repeated(server),

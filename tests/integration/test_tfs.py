@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from tests.integration.server import SluiceProcess
+from tests import models
+from tests.integration.server import SluiceProcess, serving
+from tests.integration.test_bad_days import write_model
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
@@ -24,8 +29,11 @@ def test_values_for_examples(examples: SluiceProcess) -> None:
 def test_a_model_tells_about_itself(examples: SluiceProcess) -> None:
     get = examples.client.get
     status = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    for path in ("/v1/models/linear", "/v1/models/linear/versions/1"):
-        assert get(path).json() == {"model_version_status": [status]}
+    assert get("/v1/models/linear/versions/1").json() == {"model_version_status": [status]}
+    page = get("/v1/models/linear").json()
+    assert page.pop("created") > 1_700_000_000
+    # OpenAI's clients ask by the same path.
+    assert page == {"model_version_status": [status], "id": "linear", "object": "model", "owned_by": "sluice"}
     page = get("/v1/models/linear/metadata").json()
     assert page["model_spec"] == {"name": "linear", "signature_name": "", "version": "1"}
     definition = page["metadata"]["signature_def"]["signature_def"]["serving_default"]
@@ -53,3 +61,22 @@ def test_errors_are_told_in_its_own_words(examples: SluiceProcess, path: str, bo
     assert status == 200 or set(answer.json()) == {"error"}
     assert examples.client.get("/v1/models/nobody").status_code == 404
     assert examples.client.get("/v1/models/linear:predict").status_code == 405
+
+
+def test_what_is_found_is_told_in_rows_however_much_it_is(tmp_path: Path) -> None:
+    """Since TensorFlow Serving 2.3: as many predictions as the output is long, also none."""
+    repository = write_model(tmp_path / "models", "boxes", models.nonzero())
+    with serving(repository) as server:
+
+        def predictions(*rows: list[float]) -> Any:
+            answer = server.client.post("/v1/models/boxes:predict", json={"instances": rows})
+            assert answer.status_code == 200, answer.text
+            return answer.json()["predictions"]
+
+        assert predictions([0, 0, 0]) == []
+        assert predictions([9, 8, 7]) == [[0, 0], [0, 1], [0, 2]]
+        assert predictions([9, 0, 0], [0, 0, 9], [0, 0, 0]) == [[0, 0], [1, 2]]
+        told = server.client.post("/invocations", json={"instances": [[9, 9, 0]]})
+        assert told.json() == {"predictions": [[0, 0], [0, 1]]}
+        columns = server.client.post("/v1/models/boxes:predict", json={"inputs": [[0, 0, 0]]})
+        assert columns.json() == {"outputs": []}

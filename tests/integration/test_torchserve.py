@@ -69,6 +69,8 @@ def test_curl_sends_a_picture_as_torchserve_documents_it(pictures: SluiceProcess
         [f"{url}/1.0", "-T", str(kitten)],
         [url, "-F", f"data=@{kitten}"],
         [url, "--data-binary", f"@{kitten}"],
+        [url, "-H", "Content-Type: application/json", "--data-binary", f"@{kitten}"],
+        [url, "-H", "Content-Type: application/json", "-T", str(kitten)],
         ["-X", "POST", f"{pictures.url}/models/same/invoke", "-T", str(kitten)],
         [f"{pictures.url}/invocations", "-H", "Content-Type: image/jpeg", "--data-binary", f"@{kitten}"],
     ):

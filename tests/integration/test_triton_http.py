@@ -137,7 +137,7 @@ def test_the_repository_is_changed(client: Any, server: SluiceProcess) -> None:
     client.load_model("late")
     assert client.infer("late", [tensor("x", X)]).as_numpy("y").tolist() == [[5.0], [19.0]]
     client.unload_model("late")
-    with pytest.raises(InferenceServerException, match="unknown model 'late'"):
+    with pytest.raises(InferenceServerException, match="Request for unknown model: 'late' is not found"):
         client.infer("late", [tensor("x", X)])
     with pytest.raises(InferenceServerException, match="has no model"):
         client.load_model("nobody")

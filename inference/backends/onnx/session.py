@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +55,20 @@ class OnnxBackend:
     the device asked for.
 
     BYTES are UTF-8 text to ONNX Runtime: an input element that is not fails as an invalid input.
+
+    `apart` are files of weights that the engine would refuse to read, since they lie outside the model's folder, by the
+    model's names for them. Whether they may be read has been decided by whoever names them here.
     """
 
-    def __init__(self, model_file: Path, device: str, intra_op_threads: int) -> None:
+    def __init__(self, model_file: Path, device: str, intra_op_threads: int, apart: Sequence[str] = ()) -> None:
         provider = _provider(device)
+        options = _session_options(intra_op_threads)
         try:
-            self._session = ort.InferenceSession(
-                model_file, _session_options(intra_op_threads), providers=[provider], enable_fallback=0
-            )
+            with ExitStack() as stack:
+                if apart:
+                    maps = [stack.enter_context(_mapped(model_file.parent / name)) for name in apart]
+                    options.add_external_initializers_from_files_in_memory(apart, maps, [len(each) for each in maps])
+                self._session = ort.InferenceSession(model_file, options, providers=[provider], enable_fallback=0)
         except Exception as error:  # the engine's errors have no common base
             raise ModelLoadError(engine_text(error)) from error
         _check_provider(self._session.get_providers(), provider[0], device)
@@ -123,6 +131,17 @@ def engine_text(error: Exception) -> str:
     text = re.sub(r"\S+\.(?:h|hpp|cc|cpp|cu|cuh):\d+ (?:.*? was false\. ?)?", "", text)
     text = re.sub(r"(?<![\w.])(?:/[^/\s:]+)+/([^/\s:]+)", r"\1", text)
     return text.strip()
+
+
+@contextmanager
+def _mapped(file: Path) -> Iterator[mmap.mmap | bytes]:
+    """What is in a file, for as long as the engine makes its own copy of it."""
+    with file.open("rb") as content:
+        if not os.fstat(content.fileno()).st_size:
+            yield b""
+            return
+        with mmap.mmap(content.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            yield mapped
 
 
 def _session_options(intra_op_threads: int) -> ort.SessionOptions:

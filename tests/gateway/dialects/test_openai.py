@@ -126,7 +126,7 @@ def test_dimensions_only_where_the_model_has_them_declared() -> None:
         decode(body)
     assert fault.value.param == "dimensions"
     request = decode({"input": "d", "dimensions": 3}, changed(dimensions=True))
-    with pytest.raises(InvalidRequest, match="3 dimensions are wanted; the model has 2"):
+    with pytest.raises(FieldFault, match="3 dimensions are wanted; the model has 2") as fault:
         answered(request)
 
 

@@ -190,9 +190,40 @@ def test_many_rows_are_written_as_few_are(rows: int, row: list[int], seed: int) 
     assert rows_json(outputs, rows) == b"[%b]" % b",".join([row_json(outputs, each) for each in range(rows)])
 
 
-def test_rows_need_outputs_with_rows() -> None:
-    with pytest.raises(InvalidRequest, match="ask with 'inputs' instead"):
-        told({"instances": [[1, 2]]}, X, N)
+@given(st.integers(1, 5), st.integers(0, 9), st.lists(st.integers(0, 3), max_size=2), st.integers(0, 2), st.data())
+def test_predictions_are_as_long_as_the_outputs(
+    instances: int, rows: int, row: list[int], more: int, data: st.DataObject
+) -> None:
+    """Whatever the number of the instances: detectors give a row for each thing that they find, be it none."""
+    found = nested((rows, *row), instances)
+    words: Array = np.array([f"w{place}".encode() for place in range(rows)], object)
+    y, w = Tensor("y", FP32, found.astype(np.float32)), Tensor("w", BYTES, words)
+    wanted = [y, w, Tensor("n", INT64, np.ones(rows))][: more + 1]
+    predictions = told({"instances": [[1, 2]] * instances}, X, *wanted)["predictions"]
+    assert len(predictions) == rows
+    if not more:
+        assert predictions == found.tolist()
+        return
+    assert [each["y"] for each in predictions] == found.tolist()
+    assert [each["w"] for each in predictions] == [word.decode() for word in words]
+    other = Tensor("z", INT64, np.ones((data.draw(st.integers(0, 9).filter(lambda others: others != rows)), 1)))
+    with pytest.raises(InvalidRequest, match="ask with 'inputs' instead of 'instances'"):
+        told({"instances": [[1, 2]] * instances}, X, *wanted, other)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        ([Tensor("s", FP32, np.array(1, np.float32))], r"output 's' has shape \[\]: 'predictions' need"),
+        ([N, Tensor("s", FP32, np.array(1, np.float32))], r"output 's' has shape \[\], and others have 2 rows"),
+        ([N, Tensor("e", INT64, np.ones((0, 2)))], r"output 'e' has shape \[0, 2\], and others have 2 rows"),
+        ([Tensor("e", INT64, np.ones((0, 2))), N], r"output 'n' has shape \[2\], and others have 0 rows"),
+    ],
+)
+def test_outputs_of_no_common_length_have_no_rows(outputs: list[Tensor], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        told({"instances": [[1, 2], [3, 4]]}, X, *outputs)
+    assert told({"inputs": [[1, 2], [3, 4]]}, X, *outputs)["outputs"] is not None
 
 
 def test_classes_and_values_for_examples() -> None:

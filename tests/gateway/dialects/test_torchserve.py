@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from contextlib import suppress
 from typing import Any
@@ -19,7 +20,7 @@ from inference.errors import InvalidRequest, RequestTooLarge, SluiceError, Versi
 from inference.types import Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import callee_of
 from tests.gateway.images.pictures import callee as image_callee
-from tests.gateway.images.pictures import jpeg
+from tests.gateway.images.pictures import jpeg, png
 
 TORCHSERVE = TorchServe()
 JSON = ((b"content-type", b"application/json"),)
@@ -113,6 +114,28 @@ def test_a_string_is_its_bytes_unless_it_is_called_json() -> None:
     assert asked(b'["a", "b"]', JSON, TEXT) == [[b"a", b"b"]]
     assert asked(b'"a"', JSON, TEXT) == [[b"a"]]
     assert asked(part("data", b"hello") + b"--XX--", MULTIPART, TEXT) == [[b"hello"]]
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"application/json; charset=utf-8", b"application/x+json"])
+def test_a_file_that_is_announced_as_json_is_a_file(kind: bytes) -> None:
+    """As clients do whose every request says so. Nothing that JSON could be is taken for a file."""
+    announced = ((b"content-type", kind),)
+    callee = image_callee()
+    for file in (jpeg(), png()):
+        assert TORCHSERVE.heavy(file, callee)
+        told = TORCHSERVE.decode(file, announced, callee).inputs[0].array
+        np.testing.assert_array_equal(told, TORCHSERVE.decode(file, (), callee).inputs[0].array)
+        assert asked(file, announced, TEXT) == [[file]]
+        with pytest.raises(InvalidRequest, match="not valid JSON"):
+            asked(file, announced, ROWS)
+    array = io.BytesIO()
+    np.save(array, np.array([[1, 2]], np.float32))
+    assert asked(array.getvalue(), announced) == [[[1, 2]]]
+    for text in (b"hello", b"\xff\x00", b"\x89PNG", b"GIF89a", b""):
+        with pytest.raises(InvalidRequest, match=r"not valid JSON|is empty|not UTF-8"):
+            TORCHSERVE.decode(text, announced, callee)
+        with pytest.raises(InvalidRequest):
+            asked(text, announced, TEXT)
 
 
 def test_several_inputs_are_named() -> None:

@@ -72,6 +72,15 @@ def test_strings_have_their_length_before_them() -> None:
     assert tensor.array.tolist() == [b"", b"\xff\x00", "grüße".encode()]
 
 
+IN_SHARED_MEMORY = {
+    "name": "x",
+    "shape": [1],
+    "datatype": "FP32",
+    "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 4},
+}
+OUT_OF_IT = {"name": "y", "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 4}}
+
+
 @pytest.mark.parametrize(
     ("head", "raw", "said"),
     [
@@ -82,6 +91,8 @@ def test_strings_have_their_length_before_them() -> None:
         ({"inputs": [x(True, [1])]}, b"1", "'binary_data_size' is True; expected a number of bytes"),
         ({"inputs": [x(8, [2], data=[1, 2])]}, b"12345678", "has data and the parameter 'binary_data_size'"),
         ({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32"}]}, b"", "has neither data nor the parameter"),
+        ({"inputs": [IN_SHARED_MEMORY]}, b"", "input 'x': shared memory is not served"),
+        ({"inputs": [x(4, [1])], "outputs": [OUT_OF_IT]}, b"1234", "output 'y': shared memory is not served"),
         ({"inputs": [x(8, [1], "BYTES")]}, b"\xff\xff\xff\xff1234", "the raw bytes end before the element does"),
         ({"inputs": [x(2, [2], "BOOL")]}, b"\x01\x02", "a raw BOOL is the byte 0 or 1, and not 2"),
         ({"inputs": [x(8, [2**62, 2**62])]}, b"12345678", "input 'x'"),

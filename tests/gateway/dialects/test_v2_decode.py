@@ -327,6 +327,20 @@ def test_repeated_inputs() -> None:
     assert "input 'x' is listed 2 times" in fault(json.dumps({"inputs": [many, many]}).encode())
 
 
+@pytest.mark.parametrize("count", [1, 3000])
+def test_tensors_in_shared_memory_are_refused(count: int) -> None:
+    """An answer in the body would leave the client with what lies in its memory."""
+    region = {"shared_memory_region": "r", "shared_memory_byte_size": 4 * count}
+    good = {"name": "x", "shape": [count], "datatype": "FP32", "data": [0.5] * count}
+    shared = {"name": "s", "shape": [count], "datatype": "FP32", "parameters": region}
+    body = json.dumps({"inputs": [good], "outputs": [{"name": "z"}, {"name": "y", "parameters": region}]})
+    assert "output 'y': shared memory is not served" in fault(body.encode())
+    for inputs in ([good, shared], [shared, good], [shared]):
+        assert "input 's': shared memory is not served" in fault(json.dumps({"inputs": inputs}).encode())
+    odd = shared | {"parameters": ["shared_memory_region"]}
+    assert "input 's' is wrong at inputs[0]: object missing" in fault(json.dumps({"inputs": [odd]}).encode())
+
+
 def test_the_input_at_fault_is_the_one_named() -> None:
     good = {"name": "good", "shape": [1], "datatype": "FP32", "data": [1]}
     for change in ({"data": ["x"]}, {"shape": [2]}, {"shape": ["1"]}, {"datatype": "?"}, {"data": [float("nan")]}):

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from cache.cache import Cache, CacheOptions
 from gateway.caching import CachePlan
 from gateway.catalogue import Catalogue
+from gateway.footing import Footing
 from gateway.pages.model_config import in_force, model_config_page
 from gateway.pages.v2 import model_routes
 from gateway.settings import Settings
@@ -38,9 +39,10 @@ def page(
     signature: Signature = BATCHED,
     findings: Findings = PROVEN,
     curves: dict[str, Sequence[Knot]] | None = None,
+    layouts: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """What a caller reads."""
-    shown = model_config_page(served(config, signature, findings, curves))
+    shown = model_config_page(served(config, signature, findings, curves, layouts))
     text: dict[str, Any] = json.loads(shown.model_dump_json())
     return text
 
@@ -50,15 +52,19 @@ def served(
     signature: Signature = BATCHED,
     findings: Findings = PROVEN,
     curves: dict[str, Sequence[Knot]] | None = None,
+    layouts: dict[str, str] | None = None,
 ) -> Any:
     """What the page reads of a `ServedVersion`."""
+    images = {name: SimpleNamespace(layout=layout) for name, layout in (layouts or {}).items()}
     return SimpleNamespace(
         name="m",
         version=1,
         digest="d" * 64,
         signature=signature,
         config=config or ModelConfig(),
+        callee=SimpleNamespace(images=images),
         cache_plan=CachePlan(True, "row", "the model keeps rows apart"),
+        footing=Footing(batched=signature.batched, unbatched_because=None if signature.batched else findings.because),
         workers=SimpleNamespace(plan=PLAN, findings=findings),
         batcher=SimpleNamespace(curves=lambda: curves or {}),
     )
@@ -72,8 +78,8 @@ def test_the_protocols_names_are_at_the_top() -> None:
     }
     assert (shown["name"], shown["platform"], shown["max_batch_size"]) == ("m", "onnx_onnxv1", 32)
     assert shown["input"] == [
-        {"name": "x", "data_type": "TYPE_FP32", "dims": [4]},
-        {"name": "text", "data_type": "TYPE_STRING", "dims": [-1]},
+        {"name": "x", "data_type": "TYPE_FP32", "dims": [4], "format": "FORMAT_NONE"},
+        {"name": "text", "data_type": "TYPE_STRING", "dims": [-1], "format": "FORMAT_NONE"},
     ]
     assert shown["output"] == [{"name": "y", "data_type": "TYPE_INT64", "dims": []}]
     assert shown["instance_group"] == [{"name": "m_0", "kind": "KIND_CPU", "count": 2, "gpus": []}]
@@ -84,7 +90,7 @@ def test_a_model_that_is_not_batched_has_batches_of_zero_and_says_why() -> None:
     shown = page(signature=ALONE, findings=Findings(Evidence.TRIED, "its rows influence each other"))
     assert shown["max_batch_size"] == 0
     assert "dynamic_batching" not in shown
-    assert shown["input"] == [{"name": "x", "data_type": "TYPE_BF16", "dims": [1, 4]}]
+    assert shown["input"] == [{"name": "x", "data_type": "TYPE_BF16", "dims": [1, 4], "format": "FORMAT_NONE"}]
     ours = shown["sluice"]
     assert ours["batched"] is False
     assert ours["rows"] == {
@@ -107,6 +113,23 @@ def test_what_is_missing_is_shown_with_the_ways_to_give_it() -> None:
     assert [way.split()[1] for way in rows["ways"]] == ["sample:", "=", "export,"]
 
 
+@pytest.mark.parametrize(
+    ("layout", "format_"),
+    [
+        ("NCHW", "FORMAT_NCHW"),
+        ("NHWC", "FORMAT_NHWC"),
+        ("CHW", "FORMAT_NCHW"),
+        ("HWC", "FORMAT_NHWC"),
+        ("NHW", "FORMAT_NONE"),
+        ("HW", "FORMAT_NONE"),
+    ],
+)
+def test_how_a_picture_lies_in_its_input(layout: str, format_: str) -> None:
+    shown = page(layouts={"x": layout})
+    assert [each["format"] for each in shown["input"]] == [format_, "FORMAT_NONE"]
+    assert "format" not in shown["output"][0]
+
+
 def test_what_was_planned_stands_where_nothing_was_set() -> None:
     ours = page()["sluice"]
     assert ours["digest"] == "d" * 64
@@ -116,6 +139,7 @@ def test_what_was_planned_stands_where_nothing_was_set() -> None:
         "max_queue_rows": 4096,
         "max_queue_bytes": 256 * 1024 * 1024,
         "batched": True,
+        "audit_share": 0.01,
     }
     assert (ours["config"]["workers"]["count"], ours["config"]["workers"]["intra_op_threads"]) == (2, 3)
     assert ours["plan"] == {
