@@ -9,16 +9,15 @@ import msgspec
 
 from inference.config import CacheConfig
 from inference.errors import RepositoryError
+from inference.findings import Evidence, Findings
 from inference.types import Signature
 
 
-class Findings(Protocol):
+class Found(Protocol):
     """What was found out about a model when it was loaded. `inference.workers.Workers` says it."""
 
     signature: Signature
-    unbatched_because: str | None
-    unproven_because: str | None
-    erratic_because: str | None
+    findings: Findings
 
 
 class CachePlan(msgspec.Struct, frozen=True):
@@ -29,7 +28,7 @@ class CachePlan(msgspec.Struct, frozen=True):
     because: str
 
 
-def cache_plan(config: CacheConfig, found: Findings, random_operators: Sequence[str]) -> CachePlan:
+def cache_plan(config: CacheConfig, found: Found, random_operators: Sequence[str]) -> CachePlan:
     """The plan for a model. `random_operators` names the operators of its graph that draw random numbers.
 
     Raises `RepositoryError` where rows are to be looked up one by one in a model that does not keep them apart.
@@ -40,23 +39,24 @@ def cache_plan(config: CacheConfig, found: Findings, random_operators: Sequence[
         return CachePlan(config.enabled, scope, f"{because}; {scope_because}" if config.enabled else because)
     if random_operators:
         return CachePlan(False, scope, f"the model draws random numbers: {', '.join(random_operators)}")
-    if found.erratic_because is not None:
-        return CachePlan(False, scope, found.erratic_because)
+    if found.findings.erratic_because is not None:
+        return CachePlan(False, scope, found.findings.erratic_because)
     return CachePlan(True, scope, scope_because)
 
 
-def _scope(config: CacheConfig, found: Findings) -> tuple[Literal["row", "request"], str]:
+def _scope(config: CacheConfig, found: Found) -> tuple[Literal["row", "request"], str]:
+    because = found.findings.because
     if config.scope == "row":
         if not found.signature.batched:
             raise RepositoryError(
                 'cache.scope = "row": the model is served without batching, so its answers do not come by rows '
-                f'({found.unbatched_because or "no batch axis"}); remove the key, or set it to "request"'
+                f'({because}); remove the key, or set it to "request"'
             )
         return "row", 'cache.scope is "row"'
     if config.scope == "request":
         return "request", 'cache.scope is "request"'
     if not found.signature.batched:
-        return "request", f"by whole requests: {found.unbatched_because or 'the model has no batch axis'}"
-    if found.unproven_because is not None:
-        return "request", f"by whole requests: {found.unproven_because}"
-    return "row", "the model keeps rows apart"
+        return "request", f"by whole requests: {because}"
+    if found.findings.evidence is Evidence.TOLD:
+        return "row", f"by rows, which nobody compared: {because}"
+    return "row", because

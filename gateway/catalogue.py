@@ -332,4 +332,5 @@ async def _end(standing: Standing) -> None:
 
 def _same(one: ModelVersion, other: ModelVersion) -> bool:
     """Whether two scans saw a version that answers alike and is served alike, from files that can be loaded again."""
-    return (one.digest, one.config, one.sample, one.file) == (other.digest, other.config, other.sample, other.file)
+    what = ("digest", "config", "sample", "file", "tried_with")
+    return all(getattr(one, name) == getattr(other, name) for name in what)

@@ -10,6 +10,7 @@ import msgspec
 
 from inference.config import ModelConfig
 from inference.errors import RepositoryError
+from inference.findings import WAYS, Evidence, Findings
 from inference.knots import BATCH_COST_S
 from inference.options import WorkerOptions, worker_options
 from inference.padding import Padding
@@ -24,16 +25,13 @@ MARK = "<- max_rows"
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """What one model version was found to do, and how it would be served.
-
-    `unproven_because` is as `Workers` has it: nobody knows whether the rows of a batch influence each other.
-    """
+    """What one model version was found to do, and how it would be served."""
 
     source: ModelVersion
     objective_ms: float | None
     batched: bool
     plan: ServingPlan
-    unproven_because: str | None = None
+    findings: Findings
 
 
 async def profile(source: ModelVersion, config: ModelConfig) -> Profile:
@@ -47,7 +45,7 @@ async def profile(source: ModelVersion, config: ModelConfig) -> Profile:
         await _check_padding(source, config, options)
     async with Workers(source.file, options, on_vacancy=_nothing, on_restart=_nothing, files=source.files) as workers:
         objective_ms = config.batching.latency_objective_ms
-        return Profile(source, objective_ms, workers.signature.batched, workers.plan, workers.unproven_because)
+        return Profile(source, objective_ms, workers.signature.batched, workers.plan, workers.findings)
 
 
 def picked(versions: Iterable[ModelVersion], name: str | None) -> tuple[ModelVersion, ...]:
@@ -85,9 +83,7 @@ def as_table(found: Profile) -> str:
         said += [*_table(plan), ""]
     rows = "batches of up to " + _counted(plan.max_rows, "row")
     said += [f"plan: {ways(plan.workers, plan.intra_op_threads)}, {rows}", *[f"  - {each}" for each in plan.reasons]]
-    if found.unproven_because is not None:
-        said.append(f"  - whether rows influence each other could not be found out: {found.unproven_because}")
-    return "\n".join(said)
+    return "\n".join([*said, *_of_rows(found)])
 
 
 def as_json_text(found: Sequence[Profile]) -> str:
@@ -110,7 +106,8 @@ async def _check_padding(source: ModelVersion, config: ModelConfig, options: Wor
     batching = config.batching
     nothing_to_measure = ServingPlan(1, options.intra_op_threads or 1, 1, (), ())
     apart = () if source.files is None else source.files.apart
-    order = Load(str(source.file), options.device, nothing_to_measure, options.batched, apart)
+    sample = None if source.tried_with is None else str(source.tried_with.path)
+    order = Load(str(source.file), options.device, nothing_to_measure, options.batched, apart, sample)
     limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s)
     worker = await WorkerProcess.start(order, limits, _nothing)
     signature = worker.loaded.signature
@@ -119,6 +116,20 @@ async def _check_padding(source: ModelVersion, config: ModelConfig, options: Wor
         Padding(signature, config.padding, max_rows=batching.max_queue_rows, max_bytes=batching.max_queue_bytes)
     except RepositoryError as error:
         raise RepositoryError(f"the model.toml of {source.name!r}: {error}") from error
+
+
+def _of_rows(found: Profile) -> list[str]:
+    """Whether rows share batches, on which evidence, and what is missing if anything is."""
+    findings = found.findings
+    evidence = "" if findings.evidence is Evidence.NONE else f" ({findings.evidence})"
+    said = [f"rows: {'batched' if found.batched else 'served alone'}{evidence}: {findings.because}"]
+    if findings.missing is not None:
+        said += [f"  - missing: {findings.missing}", "  - to have it batched, give one of these:"]
+        said += [f"    - {way}" for way in WAYS]
+    for fault in (findings.alarm, findings.erratic_because, *findings.notes):
+        if fault is not None:
+            said.append(f"  - {fault}")
+    return said
 
 
 def _table(plan: ServingPlan) -> list[str]:
@@ -141,7 +152,15 @@ def _plain(found: Profile) -> dict[str, object]:
         "model": found.source.name,
         "version": found.source.version,
         "batched": found.batched,
-        "unproven_because": found.unproven_because,
+        "rows": {
+            "evidence": found.findings.evidence,
+            "because": found.findings.because,
+            "missing": found.findings.missing,
+            "ways": list(WAYS) if found.findings.missing is not None else [],
+            "erratic_because": found.findings.erratic_because,
+            "alarm": found.findings.alarm,
+            "notes": list(found.findings.notes),
+        },
         "latency_objective_ms": found.objective_ms,
         "workers": plan.workers,
         "intra_op_threads": plan.intra_op_threads,

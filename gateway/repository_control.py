@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from gateway.catalogue import Catalogue, IndexEntry, State
 from inference.errors import Forbidden, InvalidRequest, ModelNotFound, StartError
@@ -40,6 +41,14 @@ class RepositoryControl:
         """Serve a model no more. Raises `ModelNotFound`."""
         self._must_be_allowed()
         await self._catalogue.unload(model)
+
+    def record_sample(self, model: str) -> Path:
+        """Have the inputs of the next valid request written beside the model, and say where.
+
+        Raises `ModelNotFound`, or `InvalidRequest` where a sample is there already.
+        """
+        self._must_be_allowed()
+        return self._catalogue.resolve(model, None).record_sample()
 
     def _must_be_allowed(self) -> None:
         if not self.allowed:

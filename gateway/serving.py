@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -23,6 +23,7 @@ from gateway.dialects.base import Callee
 from gateway.footing import Footing
 from gateway.forgetting import Forgetting
 from gateway.images.reader import ImageReader, image_readers
+from gateway.recording import Recorder
 from gateway.repeats import Repeats
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
@@ -35,6 +36,7 @@ from gateway.text.tokenizer import load_tokenizer
 from gateway.unbatching import Unbatching
 from inference.config import ModelConfig
 from inference.errors import RepositoryError, StartError
+from inference.findings import ways_text
 from inference.knots import BATCH_COST_S
 from inference.options import worker_options
 from inference.padding import Padding
@@ -61,6 +63,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     signature: Signature
     callee: Callee
     walk: Stage
+    record_sample: Callable[[], Path]
     metrics: ModelMetrics
     repeats: Repeats
     workers: Workers
@@ -124,7 +127,8 @@ async def serve_version(
             max_queue_rows=config.batching.max_queue_rows,
             max_queue_bytes=config.batching.max_queue_bytes,
         )
-        footing = Footing(batched=workers.signature.batched, unbatched_because=workers.unbatched_because)
+        alone_because = None if workers.signature.batched else workers.findings.because
+        footing = Footing(batched=workers.signature.batched, unbatched_because=alone_because)
         unbatching = Unbatching(footing, cache, source.name, source.version)
         auditor: Auditor | None = None
         share = config.batching.audited_share
@@ -177,6 +181,7 @@ async def serve_version(
             footing,
             padder,
         )
+        recorder = Recorder(corridor(course), source.name, source.file)
         yield ServedVersion(
             name=source.name,
             version=source.version,
@@ -186,7 +191,8 @@ async def serve_version(
             footing=footing,
             signature=workers.signature,
             callee=Callee(source.name, source.version, workers.signature, config, embedder, images),
-            walk=corridor(course),
+            walk=recorder.walk,
+            record_sample=recorder.record_next,
             metrics=meters,
             repeats=Repeats(),
             workers=workers,
@@ -292,14 +298,19 @@ def _tell(source: ModelVersion, workers: Workers, caching: CachePlan, objective_
     told = log.bind(model=source.name, version=source.version)
     if workers.notes:
         told.info("outputs are served as plain tensors", because="; ".join(workers.notes))
-    if workers.unbatched_because:
-        told.warning("served without batching", because=workers.unbatched_because)
-    if workers.unproven_because:
+    findings = workers.findings
+    if findings.alarm is not None:
+        told.error("the trial at load contradicts the graph; served without batching", alarm=findings.alarm)
+    if findings.missing is not None:
         told.warning(
-            "served in batches, though nobody knows whether rows influence each other", because=workers.unproven_because
+            "served without batching, for nobody knows whether rows influence each other",
+            missing=findings.missing,
+            ways=ways_text(),
         )
-    if workers.untried_because:
-        told.warning("not tried at its start, and served as it declares itself", because=workers.untried_because)
+    elif not workers.signature.batched:
+        told.warning("served without batching", because=findings.because)
+    for note in findings.notes:
+        told.warning(note)
     if objective_s is not None and plan.knots and plan.knots[0].run_s > objective_s:
         told.warning(
             "the latency objective cannot be kept: one row alone takes longer; every answer will count as late",
@@ -314,5 +325,6 @@ def _tell(source: ModelVersion, workers: Workers, caching: CachePlan, objective_
         workers=plan.workers,
         threads=plan.intra_op_threads,
         max_rows=plan.max_rows,
+        rows=findings.because,
         because="; ".join(plan.reasons),
     )

@@ -76,9 +76,9 @@ class BatchingConfig(Section):
     max_queue_bytes: Bytes = Field(256 * MIB, ge=1, description="Bytes of input waiting in the queue, at most.")
     batched: Annotated[StrictBool | Literal["unchecked"] | None, BeforeValidator(_truth)] = Field(
         None,
-        description="true: requests must be batched, and a model whose rows influence each other is refused. "
-        '"unchecked": so too, but rows are not compared when the model loads. false: every request runs alone. '
-        "Not set: found out when the model loads.",
+        description="true: requests must be batched, and a model whose rows are not known to be independent is "
+        'refused. "unchecked": so too, but rows are not compared when the model loads. false: every request runs '
+        "alone. Not set: found out when the model loads.",
     )
     audit_share: float | None = Field(
         None,

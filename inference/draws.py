@@ -1,9 +1,11 @@
-"""Random inputs for a model: rows to be compared, and batches to be timed."""
+"""Inputs for a model that nobody has called yet: rows to be compared, and batches to be timed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 
+import msgspec
 import numpy as np
 
 from inference.types import STORAGE, Array, Arrays, Datatype, Shape, TensorSpec
@@ -11,61 +13,178 @@ from inference.types import STORAGE, Array, Arrays, Datatype, Shape, TensorSpec
 FLOATS = (Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64)
 
 DIFFERENT_ROWS = 8
-"""As many rows of a random batch differ; making millions of random numbers takes longer than running them."""
+"""As many rows of a batch to be timed differ; making millions of random numbers takes longer than running them."""
+
+LARGEST_FP16 = 6e4
+"""Beyond it, FP16 has infinities alone, which tell nothing."""
+
+
+class Fill(StrEnum):
+    """What inputs are filled with until more is known of what the model takes."""
+
+    PLAIN = "plain"
+    """Floats of the normal distribution, integers 0 and 1, the texts "0" and "1"."""
+
+    NO_INTEGERS = "no integers"
+    """So too, but integers are 0: places in a table of one entry."""
+
+    ZEROS = "zeros"
+    """0, and the empty text."""
+
+    ONES = "ones"
+    """1, and the text "1"."""
+
+
+class Range(msgspec.Struct, frozen=True):
+    """The integers that an input was found to take, both ends included."""
+
+    least: int = 0
+    most: int = 1
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Inputs that a model takes.
+
+    `shapes` has the shape of each input with one row; where axis 0 is of any size, there may be more. `ranges` has one
+    for each input, and is of no meaning to floats and texts. `sample` are the inputs of a valid request, or `None`.
+    """
+
+    shapes: tuple[Shape, ...]
+    ranges: tuple[Range, ...]
+    fill: Fill = Fill.PLAIN
+    sample: Arrays | None = None
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """Sizes for the axes of any size: axis 1 of an input with four axes or more has `channels`, all others `rest`."""
+
+    rest: int
+    channels: int | None = None
+
+
+def shapes_of(specs: Sequence[TensorSpec], sizes: Sizes) -> tuple[Shape, ...]:
+    """The shape of each input with one row."""
+    return tuple([_shape(spec, sizes) for spec in specs])
+
+
+def untried(specs: Sequence[TensorSpec]) -> Taken:
+    """What most models take: size 1 for the axes of any size."""
+    return Taken(shapes_of(specs, Sizes(1)), (Range(),) * len(specs))
 
 
 class RandomRows:
-    """Batches of random inputs for a model. Beyond a few, rows are repeated: they are to be run, and not compared.
+    """Batches of random inputs that a model takes. Beyond a few, rows repeat: they are to be run, and not compared.
 
-    Floats are drawn from the normal distribution, integers are 0 or 1, BYTES are empty. Axes of any size, other than
-    axis 0, have size 1. An input whose axis 0 has a fixed size, or that has no axis, is as it is declared.
+    They have the shapes and the fill of `taken`, or are its sample, if it has one. An input whose axis 0 has a fixed
+    size, or that has no axis, is as it is declared.
     """
 
-    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], taken: Taken | None = None) -> None:
         rng = np.random.default_rng(0)
-        self._specs = tuple(specs)
-        self._pools = [_random(rng, spec.datatype, _shape(spec, DIFFERENT_ROWS, 1)) for spec in specs]
+        taken = taken or untried(specs)
+        self._open = [bool(spec.shape) and spec.shape[0] is None for spec in specs]
+        self._whole = taken.sample is not None
+        self._pools: Arrays = taken.sample or filled(rng, specs, taken, DIFFERENT_ROWS)
 
     def batch(self, rows: int) -> Arrays:
         """So many rows of each input."""
-        pools = zip(self._pools, self._specs, strict=True)
-        return tuple([np.resize(pool, _shape(spec, rows, 1)) for pool, spec in pools])
+        return tuple(
+            [
+                np.resize(pool, (rows, *pool.shape[1:])) if open_ else pool
+                for pool, open_ in zip(self._pools, self._open, strict=True)
+            ]
+        )
+
+    def request(self) -> Arrays:
+        """One request, for a model whose rows are not stacked: the sample as it is, or one row of each input."""
+        return self._pools if self._whole else self.batch(1)
 
 
-def three_rows(specs: Sequence[TensorSpec], open_size: int) -> tuple[Arrays, Arrays, Arrays]:
-    """Three batches of one row each; the second differs from both others in every input.
+def filled(rng: np.random.Generator, specs: Sequence[TensorSpec], taken: Taken, rows: int) -> Arrays:
+    """So many different rows of what a model takes first of all."""
+    shapes = _with_rows(specs, taken.shapes, rows)
+    return tuple([_filled(rng, spec.datatype, shape, taken.fill) for spec, shape in zip(specs, shapes, strict=True)])
 
-    Floats are drawn from the normal distribution, integers are 0 or 1, BYTES are the texts "0" and "1". Axes of any
-    size, other than axis 0, which is the batch axis of all inputs, have `open_size`.
+
+def constant(spec: TensorSpec, shape: Shape, value: int) -> Array:
+    """An input that has one value everywhere."""
+    if spec.datatype is Datatype.BYTES:
+        return np.full(shape, b"%d" % value if value else b"", np.object_)
+    return stored(np.full(shape, value), spec.datatype)
+
+
+def stored(array: Array, datatype: Datatype) -> Array:
+    """Numbers as they lie in memory, within what the datatype can hold."""
+    storage = STORAGE[datatype]
+    if datatype is Datatype.BF16:
+        return (np.asarray(array, np.float32).view(np.uint32) >> 16).astype(storage)
+    if datatype is Datatype.FP16:
+        return np.clip(array, -LARGEST_FP16, LARGEST_FP16).astype(storage)
+    return np.asarray(array).astype(storage)
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One way to draw rows: floats of a shape, integers of a shape within a range, and so many texts.
+
+    `largest` says how large the floats are, about.
     """
-    rng = np.random.default_rng(0)
-    drawn = [_different_rows(rng, spec.datatype, _shape(spec, 3, open_size)) for spec in specs]
-    first, second, third = [tuple([rows[place : place + 1] for rows in drawn]) for place in range(3)]
-    return first, second, third
+
+    name: str
+    largest: float
+    floats: Callable[[np.random.Generator, Shape], Array]
+    integers: Callable[[np.random.Generator, Shape, Range], Array]
+    texts: Callable[[np.random.Generator, int], list[bytes]]
 
 
-def _different_rows(rng: np.random.Generator, datatype: Datatype, shape: Shape) -> Array:
+def drawn(
+    rng: np.random.Generator, kind: Kind, specs: Sequence[TensorSpec], taken: Taken, rows: int
+) -> tuple[Arrays, ...]:
+    """So many rows of a kind, one by one, in the shapes and ranges that the model takes."""
+    shapes = _with_rows(specs, taken.shapes, rows)
+    inputs = [
+        _drawn(rng, kind, spec.datatype, shape, range_)
+        for spec, shape, range_ in zip(specs, shapes, taken.ranges, strict=True)
+    ]
+    return single_rows(tuple(inputs))
+
+
+def single_rows(inputs: Arrays) -> tuple[Arrays, ...]:
+    """The rows of a batch, each as a batch of one."""
+    return tuple([tuple([array[row : row + 1] for array in inputs]) for row in range(inputs[0].shape[0])])
+
+
+def _with_rows(specs: Sequence[TensorSpec], shapes: Sequence[Shape], rows: int) -> list[Shape]:
+    return [
+        (rows, *shape[1:]) if spec.shape and spec.shape[0] is None else shape
+        for spec, shape in zip(specs, shapes, strict=True)
+    ]
+
+
+def _shape(spec: TensorSpec, sizes: Sizes) -> Shape:
+    channels = sizes.channels if sizes.channels is not None and len(spec.shape) >= 4 else sizes.rest
+    opened = {0: 1, 1: channels}
+    return tuple([opened.get(axis, sizes.rest) if size is None else size for axis, size in enumerate(spec.shape)])
+
+
+def _filled(rng: np.random.Generator, datatype: Datatype, shape: Shape, fill: Fill) -> Array:
+    if fill in (Fill.ZEROS, Fill.ONES):
+        value = 0 if fill is Fill.ZEROS else 1
+        return constant(TensorSpec("", datatype, shape), shape, value)
     if datatype in FLOATS:
-        return _random(rng, datatype, shape)
+        return stored(np.asarray(rng.standard_normal(shape, np.float32)), datatype)
     bits = rng.integers(0, 2, shape)
-    bits[1] = 1 - bits[0]  # by chance, small rows would be equal
-    if np.array_equal(bits[2], bits[1]):
-        bits[2] = bits[0]
+    if bits.ndim and len(bits) > 1:
+        bits[1] = 1 - bits[0]  # by chance, small rows would be equal
     if datatype is Datatype.BYTES:
         return np.where(bits, b"1", b"0").astype(np.object_)
-    return bits.astype(STORAGE[datatype])
+    return stored(bits if fill is Fill.PLAIN else np.zeros(shape), datatype)
 
 
-def _shape(spec: TensorSpec, rows: int, open_size: int) -> Shape:
-    return tuple([(rows if axis == 0 else open_size) if size is None else size for axis, size in enumerate(spec.shape)])
-
-
-def _random(rng: np.random.Generator, datatype: Datatype, shape: Shape) -> Array:
-    storage = STORAGE[datatype]
-    if datatype is Datatype.BYTES:
-        return np.full(shape, b"", np.object_)
-    if datatype is Datatype.BF16:
-        return (np.asarray(rng.standard_normal(shape, np.float32)).view(np.uint32) >> 16).astype(storage)
+def _drawn(rng: np.random.Generator, kind: Kind, datatype: Datatype, shape: Shape, range_: Range) -> Array:
     if datatype in FLOATS:
-        return np.asarray(rng.standard_normal(shape, np.float32)).astype(storage)
-    return np.asarray(rng.integers(0, 2, shape)).astype(storage)
+        return stored(kind.floats(rng, shape), datatype)
+    if datatype is Datatype.BYTES:
+        texts = np.empty(shape, np.object_)
+        texts.ravel()[:] = kind.texts(rng, texts.size)
+        return texts
+    return stored(kind.integers(rng, shape, range_), datatype)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 import msgspec
+
+Batched: TypeAlias = bool | Literal["unchecked"] | None
+"""The operator's word on the batch axis. `None`: find out. True: requests must be batched, and a model that is not
+known to keep rows apart is refused. "unchecked": rows are not compared, but declared and observed shapes still count.
+False: each runs alone."""
 
 
 class Independence(StrEnum):
@@ -28,3 +34,54 @@ class RowsProof(msgspec.Struct, frozen=True):
 
 
 NOT_READ = RowsProof(Independence.UNKNOWN, "the graph was not read")
+
+
+class Evidence(StrEnum):
+    """What the decision to batch a model, or to serve it alone, rests on."""
+
+    PROVEN = "proven"
+    """The graph: every operator on the way keeps the rows apart, or one is known to mix them."""
+
+    TRIED = "tried"
+    """The trial at load: different rows, alone and together, that would have shown an influence, or did."""
+
+    TOLD = "told"
+    """The operator's word: `batching.batched` is "unchecked" or false."""
+
+    DECLARED = "declared"
+    """The shapes that the model declares have no common batch axis."""
+
+    NONE = "none"
+    """Nothing. The model is served alone until somebody gives what is missing."""
+
+
+class Findings(msgspec.Struct, frozen=True, array_like=True):
+    """What was found out about a model's rows when it was loaded, and why it is batched or served alone.
+
+    `because` has it in plain words. `missing` says what would have to be known to batch the model; there where the
+    evidence is `NONE`, and `WAYS` are how to give it. `erratic_because` is there where the model was seen to answer the
+    same row differently. `alarm` is there where the trial contradicts the proof from the graph: one of them is wrong.
+    `notes` are what the operator had better know besides, such as a sample that could not be used.
+    """
+
+    evidence: Evidence
+    because: str
+    missing: str | None = None
+    erratic_because: str | None = None
+    alarm: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+WAYS = (
+    "a sample: a valid request in sample.json (Open Inference Protocol V2) or sample.npz, beside the version's file or "
+    "in the model's folder",
+    'batching.batched = "unchecked", if its rows are known to be independent',
+    "another export, of operators that keep rows apart along axis 0, under one name in all inputs and outputs",
+)
+"""The three ways to have an unproven model batched."""
+
+
+def ways_text() -> str:
+    """The three ways as one phrase."""
+    *first, last = WAYS
+    return f"{', or '.join(first)}, or {last}"

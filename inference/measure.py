@@ -11,7 +11,7 @@ from itertools import accumulate
 import msgspec
 
 from inference.backends.base import Backend
-from inference.draws import RandomRows
+from inference.draws import RandomRows, Taken
 from inference.errors import ModelFailed
 from inference.machine import forget_peak, peak_resident_bytes
 from inference.types import Arrays, Knot, Signature, knot_rows
@@ -82,16 +82,18 @@ def measure(
     threads: int,
     bounds: Bounds,
     instruments: Instruments = INSTRUMENTS,
+    taken: Taken | None = None,
 ) -> Measurement:
     """Runs random batches of 1, 2, 4, … `most_rows` rows, and takes the lower quartile of a few runs of each.
 
     Whatever else the machine does can only make runs longer; a single lucky one does not count either.
 
-    A model that is not batched is measured with one request. Axes of any size, other than axis 0, have size 1. Larger
-    batches are left out where they would pass a bound, judged by the size before, or where the model refuses them.
+    The inputs are what the model was found to take; where nothing is known of that, what most models take. One that is
+    not batched is measured with one request. Larger batches are left out where they would pass a bound, judged by the
+    size before, or where the model refuses them.
     """
     names = [spec.name for spec in signature.outputs]
-    source = RandomRows(backend.inputs)
+    source = RandomRows(backend.inputs, taken)
     measured: list[Knot] = []
     grown: list[int] = []
     stopped = None
@@ -105,7 +107,8 @@ def measure(
         if stopped is not None:
             break
         try:
-            run_s = _typical_s(backend, source.batch(rows), names, left_s, instruments.clock)
+            inputs = source.batch(rows) if signature.batched else source.request()
+            run_s = _typical_s(backend, inputs, names, left_s, instruments.clock)
         except ModelFailed:
             stopped = Stop.REFUSED
             break

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from inference.config import ModelConfig
+from inference.findings import Batched
 from inference.machine import available_cores, available_memory_bytes
 from inference.plan import PlanTerms
-from inference.warmup import Batched
 
 MEMORY_PART = 2
 """The workers and arenas of one version are planned for one in so many parts of the memory that is left."""

@@ -14,7 +14,7 @@ import msgspec
 from inference.arena import arena_shape
 from inference.knots import BATCH_COST_S, extended, paying_rows, run_s_at
 from inference.measure import Measurement, Stop
-from inference.types import Knot, Signature
+from inference.types import Knot, Shape, Signature
 
 MOST_ROWS = 256
 """Rows in a batch, at most, where the operator did not set them."""
@@ -68,18 +68,20 @@ class ServingPlan(msgspec.Struct, frozen=True, array_like=True, tag="plan"):
     reasons: tuple[str, ...]
 
 
-class Findings(msgspec.Struct, frozen=True):
-    """What trying and measuring a model found. One measurement for each tried number of threads, at least one.
+class PlanGrounds(msgspec.Struct, frozen=True):
+    """What a plan rests on. One measurement for each tried number of threads, at least one.
 
-    `resident_bytes` is what one worker has in memory before it runs batches. `unexplored_because` says why other
-    numbers of threads were not tried.
+    `alone_because` says why the model is not batched; of one that is, nobody asks. `resident_bytes` is what one worker
+    has in memory before it runs batches. `unexplored_because` says why other numbers of threads were not tried.
+    `measured_shapes` are those of the inputs by which it was measured, or `None` where it was not.
     """
 
     signature: Signature
-    unbatched_because: str | None
+    alone_because: str
     measurements: Sequence[Measurement]
     resident_bytes: int
     unexplored_because: str | None = None
+    measured_shapes: tuple[Shape, ...] | None = None
 
 
 class Bound(StrEnum):
@@ -144,14 +146,14 @@ def spare_cores(terms: PlanTerms) -> int:
     return max(1, terms.cores - 1)
 
 
-def candidates(terms: PlanTerms, findings: Findings) -> tuple[Candidate, ...]:
+def candidates(terms: PlanTerms, grounds: PlanGrounds) -> tuple[Candidate, ...]:
     """Every way to serve that the terms allow and a measurement tells of; none if the model was not measured."""
     return tuple(
         [
-            _candidate(terms, findings, measurement, workers)
-            for measurement in findings.measurements
+            _candidate(terms, grounds, measurement, workers)
+            for measurement in grounds.measurements
             if measurement.knots
-            for workers in _worker_counts(terms, findings, measurement.threads)
+            for workers in _worker_counts(terms, grounds, measurement.threads)
         ]
     )
 
@@ -184,61 +186,61 @@ def too_slow(terms: PlanTerms, found: Sequence[Candidate]) -> list[Candidate]:
     return [each for each in found if each.answer_s > most_s]
 
 
-def unmeasured(terms: PlanTerms, findings: Findings) -> tuple[int, int, int]:
+def unmeasured(terms: PlanTerms, grounds: PlanGrounds) -> tuple[int, int, int]:
     """Workers, threads and rows for a model that could not be measured: what was set, and careful defaults."""
     rows = terms.max_rows or UNMEASURED_ROWS
-    return terms.count or 1, thread_choices(terms)[0], rows if findings.signature.batched else 1
+    return terms.count or 1, thread_choices(terms)[0], rows if grounds.signature.batched else 1
 
 
-def worker_bytes(findings: Findings, rows: int) -> int:
+def worker_bytes(grounds: PlanGrounds, rows: int) -> int:
     """Memory of one worker and its arena for batches of so many rows; in proportion to rows beyond what was measured.
 
     The number of threads makes no difference worth telling, so the first measurement speaks for all: the process was
     fresh then.
     """
-    first = findings.measurements[0]
+    first = grounds.measurements[0]
     grown = 0
     for knot, grown_bytes in zip(first.knots, first.grown_bytes, strict=True):
         grown = grown_bytes if knot.rows >= rows else grown_bytes * rows // knot.rows
         if knot.rows >= rows:
             break
-    return findings.resident_bytes + grown + arena_shape(findings.signature, rows).size_bytes
+    return grounds.resident_bytes + grown + arena_shape(grounds.signature, rows).size_bytes
 
 
-def _worker_counts(terms: PlanTerms, findings: Findings, threads: int) -> Sequence[int]:
+def _worker_counts(terms: PlanTerms, grounds: PlanGrounds, threads: int) -> Sequence[int]:
     if terms.count is not None:
         return (terms.count,)
     if terms.device != "cpu":
         return (1,)
     most = min(MOST_WORKERS, max(1, spare_cores(terms) // threads))
-    return [count for count in range(1, most + 1) if count == 1 or _fits(terms, findings, count, 1)]
+    return [count for count in range(1, most + 1) if count == 1 or _fits(terms, grounds, count, 1)]
 
 
-def _fits(terms: PlanTerms, findings: Findings, workers: int, rows: int) -> bool:
-    return terms.memory_bytes is None or workers * worker_bytes(findings, rows) <= terms.memory_bytes
+def _fits(terms: PlanTerms, grounds: PlanGrounds, workers: int, rows: int) -> bool:
+    return terms.memory_bytes is None or workers * worker_bytes(grounds, rows) <= terms.memory_bytes
 
 
-def _candidate(terms: PlanTerms, findings: Findings, measurement: Measurement, workers: int) -> Candidate:
+def _candidate(terms: PlanTerms, grounds: PlanGrounds, measurement: Measurement, workers: int) -> Candidate:
     measured = measurement.knots
     knots = measured
-    if not findings.signature.batched:
+    if not grounds.signature.batched:
         rows, bound = 1, Bound.UNBATCHED
     elif terms.max_rows is not None:
         rows, bound = terms.max_rows, Bound.SET
     else:
         if measurement.stopped is Stop.TIME:
             knots = extended(measured, MOST_ROWS)
-        rows, bound = _rows(terms, findings, measurement, knots, workers)
+        rows, bound = _rows(terms, grounds, measurement, knots, workers)
     return Candidate(workers, measurement.threads, rows, bound, measured, knots)
 
 
 def _rows(
-    terms: PlanTerms, findings: Findings, measurement: Measurement, knots: Sequence[Knot], workers: int
+    terms: PlanTerms, grounds: PlanGrounds, measurement: Measurement, knots: Sequence[Knot], workers: int
 ) -> tuple[int, Bound]:
     paying = paying_rows(knots)
     rows, bound = paying, Bound.GAIN if paying < knots[-1].rows else _BY_STOP[measurement.stopped]
     least = knots[0].rows
-    fitting = max([knot.rows for knot in knots if _fits(terms, findings, workers, knot.rows)], default=least)
+    fitting = max([knot.rows for knot in knots if _fits(terms, grounds, workers, knot.rows)], default=least)
     if fitting < rows:
         rows, bound = fitting, Bound.MEMORY
     if terms.objective_s is not None:

@@ -13,8 +13,7 @@ from inference.errors import ModelLoadError
 from inference.process import WorkerLimits, WorkerProcess
 from inference.snapshot import Held
 from inference.spawn import how_it_ended
-from inference.warmup import known
-from inference.wire import Load, Loaded
+from inference.wire import Known, Load, Loaded
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0
@@ -39,7 +38,7 @@ def failures_with(failures: int, answered: int, lived_s: float) -> int:
 
 def known_order(order: Load, loaded: Loaded) -> Load:
     """The order for another worker of the same model: what the first one found out and planned holds for it too."""
-    return msgspec.structs.replace(order, plan=loaded.plan, batched=known(loaded.signature))
+    return msgspec.structs.replace(order, plan=loaded.plan, known=Known(loaded.signature, loaded.findings))
 
 
 class Events(msgspec.Struct, frozen=True):

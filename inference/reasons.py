@@ -13,7 +13,7 @@ from inference.plan import (
     RUNS_IN_OBJECTIVE,
     Bound,
     Candidate,
-    Findings,
+    PlanGrounds,
     PlanTerms,
     ServingPlan,
     candidates,
@@ -32,11 +32,11 @@ _BESIDE = f"with the {BATCH_COST_S * 1e6:g} µs that a batch costs beside the en
 _LEAST_S = 1e-9
 
 
-def make_plan(terms: PlanTerms, findings: Findings) -> ServingPlan:
+def make_plan(terms: PlanTerms, grounds: PlanGrounds) -> ServingPlan:
     """The plan for a model of which at least one measurement was tried."""
-    found = candidates(terms, findings)
+    found = candidates(terms, grounds)
     if not found:
-        workers, threads, rows = unmeasured(terms, findings)
+        workers, threads, rows = unmeasured(terms, grounds)
         reasons = [
             f"{ways(workers, threads)}, {_up_to(rows)}: what is set, or else defaults, for the model refused random "
             "inputs and could not be measured"
@@ -45,10 +45,10 @@ def make_plan(terms: PlanTerms, findings: Findings) -> ServingPlan:
     chosen = choose(terms, found)
     reasons = [
         _why_workers(terms, chosen, found),
-        *_why_no_more_workers(terms, findings, chosen),
-        *([findings.unexplored_because] if findings.unexplored_because else []),
-        _why_rows(terms, findings, chosen),
-        *_unlike_requests(findings),
+        *_why_no_more_workers(terms, grounds, chosen),
+        *([grounds.unexplored_because] if grounds.unexplored_because else []),
+        _why_rows(terms, grounds, chosen),
+        *_unlike_requests(grounds),
     ]
     return ServingPlan(chosen.workers, chosen.threads, chosen.max_rows, chosen.measured, tuple(reasons))
 
@@ -102,9 +102,9 @@ def _others(chosen: Candidate, found: Sequence[Candidate]) -> list[Candidate]:
     return sorted(best.values(), key=lambda each: -each.rows_per_s)
 
 
-def _why_no_more_workers(terms: PlanTerms, findings: Findings, chosen: Candidate) -> list[str]:
+def _why_no_more_workers(terms: PlanTerms, grounds: PlanGrounds, chosen: Candidate) -> list[str]:
     could = spare_cores(terms) // chosen.threads
-    needed = (chosen.workers + 1) * worker_bytes(findings, 1)
+    needed = (chosen.workers + 1) * worker_bytes(grounds, 1)
     if terms.memory_bytes is None or terms.count or terms.device != "cpu" or chosen.workers >= could:
         return []
     if needed <= terms.memory_bytes:
@@ -114,14 +114,14 @@ def _why_no_more_workers(terms: PlanTerms, findings: Findings, chosen: Candidate
     ]
 
 
-def _why_rows(terms: PlanTerms, findings: Findings, chosen: Candidate) -> str:
+def _why_rows(terms: PlanTerms, grounds: PlanGrounds, chosen: Candidate) -> str:
     rows, next_rows = chosen.max_rows, _next(chosen)
     said = _up_to(rows)
     match chosen.bound:
         case Bound.SET:
             return f"{said}: batching.max_rows is set"
         case Bound.UNBATCHED:
-            return f"every request runs alone: {findings.unbatched_because}"
+            return f"every request runs alone: {grounds.alone_because}"
         case Bound.GAIN:
             now, then = _row(chosen, rows), _row(chosen, next_rows)
             return (
@@ -154,14 +154,21 @@ def _time_was_over(chosen: Candidate) -> str:
     return f"{BUDGET_S:g} s of measuring sufficed for batches of {last}{guessed}"
 
 
-def _unlike_requests(findings: Findings) -> list[str]:
-    batched = findings.signature.batched
-    names = [repr(spec.name) for spec in findings.signature.inputs if None in spec.shape[1 if batched else 0 :]]
+def _unlike_requests(grounds: PlanGrounds) -> list[str]:
+    first = 1 if grounds.signature.batched else 0
+    shapes = grounds.measured_shapes or ((1,) * 32,) * len(grounds.signature.inputs)
+    sizes = {
+        spec.name: [size for size, declared in zip(shape[first:], spec.shape[first:], strict=False) if declared is None]
+        for spec, shape in zip(grounds.signature.inputs, shapes, strict=True)
+    }
+    names = [repr(name) for name, opened in sizes.items() if opened]
     if not names:
         return []
     more = f" and {len(names) - MOST_NAMES} more inputs" if len(names) > MOST_NAMES + 1 else ""
     shown = names[:MOST_NAMES] if more else names
-    return [f"measured with size 1 for the axes of any size of {', '.join(shown)}{more}; larger requests take longer"]
+    several = sorted({size for opened in sizes.values() for size in opened})
+    said = f"size{'s' if len(several) > 1 else ''} {', '.join(map(str, several))}"
+    return [f"measured with {said} for the axes of any size of {', '.join(shown)}{more}; larger requests take longer"]
 
 
 def _out_of_reach(terms: PlanTerms, found: Sequence[Candidate]) -> str:

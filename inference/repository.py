@@ -6,6 +6,7 @@
             sample.json             optional: a request that the model takes, as Open Inference Protocol V2 JSON
             <version>/
                 model.onnx
+                sample.json         optional: so too, of this version; or sample.npz (see `inference.sample`)
                 ...                 whatever model.onnx refers to, such as external weights
 
 What is no model is passed over, and so is every folder whose name begins with a dot. What seems to be a model and
@@ -25,6 +26,7 @@ from inference.backends.onnx.model_file import random_operators
 from inference.config import ModelConfig, load_model_config
 from inference.contents import Fence, contents
 from inference.errors import RepositoryError
+from inference.sample import SampleFile, find_sample
 from inference.snapshot import FileState, Snapshot
 
 MODEL_FILE = "model.onnx"
@@ -42,7 +44,8 @@ class ModelVersion(msgspec.Struct, frozen=True):
     `file` is the ONNX file. `digest` is the sha256, in hexadecimal, of the names and contents of all that loading
     reads: two versions with equal digests give equal answers. `files` are those that the engine loads, and `tokenizer`
     is the one that its texts go through, as they were when the digest was taken. `sample` is a request to try the model
-    with, in V2 JSON; nobody has looked into it.
+    with, in V2 JSON; nobody has looked into it. `tried_with` is the file of the request with which the model is tried
+    when it loads: that one, or another that lies nearer.
     """
 
     name: str
@@ -53,6 +56,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     sample: Path | None = None
     files: Snapshot | None = None
     tokenizer: FileState | None = None
+    tried_with: SampleFile | None = None
 
     @property
     def random_operators(self) -> tuple[str, ...]:
@@ -242,7 +246,17 @@ class _Scan:
         else:
             self._passed_over += holds.passed_over
             self._versions.append(
-                ModelVersion(name, version, file, holds.digest, config, sample, holds.engine, holds.tokenizer)
+                ModelVersion(
+                    name=name,
+                    version=version,
+                    file=file,
+                    digest=holds.digest,
+                    config=config,
+                    sample=sample,
+                    files=holds.engine,
+                    tokenizer=holds.tokenizer,
+                    tried_with=find_sample(file),
+                )
             )
 
 

@@ -1,37 +1,49 @@
-"""Whether a model keeps the rows of a batch apart: as many come out as go in, and none changes with its neighbours."""
+"""Running rows alone and together, and comparing what comes out: as many as go in, and none changed by the others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
 
 from inference.backends.base import Backend
-from inference.draws import RandomRows, three_rows
+from inference.draws import FLOATS, stored
 from inference.errors import ModelFailed
-from inference.likeness import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change
-from inference.types import Arrays, TensorSpec
-
-OPEN_SIZES = (3, 1)
-"""Sizes for the axes of any size, in the order in which they are tried. A model that mixes rows by a wrong reshape or
-transposition does not show it at size 1."""
+from inference.likeness import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
+from inference.types import Array, Arrays, TensorSpec
 
 REPEATS = 3
 """As many more answers to the same batch tell a model that mixes rows from one that never says the same twice."""
 
-_BESIDE = "changes with the rows beside it"
+NUDGE = 1e-6
+"""A row that is changed by so small a part of its values, and answered otherwise, makes much of rounding: where its
+answer changes in a batch, that says nothing of the others in it."""
+
+BESIDE = "changes with the rows beside it"
+PLACE = "changes with its place in the batch"
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What a comparison of rows found. Rows that are kept apart have neither.
+class Mixed(Exception):
+    """Rows influence each other, or cannot travel together; the words say which and how."""
 
-    `mixed_because` has plain words for rows that influence each other, or cannot travel together. `unproven_because`
-    says why nothing is known.
-    """
 
-    mixed_because: str | None = None
-    unproven_because: str | None = None
+class Varies(Exception):
+    """The model does not say the same of the same batch twice; the words say what was seen."""
+
+
+class Slow(Exception):
+    """The first of some rows takes longer than it may."""
+
+
+class TriedRow(msgspec.Struct, frozen=True, eq=False):
+    """A row, its answer alone, and the scale of the answers to rows of its kind."""
+
+    row: Arrays
+    answer: Arrays
+    scale: Arrays
+    kind: str
 
 
 def rows_lost(outputs: Sequence[TensorSpec], arrays: Arrays, rows: int) -> str | None:
@@ -43,119 +55,183 @@ def rows_lost(outputs: Sequence[TensorSpec], arrays: Arrays, rows: int) -> str |
     return None
 
 
-def answers_vary(backend: Backend, outputs: Sequence[TensorSpec]) -> str | None:
-    """Plain words for the first output that differs between runs of the same random row; `None` where none was seen to.
-
-    A model without a batch axis runs what it takes as one row. One that refuses is believed.
-    """
-    row = RandomRows(backend.inputs).batch(1)
-    names = [spec.name for spec in outputs]
+def answers_vary(backend: Backend, outputs: Sequence[TensorSpec], request: Arrays, answer: Arrays) -> str | None:
+    """Plain words for the first output of which a request has another answer the next time; `None` where none has."""
     try:
-        answers = [backend.run(row, names) for _ in range(2)]
+        again = backend.run(request, [spec.name for spec in outputs])
     except ModelFailed:
         return None
-    for again in answers[1:]:
-        changed = first_change(outputs, answers[0], again, answers, SAME_PLACE)
-        if changed is not None:
-            return f"output {changed!r} is not the same for the same row twice"
-    return None
+    one, other = [tuple([array[np.newaxis] for array in arrays]) for arrays in (answer, again)]
+    change = first_change(outputs, one, other, [scale_of(outputs, [one, other])], SAME_PLACE)
+    return None if change is None else f"output {change.output!r} is not the same for the same row twice"
 
 
-def rows_mixed(backend: Backend, outputs: Sequence[TensorSpec]) -> Verdict:
-    """Runs different rows, alone and in pairs, and compares what comes out.
+class Comparison:
+    """Rows of one model, alone and together. Counts the `rows` that ran, the `batches`, and their `most_rows`.
 
-    The sharpest proof is the first row of a pair beside one neighbour and beside another: the engine does the very same
-    then, so hardly any difference is rounding. A row in the other place of a pair may differ as little, and a row alone
-    by more. See `likeness` for how much.
+    `row_s` is how long the first row took of those that ran alone last.
     """
-    open_axes = any(None in spec.shape[1:] for spec in backend.inputs)
-    names = [spec.name for spec in outputs]
-    refusal = ""
-    for open_size in OPEN_SIZES if open_axes else OPEN_SIZES[-1:]:
-        rows = three_rows(backend.inputs, open_size)
-        try:
-            alone = [backend.run(row, names) for row in rows[:2]]
-        except ModelFailed as error:
-            refusal = str(error)
-        else:
-            return _Rows(backend, outputs, rows).verdict(alone)
-    return Verdict(unproven_because=f"the model refused random rows: {refusal}")
 
-
-class _Check(msgspec.Struct, frozen=True):
-    """Two answers to the same row, and what is wrong where they differ."""
-
-    subject: str
-    fault: str
-    one: Arrays
-    other: Arrays
-    strictness: Strictness
-
-
-class _Rows:
-    """Three rows of a model that takes the first two alone, and the answers to pairs of them."""
-
-    def __init__(self, backend: Backend, outputs: Sequence[TensorSpec], rows: tuple[Arrays, Arrays, Arrays]) -> None:
+    def __init__(self, backend: Backend, outputs: Sequence[TensorSpec], clock: Callable[[], float]) -> None:
+        self.rows = 0
+        self.batches = 0
+        self.most_rows = 0
+        self.row_s = 0.0
+        self._clock = clock
+        self._unsure: list[TriedRow] = []
         self._backend = backend
         self._outputs = outputs
         self._names = [spec.name for spec in outputs]
-        self._rows = rows
 
-    def verdict(self, alone: Sequence[Arrays]) -> Verdict:
-        """`alone` are the answers to the first two rows."""
-        a, b, c = self._rows
-        try:
-            pairs = [self._together(a, b), self._together(b, a)]
-        except ModelFailed as error:
-            return Verdict(mixed_because=f"the model takes one row but not two: {error}")
-        try:
-            pairs.append(self._together(a, c))
-        except ModelFailed as error:
-            return self._refused(c, error)
-        lost = [rows_lost(self._outputs, answer, 1) for answer in alone]
-        lost += [rows_lost(self._outputs, answer, 2) for answer in pairs]
-        reason = next((each for each in lost if each is not None), None)
-        if reason is not None:
-            return Verdict(mixed_because=reason)
-        return self._compared(alone, pairs)
+    def alone(self, rows: Sequence[Arrays], kind: str, slow_s: float = math.inf) -> tuple[list[TriedRow], str | None]:
+        """Those of the rows that the model takes, with their answers, and its words on the first of the others.
 
-    def _together(self, first: Arrays, second: Arrays) -> Arrays:
-        stacked = tuple([np.concatenate(arrays) for arrays in zip(first, second, strict=True)])
-        return self._backend.run(stacked, self._names)
-
-    def _refused(self, row: Arrays, error: ModelFailed) -> Verdict:
-        try:
-            self._backend.run(row, self._names)
-        except ModelFailed as alone:
-            return Verdict(unproven_because=f"the model refused a random row: {alone}")
-        return Verdict(mixed_because=f"the model takes one row but not two: {error}")
-
-    def _compared(self, alone: Sequence[Arrays], pairs: Sequence[Arrays]) -> Verdict:
-        ab, ba, ac = pairs
-        seen = [*alone, *pairs]
-        for check in (
-            _Check("row 0 of output", _BESIDE, alone[0], _row(ab, 0), OTHER_SIZE),
-            _Check("row 1 of output", _BESIDE, alone[1], _row(ab, 1), OTHER_SIZE),
-            _Check("row 0 of output", _BESIDE, _row(ac, 0), _row(ab, 0), SAME_PLACE),
-            _Check("a row of output", "changes with its place in the batch", _row(ba, 1), _row(ab, 0), OTHER_PLACE),
-            _Check("a row of output", "changes with its place in the batch", _row(ba, 0), _row(ab, 1), OTHER_PLACE),
-        ):
-            changed = first_change(self._outputs, check.one, check.other, seen, check.strictness)
-            if changed is None:
+        Raises `Mixed` where the answer to one row is not one row, and `Slow`.
+        """
+        answered: list[tuple[Arrays, Arrays]] = []
+        refusal: str | None = None
+        for row in rows:
+            try:
+                row_s = self.row_s
+                answer = self._timed(row)
+                if answered:
+                    self.row_s = row_s
+                elif self.row_s > slow_s:
+                    answer = self._timed(row)  # the first time, the machine may have been busy
+            except ModelFailed as error:
+                refusal = refusal or str(error)
                 continue
-            if not self._repeatable(ab, seen, check.strictness):
-                return Verdict(unproven_because="the model does not answer the same batch in the same way twice")
-            return Verdict(mixed_because=f"{check.subject} {changed!r} {check.fault}")
-        return Verdict()
+            if (lost := rows_lost(self._outputs, answer, 1)) is not None:
+                raise Mixed(lost)
+            if self.row_s > slow_s:
+                raise Slow
+            answered.append((row, answer))
+        if not answered:
+            return [], refusal
+        scale = scale_of(self._outputs, [answer for _, answer in answered])
+        return [TriedRow(row, answer, scale, kind) for row, answer in answered], refusal
 
-    def _repeatable(self, answer: Arrays, seen: Sequence[Arrays], strictness: Strictness) -> bool:
-        """Whether the first two rows together are answered as before."""
+    def together(self, rows: Sequence[TriedRow]) -> Arrays:
+        """The answer to a batch of rows, each of which is answered as alone. Raises `Mixed` and `Varies`."""
+        answer = self._run(rows)
+        self.batches += 1
+        self.most_rows = max(self.most_rows, len(rows))
+        for at, tried in enumerate(rows):
+            for spec, alone, whole in zip(self._outputs, tried.answer, answer, strict=True):
+                if alone.shape[1:] != whole.shape[1:]:
+                    self._check_repeatable(rows, answer)
+                    raise Mixed(
+                        f"row {at} of output {spec.name!r} has the shape {list(whole.shape[1:])} beside other "
+                        f"rows, and {list(alone.shape[1:])} alone"
+                    )
+        expected = tuple([np.concatenate(each) for each in zip(*[tried.answer for tried in rows], strict=True)])
+        self._hold(rows, expected, answer, OTHER_SIZE, BESIDE)
+        return answer
+
+    def same_place(self, rows: Sequence[TriedRow], answer: Arrays, others: Sequence[TriedRow], other: Arrays) -> None:
+        """Holds the answers to rows that stand at the same place of two batches of one size against each other.
+
+        The sharpest proof: the engine does the very same for such a row, so hardly any difference is rounding.
+        """
+        places = [place for place, tried in enumerate(rows) if tried is others[place]]
+        one, two = _taken(answer, places), _taken(other, places)
+        self._hold([rows[place] for place in places], one, two, SAME_PLACE, BESIDE, whole=(rows, answer))
+
+    def other_place(self, rows: Sequence[TriedRow], answer: Arrays, others: Sequence[TriedRow], other: Arrays) -> None:
+        """Holds the answers to rows that stand at other places of two batches of one size against each other."""
+        where = {id(tried): place for place, tried in enumerate(others)}
+        moved = [place for place, tried in enumerate(rows) if id(tried) in where]
+        one = _taken(answer, moved)
+        two = _taken(other, [where[id(rows[place])] for place in moved])
+        self._hold([rows[place] for place in moved], one, two, OTHER_PLACE, PLACE, whole=(rows, answer))
+
+    def differing_outputs(self, rows: Sequence[TriedRow]) -> set[str]:
+        """The outputs whose answers to some of these rows, alone, are not those to others.
+
+        Rows of which nothing was learnt, because they make much of rounding, do not count.
+        """
+        rows = [tried for tried in rows if all(tried is not unsure for unsure in self._unsure)]
+        found: set[str] = set()
+        for place, spec in enumerate(self._outputs):
+            for tried in rows[1:]:
+                if first_change((spec,), (rows[0].answer[place],), (tried.answer[place],), [], OTHER_SIZE) is not None:
+                    found.add(spec.name)
+                    break
+        return found
+
+    def check_repeatable(self, rows: Sequence[TriedRow], answer: Arrays) -> None:
+        """Raises `Varies` if the batch is answered otherwise the next time."""
+        again = self._run(rows)
+        scales = [tried.scale for tried in rows]
+        change = first_change(self._outputs, answer, again, scales, SAME_PLACE)
+        if change is not None:
+            raise Varies(f"output {change.output!r} is not the same for the same batch twice")
+
+    def _timed(self, row: Arrays) -> Arrays:
+        began_s = self._clock()
+        answer = self._backend.run(row, self._names)
+        self.row_s = self._clock() - began_s
+        self.rows += 1
+        return answer
+
+    def _run(self, rows: Sequence[TriedRow]) -> Arrays:
+        self.rows += len(rows)
+        stacked = tuple([np.concatenate(arrays) for arrays in zip(*[tried.row for tried in rows], strict=True)])
+        try:
+            answer = self._backend.run(stacked, self._names)
+        except ModelFailed as error:
+            raise Mixed(f"the model takes each of {len(rows)} rows alone, but not together: {error}") from None
+        if (lost := rows_lost(self._outputs, answer, len(rows))) is not None:
+            raise Mixed(lost)
+        return answer
+
+    def _hold(
+        self,
+        rows: Sequence[TriedRow],
+        one: Arrays,
+        other: Arrays,
+        strictness: Strictness,
+        fault: str,
+        whole: tuple[Sequence[TriedRow], Arrays] | None = None,
+    ) -> None:
+        left = list(range(len(rows)))
+        checked = False
+        while left:
+            scales = [rows[place].scale for place in left]
+            change = first_change(self._outputs, _taken(one, left), _taken(other, left), scales, strictness)
+            if change is None:
+                return
+            if not checked:
+                self._check_repeatable(*(whole or (rows, other)))
+                checked = True
+            place = left[change.row]
+            if strictness is SAME_PLACE or not self._makes_much_of_rounding(rows[place], change.output):
+                raise Mixed(f"row {place} of output {change.output!r} {fault}")
+            self._unsure.append(rows[place])
+            left.remove(place)
+
+    def _check_repeatable(self, rows: Sequence[TriedRow], answer: Arrays) -> None:
         for _ in range(REPEATS):
-            again = self._together(*self._rows[:2])
-            if first_change(self._outputs, answer, again, seen, strictness) is not None:
-                return False
-        return True
+            self.check_repeatable(rows, answer)
+
+    def _makes_much_of_rounding(self, tried: TriedRow, output: str) -> bool:
+        """Whether the output changes, too, where the row alone is changed by as little as rounding may."""
+        nudged = tuple([_nudged(spec, array) for spec, array in zip(self._backend.inputs, tried.row, strict=True)])
+        try:
+            answer = self._backend.run(nudged, self._names)
+        except ModelFailed:
+            return False
+        place = self._names.index(output)
+        specs, scales = (self._outputs[place],), [(tried.scale[place],)]
+        return first_change(specs, (tried.answer[place],), (answer[place],), scales, OTHER_SIZE) is not None
 
 
-def _row(answer: Arrays, place: int) -> Arrays:
-    return tuple([array[place : place + 1] for array in answer])
+def _nudged(spec: TensorSpec, array: Array) -> Array:
+    if spec.datatype not in FLOATS or array.dtype.kind != "f":
+        return array
+    signs = np.where(np.arange(array.size).reshape(array.shape) % 2, 1.0, -1.0)
+    return stored(array.astype(np.float64) * (1.0 + NUDGE * signs), spec.datatype)
+
+
+def _taken(answer: Arrays, places: Sequence[int]) -> Arrays:
+    return tuple([array[list(places)] for array in answer])

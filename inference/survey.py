@@ -9,10 +9,9 @@ import msgspec
 from inference.backends.base import Backend
 from inference.machine import resident_bytes
 from inference.measure import ALWAYS, BUDGET_S, INSTRUMENTS, Bounds, Instruments, Measurement, measure
-from inference.plan import MOST_ROWS, Findings, PlanTerms, ServingPlan, thread_choices
+from inference.plan import MOST_ROWS, PlanGrounds, PlanTerms, ServingPlan, thread_choices
 from inference.reasons import make_plan, span
-from inference.rows import answers_vary
-from inference.warmup import Batched, Trial, known, try_out
+from inference.warmup import Trial, warm
 
 SLOW_LOAD_S = 2.0
 """A model that takes longer to load is not loaded again for other numbers of threads."""
@@ -23,34 +22,29 @@ thought to end within it, and the two smallest sizes with the first number of th
 
 
 class Surveyed(msgspec.Struct, frozen=True):
-    """A model that is loaded as the plan says, and warm.
-
-    `erratic_because` has plain words where it was seen to answer the same row differently.
-    """
+    """A model that is loaded as the plan says, and warm."""
 
     backend: Backend
     trial: Trial
     plan: ServingPlan
-    erratic_because: str | None = None
 
 
 def survey(
     open_backend: Callable[[int], Backend],
-    batched: Batched,
+    try_out: Callable[[Backend], Trial],
     terms: PlanTerms,
     instruments: Instruments = INSTRUMENTS,
 ) -> Surveyed:
     """Loads the model with each number of threads that is worth it, one after another, and makes the plan.
 
     The most threads come first, for a slow model may leave no time for fewer. `open_backend` loads it with so many
-    threads. Raises what it raises, and what `try_out` raises. Never has the model in memory twice.
+    threads, and `try_out` is asked once. Raises what they raise. Never has the model in memory twice.
     """
     choices = thread_choices(terms)
     began_s = instruments.clock()
     backend = open_backend(choices[0])
     load_s = instruments.clock() - began_s
-    trial = try_out(backend, batched)
-    erratic = answers_vary(backend, trial.signature.outputs)
+    trial = try_out(backend)
     resident = resident_bytes()
     bounds = Bounds(None if terms.memory_bytes is None else max(0, terms.memory_bytes // (terms.count or 1) - resident))
     most_rows = terms.max_rows or MOST_ROWS
@@ -68,14 +62,16 @@ def survey(
             del backend
             backend, opened = open_backend(threads), threads
         began_s = instruments.clock()
-        measurements.append(measure(backend, trial.signature, most_rows, threads, bounds, instruments))
+        measurements.append(measure(backend, trial.signature, most_rows, threads, bounds, instruments, trial.taken))
         spent_s += instruments.clock() - began_s
-    plan = make_plan(terms, Findings(trial.signature, trial.unbatched_because, measurements, resident, unexplored))
+    shapes = None if trial.taken is None else trial.taken.shapes
+    because = trial.findings.because
+    plan = make_plan(terms, PlanGrounds(trial.signature, because, measurements, resident, unexplored, shapes))
     if opened != plan.intra_op_threads:
         del backend
         backend = open_backend(plan.intra_op_threads)
-        try_out(backend, known(trial.signature))
-    return Surveyed(backend, trial, plan, erratic)
+        warm(backend, trial.signature, trial.taken)
+    return Surveyed(backend, trial, plan)
 
 
 def _unexplored(last: Measurement, threads: int, load_s: float, left_s: float) -> str | None:

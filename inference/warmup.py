@@ -2,74 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from inference.backends.base import Backend
-from inference.errors import ModelFailed, ModelLoadError
-from inference.rows import Verdict, rows_lost, rows_mixed
+from inference.decision import (
+    RowsGrounds,
+    decide,
+    declared_alone,
+    fixed_output,
+    served,
+    unlike_axes,
+)
+from inference.draws import RandomRows, Taken
+from inference.errors import ModelFailed
+from inference.findings import NOT_READ, Batched, Findings, Independence, RowsProof
+from inference.rows import answers_vary, rows_lost
+from inference.sample import SampleFault, common_rows, read_sample
+from inference.taking import Answered, Refused, find_taken, smallest
+from inference.trial import Verdict, try_hard, try_plain
 from inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
-
-TOLD = "model.toml or the settings say so"
-
-Batched: TypeAlias = bool | Literal["unchecked"] | None
-"""The operator's word on the batch axis. `None`: find out. True: requests must be batched, and a model that cannot be
-is refused. "unchecked": rows are not compared, but declared and observed shapes still count. False: each runs alone."""
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What came of it. `unbatched_because` is `None` where the signature is batched.
-
-    `untried_because` has the engine's words where it refused zeros, and `None` where it took them. `unproven_because`
-    says why it is not known that a batched model keeps its rows apart; `None` where it is, or was not to be found out.
-    """
+    """What came of it: how the model is served, why, and inputs that it takes, or `None` where it took none."""
 
     signature: Signature
-    unbatched_because: str | None
-    untried_because: str | None
-    unproven_because: str | None = None
+    findings: Findings
+    taken: Taken | None
 
 
-def try_out(backend: Backend, batched: Batched = None) -> Trial:
-    """Runs zeros, one row of them and then two, then different rows alone and together, and compares what comes out.
+def try_out(
+    backend: Backend,
+    batched: Batched = None,
+    proof: Callable[[], RowsProof] = lambda: NOT_READ,
+    sample: Path | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Trial:
+    """Runs zeros, one row of them and then two, then whatever the evidence for or against batching still wants.
 
-    Axes of any size, other than axis 0, have size 1 with zeros, and the sizes of `rows.OPEN_SIZES` with the rest. A
-    model that refuses what it is given is believed what it declares. Raises `ModelLoadError` where `batched` is true
-    and the model cannot be batched.
+    `proof` is asked once, and only where the operator has not decided. A model that the graph proves is tried with two
+    plain rows, and one of which the graph tells nothing is tried hard, with the rows of `sample`, a file, among others.
+    Raises `ModelLoadError` where `batched` is true and the model is not to be batched.
     """
-    names = [spec.name for spec in backend.outputs]
-    one: Arrays | None = None
-    untried: str | None = None
-    try:
-        one = backend.run(_zeros(backend.inputs, rows=1), names)
-    except ModelFailed as error:
-        untried = str(error)
+    one = _run(backend, _zeros(backend.inputs, rows=1), [spec.name for spec in backend.outputs])
     outputs = backend.outputs if one is None else _with_known_rank(backend.outputs, one)
-    reason = TOLD if batched is False else _declared_unbatched(backend.inputs, outputs)
-    if reason is None and one is not None:
-        reason = rows_lost(outputs, one, rows=1) or _two_rows_fail(backend, outputs)
+    given, notes = _sample(backend, sample)
+    proven = proof() if batched in (None, True) else NOT_READ
+    grounds = RowsGrounds(proven, declared_alone(backend.inputs, outputs))
+    if grounds.declared is None and batched is not False:
+        lost = None if one is None else _rows_fail(backend, outputs, one)
+        unlike = unlike_axes(backend.inputs, outputs, backend.axis_names)
+        grounds = msgspec.structs.replace(grounds, lost=lost, unlike=unlike)
+    stacked = grounds.declared is None and (grounds.unlike is None or proven.verdict is Independence.PROVEN)
+    if given is not None and stacked and not common_rows(given):
+        notes = (f"the sample was not used: {sample}: its inputs have different numbers of rows",)
+        given = None
+    found = find_taken(backend, given, stacked=stacked, clock=clock)
     verdict = Verdict()
-    if reason is None and batched in (None, True):
-        verdict = rows_mixed(backend, outputs)
-        reason = verdict.mixed_because
-    if reason is not None and batched is True:
-        raise _not_to_be_batched(reason)
-    return Trial(Signature(backend.inputs, outputs, reason is None), reason, untried, verdict.unproven_because)
+    if batched in (None, True) and grounds.declared is None:
+        verdict = _verdict(backend, outputs, grounds, found, given, clock)
+    together, findings = decide(batched, msgspec.structs.replace(grounds, verdict=verdict))
+    erratic, timed = verdict.erratic_because, None
+    if isinstance(found, Refused):
+        notes += (
+            f"the model is neither warm nor measured, for it took nothing that it was tried with: {found.because}",
+        )
+    else:
+        least = smallest(backend, found)
+        timed = least.taken
+        erratic = erratic or answers_vary(backend, outputs, least.request, least.answer)
+    findings = msgspec.structs.replace(findings, erratic_because=erratic, notes=notes)
+    return Trial(served(backend.inputs, outputs, batched=together), findings, timed)
 
 
-def known(signature: Signature) -> Batched:
-    """What to say of the same model the next time, so that it need not be found out again."""
-    return "unchecked" if signature.batched else False
+def warm(backend: Backend, signature: Signature, taken: Taken | None) -> None:
+    """Runs a row, and two where they may be batched, of what the model takes."""
+    names = [spec.name for spec in signature.outputs]
+    rows = None if taken is None else RandomRows(backend.inputs, taken)
+    _run(backend, _zeros(backend.inputs, 1) if rows is None else rows.request(), names)
+    if signature.batched:
+        _run(backend, _zeros(backend.inputs, 2) if rows is None else rows.batch(2), names)
 
 
-def _not_to_be_batched(reason: str) -> ModelLoadError:
-    return ModelLoadError(
-        f"batching.batched = true demands that requests share batches, but {reason}. Leave batching.batched unset to "
-        'serve the model without batching, or set it to "unchecked" if its rows are known to be independent'
-    )
+def _verdict(
+    backend: Backend,
+    outputs: Sequence[TensorSpec],
+    grounds: RowsGrounds,
+    found: Answered | Refused,
+    sample: Arrays | None,
+    clock: Callable[[], float],
+) -> Verdict:
+    """What trying different rows shows, where that can still matter."""
+    if grounds.proof.verdict is Independence.MIXED or grounds.lost is not None:
+        return Verdict()
+    if grounds.proof.verdict is Independence.PROVEN:
+        return Verdict() if isinstance(found, Refused) else try_plain(backend, outputs, found.taken)
+    if grounds.unlike is not None:
+        return Verdict()
+    if isinstance(found, Refused):
+        return Verdict(unknown_because=f"the model refused all rows that it was tried with: {found.because}")
+    return try_hard(backend, outputs, found, sample, clock)
+
+
+def _run(backend: Backend, arrays: Arrays, names: Sequence[str]) -> Arrays | None:
+    try:
+        return backend.run(arrays, names)
+    except ModelFailed:
+        return None
+
+
+def _sample(backend: Backend, file: Path | None) -> tuple[Arrays | None, tuple[str, ...]]:
+    """The inputs of the sample, if there is one that the model takes, and words for one that cannot be used."""
+    if file is None:
+        return None, ()
+    try:
+        arrays = read_sample(file, backend.inputs)
+        backend.run(arrays, [spec.name for spec in backend.outputs])
+    except SampleFault as fault:
+        return None, (f"the sample was not used: {fault}",)
+    except ModelFailed as error:
+        return None, (f"the sample was not used: {file}: the model refuses it: {error}",)
+    return arrays, ()
 
 
 def _zeros(specs: Sequence[TensorSpec], rows: int) -> Arrays:
@@ -93,21 +151,13 @@ def _with_known_rank(specs: Sequence[TensorSpec], arrays: Arrays) -> tuple[Tenso
     )
 
 
-def _declared_unbatched(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str | None:
-    if not inputs:
-        return "the model has no inputs"
-    for kind, specs in (("input", inputs), ("output", outputs)):
-        for spec in specs:
-            if not spec.shape:
-                return f"{kind} {spec.name!r} is a single value, without an axis for rows"
-            if spec.shape[0] is not None:
-                return f"axis 0 of {kind} {spec.name!r} has the fixed size {spec.shape[0]}"
-    return None
-
-
-def _two_rows_fail(backend: Backend, outputs: Sequence[TensorSpec]) -> str | None:
-    try:
-        two = backend.run(_zeros(backend.inputs, rows=2), [spec.name for spec in outputs])
-    except ModelFailed as error:
-        return f"the model takes one row but not two: {error}"
-    return rows_lost(outputs, two, rows=2)
+def _rows_fail(backend: Backend, outputs: Sequence[TensorSpec], one: Arrays) -> str | None:
+    """Why zeros show that the outputs do not follow the rows. A declared size is the better reason, if there is one."""
+    lost = rows_lost(outputs, one, rows=1)
+    if lost is None:
+        try:
+            two = backend.run(_zeros(backend.inputs, rows=2), [spec.name for spec in outputs])
+        except ModelFailed as error:
+            return fixed_output(outputs) or f"the model takes one row but not two: {error}"
+        lost = rows_lost(outputs, two, rows=2)
+    return lost and (fixed_output(outputs) or lost)

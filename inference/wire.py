@@ -26,17 +26,25 @@ from typing import Generic, TypeAlias, TypeVar
 import msgspec
 
 from inference.arena import ArenaShape
+from inference.findings import Batched, Findings
 from inference.layout import Placed
 from inference.plan import PlanTerms, ServingPlan
 from inference.types import Signature
-from inference.warmup import Batched
+
+
+class Known(msgspec.Struct, frozen=True, array_like=True):
+    """What the first worker of a version found out, and the others are told."""
+
+    signature: Signature
+    findings: Findings
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """The first order to a worker: the model, what to run it on, and the plan to serve it by.
 
-    The first worker of a version is given the terms instead, measures the model, and makes the plan. `apart` are files
-    of weights that lie outside the model's folder, by the model's names for them.
+    The first worker of a version is given the terms instead, tries and measures the model, and makes the plan. `apart`
+    are files of weights that lie outside the model's folder, by the model's names for them. `sample` is the file of a
+    valid request to try it with. The others are given what is `known` since, and try nothing.
     """
 
     model_file: str
@@ -44,6 +52,8 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     plan: ServingPlan | PlanTerms
     batched: Batched = None
     apart: tuple[str, ...] = ()
+    sample: str | None = None
+    known: Known | None = None
 
 
 class Share(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -70,10 +80,7 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
     signature: Signature
     plan: ServingPlan
-    unbatched_because: str | None = None
-    untried_because: str | None = None
-    unproven_because: str | None = None
-    erratic_because: str | None = None
+    findings: Findings
     notes: tuple[str, ...] = ()
     class_names: dict[str, tuple[str, ...]] = {}
 

@@ -11,23 +11,30 @@ import select
 import signal
 import socket
 import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from inference.arena import SharedMemory
 from inference.backends.base import Backend
+from inference.backends.onnx.proof import prove
 from inference.backends.onnx.tensor_outputs import TensorOutputs, tensor_outputs
 from inference.errors import ModelLoadError
+from inference.findings import NOT_READ, Findings
 from inference.plan import ServingPlan
 from inference.runner import Runner
 from inference.survey import Surveyed, survey
-from inference.types import Signature
-from inference.warmup import try_out
+from inference.types import Datatype, Signature, TensorSpec
+from inference.warmup import Trial, try_out, warm
 from inference.wire import (
     NAMES_BYTES,
     ORDERS,
     Channel,
     Ends,
+    Known,
     Load,
     Loaded,
     LoadFailed,
@@ -38,6 +45,9 @@ from inference.wire import (
     WireError,
     clipped,
 )
+
+MOST_NOTES = 4
+"""Notes that are passed on."""
 
 
 def main(sends: int, receives: int) -> None:
@@ -76,18 +86,8 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
         loaded = _load_model(order, shown)
         trial = loaded.trial
         names, notes = _class_names(shown)
-        channel.send(
-            Loaded(
-                trial.signature,
-                loaded.plan,
-                _clipped(trial.unbatched_because),
-                _clipped(trial.untried_because),
-                _clipped(trial.unproven_because),
-                _clipped(loaded.erratic_because),
-                (clipped("; ".join(notes)),) if notes else (),
-                names,
-            )
-        )
+        notes = (clipped("; ".join(notes)),) if notes else ()
+        channel.send(Loaded(trial.signature, loaded.plan, _clipped(trial.findings), notes, names))
     except PeerGone:
         raise
     except Exception as error:  # whatever it is, the gateway tells the operator
@@ -104,10 +104,48 @@ def _load_model(order: Load, shown: TensorOutputs) -> Surveyed:
     def open_backend(threads: int) -> Backend:
         return OnnxBackend(Path(order.model_file), order.device, threads, order.apart, shown)
 
-    if not isinstance(order.plan, ServingPlan):
-        return survey(open_backend, order.batched, order.plan)
-    backend = open_backend(order.plan.intra_op_threads)
-    return Surveyed(backend, try_out(backend, order.batched), order.plan)
+    if order.known is not None and isinstance(order.plan, ServingPlan):
+        return _load_known(open_backend, order.known, order.plan)
+    with ThreadPoolExecutor(1, "proof") as pool:
+        # Beside opening the session, which takes longer and lets other threads run.
+        proof = (
+            pool.submit(prove, Path(order.model_file), shown.tensors or None) if order.batched in (None, True) else None
+        )
+
+        def try_model(backend: Backend) -> Trial:
+            sample = None if order.sample is None else Path(order.sample)
+            return try_out(backend, order.batched, (lambda: NOT_READ) if proof is None else proof.result, sample)
+
+        if not isinstance(order.plan, ServingPlan):
+            return survey(open_backend, try_model, order.plan)
+        backend = open_backend(order.plan.intra_op_threads)
+        return Surveyed(backend, try_model(backend), order.plan)
+
+
+def _load_known(open_backend: Callable[[int], Backend], known: Known, plan: ServingPlan) -> Surveyed:
+    """Another worker of a model that was tried. One that reports another signature than it had tells it."""
+    backend = open_backend(plan.intra_op_threads)
+    signature = known.signature
+    same = backend.inputs == signature.inputs and _names(backend.outputs) == _names(signature.outputs)
+    if not same:
+        signature = Signature(backend.inputs, backend.outputs, signature.batched)
+    warm(backend, signature, None)
+    return Surveyed(backend, Trial(signature, known.findings, None), plan)
+
+
+def _names(specs: Sequence[TensorSpec]) -> list[tuple[str, Datatype]]:
+    return [(spec.name, spec.datatype) for spec in specs]
+
+
+def _clipped(findings: Findings) -> Findings:
+    words = {
+        name: clipped(text)
+        for name in ("because", "missing", "erratic_because", "alarm")
+        if (text := getattr(findings, name)) is not None
+    }
+    return msgspec.structs.replace(
+        findings, notes=tuple([clipped(note) for note in findings.notes[:MOST_NOTES]]), **words
+    )
 
 
 def _class_names(shown: TensorOutputs) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
@@ -123,10 +161,6 @@ def _class_names(shown: TensorOutputs) -> tuple[dict[str, tuple[str, ...]], tupl
         elif output.classes:
             notes += (f"the classes of output {output.name!r} have too long names to be told; give them in [labels]",)
     return names, notes
-
-
-def _clipped(words: str | None) -> str | None:
-    return None if words is None else clipped(words)
 
 
 def _serve(channel: Channel[Order], backend: Backend, signature: Signature) -> None:

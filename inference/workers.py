@@ -12,10 +12,12 @@ from typing import Self
 import msgspec
 
 from inference.errors import ModelLoadError, WorkerDied
+from inference.findings import Findings
 from inference.options import WorkerOptions, plan_terms
 from inference.plan import ServingPlan
 from inference.post import Events, Post, known_order
 from inference.process import WorkerLimits, WorkerProcess
+from inference.sample import find_sample
 from inference.snapshot import Held, Snapshot, take_snapshot
 from inference.types import Arrays, BatchResult, Signature, Vacancy
 from inference.wire import Load
@@ -61,18 +63,8 @@ class Workers:
     signature: Signature
     """As the engine reported it. There once the workers are entered."""
 
-    unbatched_because: str | None
-    """Plain words where `signature.batched` is false. There once the workers are entered."""
-
-    untried_because: str | None
-    """The engine's words where it refused to be warmed up with zeros. There once the workers are entered."""
-
-    unproven_because: str | None
-    """Plain words where the model is batched although nobody knows that it keeps rows apart: it refused to be tried, or
-    never answers the same twice. There once the workers are entered."""
-
-    erratic_because: str | None
-    """Plain words where the model was seen to answer the same row differently. There once the workers are entered."""
+    findings: Findings
+    """What is known of its rows, and why they are batched or not. There once the workers are entered."""
 
     notes: tuple[str, ...]
     """What is served otherwise than the file has it, in plain words. There once the workers are entered."""
@@ -96,6 +88,7 @@ class Workers:
         self.on_restart = on_restart
         self.on_overwritten: Callable[[], None] = lambda: None
         self._options = options
+        self._model_file = model_file
         self._files = files or _snapshot(model_file)
         self._held = Held(self._files)
         self._posts: tuple[Post, ...] = ()
@@ -103,8 +96,15 @@ class Workers:
 
     async def __aenter__(self) -> Self:
         terms = plan_terms(self._options)
-        files = self._files
-        order = Load(str(files.model_file), self._options.device, terms, self._options.batched, files.apart)
+        files, sample = self._files, find_sample(self._model_file)
+        order = Load(
+            model_file=str(files.model_file),
+            device=self._options.device,
+            plan=terms,
+            batched=self._options.batched,
+            apart=files.apart,
+            sample=None if sample is None else str(sample.path),
+        )
         try:
             (first,) = await self._fill(order, 1)
             loaded = first.loaded
@@ -116,10 +116,7 @@ class Workers:
             raise
         self.plan = loaded.plan
         self.signature = loaded.signature
-        self.unbatched_because = loaded.unbatched_because
-        self.untried_because = loaded.untried_because
-        self.unproven_because = loaded.unproven_because
-        self.erratic_because = loaded.erratic_because
+        self.findings = loaded.findings
         self.notes = loaded.notes
         self.class_names = loaded.class_names
         if len(files.files) > 1 + len(files.apart):

@@ -169,15 +169,15 @@ def nonzero() -> bytes:
     return _model(nodes, [_floats("x", ["N", 3])], [_value("places", TensorProto.INT64, ["M", 2])])
 
 
-def drops_negative_rows() -> bytes:
-    """float32[N,1] `x` -> float32[M,1] `y`, the rows that are not negative: all of them when warmed up with zeros."""
+def drops_negative_rows(axis: str = "M") -> bytes:
+    """float32[N,1] `x` -> float32[axis,1] `y`, the rows that are not negative: all of them if they are zeros."""
     nodes = [
         helper.make_node("GreaterOrEqual", ["x", "zero"], ["kept"]),
         helper.make_node("Squeeze", ["kept", "axes"], ["mask"]),
         helper.make_node("Compress", ["x", "mask"], ["y"], axis=0),
     ]
     constants: dict[str, Array] = {"zero": np.array([0], np.float32), "axes": np.array([1], np.int64)}
-    return _model(nodes, [_floats("x", ["N", 1])], [_floats("y", ["M", 1])], constants)
+    return _model(nodes, [_floats("x", ["N", 1])], [_floats("y", [axis, 1])], constants)
 
 
 def one_row_only() -> bytes:

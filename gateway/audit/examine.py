@@ -11,7 +11,7 @@ import numpy as np
 
 from gateway.audit.sample import Sample, row_of
 from inference.draws import FLOATS
-from inference.likeness import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change
+from inference.likeness import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
 from inference.rows import rows_lost
 from inference.types import Array, Arrays, TensorSpec
 
@@ -153,7 +153,9 @@ def _changed(
     specs: Sequence[TensorSpec], one: Arrays, other: Arrays, seen: Sequence[Arrays], strictness: Strictness
 ) -> str | None:
     """The first output in which two answers to one row differ; `seen` are answers that tell how large values are."""
-    return first_change(specs, one, other, seen, strictness)
+    scale = scale_of(specs, seen)
+    change = first_change(specs, one, other, [scale] * one[0].shape[0], strictness)
+    return None if change is None else change.output
 
 
 def _picked(arrays: Arrays, places: Sequence[int]) -> Arrays:

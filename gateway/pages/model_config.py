@@ -16,6 +16,7 @@ from gateway.dialects.v2 import PLATFORM
 from gateway.images.reader import ImageReader
 from gateway.serving import ServedVersion
 from inference.config import ModelConfig
+from inference.findings import WAYS, Findings
 from inference.plan import ServingPlan
 from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, Knot, Signature, TensorSpec
 
@@ -89,6 +90,21 @@ class CachePlanPage(BaseModel):
     because: str
 
 
+class RowsPage(BaseModel):
+    """On which evidence rows of different requests share a batch or do not, and what is missing."""
+
+    evidence: str = Field(
+        description='"proven" from the graph, "tried" at load, "told" by the operator, "declared" by the shapes, or '
+        '"none": nothing is known, and the model is served alone.'
+    )
+    because: str = Field(description="Why they do, or do not.")
+    missing: str | None = Field(description="What would have to be known to batch the model; null if nothing.")
+    ways: list[str] = Field(description="The ways to give what is missing; empty if nothing is.")
+    erratic_because: str | None = Field(description="There if the model answered the same row differently.")
+    alarm: str | None = Field(description="There if the trial at load contradicts the graph.")
+    notes: list[str] = Field(description="What else was found at load, such as a sample that could not be used.")
+
+
 class SluiceConfig(BaseModel):
     """What only Sluice has. In `config`, values that were planned stand where none was set."""
 
@@ -96,6 +112,7 @@ class SluiceConfig(BaseModel):
     batched: bool = Field(description="Whether requests travel together.")
     unbatched_because: str | None = Field(description="Why not, if they do not.")
     notes: list[str] = Field(description="What is served otherwise than the file has it, such as maps as a tensor.")
+    rows: RowsPage = Field(description="What was found out about its rows when it was loaded.")
     latency_objective_ms: float | None = Field(description="The latency that is promised; null if none is.")
     cache: CachePlanPage
     config: ModelConfig
@@ -138,6 +155,7 @@ def model_config_page(served: ServedVersion) -> ModelConfigPage:
             batched=signature.batched,
             unbatched_because=served.footing.unbatched_because,
             notes=list(served.workers.notes),
+            rows=_rows(served.workers.findings),
             latency_objective_ms=config.batching.latency_objective_ms,
             cache=CachePlanPage(
                 enabled=served.cache_plan.enabled, scope=served.cache_plan.scope, because=served.cache_plan.because
@@ -160,6 +178,18 @@ def in_force(config: ModelConfig, plan: ServingPlan, signature: Signature) -> Mo
     )
     workers = config.workers.model_copy(update={"count": plan.workers, "intra_op_threads": plan.intra_op_threads})
     return config.model_copy(update={"batching": batching, "workers": workers})
+
+
+def _rows(findings: Findings) -> RowsPage:
+    return RowsPage(
+        evidence=findings.evidence,
+        because=findings.because,
+        missing=findings.missing,
+        ways=list(WAYS) if findings.missing is not None else [],
+        erratic_because=findings.erratic_because,
+        alarm=findings.alarm,
+        notes=list(findings.notes),
+    )
 
 
 def _tensors(specs: Sequence[TensorSpec], signature: Signature) -> list[TensorConfig]:

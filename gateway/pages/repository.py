@@ -37,6 +37,12 @@ class Change(BaseModel):
     parameters: dict[str, Any] = {}
 
 
+class SampleWanted(BaseModel):
+    """A sample that is going to be recorded."""
+
+    file: str = Field(description="Where the next valid request's inputs are going to lie.")
+
+
 class Problem(BaseModel):
     """An error, in the protocol's form."""
 
@@ -78,5 +84,13 @@ def repository_routes(control: RepositoryControl) -> APIRouter:
     async def unload(model: ModelName, _: Annotated[Change | None, Body()] = None) -> dict[str, Any]:
         await control.unload(model)
         return {}
+
+    @router.post(
+        "/models/{model}/sample",
+        summary="Write the inputs of the next valid request beside the model, as the sample that it is tried with",
+        responses=REFUSED,
+    )
+    async def record_sample(model: ModelName) -> SampleWanted:
+        return SampleWanted(file=str(control.record_sample(model)))
 
     return router

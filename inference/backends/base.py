@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from inference.types import Arrays, TensorSpec
@@ -16,6 +16,12 @@ class Backend(Protocol):
 
     outputs: tuple[TensorSpec, ...]
     """Likewise. An output of unknown rank is reported with the shape `()`."""
+
+    axis_names: Mapping[str, str]
+    """The name that the model gives to axis 0 of an input or output, for those to which it gives one."""
+
+    checks_integers: bool
+    """Whether it refuses places outside a table. Kernels on a GPU may read whatever lies there, and fail for good."""
 
     def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:
         """The named outputs, in the order of the names, in storage dtypes, not shared with the inputs.

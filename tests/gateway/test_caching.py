@@ -8,6 +8,7 @@ import pytest
 from gateway.caching import CachePlan, cache_plan
 from inference.config import CacheConfig
 from inference.errors import RepositoryError
+from inference.findings import Evidence, Findings
 from inference.types import Datatype, Signature, TensorSpec
 
 BATCHED = Signature(
@@ -16,23 +17,27 @@ BATCHED = Signature(
 ALONE = Signature((TensorSpec("x", Datatype.FP32, (1,)),), (TensorSpec("y", Datatype.FP32, (1,)),), batched=False)
 
 
-def found(signature: Signature = BATCHED, **words: str) -> Any:
-    reasons = {"unbatched_because": None, "unproven_because": None, "erratic_because": None}
-    return SimpleNamespace(signature=signature, **(reasons | words))
+def found(
+    signature: Signature = BATCHED,
+    because: str = "every operator keeps rows apart",
+    evidence: Evidence = Evidence.PROVEN,
+    erratic_because: str | None = None,
+) -> Any:
+    return SimpleNamespace(signature=signature, findings=Findings(evidence, because, erratic_because=erratic_because))
 
 
 def test_rows_are_kept_where_the_model_keeps_them_apart() -> None:
-    assert cache_plan(CacheConfig(), found(), ()) == CachePlan(True, "row", "the model keeps rows apart")
+    assert cache_plan(CacheConfig(), found(), ()) == CachePlan(True, "row", "every operator keeps rows apart")
 
 
 def test_whole_requests_are_kept_where_rows_depend_on_each_other() -> None:
-    plan = cache_plan(CacheConfig(), found(ALONE, unbatched_because="row 0 changes with the rows beside it"), ())
+    plan = cache_plan(CacheConfig(), found(ALONE, "row 0 changes with the rows beside it"), ())
     assert (plan.enabled, plan.scope) == (True, "request")
     assert "row 0 changes" in plan.because
 
 
 def test_whole_requests_are_kept_where_nobody_knows() -> None:
-    plan = cache_plan(CacheConfig(), found(unproven_because="the model refused random rows"), ())
+    plan = cache_plan(CacheConfig(), found(ALONE, "the model refused random rows", Evidence.NONE), ())
     assert (plan.enabled, plan.scope) == (True, "request")
     assert "refused random rows" in plan.because
 
@@ -53,9 +58,14 @@ def test_the_operator_has_the_last_word() -> None:
     assert cache_plan(CacheConfig(enabled=True), found(), ("Multinomial",)).enabled
     assert not cache_plan(CacheConfig(enabled=False), found(), ()).enabled
     assert cache_plan(CacheConfig(scope="request"), found(), ()).scope == "request"
-    assert cache_plan(CacheConfig(scope="row"), found(unproven_because="unknown"), ()).scope == "row"
+    assert cache_plan(CacheConfig(scope="row"), found(), ()).scope == "row"
+
+
+def test_that_nobody_compared_the_rows_is_said() -> None:
+    plan = cache_plan(CacheConfig(), found(because='batching.batched is "unchecked"', evidence=Evidence.TOLD), ())
+    assert plan == CachePlan(True, "row", 'by rows, which nobody compared: batching.batched is "unchecked"')
 
 
 def test_rows_of_a_model_without_any_cannot_be_kept() -> None:
     with pytest.raises(RepositoryError, match=r'cache.scope = "row": .*no axis.* set it to "request"'):
-        cache_plan(CacheConfig(scope="row"), found(ALONE, unbatched_because="no axis for rows"), ())
+        cache_plan(CacheConfig(scope="row"), found(ALONE, "no axis for rows"), ())

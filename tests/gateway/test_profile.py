@@ -20,13 +20,15 @@ from gateway.profile_plot import plot
 from gateway.profile_write import model_toml, settings_of, write_plan
 from inference.config import BatchingConfig, ModelConfig, WorkersConfig
 from inference.errors import RepositoryError, StartError
+from inference.findings import Evidence, Findings
 from inference.plan import ServingPlan
 from inference.repository import ModelVersion
 from inference.types import Knot
-from tests import classifiers, models
+from tests import classifiers, influences, models
 
 KNOTS = (Knot(1, 1e-3), Knot(2, 1.4e-3), Knot(4, 2.4e-3))
 PLAN = ServingPlan(2, 3, 2, KNOTS, ("because of one thing", "because of another"))
+PROVEN = Findings(Evidence.PROVEN, "every operator keeps rows apart")
 SOURCE = ModelVersion("m", 4, Path("m/4/model.onnx"), "digest", ModelConfig())
 
 
@@ -45,7 +47,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_the_table_has_a_line_for_each_size_and_marks_the_chosen_one() -> None:
-    assert as_table(Profile(SOURCE, None, True, PLAN)) == "\n".join(
+    assert as_table(Profile(SOURCE, None, True, PLAN, PROVEN)) == "\n".join(
         [
             "m, version 4",
             "",
@@ -57,24 +59,33 @@ def test_the_table_has_a_line_for_each_size_and_marks_the_chosen_one() -> None:
             "plan: 2 workers with 3 threads each, batches of up to 2 rows",
             "  - because of one thing",
             "  - because of another",
+            "rows: batched (proven): every operator keeps rows apart",
         ]
     )
 
 
 def test_a_model_that_could_not_be_measured_has_no_table() -> None:
     plan = ServingPlan(1, 1, 64, (), ("because",))
-    assert "rows/s" not in as_table(Profile(SOURCE, None, True, plan))
+    assert "rows/s" not in as_table(Profile(SOURCE, None, True, plan, PROVEN))
 
 
 def test_machines_get_all_of_it() -> None:
-    (found,) = json.loads(as_json_text([Profile(SOURCE, 50.0, True, PLAN)]))
+    (found,) = json.loads(as_json_text([Profile(SOURCE, 50.0, True, PLAN, PROVEN)]))
     assert found["knots"][1] == {"rows": 2, "run_s": 1.4e-3, "rows_per_s": pytest.approx(4 / 1.5e-3)}
     del found["knots"]
     assert found == {
         "model": "m",
         "version": 4,
         "batched": True,
-        "unproven_because": None,
+        "rows": {
+            "evidence": "proven",
+            "because": "every operator keeps rows apart",
+            "missing": None,
+            "ways": [],
+            "erratic_because": None,
+            "alarm": None,
+            "notes": [],
+        },
         "latency_objective_ms": 50.0,
         "workers": 2,
         "intra_op_threads": 3,
@@ -96,7 +107,7 @@ def test_one_model_is_picked_by_its_name(repository: Path) -> None:
     result = profiled(repository, "--model", "b")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("b, version 1\n")
-    assert "every request runs alone: row 0 of output 'y' changes with the rows beside it" in result.stdout
+    assert "every request runs alone: output 'y': ReduceMean " in result.stdout
     assert "<- max_rows" in result.stdout
     assert "a, version" not in result.output
 
@@ -349,7 +360,7 @@ async def test_a_model_that_could_not_be_measured_is_neither_written_nor_drawn(r
 
 
 def test_a_guess_is_not_written_down_and_not_drawn(tmp_path: Path) -> None:
-    guess = Profile(SOURCE, None, True, ServingPlan(1, 1, 64, (), ("because",)))
+    guess = Profile(SOURCE, None, True, ServingPlan(1, 1, 64, (), ("because",)), PROVEN)
     with pytest.raises(RepositoryError, match="'m' could not be measured, so there is no plan to write"):
         settings_of(guess, None)
     pytest.importorskip("matplotlib")
@@ -385,11 +396,22 @@ def test_a_version_s_file_is_written_for_in_its_models_folder(repository: Path) 
     assert str(caught.value).endswith(f"give the model's folder, {repository / 'a'}")
 
 
-def test_that_nothing_is_known_of_the_rows_is_said() -> None:
-    table = as_table(Profile(SOURCE, None, True, PLAN, "the model refused random rows: no"))
-    assert table.endswith(
-        "\n  - whether rows influence each other could not be found out: the model refused random rows: no"
-    )
+def test_that_nothing_is_known_of_the_rows_is_said_with_what_to_do() -> None:
+    unproven = Findings(Evidence.NONE, "nobody knows", missing="rows that differ", notes=("the sample was not used",))
+    lines = as_table(Profile(SOURCE, None, False, PLAN, unproven)).splitlines()
+    rows = lines[lines.index("rows: served alone: nobody knows") + 1 :]
+    assert rows[:2] == ["  - missing: rows that differ", "  - to have it batched, give one of these:"]
+    assert [line[:6] for line in rows[2:]] == ["    - "] * 3 + ["  - th"]
+
+
+async def test_the_ways_to_have_a_model_batched_are_for_machines_too(repository: Path) -> None:
+    models.place(influences.hidden_every_row(1e7), repository / "l" / "1")
+    terminal = Terminal()
+    await carry_out(ProfileOrder(repository, ModelConfig(), name="l", as_json=True), terminal.say, terminal.note)
+    (found,) = json.loads(terminal.said[0])
+    assert (found["batched"], found["rows"]["evidence"], len(found["rows"]["ways"])) == (False, "none", 3)
+    assert "'boxes'" in found["rows"]["missing"]
+    assert "Reshape" in found["rows"]["missing"]
 
 
 def test_the_proof_is_explained_operator_by_operator(repository: Path) -> None:

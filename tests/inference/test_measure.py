@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +25,8 @@ class Puppet:
     ) -> None:
         self.inputs: tuple[TensorSpec, ...] = (TensorSpec("x", Datatype.FP32, (None, 2)),)
         self.outputs: tuple[TensorSpec, ...] = (TensorSpec("y", Datatype.FP32, (None, 2)),)
+        self.axis_names: Mapping[str, str] = {}
+        self.checks_integers = True
         self.seen: list[Arrays] = []
         self.now_s = 0.0
         self.peak = 1 << 30

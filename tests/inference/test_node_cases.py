@@ -41,9 +41,6 @@ SAMPLE = (
 FEWEST = 4000
 """Of some 5,600 models the engine has no operator for about 700, and others refuse all rows."""
 
-UNPROVEN = "rows are batched that nobody has proven apart"
-
-
 UNTOLD = ("not loaded", "random", "never answers")
 """Verdicts on models of which it is not known what is right."""
 
@@ -53,7 +50,7 @@ class WrongAnswers(Exception):
 
 
 class Decided(NamedTuple):
-    """How a model is to be served, and by which evidence: `proven`, `tried`, `unproven` or `mixed`."""
+    """How a model is to be served, and by which evidence."""
 
     signature: Signature
     verdict: str
@@ -61,9 +58,9 @@ class Decided(NamedTuple):
 
 def decided(backend: Backend, file: Path) -> Decided:
     """What a worker decides of a model that it has loaded. The one place that knows how."""
-    trial = try_out(backend)
-    verdict = "mixed" if trial.unbatched_because else "unproven" if trial.unproven_because else "tried"
-    return Decided(trial.signature, verdict)
+    trial = try_out(backend, None, lambda: prove(file, tensor_outputs(file).tensors or None))
+    served = "batched" if trial.signature.batched else "alone"
+    return Decided(trial.signature, f"{served}, {trial.findings.evidence}")
 
 
 class Judged(NamedTuple):
@@ -83,10 +80,7 @@ def proven(backend: Backend, file: Path) -> Decided:
 
 Decision: TypeAlias = Callable[[Backend, Path], Decided]
 
-DECISIONS = [
-    pytest.param(proven, id="proven"),
-    pytest.param(decided, id="decided", marks=pytest.mark.xfail(reason=UNPROVEN, raises=WrongAnswers, strict=True)),
-]
+DECISIONS = [pytest.param(proven, id="proven"), pytest.param(decided, id="decided")]
 
 
 async def judged(case: NodeModel, folder: Path, decide: Decision = decided) -> Judged:
@@ -162,7 +156,6 @@ async def test_callers_of_any_operator_are_told_what_they_are_told_alone(
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
-@pytest.mark.xfail(reason=UNPROVEN, raises=WrongAnswers, strict=True)
 async def test_callers_of_many_workers_are_told_what_they_are_told_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from inference.measure import Measurement, Stop
 from inference.plan import (
     MOST_ROWS,
     MOST_SLOWDOWN,
-    Findings,
+    PlanGrounds,
     PlanTerms,
     ServingPlan,
     spare_cores,
@@ -35,9 +35,11 @@ def measured(threads: int, run_s: Callable[[int], float], most_rows: int = MOST_
     return Measurement(threads, knots, tuple([grown * knot.rows for knot in knots]), None)
 
 
-def found(*measurements: Measurement, signature: Signature = BATCHED, resident_bytes: int = 50 * MIB) -> Findings:
-    because = None if signature.batched else "row 0 of output 'y' changes with the rows beside it"
-    return Findings(signature, because, measurements, resident_bytes)
+def found(*measurements: Measurement, signature: Signature = BATCHED, resident_bytes: int = 50 * MIB) -> PlanGrounds:
+    because = (
+        "the model keeps rows apart" if signature.batched else "row 0 of output 'y' changes with the rows beside it"
+    )
+    return PlanGrounds(signature, because, measurements, resident_bytes)
 
 
 def shared(work_s: float, alone_s: float = 1e-3) -> Callable[[int], Callable[[int], float]]:
@@ -82,7 +84,7 @@ terms_strategy = st.builds(
 
 
 @st.composite
-def findings_for(draw: st.DrawFn, terms: PlanTerms) -> Findings:
+def findings_for(draw: st.DrawFn, terms: PlanTerms) -> PlanGrounds:
     measurements = []
     for threads in thread_choices(terms):
         rows = knot_rows(terms.max_rows or MOST_ROWS)

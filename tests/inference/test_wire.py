@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from inference.arena import ArenaShape
+from inference.findings import Evidence, Findings
 from inference.layout import Placed
 from inference.plan import PlanTerms, ServingPlan
 from inference.types import Datatype, Knot, Signature, TensorSpec
@@ -21,6 +22,7 @@ from inference.wire import (
     Channel,
     Done,
     Failed,
+    Known,
     Load,
     Loaded,
     LoadFailed,
@@ -35,6 +37,7 @@ from inference.wire import (
 )
 from tests.inference.running import descriptors
 
+FOUND = Findings(Evidence.TRIED, "the model keeps rows apart")
 PLAN = ServingPlan(2, 3, 64, (Knot(1, 1e-4), Knot(2, 1.5e-4)), ("because",))
 SPEC = TensorSpec("größe", Datatype.BF16, (None, 3))
 
@@ -61,7 +64,7 @@ def pair() -> Iterator[Pair]:
     [
         Load("/models/a b/1/model.onnx", "cuda:1", PlanTerms(8, "cuda:1", 2, 1, 32, 0.05, 1 << 40)),
         Load("/m.onnx", "cpu", PLAN, False),
-        Load("/m.onnx", "cpu", PLAN, "unchecked"),
+        Load("/m.onnx", "cpu", PLAN, None, (), "/m/sample.json", Known(Signature((SPEC,), (SPEC,), True), FOUND)),
         Share(ArenaShape(4096, 8192)),
         Run(1, (Placed(0, 12, (1, 3)), Placed(64, 0, (0,)), Placed(64, 4, ())), (1, 0), 0),
         Run(0, (), (0,), 1 << 40),
@@ -75,10 +78,13 @@ def test_orders_arrive_as_they_were_sent(pair: Pair, order: Order) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Loaded(Signature((SPEC,), (SPEC, SPEC), True), PLAN),
-        Loaded(Signature((), (SPEC,), False), PLAN, "the model has no inputs"),
-        Loaded(Signature((SPEC,), (SPEC,), True), PLAN, None, "zeros will not do"),
-        Loaded(Signature((SPEC,), (SPEC,), True), PLAN, None, None, "the model refused random rows: no"),
+        Loaded(Signature((SPEC,), (SPEC, SPEC), True), PLAN, FOUND),
+        Loaded(Signature((), (SPEC,), False), PLAN, Findings(Evidence.DECLARED, "the model has no inputs")),
+        Loaded(
+            Signature((SPEC,), (SPEC,), False),
+            PLAN,
+            Findings(Evidence.NONE, "because", "all", "it varies", "!", ("a",)),
+        ),
         LoadFailed("no such file"),
         Done((Placed(0, 12, (1, 3)),), 0, 12.5, 1.5e-05),
         Failed("out of range", True),

@@ -119,7 +119,7 @@ async def test_inner_axes_of_any_size(tmp_path: Path) -> None:
 
 async def test_a_model_with_fixed_rows_takes_one_part_at_a_time(tmp_path: Path) -> None:
     async with running(models.fixed_rows(2), tmp_path) as (workers, _):
-        assert workers.unbatched_because == "axis 0 of input 'x' has the fixed size 2"
+        assert workers.findings.because == "axis 0 of input 'x' has the fixed size 2"
         assert not workers.signature.batched
         part = (np.ones((2, 4), np.float32),)
         assert_same((await workers.run([part], ["y"])).outputs[0], 2 * part[0])
@@ -136,7 +136,7 @@ async def test_a_single_value(tmp_path: Path) -> None:
 
 async def test_a_model_that_is_found_to_lose_rows_is_not_batched(tmp_path: Path) -> None:
     async with running(models.nonzero(), tmp_path) as (workers, _):
-        assert workers.unbatched_because == "axis 0 of output 'places' does not follow the rows: 1 in, 0 out"
+        assert workers.findings.because.startswith("output 'places': NonZero lists the elements of all rows ")
         result = await workers.run([(np.eye(3, dtype=np.float32),)], ["places"])
         assert result.outputs[0].tolist() == [[0, 0], [1, 1], [2, 2]]
 
@@ -144,7 +144,7 @@ async def test_a_model_that_is_found_to_lose_rows_is_not_batched(tmp_path: Path)
 async def test_a_model_that_mixes_rows_is_not_batched(tmp_path: Path) -> None:
     async with running(models.centred(), tmp_path) as (workers, _):
         assert not workers.signature.batched
-        assert workers.unbatched_because == "row 0 of output 'y' changes with the rows beside it"
+        assert workers.findings.because.startswith("output 'y': ReduceMean ")
         with pytest.raises(ValueError, match="not batched"):
             await workers.run([(np.ones((1, 2), np.float32),)] * 2, ["y"])
 
@@ -155,15 +155,14 @@ async def test_the_operators_word_reaches_the_worker(tmp_path: Path) -> None:
         _,
     ):
         assert not workers.signature.batched
-        assert workers.unbatched_because == "model.toml or the settings say so"
+        assert workers.findings.because == "model.toml or the settings say so"
 
 
 async def test_a_model_that_cannot_be_warmed_up_says_why(tmp_path: Path) -> None:
     async with running(models.lookup(0), tmp_path) as (workers, _):
-        assert workers.untried_because is not None
-        assert "idx=0 must be within" in workers.untried_because
+        assert "must be within the inclusive range [0,-1]" in workers.findings.notes[0]
     async with running(models.lookup(1), tmp_path) as (workers, _):
-        assert workers.untried_because is None
+        assert workers.findings.notes == ()
 
 
 async def test_a_batch_that_no_message_can_describe_fails_alone(tmp_path: Path) -> None:
@@ -200,8 +199,7 @@ async def test_outputs_that_cannot_be_taken_end_their_batch_and_free_its_slot(
 
 async def test_a_model_with_one_row_only_is_not_batched(tmp_path: Path) -> None:
     async with running(models.one_row_only(), tmp_path) as (workers, _):
-        assert workers.unbatched_because is not None
-        assert workers.unbatched_because.startswith("the model takes one row but not two: ")
+        assert workers.findings.because.startswith("output 'y': ReduceMax ")
 
 
 async def test_a_batch_whose_rows_cannot_be_told_apart_fails_and_a_single_part_does_not(tmp_path: Path) -> None:

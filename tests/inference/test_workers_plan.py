@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -13,13 +14,14 @@ import pytest
 from inference import workers as workers_module
 from inference.config import BatchingConfig, ModelConfig, WorkersConfig
 from inference.errors import ModelLoadError
+from inference.findings import Evidence
 from inference.machine import available_cores
 from inference.options import WorkerOptions, plan_terms, worker_options
 from inference.plan import PlanTerms
 from inference.process import WorkerProcess
 from inference.types import Vacancy
-from inference.wire import Load
-from tests import models
+from inference.wire import Known, Load
+from tests import influences, models
 from tests.inference.running import ONE_WORKER, children, nothing_left, running, until
 
 
@@ -72,7 +74,7 @@ async def test_all_workers_run_as_the_first_one_planned(tmp_path: Path, monkeypa
             await listener.until_idle(workers, 3)
     assert isinstance(orders[0].plan, PlanTerms)
     assert [order.plan for order in orders[1:]] == [workers.plan] * 3  # and the replacement measures nothing
-    assert [order.batched for order in orders] == [None, "unchecked", "unchecked", "unchecked"]
+    assert [order.known for order in orders] == [None, *[Known(workers.signature, workers.findings)] * 3]
 
 
 async def test_threads_are_explored_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,17 +98,31 @@ async def test_a_model_that_must_be_batched_and_mixes_rows_is_refused(tmp_path: 
             pytest.fail("the workers were entered")
 
 
-async def test_demanded_batching_of_which_nothing_is_known_is_accepted_and_told(tmp_path: Path) -> None:
+async def test_demanded_batching_of_which_nothing_is_known_is_refused_with_what_is_missing(tmp_path: Path) -> None:
     options = msgspec.structs.replace(ONE_WORKER, batched=True)
-    async with running(models.noisy(), tmp_path / "noisy", options) as (workers, _):
+    with nothing_left(), pytest.raises(ModelLoadError, match=r"batched = true demands .* give a sample: "):
+        async with running(influences.hidden_every_row(1e7), tmp_path, options):
+            pytest.fail("the workers were entered")
+
+
+async def test_all_workers_know_what_the_first_one_found(tmp_path: Path) -> None:
+    options = WorkerOptions(count=2, intra_op_threads=1)
+    async with running(influences.one_label(), tmp_path, options) as (workers, listener):
         assert workers.signature.batched
-        assert workers.unproven_because == "the model does not answer the same batch in the same way twice"
-    async with running(models.lookup(1), tmp_path / "lookup", options) as (workers, _):
+        assert workers.signature.outputs[0].shape == (None,)
+        os.kill(workers.statistics().pids[0], signal.SIGKILL)
+        await until(lambda: listener.restarts == 1)
+        await listener.until_idle(workers, 2)
+        x = (np.eye(3, dtype=np.float32),)
+        results = await asyncio.gather(*[workers.run([x, x], ["label"]) for _ in range(4)])
+        assert {tuple(result.outputs[0].tolist()) for result in results} == {(0, 1, 2, 0, 1, 2)}
+
+
+async def test_the_sample_beside_a_version_reaches_the_worker(tmp_path: Path) -> None:
+    np.savez(tmp_path / "sample.npz", x=np.full((2, 8), [[1], [2e7]], np.float32))
+    async with running(influences.hidden_every_row(1e7), tmp_path) as (workers, _):
         assert workers.signature.batched
-        assert workers.unproven_because is not None
-        assert workers.unproven_because.startswith("the model refused random rows: ")
-    async with running(models.tiny(), tmp_path / "tiny", options) as (workers, _):
-        assert workers.unproven_because is None
+        assert (workers.findings.evidence, workers.findings.notes) == (Evidence.TRIED, ())
 
 
 async def test_a_model_that_is_trusted_is_batched_although_it_mixes_rows(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_the_configuration_page_shows_what_is_in_force(tmp_path: Path) -> None:
         assert page["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [1]}]
         assert page["max_batch_size"] == plan["max_rows"] == ours["config"]["batching"]["max_rows"]
         assert page["instance_group"][0]["count"] == plan["workers"] == len(server.workers()) == 1
-        assert (ours["latency_objective_ms"], ours["batched"], ours["unbatched_because"]) == (50, True, None)
+        assert (ours["latency_objective_ms"], ours["batched"], ours["rows"]["missing"]) == (50, True, None)
         assert ours["config"]["batching"]["max_queue_bytes"] == 1024 * 1024
         assert ours["config"]["workers"]["intra_op_threads"] == plan["intra_op_threads"] >= 1
         assert plan["reasons"]
@@ -196,7 +196,8 @@ def test_the_configuration_page_says_why_a_model_is_not_batched(tmp_path: Path) 
         page = server.client.get("/v2/models/centred/config").json()
     assert page["max_batch_size"] == 0
     assert "dynamic_batching" not in page
-    assert page["sluice"]["unbatched_because"]
+    assert page["sluice"]["batched"] is False
+    assert page["sluice"]["rows"]["because"]
 
 
 def test_the_configuration_page_of_nothing_is_a_404(examples: SluiceProcess) -> None:

@@ -53,7 +53,7 @@ _NO_TENSORS: Mapping[str, tuple[str, str]] = {
     "sparse_tensor(": ("a sparse tensor", "a dense one in its place"),
 }
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-_WARNING, _FATAL = 2, 4
+_ERROR, _FATAL = 3, 4
 
 
 class OnnxBackend:
@@ -96,6 +96,8 @@ class OnnxBackend:
         told = {output.name: output.shape for output in shown.outputs}
         self.inputs = tuple(inputs)
         self.outputs = tuple([_shaped(_spec("output", node), told) for node in self._session.get_outputs()])
+        self.axis_names = _axis_names([*self._session.get_inputs(), *self._session.get_outputs()])
+        self.checks_integers = device == "cpu"
         self._output_types = {spec.name: spec.datatype for spec in self.outputs}
         datatypes = {spec.datatype for spec in (*self.inputs, *self.outputs)}
         if {Datatype.BF16, Datatype.BYTES} <= datatypes:
@@ -180,7 +182,8 @@ def _session_options(intra_op_threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _WARNING
+    # It would warn of each batch whose outputs are not as large as is declared, such as labels of one row.
+    options.log_severity_level = _ERROR
     # Threads that spin while they wait would take the cores that the gateway needs between two batches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
@@ -250,6 +253,10 @@ def _no_tensor(kind: str, type_name: str) -> str:
         if type_name.startswith(beginning):
             return f"is {what} ({type_name}), which no request can carry; export the model with {right}"
     return f"has the type {type_name}, which no request can carry; export the model with a tensor in its place"
+
+
+def _axis_names(nodes: Sequence[Any]) -> Mapping[str, str]:
+    return {node.name: node.shape[0] for node in nodes if node.shape and isinstance(node.shape[0], str)}
 
 
 def _to_text(name: str, array: Array) -> Array:

@@ -20,6 +20,7 @@ from gateway.pages.v2 import model_routes
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from inference.config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
+from inference.findings import Evidence, Findings
 from inference.plan import ServingPlan
 from inference.types import Datatype, Knot, Signature, TensorSpec
 
@@ -29,18 +30,19 @@ BATCHED = Signature(
     (TensorSpec("y", Datatype.INT64, (None,)),),
     batched=True,
 )
+PROVEN = Findings(Evidence.PROVEN, "every operator keeps rows apart")
 ALONE = Signature((TensorSpec("x", Datatype.BF16, (1, 4)),), (TensorSpec("y", Datatype.BOOL, ()),), batched=False)
 
 
 def page(
     config: ModelConfig | None = None,
     signature: Signature = BATCHED,
-    unbatched_because: str | None = None,
+    findings: Findings = PROVEN,
     curves: dict[str, Sequence[Knot]] | None = None,
     layouts: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """What a caller reads."""
-    shown = model_config_page(served(config, signature, unbatched_because, curves, layouts))
+    shown = model_config_page(served(config, signature, findings, curves, layouts))
     text: dict[str, Any] = json.loads(shown.model_dump_json())
     return text
 
@@ -48,7 +50,7 @@ def page(
 def served(
     config: ModelConfig | None = None,
     signature: Signature = BATCHED,
-    unbatched_because: str | None = None,
+    findings: Findings = PROVEN,
     curves: dict[str, Sequence[Knot]] | None = None,
     layouts: dict[str, str] | None = None,
 ) -> Any:
@@ -62,8 +64,8 @@ def served(
         config=config or ModelConfig(),
         callee=SimpleNamespace(images=images),
         cache_plan=CachePlan(True, "row", "the model keeps rows apart"),
-        footing=Footing(batched=signature.batched, unbatched_because=unbatched_because),
-        workers=SimpleNamespace(plan=PLAN, notes=()),
+        footing=Footing(batched=signature.batched, unbatched_because=None if signature.batched else findings.because),
+        workers=SimpleNamespace(plan=PLAN, findings=findings, notes=()),
         batcher=SimpleNamespace(curves=lambda: curves or {}),
     )
 
@@ -85,13 +87,30 @@ def test_the_protocols_names_are_at_the_top() -> None:
 
 
 def test_a_model_that_is_not_batched_has_batches_of_zero_and_says_why() -> None:
-    shown = page(signature=ALONE, unbatched_because="its rows influence each other")
+    shown = page(signature=ALONE, findings=Findings(Evidence.TRIED, "its rows influence each other"))
     assert shown["max_batch_size"] == 0
     assert "dynamic_batching" not in shown
     assert shown["input"] == [{"name": "x", "data_type": "TYPE_BF16", "dims": [1, 4], "format": "FORMAT_NONE"}]
     ours = shown["sluice"]
-    assert (ours["batched"], ours["unbatched_because"]) == (False, "its rows influence each other")
+    assert ours["batched"] is False
+    assert ours["rows"] == {
+        "evidence": "tried",
+        "because": "its rows influence each other",
+        "missing": None,
+        "ways": [],
+        "erratic_because": None,
+        "alarm": None,
+        "notes": [],
+    }
     assert (ours["config"]["batching"]["batched"], ours["config"]["batching"]["max_rows"]) == (False, 1)
+
+
+def test_what_is_missing_is_shown_with_the_ways_to_give_it() -> None:
+    rows = page(signature=ALONE, findings=Findings(Evidence.NONE, "nobody knows", missing="rows that differ"))[
+        "sluice"
+    ]["rows"]
+    assert (rows["evidence"], rows["missing"]) == ("none", "rows that differ")
+    assert [way.split()[1] for way in rows["ways"]] == ["sample:", "=", "export,"]
 
 
 @pytest.mark.parametrize(
