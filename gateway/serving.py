@@ -122,11 +122,6 @@ async def serve_version(
         embedder = await asyncio.to_thread(_embedder, source, workers.signature)
         images = await asyncio.to_thread(_images, source, workers.signature)
         padder = _padder(source, workers.signature, meters)
-        limits = BatchLimits(
-            max_rows=workers.plan.max_rows if workers.signature.batched else 1,
-            max_queue_rows=config.batching.max_queue_rows,
-            max_queue_bytes=config.batching.max_queue_bytes,
-        )
         alone_because = None if workers.signature.batched else workers.findings.because
         footing = Footing(batched=workers.signature.batched, unbatched_because=alone_because)
         unbatching = Unbatching(footing, cache, source.name, source.version)
@@ -140,7 +135,7 @@ async def serve_version(
         batcher = unbatching.batcher = await stack.enter_async_context(
             Batcher(
                 auditor or workers,
-                limits,
+                _limits(config, workers),
                 on_batch=on_batch,
                 objective_s=options.objective_s,
                 knots=[Knot(knot.rows, knot.run_s + BATCH_COST_S) for knot in workers.plan.knots],
@@ -159,18 +154,8 @@ async def serve_version(
             stack.callback(unbatching.retire)
         forgetting = await stack.enter_async_context(Forgetting(cache, source.name, source.version))
         workers.on_overwritten = forgetting.begin
-        meters.watch(
-            ModelGauges(
-                queue_rows=lambda: batcher.statistics().queue.rows,
-                queue_bytes=lambda: batcher.statistics().queue.size_bytes,
-                batches_in_flight=lambda: batcher.statistics().running_batches,
-                workers_alive=lambda: workers.statistics().alive,
-                workers_bytes=lambda: resident_bytes(workers.statistics().pids),
-                objective_s=options.objective_s,
-                load_s=time.monotonic() - began_s,
-                rows_mixed=lambda: float(footing.mixed),
-            )
-        )
+        load_s = time.monotonic() - began_s
+        meters.watch(_gauges(workers, batcher, footing, options.objective_s, load_s))
         stack.callback(meters.forget)
         course = Course(
             source.name,
@@ -199,6 +184,29 @@ async def serve_version(
             batcher=batcher,
             objective_s=options.objective_s,
         )
+
+
+def _limits(config: ModelConfig, workers: Workers) -> BatchLimits:
+    return BatchLimits(
+        max_rows=workers.plan.max_rows if workers.signature.batched else 1,
+        max_queue_rows=config.batching.max_queue_rows,
+        max_queue_bytes=config.batching.max_queue_bytes,
+    )
+
+
+def _gauges(
+    workers: Workers, batcher: Batcher, footing: Footing, objective_s: float | None, load_s: float
+) -> ModelGauges:
+    return ModelGauges(
+        queue_rows=lambda: batcher.statistics().queue.rows,
+        queue_bytes=lambda: batcher.statistics().queue.size_bytes,
+        batches_in_flight=lambda: batcher.statistics().running_batches,
+        workers_alive=lambda: workers.statistics().alive,
+        workers_bytes=lambda: resident_bytes(workers.statistics().pids),
+        objective_s=objective_s,
+        load_s=load_s,
+        rows_mixed=lambda: float(footing.mixed),
+    )
 
 
 def _cached_model(
