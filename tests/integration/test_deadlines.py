@@ -175,7 +175,7 @@ def test_the_configuration_page_shows_what_is_in_force(tmp_path: Path) -> None:
         page = server.client.get("/v2/models/linear/config").json()
         assert page == server.client.get("/v2/models/linear/versions/1/config").json()
         ours, plan = page["sluice"], page["sluice"]["plan"]
-        assert page["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [1]}]
+        assert page["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [1], "format": "FORMAT_NONE"}]
         assert page["max_batch_size"] == plan["max_rows"] == ours["config"]["batching"]["max_rows"]
         assert page["instance_group"][0]["count"] == plan["workers"] == len(server.workers()) == 1
         assert (ours["latency_objective_ms"], ours["batched"], ours["rows"]["missing"]) == (50, True, None)
