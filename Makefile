@@ -7,6 +7,9 @@ PIP := $(VENV)/bin/python -m pip
 SLUICE := $(VENV)/bin/sluice
 DEV := $(VENV)/.dev-installed
 
+# Most tests wait for processes and sockets, so three at a time keep two cores busy. A file's tests stay in one process.
+TEST_PROCESSES ?= 3
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
@@ -33,7 +36,7 @@ run: $(SLUICE)
 	$(SLUICE) serve examples/models
 
 test: check
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-nightly: $(DEV)
 	$(VENV)/bin/pytest -m nightly

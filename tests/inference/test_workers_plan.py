@@ -86,7 +86,8 @@ async def test_threads_are_explored_in_one_process(tmp_path: Path, monkeypatch: 
         async with running(models.tiny(), tmp_path, WorkerOptions(count=1)) as (workers, _):
             assert len(children()) == 1
             assert workers.plan.intra_op_threads in (1, 2, 3)
-            assert all(f"with {words}" in workers.plan.reasons[0] for words in ("1 thread", "2 threads", "3 threads"))
+            said = workers.plan.reasons
+            assert all(f"with {words}" in said[0] for words in ("1 thread", "2 threads", "3 threads")), said
             x = (np.ones((2, 4), np.float32),)
             assert (await workers.run([x], ["y"])).outputs[0].shape == (2, 3)
 
