@@ -18,6 +18,7 @@ from benchmarks.embeddings import embeddings
 from benchmarks.grpc_calls import grpc_unary
 from benchmarks.hashing import hashing
 from benchmarks.objective import objective
+from benchmarks.proving import proving
 from benchmarks.scenarios import Report
 from tests import models as built
 
@@ -29,8 +30,8 @@ from tests import models as built
 def main(names: Sequence[str], rounds: int, seconds: int) -> None:
     """Run the benchmarks NAMES, all by default.
 
-    They are tiny, observing, mlp, decode, binary, image, dialects, tfs-decode, rest, grpc, embeddings, batcher and
-    objective, and of the cache hit, redis, zipf, identical, frozen and hashing.
+    They are tiny, observing, mlp, decode, binary, image, dialects, tfs-decode, rest, grpc, embeddings, batcher,
+    objective and proving, and of the cache hit, redis, zipf, identical, frozen and hashing.
     """
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -50,6 +51,7 @@ def main(names: Sequence[str], rounds: int, seconds: int) -> None:
             "embeddings": lambda: embeddings(models, rounds, seconds),
             "batcher": lambda: batcher(models, rounds),
             "objective": lambda: objective(models, rounds, seconds),
+            "proving": lambda: proving(models / "proving", rounds),
             "hit": lambda: hit(models, rounds, seconds),
             "redis": lambda: redis(models, rounds, seconds),
             "zipf": lambda: zipf_stream(models, rounds, seconds),
