@@ -87,7 +87,7 @@ def proving(folder: Path, rounds: int) -> Report:
         file = models.place(build(), folder / name)
         alone_s = min(_timed(lambda file=file: prove(file)) for _ in range(rounds))  # type: ignore[misc]
         if build is long:  # the engine takes minutes to load it
-            rows.append([name, 1e3 * alone_s, "–", "–", "–"])
+            rows.append([name, 1e3 * alone_s, "", "", ""])
             continue
         loads: dict[str, list[float]] = {"with": [], "without": []}
         for _ in range(rounds):
