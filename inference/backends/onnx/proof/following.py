@@ -11,6 +11,7 @@ from inference.backends.onnx.proof.constants import of_constant, of_tensor
 from inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, mixed, unknown
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Unclear
 from inference.backends.onnx.proof.rules import RULES
+from inference.backends.onnx.proof.rules.drawing import DRAWING
 from inference.backends.onnx.proof.sizes import Symbols
 from inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node
 
@@ -82,10 +83,11 @@ class Follower:
 
     def follow(self, graph: Graph, scope: Scope, setting: Setting) -> Scope:
         """The graph's tensors, added to the scope, which has its inputs."""
-        for tensor in graph.initializer:
-            scope.facts[tensor.name] = of_tensor(tensor)
-        for sparse in graph.sparse_initializer:
-            scope.facts[sparse.values.name] = constant()
+        stored = {tensor.name: of_tensor(tensor) for tensor in graph.initializer}
+        stored.update({sparse.values.name: constant() for sparse in graph.sparse_initializer})
+        for name, fact in stored.items():
+            both = unknown(f"the tensor {name!r} is an input of a graph, and stands in it, too")
+            scope.facts[name] = both if name in scope.facts else fact
         self._nodes(graph.node, scope, setting)
         return scope
 
@@ -171,23 +173,35 @@ class Follower:
         return [msgspec.structs.replace(reads, shape=fact.shape) for fact in rule.follow(operation)]
 
     def _all(self, node: Node, given: Sequence[Fact], fact: Fact) -> Sequence[Fact]:
-        """What holds for all outputs; what comes from constants alone is one, whatever is known of the operator."""
-        if all([each.kind is Kind.CONSTANT for each in given]) and (given or node.op_type in _MAKERS):
+        """What holds for all outputs; what comes from constants alone is one, whatever is known of the operator.
+
+        Graphs within it may read more than its inputs, and what is drawn is another number each time.
+        """
+        own = node.op_type not in DRAWING and not any([each.HasField("g") or each.graphs for each in node.attribute])
+        if own and all([each.kind is Kind.CONSTANT for each in given]) and (given or node.op_type in _MAKERS):
             fact = constant()
         return [fact] * len(node.output)
 
     def _called(
         self, function: Function, inputs: Sequence[Fact | None], given: Mapping[str, Attribute], setting: Setting
     ) -> Sequence[Fact]:
-        """A function of the model, followed with these inputs and attributes."""
+        """A function of the model, followed with these inputs and attributes.
+
+        ONNX Runtime prefers its own operator to a function of the same name, and follows functions with the versions of
+        the model's operators and not with theirs.
+        """
+        if function.domain in RULES:
+            raise Unclear("is a function of the model by the name of an operator")
+        own = {each.domain: each.version for each in function.opset_import}
+        if any([_opset(setting, domain) != own[domain] for domain in own if domain in setting.opsets]):
+            raise Unclear("is a function of another version of the operators than the model")
         attributes = {each.name: each for each in function.attribute_proto}
         attributes.update(
             {name: each for name, each in given.items() if name in function.attribute or name in attributes}
         )
         facts = {name: fact for name, fact in zip(function.input, inputs, strict=False) if fact is not None}
-        opsets = {each.domain: each.version for each in function.opset_import}
         scope = Scope(facts)
-        within = Setting(opsets or setting.opsets, attributes, setting.depth + 1)
+        within = Setting({**own, **setting.opsets}, attributes, setting.depth + 1)
         missing = [name for name in function.input if name not in facts]
         self._nodes(
             [_without_inputs(node, missing) for node in function.node] if missing else function.node, scope, within
@@ -201,7 +215,7 @@ def _opset(setting: Setting, domain: str) -> int:
     return setting.opsets.get(domain, 1)
 
 
-_MAKERS = frozenset({"RandomNormal", "RandomUniform", "HannWindow", "HammingWindow", "BlackmanWindow"})
+_MAKERS = frozenset({"HannWindow", "HammingWindow", "BlackmanWindow"})
 """Operators without inputs."""
 
 

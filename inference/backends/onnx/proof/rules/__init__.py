@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from inference.backends.onnx.proof.operation import Rules
 from inference.backends.onnx.proof.rules import (
     convolving,
+    drawing,
     elementwise,
     fused,
     learned,
@@ -27,6 +28,7 @@ _ONNX: Rules = {
     **reducing.RULES,
     **recurrent.RULES,
     **texts.RULES,
+    **drawing.RULES,
 }
 
 RULES: Mapping[str, Rules] = {

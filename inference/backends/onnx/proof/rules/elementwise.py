@@ -28,13 +28,15 @@ from inference.backends.onnx.proof.sizes import ONE, ZERO, Size, Symbols
 UNARY = names(
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu "
     "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink "
-    "Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu "
-    "Bernoulli RandomNormalLike RandomUniformLike"
+    "Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
 )
-"""One input, one output of its shape. Those that draw random numbers draw them for each element."""
+"""One input, one output of its shape."""
 
-_FLOATS, _WHOLE, _BOOL = (1, 10, 11, 16), (6, 7), 9
-"""Element types, by their numbers in ONNX."""
+_FLOATS, _WHOLE, _BOOL = {1: 24, 10: 11, 11: 53, 16: 8}, {6: 31, 7: 63}, 9
+"""Element types, by their numbers in ONNX, with the bits of whole numbers that are exact in them."""
+
+_EXACT = 2**31
+"""Computed numbers below this are exact in all types that sizes have."""
 
 MANY = names(
     "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor CastLike Clip Div Equal Greater GreaterOrEqual Less "
@@ -123,14 +125,21 @@ def _as_type(symbols: Symbols, element: Element, to: int) -> Element | None:
         return None if known is None else bool(known)
     if to in _FLOATS:
         if known is not None:
-            return float(known)
-        return symbols.number("float", element) if not _counts(element) else None
+            return float(known) if math.isfinite(known) and (to == 11 or _fits(known, _FLOATS[to])) else None
+        return symbols.number(f"float {to}", element) if not _counts(element) else None
     if to in _WHOLE:
         if known is not None:
-            return Size(int(known)) if math.isfinite(known) else None
+            return Size(int(known)) if math.isfinite(known) and _fits(int(known), _WHOLE[to]) else None
         assert isinstance(element, Size)
-        return element if element.certain else symbols.number("whole", element) if not _counts(element) else None
+        if element.certain:
+            return element
+        return symbols.number(f"whole {to}", element) if not _counts(element) else None
     return None
+
+
+def _fits(number: float, bits: int) -> bool:
+    """Whether a whole number is exact, and does not wrap around."""
+    return number == int(number) and -(2**bits) <= number < 2**bits
 
 
 def _counts(element: Element) -> bool:
@@ -141,6 +150,9 @@ def _many(operation: Operation) -> Sequence[Fact]:
     facts = [fact for fact in operation.inputs if fact is not None]
     if operation.name == "CastLike":
         facts = facts[:1]
+    if operation.name == "Clip":
+        for place in (1, 2):
+            operation.same_for_all(place, "a bound")
     placed = _placed(operation, facts)
     if placed is not None:
         return [placed]
@@ -196,6 +208,8 @@ def _computed(operation: Operation, facts: Sequence[Fact]) -> tuple[Element, ...
     found: list[Element] = []
     for operands in pairs:
         element = compute(operation.symbols, operands)
+        if isinstance(element, Size) and abs(element.factor) >= _EXACT and element not in operands:
+            return None  # smaller types wrap around
         if element is None:
             if operation.name not in _NUMBERS or any([_counts(each) for each in operands]):
                 return None
@@ -246,7 +260,13 @@ def _divide(symbols: Symbols, operands: Sequence[Element]) -> Element | None:
 
 def _remainder(_: Symbols, operands: Sequence[Element]) -> Element | None:
     a, b = operands
-    if not isinstance(a, Size) or not isinstance(b, Size) or a.known is None or not b.known or a.known < 0 > b.known:
+    if (
+        not isinstance(a, Size)
+        or not isinstance(b, Size)
+        or a.known is None
+        or not b.known
+        or min(a.known, b.known) < 0
+    ):
         return None
     return Size(a.known % b.known)
 
@@ -339,7 +359,7 @@ def scaled(operation: Operation, scales: Sequence[int], default_axis: int = 1) -
             continue
         if scale.shape is None:
             raise Unclear("has a scale of unknown rank")
-        if len(scale.shape) > 1 and operation.integer("block_size") == 0:
+        if len(scale.shape) > 1:
             raise Unclear("has a scale for each of several axes")
         axis = axis_of(operation.integer("axis", default_axis), len(shape))
         if fact.kind is Kind.ROWS and fact.axis == axis:
@@ -351,12 +371,6 @@ def _quantised(operation: Operation) -> Sequence[Fact]:
     return [scaled(operation, (1, 2))]
 
 
-def _dropout(operation: Operation) -> Sequence[Fact]:
-    """Elements are dropped one by one, if at all."""
-    fact = operation.needed(0)
-    return [computed(fact), computed(fact)]
-
-
 def _dynamically_quantised(operation: Operation) -> Sequence[Fact]:
     raise Mixes("takes its scale from the smallest and largest value of the whole batch")
 
@@ -366,6 +380,5 @@ RULES: Rules = {
     **{name: Rule(_many, of_counts=True, of_marks=name in ("Add", "Mul")) for name in MANY},
     "QuantizeLinear": Rule(_quantised),
     "DequantizeLinear": Rule(_quantised),
-    "Dropout": Rule(_dropout),
     "DynamicQuantizeLinear": Rule(_dynamically_quantised),
 }

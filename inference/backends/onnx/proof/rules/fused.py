@@ -22,9 +22,9 @@ def _elementwise(operation: Operation) -> Sequence[Fact]:
 
 
 def _fused_mat_mul(operation: Operation) -> Sequence[Fact]:
-    if operation.integer("transBatchA") or operation.integer("transBatchB"):
+    if operation.flag("transBatchA") or operation.flag("transBatchB"):
         raise Unclear("exchanges batch axes (transBatchA), which is not followed")
-    turned = (bool(operation.integer("transA")), bool(operation.integer("transB")))
+    turned = (operation.flag("transA"), operation.flag("transB"))
     return [multiplying.multiplied(operation.symbols, operation.needed(0), operation.needed(1), turned)]
 
 
@@ -80,8 +80,14 @@ def _attention(operation: Operation) -> Sequence[Fact]:
         raise Unclear("keeps keys and values of earlier calls, which is not followed")
     if fact.kind is Kind.ROWS and (fact.axis != 0 or len(shape) != 3):
         raise Mixes("takes the rows for steps of one text")
-    if mask is not None and fact.kind is Kind.ROWS:
-        if mask.kind is not Kind.ROWS or mask.axis != 0 or mask.shape is None or mask.shape[0] != shape[0]:
+    if mask is not None and Kind.ROWS in (fact.kind, mask.kind):
+        if (
+            fact.kind is not mask.kind
+            or mask.kind is not Kind.ROWS
+            or mask.axis != 0
+            or mask.shape is None
+            or mask.shape[0] != shape[0]
+        ):
             raise Unclear("has a mask that is not one for each row")
         if len(mask.shape) == 1 and mask.outer != ONE:
             raise Unclear("has a mask that is not one for each row")
@@ -120,8 +126,12 @@ def _rotated(operation: Operation) -> Sequence[Fact]:
         operation.same_for_all(place, "the tables")
     if fact.kind is Kind.ROWS and (fact.axis != 0 or positions.kind not in (Kind.CONSTANT, Kind.ROWS)):
         raise Mixes("rotates along the axis of the rows")
-    if positions.kind is Kind.CONSTANT and positions.shape not in ((ONE,), ()):
+    if positions.kind is Kind.CONSTANT and fact.kind is Kind.ROWS and positions.shape not in ((ONE,), ()):
         raise Unclear("has positions for another number of rows")
+    if positions.kind is Kind.ROWS and (fact.kind is not Kind.ROWS or positions.rank != 2):
+        raise Unclear("has positions that are not one for each step of each row")
+    if operation.flag("is_packed_batching"):
+        raise Unclear("takes texts of several lengths in one row (is_packed_batching)")
     same_rows([fact, positions])
     return [like(fact, shape, fact.axis)]
 

@@ -97,7 +97,7 @@ def _quantised(operation: Operation) -> Sequence[Fact]:
 
 
 def _gemm(operation: Operation) -> Sequence[Fact]:
-    turned = (bool(operation.integer("transA")), bool(operation.integer("transB")))
+    turned = (operation.flag("transA"), operation.flag("transB"))
     product = multiplied(operation.symbols, operation.needed(0), operation.needed(1), turned)
     added = operation.input(2)
     if added is None or product.kind is Kind.MIXED:

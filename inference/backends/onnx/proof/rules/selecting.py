@@ -126,6 +126,8 @@ def _gather_nd(operation: Operation) -> Sequence[Fact]:
     whole = (*places[:-1], *shape[batch_axes + depth :])
     if data.kind is not Kind.ROWS and indices.kind is not Kind.ROWS:
         return [constant(whole)]
+    if not data.plain:
+        raise Mixes("takes from what the batch decides")
     if data.kind is Kind.ROWS and indices.kind is Kind.ROWS:
         same_rows([data, indices])
         if batch_axes > data.axis and indices.plain:
@@ -203,7 +205,7 @@ def _spans(
         raise Unclear("takes axes that are not known before it runs")
     for fact, found in zip((*facts[:2], facts[3]), known, strict=True):
         counts = fact is not None and fact.kind is Kind.COUNT
-        if counts and (found is None or any([each.counts_rows and each != ROWS for each in found])):
+        if counts and (fact is facts[3] or found is None or any([each.counts_rows and each != ROWS for each in found])):
             raise Mixes("takes as much as there are rows")
         if found is not None and len(found) != len(axes):
             raise Unclear("has not one start and end for each axis")
@@ -219,6 +221,8 @@ def _span(operation: Operation, size: Size, start: Size | None, end: Size | None
     if start is None or end is None or step is None:
         return operation.symbols.fresh()
     if size.known is not None and start.known is not None and end.known is not None and step:
+        if step < 0 and start.known < -size.known:
+            return operation.symbols.fresh()  # a start before the first element is taken for it
         return Size(len(range(*slice(start.known, end.known, step).indices(size.known))))
     if start == ZERO and step == 1 and end.certain and not end.known:
         return operation.symbols.of("least", size, end)
@@ -237,8 +241,9 @@ def _slices(
     for place, axis in enumerate(axes):
         bounds = [None if each is None else each[place].known for each in (starts, ends)]
         step = 1 if steps is None else steps[place].known
-        if None in bounds or not step:
-            raise ValueError("a bound is not known")
+        start = bounds[0]
+        if start is None or None in bounds or not step or (step < 0 and start < 0):
+            raise ValueError("a bound is not known, or is taken for another")
         found[axis_of(axis, rank)] = slice(bounds[0], None if _beyond(bounds[1], step) else bounds[1], step)
     return tuple(found)
 
@@ -257,6 +262,8 @@ def _split(operation: Operation) -> Sequence[Fact]:
     if parts is None and operation.input(1) is None and size is not None:
         each = -(-size // operation.outputs)
         parts = tuple([min(each, size - place * each) for place in range(operation.outputs)])
+    if parts is not None and min(parts, default=0) < 0:
+        raise Unclear("splits into parts of less than nothing")
     sizes = [operation.symbols.fresh() for _ in range(operation.outputs)] if parts is None else [Size(p) for p in parts]
     if fact.content is not None and parts is not None:
         ends = [sum(parts[: place + 1]) for place in range(len(parts))]
@@ -400,10 +407,13 @@ def _trilu(operation: Operation) -> Sequence[Fact]:
 def _reverse_sequence(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     lengths = operation.needed(1)
-    if lengths.kind is Kind.ROWS and fact.kind is not Kind.ROWS:
-        raise Mixes("reverses what has no rows as each of them says")
-    if fact.kind is Kind.ROWS and fact.axis != operation.integer("batch_axis", 1):
-        raise Mixes("reverses along the axis of the rows")
+    if lengths.kind is not fact.kind:
+        raise Mixes("reverses what has no rows as each of them says, or each row by its place")
+    if fact.kind is Kind.ROWS:
+        if fact.axis != axis_of(operation.integer("batch_axis", 1), len(shape)):
+            raise Mixes("reverses along the axis of the rows")
+        assert lengths.shape is not None
+        same_rows([msgspec.structs.replace(fact, axis=0, shape=(shape[fact.axis],)), lengths])
     return [like(fact, shape, fact.axis)]
 
 
