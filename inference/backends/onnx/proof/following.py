@@ -158,6 +158,7 @@ class Follower:
             raise Unclear(f"is an operator{f' of {node.domain}' if node.domain else ''} that is not known here")
         if not rule.of_counts and any([fact.kind is Kind.COUNT for fact in given]):
             raise Mixes("computes with how many rows there are")
+        operation.check_flags()
         if not rule.of_marks and not all([fact.plain for fact in given]):
             return self._of_marks(node, operation, rule)
         facts = rule.follow(operation)

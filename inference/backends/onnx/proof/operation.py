@@ -78,11 +78,14 @@ class Operation:
         return default if found is None else found.i
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """An attribute that is 0 or 1. Raises `Unclear` for any other: some operators take it for 0, and some for 1."""
-        value = self.integer(name, int(default))
-        if value not in (0, 1):
-            raise Unclear(f"has {value} for {name}, which is 0 or 1")
-        return bool(value)
+        """An attribute that is 0 or 1."""
+        return bool(self.integer(name, int(default)))
+
+    def check_flags(self) -> None:
+        """Raises `Unclear` for a flag that is neither 0 nor 1: the engine takes it for either, or for nothing to do."""
+        for name in FLAGS.intersection(self.attributes):
+            if self.integer(name) not in (0, 1):
+                raise Unclear(f"has {self.integer(name)} for {name}, which is 0 or 1")
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """An attribute; `None` where it is not set."""
@@ -137,6 +140,17 @@ Rules: TypeAlias = Mapping[str, Rule]
 def names(text: str) -> tuple[str, ...]:
     """The words of a text: a list of operators, in as few lines as it fits."""
     return tuple(text.split())
+
+
+FLAGS = frozenset(
+    names(
+        "align_corners allowzero antialias ceil_mode center_point_box channels_last count_include_pad exclude_outside "
+        "exclusive inverse is_causal is_packed_batching is_test keepdims largest layout linear_before_reset "
+        "noop_with_empty_axes onesided reverse saturate select_last_index sorted spatial training_mode transA transB "
+        "transBatchA transBatchB unidirectional upper zeros"
+    )
+)
+"""Attributes that are 0 or 1."""
 
 
 def axis_of(axis: int, rank: int) -> int:

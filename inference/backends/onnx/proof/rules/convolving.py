@@ -54,7 +54,8 @@ def _slid(operation: Operation, sizes: Sequence[Size], kernel: Sequence[int]) ->
     for axis, size in enumerate(sizes):
         key = (kernel[axis], strides[axis], dilations[axis], pads[axis], pads[axis + rank], pad_mode)
         ceil = operation.flag("ceil_mode")
-        if size.known is None or not kernel[axis]:
+        # How gaps in the window count where the engine pads is left to it, too.
+        if size.known is None or not kernel[axis] or (pad_mode != "NOTSET" and dilations[axis] != 1):
             found.append(operation.symbols.of("slid", size, *key, ceil))
         elif pad_mode in ("SAME_UPPER", "SAME_LOWER"):
             found.append(Size(-(-size.known // strides[axis])))

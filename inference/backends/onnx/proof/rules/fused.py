@@ -122,6 +122,8 @@ def _rotated(operation: Operation) -> Sequence[Fact]:
     """RotaryEmbedding: [batch, steps, width] or [batch, heads, steps, width], by positions of [1] or [batch, steps]."""
     fact, shape = operation.shaped(0)
     positions = operation.needed(1)
+    if shape[-1].known is not None and shape[-1].known % 2:
+        raise Unclear("rotates an odd number of elements, some of which the engine does not write")
     for place in (2, 3):
         operation.same_for_all(place, "the tables")
     if fact.kind is Kind.ROWS and (fact.axis != 0 or positions.kind not in (Kind.CONSTANT, Kind.ROWS)):
