@@ -48,7 +48,7 @@ def _resized(draft: Draft, rng: Generator) -> Proposal | None:
         return [make_node("Resize", [x.name, "", scales], [y], mode="nearest")], [y]
     shape, sizes = draft.name(), draft.name()
     factors = draft.constant(rng.choice([1, 1, 2], x.rank), np.int64)
-    policy = str(rng.choice(["stretch", "stretch", "not_larger", "not_smaller"]))
+    policy = str(rng.choice(["stretch"] * 8 + ["not_larger", "not_smaller"]))
     return [
         make_node("Shape", [x.name], [shape]),
         make_node("Mul", [shape, factors], [sizes]),

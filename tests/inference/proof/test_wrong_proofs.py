@@ -102,6 +102,19 @@ TABLE = {
     "a position for each row": (
         "float[N,1,4] x, int64[N] p", "c = Constant <value = float[2,2] {1,2,3,4}> ()\n"
         "y = com.microsoft.RotaryEmbedding (x, p, c, c)", UNKNOWN),
+    "a sum with what has no rows": (
+        IMAGE, "f = Constant <value = float[1,3,1,1] {1,2,3}> ()\nz = Constant <value = float[1,1,1,1] {1}> ()\n"
+        'y = com.microsoft.FusedConv <activation = "Relu"> (x, f, , z)', UNKNOWN),
+    "a sum of tables with what has no rows": (
+        X4, "z = Constant <value = float[1,4] {1,2,3,4}> ()\ng = Constant <value = float[4] {1,2,3,4}> ()\n"
+        "y = com.microsoft.SkipLayerNormalization (x, z, g)", UNKNOWN),
+    "a window with gaps, for which the engine pads": (
+        "float[N,1,4,2] x", 'p = LpPool <auto_pad = "SAME_UPPER", dilations = [2, 2], kernel_shape = [2, 2]> (x)\n'
+        "s = Constant <value_ints = [-1, 8]> ()\ny = Reshape (p, s)", UNKNOWN),
+    "a span that goes backwards from the end": (
+        "float[N,1,4] x", "b = Constant <value_ints = [-1]> ()\ne = Constant <value_ints = [2147483647]> ()\n"
+        "a = Constant <value_ints = [2]> ()\nt = Constant <value_ints = [-1]> ()\np = Slice (x, b, e, a, t)\n"
+        "q = Shape <start = 2> (p)\nz = Constant <value_ints = [0]> ()\ny = Slice (x, q, e, z)", MIXED),
     "a remainder that has the sign of what is divided": (
         "float[N,3,4] x", "c = Constant <value_ints = [-3]> ()\nd = Constant <value_ints = [2]> ()\n"
         "e = Mod <fmod = 1> (c, d)\ng = Constant <value_ints = [1]> ()\nf = Add (e, g)\n"

@@ -42,6 +42,8 @@ def _skip_norm(operation: Operation) -> Sequence[Fact]:
     (fact, shape), skip = operation.shaped(0), operation.needed(1)
     for place in range(2, len(operation.inputs)):
         operation.same_for_all(place, "the scale")
+    if fact.kind is not skip.kind and (fact.kind is not Kind.ROWS or len(shape) != 3 or skip.rank not in (2, 3)):
+        raise Unclear("adds up tensors of which only one has rows")
     whole = broadcast(operation.symbols, [fact, skip])
     beside(operation, whole, len(shape) - 1, "normalises")
     unused = Fact(Kind.UNKNOWN, because="SkipLayerNormalization's means are not followed")
@@ -201,7 +203,11 @@ def _fused_conv(operation: Operation) -> Sequence[Fact]:
     convolved = convolving.RULES["Conv"].follow(
         Operation("Conv", operation.opset, operation.attributes, operation.inputs[:3], 1, operation.symbols)
     )
-    return convolved if added is None else [broadcast(operation.symbols, [convolved[0], added])]
+    if added is None:
+        return convolved
+    if added.kind is not convolved[0].kind:
+        raise Unclear("adds up tensors of which only one has rows")
+    return [broadcast(operation.symbols, [convolved[0], added])]
 
 
 def _dynamic(_: Operation) -> Sequence[Fact]:

@@ -221,8 +221,8 @@ def _span(operation: Operation, size: Size, start: Size | None, end: Size | None
     if start is None or end is None or step is None:
         return operation.symbols.fresh()
     if size.known is not None and start.known is not None and end.known is not None and step:
-        if step < 0 and start.known < -size.known:
-            return operation.symbols.fresh()  # a start before the first element is taken for it
+        if step < 0 and (start.known < -size.known or end.known >= _TO_THE_END):
+            return operation.symbols.fresh()  # the engine takes a start before the first element for it, and so on
         return Size(len(range(*slice(start.known, end.known, step).indices(size.known))))
     if start == ZERO and step == 1 and end.certain and not end.known:
         return operation.symbols.of("least", size, end)
@@ -242,7 +242,7 @@ def _slices(
         bounds = [None if each is None else each[place].known for each in (starts, ends)]
         step = 1 if steps is None else steps[place].known
         start = bounds[0]
-        if start is None or None in bounds or not step or (step < 0 and start < 0):
+        if start is None or bounds[1] is None or not step or (step < 0 and (start < 0 or bounds[1] >= _TO_THE_END)):
             raise ValueError("a bound is not known, or is taken for another")
         found[axis_of(axis, rank)] = slice(bounds[0], None if _beyond(bounds[1], step) else bounds[1], step)
     return tuple(found)
