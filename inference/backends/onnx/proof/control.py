@@ -10,7 +10,7 @@ import msgspec
 from inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, rows, unknown
 from inference.backends.onnx.proof.operation import Mixes, Unclear, axis_of, like
 from inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
-from inference.backends.onnx.proof.structure_pb2 import Attribute, Graph
+from inference.backends.onnx.proof.structure_pb2 import Attribute, Graph, Node
 
 MOST_PASSES = 8
 """Times that the body of a loop is followed until nothing changes any more."""
@@ -204,7 +204,7 @@ def _row_by_row(
     for fact, axis in zip(scanned, axes, strict=True):
         if fact.kind is not Kind.ROWS or fact.axis != axis or fact.shape is None or fact.shape[axis] != ROWS:
             raise Unclear("steps through rows and through something else")
-    handed_on = {name: node.input[0] for node in body.node if node.op_type == "Identity" for name in node.output}
+    handed_on = {name: node.input[0] for node in body.node if _hands_on(node) for name in node.output}
     for place, state in enumerate(states):
         given = body.output[place].name
         if handed_on.get(given, given) != names[place] or state.kind is not Kind.CONSTANT:
@@ -221,6 +221,10 @@ def _row_by_row(
             raise Unclear("gives tensors of sizes that may be others for each row")
         found.append(_of_each_row(fact, axis))
     return found
+
+
+def _hands_on(node: Node) -> bool:
+    return node.op_type == "Identity" and node.domain in ("", "ai.onnx")
 
 
 def _of_each_row(fact: Fact, axis: int) -> Fact:

@@ -42,6 +42,8 @@ class Scope(msgspec.Struct):
     outer: Scope | None = None
     alone: bool = False
     """Whether rows of the graph around it may not be read."""
+    own: frozenset[str] = frozenset()
+    """All that its nodes give, some of them later: the engine takes nodes in any order."""
 
     def find(self, name: str) -> Fact:
         """What is known of a tensor."""
@@ -53,6 +55,8 @@ class Scope(msgspec.Struct):
                 if alone and fact.kind in (Kind.ROWS, Kind.COUNT):
                     return mixed("a loop through the rows reads all of them in each step")
                 return fact
+            if name in scope.own:
+                break
             alone = alone or scope.alone
             scope = scope.outer
         return unknown(f"no operator before it gives the tensor {name!r}")
@@ -83,11 +87,11 @@ class Follower:
 
     def follow(self, graph: Graph, scope: Scope, setting: Setting) -> Scope:
         """The graph's tensors, added to the scope, which has its inputs."""
-        stored = {tensor.name: of_tensor(tensor) for tensor in graph.initializer}
-        stored.update({sparse.values.name: constant() for sparse in graph.sparse_initializer})
-        for name, fact in stored.items():
-            both = unknown(f"the tensor {name!r} is an input of a graph, and stands in it, too")
-            scope.facts[name] = both if name in scope.facts else fact
+        scope.own = frozenset([name for node in graph.node for name in node.output])
+        stored = [(tensor.name, of_tensor(tensor)) for tensor in graph.initializer]
+        stored += [(sparse.values.name, constant()) for sparse in graph.sparse_initializer]
+        for name, fact in stored:
+            scope.facts[name] = _given_twice(name) if name in scope.facts else fact
         self._nodes(graph.node, scope, setting)
         return scope
 
@@ -105,7 +109,7 @@ class Follower:
                 for place, name in enumerate(node.output)
                 if name
             ]
-            scope.facts.update(named)
+            scope.facts.update([(name, _given_twice(name) if name in scope.facts else fact) for name, fact in named])
             if self._recorded:
                 self.steps.append(Step(node.op_type, node.name, setting.depth, tuple(named)))
 
@@ -208,6 +212,10 @@ class Follower:
             [_without_inputs(node, missing) for node in function.node] if missing else function.node, scope, within
         )
         return [scope.find(name) for name in function.output]
+
+
+def _given_twice(name: str) -> Fact:
+    return unknown(f"the tensor {name!r} is given twice in one graph")
 
 
 def _opset(setting: Setting, domain: str) -> int:
