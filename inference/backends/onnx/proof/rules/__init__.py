@@ -12,6 +12,7 @@ from inference.backends.onnx.proof.rules import (
     fused,
     learned,
     multiplying,
+    picking,
     recurrent,
     reducing,
     selecting,
@@ -22,6 +23,7 @@ from inference.backends.onnx.proof.rules import (
 _ONNX: Rules = {
     **elementwise.RULES,
     **shaping.RULES,
+    **picking.RULES,
     **selecting.RULES,
     **multiplying.RULES,
     **convolving.RULES,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
-from inference.backends.onnx.proof.rules.selecting import same_rows
+from inference.backends.onnx.proof.rules.picking import same_rows
 from inference.backends.onnx.proof.rules.shaping import target_sizes
 from inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 

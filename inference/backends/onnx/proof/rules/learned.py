@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
-from inference.backends.onnx.proof.rules.selecting import same_rows
+from inference.backends.onnx.proof.rules.picking import same_rows
 from inference.backends.onnx.proof.rules.shaping import placed
 from inference.backends.onnx.proof.sizes import ONE, Size, product
 

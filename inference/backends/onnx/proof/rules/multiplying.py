@@ -10,7 +10,7 @@ import msgspec
 from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear
 from inference.backends.onnx.proof.rules.elementwise import broadcast, widest
-from inference.backends.onnx.proof.rules.selecting import same_rows
+from inference.backends.onnx.proof.rules.picking import same_rows
 from inference.backends.onnx.proof.sizes import ONE, Size, Symbols
 
 _SUMS = "multiplies and adds up along the axis of the rows"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, numbers_in, sizes_in
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like, names
 from inference.backends.onnx.proof.rules.elementwise import broadcast
-from inference.backends.onnx.proof.rules.selecting import beside
+from inference.backends.onnx.proof.rules.picking import beside
 from inference.backends.onnx.proof.rules.shaping import axes_of
 from inference.backends.onnx.proof.sizes import ONE, Size, product
 
