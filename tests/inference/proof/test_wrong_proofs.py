@@ -147,6 +147,24 @@ def test_the_engine_follows_functions_by_the_versions_of_the_model(
     assert proof_of(written, tmp_path).verdict is expected
 
 
+def test_a_function_called_identity_may_hand_on_something_else(tmp_path: Path) -> None:
+    body = (
+        "z = Constant <value = float[4] {0,0,0,0}> ()\n"
+        "l, y = Scan <num_scan_inputs = 1, body = b (float[4] s, float[4] v) => (float[4] r, float[4] w)"
+        " { q = Add (s, v) r = own.Identity (s, q) w = Identity (q) }> (z, x)"
+    )
+    own = '<domain: "own", opset_import: ["" : 18]>\nIdentity (v, u) => (w) { w = Identity (u) }'
+    model = text_model(X4, "float[N,4] y", body, '"" : 18, "own" : 1', own)
+    assert proof_of(model, tmp_path).verdict is MIXED
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_tensor_that_is_given_twice(first: int, tmp_path: Path) -> None:
+    """The engine takes one of them, and says that it does."""
+    model = _summed([("axes", first), ("axes", 1 - first)])
+    assert proof_of(model, tmp_path).verdict is UNKNOWN
+
+
 def test_a_filler_that_is_too_large_to_be_read(tmp_path: Path) -> None:
     filler = "b" * 2 * LARGE_BYTES
     body = (
@@ -155,6 +173,24 @@ def test_a_filler_that_is_too_large_to_be_read(tmp_path: Path) -> None:
         f' ngram_counts = [0], ngram_indexes = [0, 1], pool_strings = ["a", "{filler}"]> (t)'
     )
     assert verdict(tmp_path, "string[N] x", body) is UNKNOWN
+
+
+def _summed(axes: list[tuple[str, int]], *, external: bool = False) -> bytes:
+    """The sums of a table along an axis that stands in the file."""
+    stored = [numpy_helper.from_array(np.array([axis], np.int64), name) for name, axis in axes]
+    if external:
+        for tensor in stored:
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="axes.bin")
+    graph = helper.make_graph(
+        [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        stored,
+    )
+    made: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
+    return made
 
 
 def test_a_list_that_is_too_large_to_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
@@ -178,15 +214,5 @@ def test_a_list_that_is_too_large_to_be_read_is_not_an_empty_one(tmp_path: Path)
 
 def test_what_stands_beside_external_data_is_not_its_content(tmp_path: Path) -> None:
     """The engine reads the other file, whatever else the tensor has."""
-    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
-    axes.data_location = TensorProto.EXTERNAL
-    axes.external_data.add(key="location", value="axes.bin")
-    graph = helper.make_graph(
-        [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [axes],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
-    assert proof_of(model, tmp_path).verdict is UNKNOWN
+    assert proof_of(_summed([("axes", 1)]), tmp_path).verdict is PROVEN
+    assert proof_of(_summed([("axes", 1)], external=True), tmp_path).verdict is UNKNOWN
