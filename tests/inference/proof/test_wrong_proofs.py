@@ -115,6 +115,18 @@ TABLE = {
         "float[N,1,4] x", "b = Constant <value_ints = [-1]> ()\ne = Constant <value_ints = [2147483647]> ()\n"
         "a = Constant <value_ints = [2]> ()\nt = Constant <value_ints = [-1]> ()\np = Slice (x, b, e, a, t)\n"
         "q = Shape <start = 2> (p)\nz = Constant <value_ints = [0]> ()\ny = Slice (x, q, e, z)", MIXED),
+    "the shape of what two branches mix": (
+        X4, PLACES + "u = Constant <value_float = 2.0> ()\nv = Sin (u)\nc = Cast <to = 9> (v)\n"
+        "z = Constant <value_ints = [1]> ()\np = Unsqueeze (places, z)\n"
+        "r = If (c) <then_branch = g () => (int64[N,1] a) { a = Neg (p) },"
+        " else_branch = h () => (int64[N,2] b) { q = Neg (p) b = Concat <axis = 1> (q, q) }>\n"
+        "s1 = Shape <start = 1> (r)\nk = Sub (s1, z)\ne = Constant <value_ints = [2147483647]> ()\n"
+        "o = Constant <value_ints = [0]> ()\ny = Slice (x, k, e, o)", MIXED),
+    "the shape of what is joined of what is mixed": (
+        X4, PLACES + "p = Neg (places)\nq = Concat <axis = 0> (p, p)\nt = Shape (q)\n"
+        "z = Constant <value_ints = [0]> ()\n"
+        "b = Shape (p)\no = Constant <value_ints = [1]> ()\nd = Div (t, b)\nj = Sub (d, o)\n"
+        "e = Constant <value_ints = [2147483647]> ()\ny = Slice (x, j, e, z)", MIXED),
     "a remainder that has the sign of what is divided": (
         "float[N,3,4] x", "c = Constant <value_ints = [-3]> ()\nd = Constant <value_ints = [2]> ()\n"
         "e = Mod <fmod = 1> (c, d)\ng = Constant <value_ints = [1]> ()\nf = Add (e, g)\n"

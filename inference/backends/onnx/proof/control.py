@@ -70,7 +70,7 @@ def joined(symbols: Symbols, label: str, one: Fact, other: Fact) -> Fact:
         return one
     worst = max(one, other, key=lambda fact: int(fact.kind))
     if worst.kind >= Kind.UNKNOWN:
-        return worst
+        return msgspec.structs.replace(worst, shape=None)
     if Kind.COUNT in (one.kind, other.kind):
         return count(None) if Kind.ROWS not in (one.kind, other.kind) else unknown("may have rows, or their number")
     if one.kind is not other.kind:
@@ -145,8 +145,8 @@ def _loop(block: Block) -> Sequence[Fact]:
 
 def _stacked(fact: Fact, axis: int, passes: Size) -> Fact:
     """What a body gives in each pass, one after another along a new axis."""
-    if fact.shape is None or fact.kind not in (Kind.CONSTANT, Kind.ROWS):
-        return fact
+    if fact.shape is None or fact.kind >= Kind.UNKNOWN:
+        return msgspec.structs.replace(fact, shape=None, content=None)
     place = axis_of(axis, len(fact.shape) + 1)
     whole = (*fact.shape[:place], passes, *fact.shape[place:])
     return like(fact, whole, fact.axis + (fact.kind is Kind.ROWS and place <= fact.axis))
@@ -229,7 +229,7 @@ def _hands_on(node: Node) -> bool:
 
 def _of_each_row(fact: Fact, axis: int) -> Fact:
     if fact.kind is not Kind.CONSTANT:
-        return fact
+        return msgspec.structs.replace(fact, shape=None, content=None)
     if fact.shape is None:
         raise Unclear("gives tensors of unknown rank for each row")
     place = axis_of(axis, len(fact.shape) + 1)

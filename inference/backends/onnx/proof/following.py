@@ -157,7 +157,7 @@ class Follower:
         if node.op_type == "Shape" and worst is not None and worst.kind is Kind.MIXED and worst.shape is not None:
             return rule.follow(operation) if rule is not None else [worst]
         if worst is not None and worst.kind >= Kind.UNKNOWN:
-            return [worst] * len(node.output)
+            return [msgspec.structs.replace(worst, shape=None)] * len(node.output)
         if rule is None:
             raise Unclear(f"is an operator{f' of {node.domain}' if node.domain else ''} that is not known here")
         if not rule.of_counts and any([fact.kind is Kind.COUNT for fact in given]):

@@ -18,11 +18,11 @@ _ALL = "takes all elements of all rows together"
 def _reduce(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     named = axes_of(operation)
+    if not named and operation.flag("noop_with_empty_axes"):
+        return [computed(fact)]
     if fact.kind is Kind.COUNT or (fact.content is not None and len(shape) == 1):
         return _of_sizes(operation, fact, named)
     if not named:
-        if operation.flag("noop_with_empty_axes"):
-            return [computed(fact)]
         named = tuple(range(len(shape)))
         if fact.kind is Kind.ROWS:
             raise Mixes(_ALL)
@@ -33,8 +33,7 @@ def _of_sizes(operation: Operation, fact: Fact, named: Sequence[int] | None) -> 
     """Of a shape: the number of elements."""
     sizes = sizes_in(fact)
     kept = operation.flag("keepdims", default=True)
-    whole_axis = named in ((0,), (-1,)) or (not named and not operation.flag("noop_with_empty_axes"))
-    if operation.name != "ReduceProd" or sizes is None or fact.rank != 1 or not whole_axis:
+    if operation.name != "ReduceProd" or sizes is None or fact.rank != 1 or named not in (None, (), (0,), (-1,)):
         if fact.kind is Kind.COUNT:
             return [count(None)]
         return [constant((ONE,) if kept else ())] if fact.rank == 1 and named != () else [constant()]
