@@ -127,6 +127,12 @@ TABLE = {
         "z = Constant <value_ints = [0]> ()\n"
         "b = Shape (p)\no = Constant <value_ints = [1]> ()\nd = Div (t, b)\nj = Sub (d, o)\n"
         "e = Constant <value_ints = [2147483647]> ()\ny = Slice (x, j, e, z)", MIXED),
+    "a matrix that the engine turns round, and a vector": (
+        X4, "t = Transpose (x)\nu = Relu (t)\nv = Transpose (u)\nc = Constant <value = float[4] {1,2,3,4}> ()\n"
+        "y = MatMul (v, c)", UNKNOWN),
+    "a matrix that is turned round, and a vector": (
+        X4, "t = Transpose (x)\nc = Constant <value = float[4] {1,2,3,4}> ()\n"
+        "y = com.microsoft.FusedMatMul <transA = 1> (t, c)", UNKNOWN),
     "a remainder that has the sign of what is divided": (
         "float[N,3,4] x", "c = Constant <value_ints = [-3]> ()\nd = Constant <value_ints = [2]> ()\n"
         "e = Mod <fmod = 1> (c, d)\ng = Constant <value_ints = [1]> ()\nf = Add (e, g)\n"
@@ -148,13 +154,14 @@ def test_the_engine_prefers_its_operator_to_a_function_of_its_name(domain: str, 
     assert proof_of(model, tmp_path).verdict is UNKNOWN
 
 
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
 @pytest.mark.parametrize(("model", "function", "expected"), [(12, 18, UNKNOWN), (18, 12, UNKNOWN), (18, 18, PROVEN)])
 def test_the_engine_follows_functions_by_the_versions_of_the_model(
-    model: int, function: int, expected: Independence, tmp_path: Path
+    model: int, function: int, expected: Independence, domain: str, tmp_path: Path
 ) -> None:
     """Softmax normalises over all axes from its own on before version 13, and over that one alone since then."""
     body = "t = Transpose <perm = [1, 2, 0]> (x)\nu = own.f (t)\ny = Transpose <perm = [2, 0, 1]> (u)"
-    own = f'<domain: "own", opset_import: ["" : {function}]>\nf (v) => (w) {{ w = Softmax <axis = 1> (v) }}'
+    own = f'<domain: "own", opset_import: ["{domain}" : {function}]>\nf (v) => (w) {{ w = Softmax <axis = 1> (v) }}'
     written = text_model("float[N,2,3] x", "float[N,2,3] y", body, f'"" : {model}, "own" : 1', own)
     assert proof_of(written, tmp_path).verdict is expected
 

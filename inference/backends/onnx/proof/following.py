@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -13,7 +13,7 @@ from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Uncl
 from inference.backends.onnx.proof.rules import RULES
 from inference.backends.onnx.proof.rules.drawing import DRAWING
 from inference.backends.onnx.proof.sizes import Symbols
-from inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node
+from inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node, OperatorSet
 
 MOST_STEPS = 200_000
 """Operators that are followed, at most; those of loops and of functions count each time."""
@@ -23,7 +23,7 @@ MOST_DEPTH = 40
 
 
 class OutOfBounds(Exception):
-    """The graph takes too long, or its functions call one another too deeply. The message says which."""
+    """The graph takes too long, its functions call too deeply, or it is ambiguous. The message says which."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -84,6 +84,7 @@ class Follower:
         self._tick = tick
         self._recorded = recorded
         self._count = 0
+        self._turned = False
 
     def follow(self, graph: Graph, scope: Scope, setting: Setting) -> Scope:
         """The graph's tensors, added to the scope, which has its inputs."""
@@ -162,6 +163,10 @@ class Follower:
             raise Unclear(f"is an operator{f' of {node.domain}' if node.domain else ''} that is not known here")
         if not rule.of_counts and any([fact.kind is Kind.COUNT for fact in given]):
             raise Mixes("computes with how many rows there are")
+        self._turned = self._turned or node.op_type == "Transpose"
+        if node.op_type == "MatMul" and self._turned and any([fact.rank == 1 for fact in given]):
+            # ONNX Runtime makes one operator of Transpose and MatMul, and with a vector that reads other rows' elements.
+            raise Unclear("multiplies by a vector behind a Transpose, which the engine does wrongly")
         operation.check_flags()
         if not rule.of_marks and not all([fact.plain for fact in given]):
             return self._of_marks(node, operation, rule)
@@ -197,8 +202,8 @@ class Follower:
         """
         if function.domain in RULES:
             raise Unclear("is a function of the model by the name of an operator")
-        own = {each.domain: each.version for each in function.opset_import}
-        if any([_opset(setting, domain) != own[domain] for domain in own if domain in setting.opsets]):
+        own = versions(function.opset_import)
+        if any([setting.opsets[domain] != own[domain] for domain in own if domain in setting.opsets]):
             raise Unclear("is a function of another version of the operators than the model")
         attributes = {each.name: each for each in function.attribute_proto}
         attributes.update(
@@ -219,9 +224,17 @@ def _given_twice(name: str) -> Fact:
 
 
 def _opset(setting: Setting, domain: str) -> int:
-    if domain in ("", "ai.onnx"):
-        return max(setting.opsets.get("", 1), setting.opsets.get("ai.onnx", 1))
-    return setting.opsets.get(domain, 1)
+    return setting.opsets.get("" if domain == "ai.onnx" else domain, 1)
+
+
+def versions(sets: Iterable[OperatorSet]) -> dict[str, int]:
+    """The versions of operators by their domains. Raises `OutOfBounds` for a domain of two versions."""
+    found: dict[str, int] = {}
+    for each in sets:
+        domain = "" if each.domain == "ai.onnx" else each.domain
+        if found.setdefault(domain, each.version) != each.version:
+            raise OutOfBounds(f"it asks for two versions of the operators of {domain or 'ai.onnx'}")
+    return found
 
 
 _MAKERS = frozenset({"HannWindow", "HammingWindow", "BlackmanWindow"})

@@ -25,6 +25,8 @@ def _fused_mat_mul(operation: Operation) -> Sequence[Fact]:
     if operation.flag("transBatchA") or operation.flag("transBatchB"):
         raise Unclear("exchanges batch axes (transBatchA), which is not followed")
     turned = (operation.flag("transA"), operation.flag("transB"))
+    if any(turned) and 1 in (operation.needed(0).rank, operation.needed(1).rank):
+        raise Unclear("turns a matrix round and multiplies it by a vector, which the engine does wrongly")
     return [multiplying.multiplied(operation.symbols, operation.needed(0), operation.needed(1), turned)]
 
 
