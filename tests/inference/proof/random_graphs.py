@@ -545,11 +545,15 @@ def influence(graph: RandomGraph, seed: int, tries: int = 24) -> str | None:
         try:
             alone = [run({name: array[row : row + 1] for name, array in feed.items()}) for row in range(rows)]
         except Exception:
-            return "a row alone is refused"
+            alone = []
         try:
             together = run(feed)
         except Exception:
-            return f"{rows} rows are refused"
+            if alone:
+                return f"{rows} rows are refused"
+            continue  # for what stands in one of them
+        if not alone:
+            return "a row alone is refused"
         if together.ndim == 0 or together.shape[0] != rows or any([one.shape[:1] != (1,) for one in alone]):
             return f"{rows} rows give the shape {together.shape}"
         for row, one in enumerate(alone):

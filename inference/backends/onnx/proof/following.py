@@ -165,7 +165,7 @@ class Follower:
             raise Mixes("computes with how many rows there are")
         self._turned = self._turned or node.op_type == "Transpose"
         if node.op_type == "MatMul" and self._turned and any([fact.rank == 1 for fact in given]):
-           
+            # ONNX Runtime makes one operator of the two, and with a vector that one reads other rows' elements.
             raise Unclear("multiplies by a vector behind a Transpose, which the engine does wrongly")
         operation.check_flags()
         if not rule.of_marks and not all([fact.plain for fact in given]):
