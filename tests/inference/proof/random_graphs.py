@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.random import Generator
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from inference.types import Array
+from tests.inference.proof.drafting import Draft, Known, Maker, Proposal, make_node
+from tests.inference.proof.rarer_operators import RARER
 
 OPSET = 18
 SIZES = (3, 2)
@@ -21,72 +23,11 @@ MOST_ELEMENTS = 4096
 _RELATIVE, _ABSOLUTE = 2e-3, 2e-4
 
 
-@dataclass(frozen=True)
-class Known:
-    """A tensor of the graph so far, with its values for either number of rows."""
-
-    name: str
-    values: tuple[Array, ...]
-
-    @property
-    def rank(self) -> int:
-        return int(self.values[0].ndim)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.values[0].shape)
-
-    @property
-    def is_float(self) -> bool:
-        return bool(self.values[0].dtype == np.float32)
-
-
-@dataclass
-class Draft:
-    """A graph that grows."""
-
-    rng: Generator
-    inputs: dict[str, tuple[int, ...]]
-    known: list[Known] = field(default_factory=list)
-    nodes: list[NodeProto] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-    names: int = 0
-
-    def name(self) -> str:
-        self.names += 1
-        return f"t{self.names}"
-
-    def constant(self, array: Any, dtype: Any = None) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants[name] = np.asarray(array, dtype)
-        return name
-
-    def pick(self, rank: int | None = None, least: int = 0) -> Known | None:
-        """Some float tensor, the last ones rather than the first."""
-        fitting = [k for k in self.known if k.is_float and k.rank >= least and rank in (None, k.rank)]
-        if not fitting:
-            return None
-        if self.rng.random() < 0.7:
-            fitting = fitting[-2:]
-        return fitting[int(self.rng.integers(len(fitting)))]
-
-
-Proposal = tuple[list[NodeProto], list[str]]
-"""Nodes, and those of their outputs that go on."""
-
-Maker = Callable[[Draft, Generator], Proposal | None]
-
-
-def _node(operator: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> NodeProto:
-    made: NodeProto = helper.make_node(operator, inputs, outputs, **attributes)
-    return made
-
-
 def _unary(draft: Draft, rng: Generator) -> Proposal | None:
     x = draft.pick()
     operator = str(rng.choice(["Relu", "Sigmoid", "Tanh", "Abs", "Neg", "Softplus", "Erf", "Identity", "Floor", "Elu"]))
     y = draft.name()
-    return None if x is None else ([_node(operator, [x.name], [y])], [y])
+    return None if x is None else ([make_node(operator, [x.name], [y])], [y])
 
 
 def _binary(draft: Draft, rng: Generator) -> Proposal | None:
@@ -94,7 +35,7 @@ def _binary(draft: Draft, rng: Generator) -> Proposal | None:
     if a is None or b is None:
         return None
     operator = str(rng.choice(["Add", "Mul", "Sub", "Max", "Min"]))
-    return [_node(operator, [a.name, b.name], [y])], [y]
+    return [make_node(operator, [a.name, b.name], [y])], [y]
 
 
 def _with_constant(draft: Draft, rng: Generator) -> Proposal | None:
@@ -104,7 +45,7 @@ def _with_constant(draft: Draft, rng: Generator) -> Proposal | None:
     depth = int(rng.integers(0, x.rank + 1))
     shape = [size if rng.random() < 0.7 else 1 for size in x.shape[x.rank - depth :]]
     operator = str(rng.choice(["Add", "Mul", "Sub", "Max", "PRelu"]))
-    return [_node(operator, [x.name, draft.constant(rng.standard_normal(shape), np.float32)], [y])], [y]
+    return [make_node(operator, [x.name, draft.constant(rng.standard_normal(shape), np.float32)], [y])], [y]
 
 
 def _where(draft: Draft, rng: Generator) -> Proposal | None:
@@ -113,7 +54,7 @@ def _where(draft: Draft, rng: Generator) -> Proposal | None:
         return None
     c, y = draft.name(), draft.name()
     level = draft.constant(rng.standard_normal(), np.float32)
-    return [_node("Greater", [a.name, level], [c]), _node("Where", [c, a.name, b.name], [y])], [y]
+    return [make_node("Greater", [a.name, level], [c]), make_node("Where", [c, a.name, b.name], [y])], [y]
 
 
 def _mat_mul(draft: Draft, rng: Generator) -> Proposal | None:
@@ -122,12 +63,12 @@ def _mat_mul(draft: Draft, rng: Generator) -> Proposal | None:
         return None
     other = draft.pick(least=1) if rng.random() < 0.3 else None
     if other is not None:
-        return [_node("MatMul", [x.name, other.name], [y])], [y]
+        return [make_node("MatMul", [x.name, other.name], [y])], [y]
     if rng.random() < 0.2:
         left = draft.constant(rng.standard_normal((2, x.shape[-2] if x.rank > 1 else x.shape[0])), np.float32)
-        return [_node("MatMul", [left, x.name], [y])], [y]
+        return [make_node("MatMul", [left, x.name], [y])], [y]
     weights = draft.constant(rng.standard_normal((x.shape[-1], int(rng.integers(1, 4)))), np.float32)
-    return [_node("MatMul", [x.name, weights], [y])], [y]
+    return [make_node("MatMul", [x.name, weights], [y])], [y]
 
 
 def _gemm(draft: Draft, rng: Generator) -> Proposal | None:
@@ -136,7 +77,7 @@ def _gemm(draft: Draft, rng: Generator) -> Proposal | None:
         return None
     turned = int(rng.random() < 0.3)
     weights = draft.constant(rng.standard_normal((x.shape[1 - turned], 3)), np.float32)
-    return [_node("Gemm", [x.name, weights], [y], transA=turned)], [y]
+    return [make_node("Gemm", [x.name, weights], [y], transA=turned)], [y]
 
 
 def _reduce(draft: Draft, rng: Generator) -> Proposal | None:
@@ -147,7 +88,7 @@ def _reduce(draft: Draft, rng: Generator) -> Proposal | None:
     count = int(rng.integers(0, x.rank + 1))
     axes = [int(axis) for axis in rng.permutation(x.rank)[:count] - x.rank * (rng.random() < 0.5)]
     inputs = [x.name, draft.constant(axes, np.int64)] if count else [x.name]
-    return [_node(operator, inputs, [y], keepdims=int(rng.random() < 0.5))], [y]
+    return [make_node(operator, inputs, [y], keepdims=int(rng.random() < 0.5))], [y]
 
 
 def _along(draft: Draft, rng: Generator) -> Proposal | None:
@@ -157,11 +98,11 @@ def _along(draft: Draft, rng: Generator) -> Proposal | None:
     axis = int(rng.integers(-x.rank, x.rank))
     operator = str(rng.choice(["Softmax", "LogSoftmax", "LpNormalization", "CumSum", "LayerNormalization", "Hardmax"]))
     if operator == "CumSum":
-        return [_node(operator, [x.name, draft.constant(axis, np.int64)], [y])], [y]
+        return [make_node(operator, [x.name, draft.constant(axis, np.int64)], [y])], [y]
     if operator == "LayerNormalization":
         scale = draft.constant(np.ones(x.shape[axis:]), np.float32)
-        return [_node(operator, [x.name, scale], [y], axis=axis)], [y]
-    return [_node(operator, [x.name], [y], axis=axis)], [y]
+        return [make_node(operator, [x.name, scale], [y], axis=axis)], [y]
+    return [make_node(operator, [x.name], [y], axis=axis)], [y]
 
 
 def _transpose(draft: Draft, rng: Generator) -> Proposal | None:
@@ -169,7 +110,7 @@ def _transpose(draft: Draft, rng: Generator) -> Proposal | None:
     return (
         None
         if x is None
-        else ([_node("Transpose", [x.name], [y], perm=[int(a) for a in rng.permutation(x.rank)])], [y])
+        else ([make_node("Transpose", [x.name], [y], perm=[int(a) for a in rng.permutation(x.rank)])], [y])
     )
 
 
@@ -185,10 +126,10 @@ def _reshape(draft: Draft, rng: Generator) -> Proposal | None:
     elif kind == 2:
         target = [-1, int(rng.integers(1, 5))]
     elif kind == 3:
-        return [_node("Flatten", [x.name], [y], axis=int(rng.integers(0, x.rank + 1)))], [y]
+        return [make_node("Flatten", [x.name], [y], axis=int(rng.integers(0, x.rank + 1)))], [y]
     else:
         return _reshape_by_shape(draft, rng, x, y)
-    return [_node("Reshape", [x.name, draft.constant(target, np.int64)], [y])], [y]
+    return [make_node("Reshape", [x.name, draft.constant(target, np.int64)], [y])], [y]
 
 
 def _reshape_by_shape(draft: Draft, rng: Generator, x: Known, y: str) -> Proposal | None:
@@ -197,10 +138,10 @@ def _reshape_by_shape(draft: Draft, rng: Generator, x: Known, y: str) -> Proposa
     s, part, whole = draft.name(), draft.name(), draft.name()
     kept = order[: int(rng.integers(1, x.rank + 1))]
     return [
-        _node("Shape", [x.name], [s]),
-        _node("Gather", [s, draft.constant(kept, np.int64)], [part]),
-        _node("Concat", [part, draft.constant([-1], np.int64)], [whole], axis=0),
-        _node("Reshape", [x.name, whole], [y]),
+        make_node("Shape", [x.name], [s]),
+        make_node("Gather", [s, draft.constant(kept, np.int64)], [part]),
+        make_node("Concat", [part, draft.constant([-1], np.int64)], [whole], axis=0),
+        make_node("Reshape", [x.name, whole], [y]),
     ], [y]
 
 
@@ -210,9 +151,9 @@ def _axes(draft: Draft, rng: Generator) -> Proposal | None:
         return None
     if rng.random() < 0.5:
         axis = draft.constant([int(rng.integers(-x.rank - 1, x.rank + 1))], np.int64)
-        return [_node("Unsqueeze", [x.name, axis], [y])], [y]
+        return [make_node("Unsqueeze", [x.name, axis], [y])], [y]
     ones = [axis for axis, size in enumerate(x.shape) if size == 1]
-    return ([_node("Squeeze", [x.name, draft.constant([ones[0]], np.int64)], [y])], [y]) if ones else None
+    return ([make_node("Squeeze", [x.name, draft.constant([ones[0]], np.int64)], [y])], [y]) if ones else None
 
 
 def _pieces(draft: Draft, rng: Generator) -> Proposal | None:
@@ -223,22 +164,22 @@ def _pieces(draft: Draft, rng: Generator) -> Proposal | None:
     kind = int(rng.integers(6))
     if kind == 0:
         spans = [draft.constant([each], np.int64) for each in (int(rng.integers(0, 2)), 2**40, axis, 1)]
-        return [_node("Slice", [x.name, *spans], [y])], [y]
+        return [make_node("Slice", [x.name, *spans], [y])], [y]
     if kind == 1:
         index = draft.constant(rng.integers(0, x.shape[axis], int(rng.integers(1, 3))), np.int64)
-        return [_node("Gather", [x.name, index], [y], axis=axis)], [y]
+        return [make_node("Gather", [x.name, index], [y], axis=axis)], [y]
     if kind == 2 and x.shape[axis] > 1:
         rest = draft.name()
         sizes = draft.constant([1, x.shape[axis] - 1], np.int64)
-        return [_node("Split", [x.name, sizes], [y, rest], axis=axis)], [rest, y]
+        return [make_node("Split", [x.name, sizes], [y, rest], axis=axis)], [rest, y]
     if kind == 3:
         pads = rng.integers(0, 2, 2 * x.rank) * (rng.random(2 * x.rank) < 0.4)
-        return [_node("Pad", [x.name, draft.constant(pads, np.int64)], [y])], [y]
+        return [make_node("Pad", [x.name, draft.constant(pads, np.int64)], [y])], [y]
     if kind == 4:
         repeats = np.where(rng.random(x.rank) < 0.7, 1, 2)
-        return [_node("Tile", [x.name, draft.constant(repeats, np.int64)], [y])], [y]
+        return [make_node("Tile", [x.name, draft.constant(repeats, np.int64)], [y])], [y]
     other = draft.pick(rank=x.rank)
-    return ([_node("Concat", [x.name, other.name], [y], axis=axis)], [y]) if other is not None else None
+    return ([make_node("Concat", [x.name, other.name], [y], axis=axis)], [y]) if other is not None else None
 
 
 def _sorted(draft: Draft, rng: Generator) -> Proposal | None:
@@ -247,10 +188,10 @@ def _sorted(draft: Draft, rng: Generator) -> Proposal | None:
         return None
     axis = int(rng.integers(-x.rank, x.rank))
     if rng.random() < 0.5:
-        return [_node("TopK", [x.name, draft.constant([1], np.int64)], [y, index], axis=axis)], [y]
+        return [make_node("TopK", [x.name, draft.constant([1], np.int64)], [y, index], axis=axis)], [y]
     return [
-        _node("ArgMax", [x.name], [index], axis=axis, keepdims=int(rng.random() < 0.5)),
-        _node("Cast", [index], [y], to=TensorProto.FLOAT),
+        make_node("ArgMax", [x.name], [index], axis=axis, keepdims=int(rng.random() < 0.5)),
+        make_node("Cast", [index], [y], to=TensorProto.FLOAT),
     ], [y]
 
 
@@ -260,11 +201,11 @@ def _looked_up(draft: Draft, rng: Generator) -> Proposal | None:
     if x is None:
         return None
     index, y = draft.name(), draft.name()
-    find = _node("ArgMax", [x.name], [index], axis=int(rng.integers(-x.rank, x.rank)), keepdims=1)
+    find = make_node("ArgMax", [x.name], [index], axis=int(rng.integers(-x.rank, x.rank)), keepdims=1)
     if rng.random() < 0.5:
         table = draft.constant(rng.standard_normal((8, 2)), np.float32)
-        return [find, _node("Gather", [table, index], [y])], [y]
-    return [find, _node("GatherElements", [x.name, index], [y], axis=int(rng.integers(0, x.rank)))], [y]
+        return [find, make_node("Gather", [table, index], [y])], [y]
+    return [find, make_node("GatherElements", [x.name, index], [y], axis=int(rng.integers(0, x.rank)))], [y]
 
 
 def _picture(draft: Draft, rng: Generator) -> Proposal | None:
@@ -275,15 +216,15 @@ def _picture(draft: Draft, rng: Generator) -> Proposal | None:
     kind = int(rng.integers(4))
     if kind == 0:
         kernel = draft.constant(rng.standard_normal((2, x.shape[1], *[2] * places)), np.float32)
-        return [_node("Conv", [x.name, kernel], [y], pads=[1] * 2 * places)], [y]
+        return [make_node("Conv", [x.name, kernel], [y], pads=[1] * 2 * places)], [y]
     if kind == 1:
         operator = str(rng.choice(["MaxPool", "AveragePool"]))
-        return [_node(operator, [x.name], [y], kernel_shape=[2] * places)], [y]
+        return [make_node(operator, [x.name], [y], kernel_shape=[2] * places)], [y]
     if kind == 2:
         operator = str(rng.choice(["GlobalAveragePool", "GlobalMaxPool"]))
-        return [_node(operator, [x.name], [y])], [y]
+        return [make_node(operator, [x.name], [y])], [y]
     ones = draft.constant(np.ones(x.shape[1]), np.float32)
-    return [_node("InstanceNormalization", [x.name, ones, ones], [y])], [y]
+    return [make_node("InstanceNormalization", [x.name, ones, ones], [y])], [y]
 
 
 def _batch_norm(draft: Draft, rng: Generator) -> Proposal | None:
@@ -291,7 +232,7 @@ def _batch_norm(draft: Draft, rng: Generator) -> Proposal | None:
     if x is None:
         return None
     numbers = [draft.constant(rng.random(x.shape[1]) + 0.5, np.float32) for _ in range(4)]
-    return [_node("BatchNormalization", [x.name, *numbers], [y])], [y]
+    return [make_node("BatchNormalization", [x.name, *numbers], [y])], [y]
 
 
 def _expanded(draft: Draft, rng: Generator) -> Proposal | None:
@@ -302,12 +243,12 @@ def _expanded(draft: Draft, rng: Generator) -> Proposal | None:
     if rng.random() < 0.5:
         other = draft.pick()
         name = other.name if other is not None else x.name
-        return [_node("Shape", [x.name], [s]), _node("Expand", [name, s], [y])], [y]
+        return [make_node("Shape", [x.name], [s]), make_node("Expand", [name, s], [y])], [y]
     filled = draft.name()
     return [
-        _node("Shape", [x.name], [s]),
-        _node("ConstantOfShape", [s], [filled], value=numpy_helper.from_array(np.array([2], np.float32))),
-        _node("Concat", [filled, x.name], [y], axis=int(rng.integers(-x.rank, x.rank))),
+        make_node("Shape", [x.name], [s]),
+        make_node("ConstantOfShape", [s], [filled], value=numpy_helper.from_array(np.array([2], np.float32))),
+        make_node("Concat", [filled, x.name], [y], axis=int(rng.integers(-x.rank, x.rank))),
     ], [y]
 
 
@@ -317,20 +258,20 @@ def _counted(draft: Draft, rng: Generator) -> Proposal | None:
     if x is None:
         return None
     axis = int(rng.integers(0, x.rank))
-    nodes = [_node("Shape", [x.name], [s]), _node("Gather", [s, draft.constant(axis, np.int64)], [n])]
+    nodes = [make_node("Shape", [x.name], [s]), make_node("Gather", [s, draft.constant(axis, np.int64)], [n])]
     if rng.random() < 0.5:
         as_float = draft.name()
-        nodes += [_node("Cast", [n], [as_float], to=TensorProto.FLOAT), _node("Mul", [x.name, as_float], [y])]
+        nodes += [make_node("Cast", [n], [as_float], to=TensorProto.FLOAT), make_node("Mul", [x.name, as_float], [y])]
         return nodes, [y]
     places, as_float, column = draft.name(), draft.name(), draft.name()
     inner = [[1, 2, 3][: x.rank - axis - 1]]
     nodes += [
-        _node("Range", [draft.constant(0, np.int64), n, draft.constant(1, np.int64)], [places]),
-        _node("Cast", [places], [as_float], to=TensorProto.FLOAT),
-        _node("Unsqueeze", [as_float, draft.constant(inner[0], np.int64)], [column])
+        make_node("Range", [draft.constant(0, np.int64), n, draft.constant(1, np.int64)], [places]),
+        make_node("Cast", [places], [as_float], to=TensorProto.FLOAT),
+        make_node("Unsqueeze", [as_float, draft.constant(inner[0], np.int64)], [column])
         if inner[0]
-        else _node("Identity", [as_float], [column]),
-        _node("Add", [x.name, column], [y]),
+        else make_node("Identity", [as_float], [column]),
+        make_node("Add", [x.name, column], [y]),
     ]
     return nodes, [y]
 
@@ -344,16 +285,16 @@ def _addressed(draft: Draft, rng: Generator) -> Proposal | None:
     axes = draft.constant([1], np.int64)
     flat, other = draft.name(), draft.name()
     return [
-        _node("Shape", [x.name], [s]),
-        _node("Gather", [s, draft.constant(0, np.int64)], [n]),
-        _node("Range", [draft.constant(0, np.int64), n, draft.constant(1, np.int64)], [places]),
-        _node("Unsqueeze", [places, axes], [column]),
-        _node("Flatten", [x.name], [flat], axis=1),
-        _node("ArgMax", [flat], [best], axis=1, keepdims=1),
-        _node("Mod", [best, draft.constant([x.shape[1]], np.int64)], [index]),
-        _node("Concat", [column, index], [address], axis=1),
-        _node("GatherND", [x.name, address], [other]),
-        _node("Identity", [other], [y]),
+        make_node("Shape", [x.name], [s]),
+        make_node("Gather", [s, draft.constant(0, np.int64)], [n]),
+        make_node("Range", [draft.constant(0, np.int64), n, draft.constant(1, np.int64)], [places]),
+        make_node("Unsqueeze", [places, axes], [column]),
+        make_node("Flatten", [x.name], [flat], axis=1),
+        make_node("ArgMax", [flat], [best], axis=1, keepdims=1),
+        make_node("Mod", [best, draft.constant([x.shape[1]], np.int64)], [index]),
+        make_node("Concat", [column, index], [address], axis=1),
+        make_node("GatherND", [x.name, address], [other]),
+        make_node("Identity", [other], [y]),
     ], [y]
 
 
@@ -364,11 +305,13 @@ def _quantised(draft: Draft, rng: Generator) -> Proposal | None:
     if rng.random() < 0.5:
         scale, zero = draft.name(), draft.name()
         return [
-            _node("DynamicQuantizeLinear", [x.name], [q, scale, zero]),
-            _node("DequantizeLinear", [q, scale, zero], [y]),
+            make_node("DynamicQuantizeLinear", [x.name], [q, scale, zero]),
+            make_node("DequantizeLinear", [q, scale, zero], [y]),
         ], [y]
     numbers = [draft.constant(0.05, np.float32), draft.constant(0, np.int8)]
-    return [_node("QuantizeLinear", [x.name, *numbers], [q]), _node("DequantizeLinear", [q, *numbers], [y])], [y]
+    return [make_node("QuantizeLinear", [x.name, *numbers], [q]), make_node("DequantizeLinear", [q, *numbers], [y])], [
+        y
+    ]
 
 
 def _recurrent(draft: Draft, rng: Generator) -> Proposal | None:
@@ -380,7 +323,7 @@ def _recurrent(draft: Draft, rng: Generator) -> Proposal | None:
     w = draft.constant(rng.standard_normal((1, gates * 2, x.shape[2])), np.float32)
     r = draft.constant(rng.standard_normal((1, gates * 2, 2)), np.float32)
     last = draft.name()
-    return [_node(operator, [x.name, w, r], [y, last], hidden_size=2)], [last, y]
+    return [make_node(operator, [x.name, w, r], [y, last], hidden_size=2)], [last, y]
 
 
 def _einsum(draft: Draft, rng: Generator) -> Proposal | None:
@@ -388,7 +331,7 @@ def _einsum(draft: Draft, rng: Generator) -> Proposal | None:
     if a is None or b is None:
         return None
     equation = str(rng.choice(["ij,kj->ik", "ij,ij->i", "ij,ij->ij", "ij,ik->ijk", "ij,jk->ik", "ij,ij->j"]))
-    return [_node("Einsum", [a.name, b.name], [y], equation=equation)], [y]
+    return [make_node("Einsum", [a.name, b.name], [y], equation=equation)], [y]
 
 
 def _learned(draft: Draft, rng: Generator) -> Proposal | None:
@@ -396,9 +339,11 @@ def _learned(draft: Draft, rng: Generator) -> Proposal | None:
     if x is None:
         return None
     if rng.random() < 0.5:
-        return [_node("Normalizer", [x.name], [y], norm=str(rng.choice(["L1", "L2", "MAX"])), domain="ai.onnx.ml")], [y]
+        return [
+            make_node("Normalizer", [x.name], [y], norm=str(rng.choice(["L1", "L2", "MAX"])), domain="ai.onnx.ml")
+        ], [y]
     numbers = {"offset": [float(each) for each in rng.random(x.shape[1])], "scale": [2.0] * x.shape[1]}
-    return [_node("Scaler", [x.name], [y], domain="ai.onnx.ml", **numbers)], [y]
+    return [make_node("Scaler", [x.name], [y], domain="ai.onnx.ml", **numbers)], [y]
 
 
 def _branched(draft: Draft, rng: Generator) -> Proposal | None:
@@ -409,23 +354,23 @@ def _branched(draft: Draft, rng: Generator) -> Proposal | None:
     condition, number = draft.name(), draft.name()
     if rng.random() < 0.5:
         decide = [
-            _node("ReduceSum", [x.name], [number], keepdims=0),
-            _node("Greater", [number, draft.constant(0, np.float32)], [condition]),
+            make_node("ReduceSum", [x.name], [number], keepdims=0),
+            make_node("Greater", [number, draft.constant(0, np.float32)], [condition]),
         ]
     else:
         s = draft.name()
         axis = draft.constant(int(rng.integers(0, x.rank)), np.int64)
         decide = [
-            _node("Shape", [x.name], [s]),
-            _node("Gather", [s, axis], [number]),
-            _node("Greater", [number, draft.constant(2, np.int64)], [condition]),
+            make_node("Shape", [x.name], [s]),
+            make_node("Gather", [s, axis], [number]),
+            make_node("Greater", [number, draft.constant(2, np.int64)], [condition]),
         ]
     ways = []
     for operator in ("Tanh", "Neg"):
         inner = draft.name()
         value = helper.make_tensor_value_info(inner, TensorProto.FLOAT, None)
-        ways.append(helper.make_graph([_node(operator, [x.name], [inner])], operator, [], [value]))
-    return [*decide, _node("If", [condition], [y], then_branch=ways[0], else_branch=ways[1])], [y]
+        ways.append(helper.make_graph([make_node(operator, [x.name], [inner])], operator, [], [value]))
+    return [*decide, make_node("If", [condition], [y], then_branch=ways[0], else_branch=ways[1])], [y]
 
 
 def _scanned(draft: Draft, rng: Generator) -> Proposal | None:
@@ -440,15 +385,15 @@ def _scanned(draft: Draft, rng: Generator) -> Proposal | None:
         return None
     carried = rng.random() < 0.5
     nodes = [
-        _node("Tanh", ["slice"], ["each"]),
-        _node("Add" if carried else "Identity", ["before", "each"] if carried else ["before"], ["after"]),
-        _node("Identity", ["after" if carried else "each"], ["out"]),
+        make_node("Tanh", ["slice"], ["each"]),
+        make_node("Add" if carried else "Identity", ["before", "each"] if carried else ["before"], ["after"]),
+        make_node("Identity", ["after" if carried else "each"], ["out"]),
     ]
     names = ("before", "slice", "after", "out")
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
     body = helper.make_graph(nodes, "body", values[:2], values[2:])
-    zeros = _node("Identity", [draft.constant(np.zeros(rest if carried else [1]), np.float32)], [begin])
-    scan = _node(
+    zeros = make_node("Identity", [draft.constant(np.zeros(rest if carried else [1]), np.float32)], [begin])
+    scan = make_node(
         "Scan",
         [begin, x.name],
         [state, y],
@@ -465,6 +410,7 @@ MAKERS: Sequence[Maker] = (
     *[_along, _transpose, _transpose, _reshape, _reshape, _reshape, _axes, _pieces, _pieces, _sorted, _looked_up],
     *[_picture, _batch_norm, _expanded, _counted, _addressed, _quantised, _recurrent, _einsum, _learned, _branched],
     _scanned,
+    *RARER,
 )
 
 
@@ -573,23 +519,25 @@ def _model(
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in draft.constants.items() if name in used],
     )
-    sets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 3)]
+    sets = [helper.make_opsetid(*each) for each in (("", OPSET), ("ai.onnx.ml", 3), ("com.microsoft", 1))]
     made: bytes = helper.make_model(graph, opset_imports=sets, ir_version=9).SerializeToString()
     return made
 
 
-def _session(model: bytes) -> Any:
+def _session(model: bytes, *, as_served: bool = False) -> Any:
+    """The engine, with all of its optimisations where it shall run as it serves: they put other operators in."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not as_served:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def influence(graph: RandomGraph, seed: int, tries: int = 24) -> str | None:
     """What a search over real runs finds of rows that do not keep to themselves; `None` where it finds nothing."""
     rng = np.random.default_rng(seed)
-    session = _session(graph.model)
+    session = _session(graph.model, as_served=True)
     run_options = ort.RunOptions()
     run_options.log_severity_level = 4
     run: Callable[[dict[str, Array]], Array] = lambda feed: session.run(None, feed, run_options)[0]  # noqa: E731
@@ -599,11 +547,15 @@ def influence(graph: RandomGraph, seed: int, tries: int = 24) -> str | None:
         try:
             alone = [run({name: array[row : row + 1] for name, array in feed.items()}) for row in range(rows)]
         except Exception:
-            return "a row alone is refused"
+            alone = []
         try:
             together = run(feed)
         except Exception:
-            return f"{rows} rows are refused"
+            if alone:
+                return f"{rows} rows are refused"
+            continue  # for what stands in one of them
+        if not alone:
+            return "a row alone is refused"
         if together.ndim == 0 or together.shape[0] != rows or any([one.shape[:1] != (1,) for one in alone]):
             return f"{rows} rows give the shape {together.shape}"
         for row, one in enumerate(alone):

@@ -14,7 +14,7 @@ import msgspec
 
 from inference.backends.onnx.proof.constants import batch_name, of_input
 from inference.backends.onnx.proof.facts import Fact, Kind, Padded
-from inference.backends.onnx.proof.following import Follower, OutOfBounds, Scope, Setting, Step
+from inference.backends.onnx.proof.following import Follower, OutOfBounds, Scope, Setting, Step, versions
 from inference.backends.onnx.proof.reading import Unreadable, read_structure
 from inference.backends.onnx.proof.sizes import ROWS
 from inference.backends.onnx.proof.structure_pb2 import Graph, Model
@@ -85,8 +85,7 @@ def _examined(
 def _followed(model: Model, follower: Follower) -> Scope:
     graph = model.graph
     scope = Scope(_inputs(graph, follower))
-    opsets = {each.domain: each.version for each in model.opset_import}
-    return follower.follow(graph, scope, Setting(opsets, {}, 0))
+    return follower.follow(graph, scope, Setting(versions(model.opset_import), {}, 0))
 
 
 def _inputs(graph: Graph, follower: Follower) -> dict[str, Fact]:

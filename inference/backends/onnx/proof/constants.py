@@ -25,7 +25,7 @@ def of_tensor(tensor: Tensor) -> Fact:
     elements = math.prod(tensor.dims)
     if elements > MOST_CONTENT:
         return constant(shape)
-    found = _elements(tensor)
+    found = None if tensor.data_location else _elements(tensor)  # external data, whatever else it has
     return constant(shape, found if found is not None and len(found) == elements else None)
 
 
@@ -57,6 +57,8 @@ def element(value: int | float | bool) -> Element:
 def of_constant(attributes: dict[str, Attribute]) -> Fact:
     """What a Constant gives."""
     for name, attribute in attributes.items():
+        if attribute.cut:
+            return constant()
         match name:
             case "value":
                 return of_tensor(attribute.t)

@@ -10,7 +10,7 @@ import msgspec
 from inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, rows, unknown
 from inference.backends.onnx.proof.operation import Mixes, Unclear, axis_of, like
 from inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
-from inference.backends.onnx.proof.structure_pb2 import Attribute, Graph
+from inference.backends.onnx.proof.structure_pb2 import Attribute, Graph, Node
 
 MOST_PASSES = 8
 """Times that the body of a loop is followed until nothing changes any more."""
@@ -58,13 +58,19 @@ def _whole(facts: Sequence[Fact | None], doing: str) -> list[Fact]:
     return found
 
 
+def _without_marks(block: Block) -> None:
+    """Raises `Mixes` where a loop takes in what depends on the batch, other than by rows."""
+    if any([fact is not None and not fact.plain for fact in block.inputs]):
+        raise Mixes("is a loop that takes in the places of rows, or their fillers")
+
+
 def joined(symbols: Symbols, label: str, one: Fact, other: Fact) -> Fact:
     """What is known of a tensor that is one or the other, whichever it is."""
     if one == other:
         return one
     worst = max(one, other, key=lambda fact: int(fact.kind))
     if worst.kind >= Kind.UNKNOWN:
-        return worst
+        return msgspec.structs.replace(worst, shape=None)
     if Kind.COUNT in (one.kind, other.kind):
         return count(None) if Kind.ROWS not in (one.kind, other.kind) else unknown("may have rows, or their number")
     if one.kind is not other.kind:
@@ -91,6 +97,7 @@ def _settled(
     block: Block, body: Graph, states: list[Fact], first: int, make: Callable[[list[Fact]], dict[str, Fact]]
 ) -> tuple[list[Fact], list[Fact]]:
     """The states of a loop whatever the number of passes, and the facts of its body's outputs then."""
+    began = states
     for _ in range(MOST_PASSES):
         outputs = block.follow(body, make(states), False)
         after = [
@@ -99,13 +106,24 @@ def _settled(
         ]
         after = [computed(fact) for fact in after]
         if after == states:
-            return after, outputs
+            return _last(block, began, outputs[first : first + len(states)]), outputs
         states = after
     raise Unclear("is a loop whose tensors go on changing their kind")
 
 
+def _last(block: Block, began: Sequence[Fact], given: Sequence[Fact]) -> list[Fact]:
+    """What the states of a loop are behind it: as before it, or as its last pass leaves them, of whatever size."""
+    if any([not fact.plain for fact in given]):
+        raise Mixes("is a loop that hands on the places of rows, or their fillers")
+    return [
+        computed(joined(block.symbols, f"{block.label} behind.{place}", computed(one), computed(other)))
+        for place, (one, other) in enumerate(zip(began, given, strict=True))
+    ]
+
+
 def _loop(block: Block) -> Sequence[Fact]:
     _whole(block.inputs[:2], "goes round for all rows as often as one of them says")
+    _without_marks(block)
     body = block.attributes["body"].g
     states = [fact for fact in block.inputs[2:] if fact is not None]
     names = [value.name for value in body.input]
@@ -127,8 +145,8 @@ def _loop(block: Block) -> Sequence[Fact]:
 
 def _stacked(fact: Fact, axis: int, passes: Size) -> Fact:
     """What a body gives in each pass, one after another along a new axis."""
-    if fact.shape is None or fact.kind not in (Kind.CONSTANT, Kind.ROWS):
-        return fact
+    if fact.shape is None or fact.kind >= Kind.UNKNOWN:
+        return msgspec.structs.replace(fact, shape=None, content=None)
     place = axis_of(axis, len(fact.shape) + 1)
     whole = (*fact.shape[:place], passes, *fact.shape[place:])
     return like(fact, whole, fact.axis + (fact.kind is Kind.ROWS and place <= fact.axis))
@@ -137,6 +155,7 @@ def _stacked(fact: Fact, axis: int, passes: Size) -> Fact:
 def _scan(block: Block) -> Sequence[Fact]:
     if block.opset < 9:
         raise Unclear("is a Scan of before opset 9, which is not followed")
+    _without_marks(block)
     body = block.attributes["body"].g
     count_scanned = block.attributes["num_scan_inputs"].i if "num_scan_inputs" in block.attributes else 0
     inputs = [fact for fact in block.inputs if fact is not None]
@@ -180,10 +199,12 @@ def _row_by_row(
     out_axes: Sequence[int],
 ) -> Sequence[Fact]:
     """A Scan that steps through the rows, and whose states it hands on as they are: each step has a row for itself."""
+    if any([*(_integers(block, "scan_input_directions") or []), *(_integers(block, "scan_output_directions") or [])]):
+        raise Mixes("turns the rows round")
     for fact, axis in zip(scanned, axes, strict=True):
         if fact.kind is not Kind.ROWS or fact.axis != axis or fact.shape is None or fact.shape[axis] != ROWS:
             raise Unclear("steps through rows and through something else")
-    handed_on = {name: node.input[0] for node in body.node if node.op_type == "Identity" for name in node.output}
+    handed_on = {name: node.input[0] for node in body.node if _hands_on(node) for name in node.output}
     for place, state in enumerate(states):
         given = body.output[place].name
         if handed_on.get(given, given) != names[place] or state.kind is not Kind.CONSTANT:
@@ -193,15 +214,22 @@ def _row_by_row(
         for fact, axis in zip(scanned, axes, strict=True)
     ]
     outputs = block.follow(body, dict(zip(names, [*states, *slices], strict=True)), True)
+    named = {symbol for fact in slices for size in fact.shape or () for symbol in size.symbols}
     found = list(states)
     for fact, axis in zip(outputs[len(states) :], out_axes, strict=False):
+        if any([symbol not in named for size in fact.shape or () for symbol in size.symbols]):
+            raise Unclear("gives tensors of sizes that may be others for each row")
         found.append(_of_each_row(fact, axis))
     return found
 
 
+def _hands_on(node: Node) -> bool:
+    return node.op_type == "Identity" and node.domain in ("", "ai.onnx")
+
+
 def _of_each_row(fact: Fact, axis: int) -> Fact:
     if fact.kind is not Kind.CONSTANT:
-        return fact
+        return msgspec.structs.replace(fact, shape=None, content=None)
     if fact.shape is None:
         raise Unclear("gives tensors of unknown rank for each row")
     place = axis_of(axis, len(fact.shape) + 1)

@@ -107,7 +107,9 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 def constant(shape: Sequence[Size] | None = None, content: Sequence[Element] | None = None) -> Fact:
-    """The same for all rows."""
+    """The same for all rows; MIXED where its shape is not."""
+    if shape is not None and any([size.counts_rows for size in shape]):
+        return mixed("has a size that is the number of rows, and no row for each of them")
     return Fact(Kind.CONSTANT, None if shape is None else tuple(shape), content=_kept(content))
 
 

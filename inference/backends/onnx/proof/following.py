@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -11,8 +11,9 @@ from inference.backends.onnx.proof.constants import of_constant, of_tensor
 from inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, mixed, unknown
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Unclear
 from inference.backends.onnx.proof.rules import RULES
+from inference.backends.onnx.proof.rules.drawing import DRAWING
 from inference.backends.onnx.proof.sizes import Symbols
-from inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node
+from inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node, OperatorSet
 
 MOST_STEPS = 200_000
 """Operators that are followed, at most; those of loops and of functions count each time."""
@@ -22,7 +23,7 @@ MOST_DEPTH = 40
 
 
 class OutOfBounds(Exception):
-    """The graph takes too long, or its functions call one another too deeply. The message says which."""
+    """The graph takes too long, its functions call too deeply, or it is ambiguous. The message says which."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -41,6 +42,8 @@ class Scope(msgspec.Struct):
     outer: Scope | None = None
     alone: bool = False
     """Whether rows of the graph around it may not be read."""
+    own: frozenset[str] = frozenset()
+    """All that its nodes give, some of them later: the engine takes nodes in any order."""
 
     def find(self, name: str) -> Fact:
         """What is known of a tensor."""
@@ -52,6 +55,8 @@ class Scope(msgspec.Struct):
                 if alone and fact.kind in (Kind.ROWS, Kind.COUNT):
                     return mixed("a loop through the rows reads all of them in each step")
                 return fact
+            if name in scope.own:
+                break
             alone = alone or scope.alone
             scope = scope.outer
         return unknown(f"no operator before it gives the tensor {name!r}")
@@ -79,13 +84,15 @@ class Follower:
         self._tick = tick
         self._recorded = recorded
         self._count = 0
+        self._turned = False
 
     def follow(self, graph: Graph, scope: Scope, setting: Setting) -> Scope:
         """The graph's tensors, added to the scope, which has its inputs."""
-        for tensor in graph.initializer:
-            scope.facts[tensor.name] = of_tensor(tensor)
-        for sparse in graph.sparse_initializer:
-            scope.facts[sparse.values.name] = constant()
+        scope.own = frozenset([name for node in graph.node for name in node.output])
+        stored = [(tensor.name, of_tensor(tensor)) for tensor in graph.initializer]
+        stored += [(sparse.values.name, constant()) for sparse in graph.sparse_initializer]
+        for name, fact in stored:
+            scope.facts[name] = _given_twice(name) if name in scope.facts else fact
         self._nodes(graph.node, scope, setting)
         return scope
 
@@ -103,7 +110,7 @@ class Follower:
                 for place, name in enumerate(node.output)
                 if name
             ]
-            scope.facts.update(named)
+            scope.facts.update([(name, _given_twice(name) if name in scope.facts else fact) for name, fact in named])
             if self._recorded:
                 self.steps.append(Step(node.op_type, node.name, setting.depth, tuple(named)))
 
@@ -151,11 +158,16 @@ class Follower:
         if node.op_type == "Shape" and worst is not None and worst.kind is Kind.MIXED and worst.shape is not None:
             return rule.follow(operation) if rule is not None else [worst]
         if worst is not None and worst.kind >= Kind.UNKNOWN:
-            return [worst] * len(node.output)
+            return [msgspec.structs.replace(worst, shape=None)] * len(node.output)
         if rule is None:
             raise Unclear(f"is an operator{f' of {node.domain}' if node.domain else ''} that is not known here")
         if not rule.of_counts and any([fact.kind is Kind.COUNT for fact in given]):
             raise Mixes("computes with how many rows there are")
+        self._turned = self._turned or node.op_type == "Transpose"
+        if node.op_type == "MatMul" and self._turned and any([fact.rank == 1 for fact in given]):
+            # ONNX Runtime makes one operator of the two, and with a vector that one reads other rows' elements.
+            raise Unclear("multiplies by a vector behind a Transpose, which the engine does wrongly")
+        operation.check_flags()
         if not rule.of_marks and not all([fact.plain for fact in given]):
             return self._of_marks(node, operation, rule)
         facts = rule.follow(operation)
@@ -171,23 +183,35 @@ class Follower:
         return [msgspec.structs.replace(reads, shape=fact.shape) for fact in rule.follow(operation)]
 
     def _all(self, node: Node, given: Sequence[Fact], fact: Fact) -> Sequence[Fact]:
-        """What holds for all outputs; what comes from constants alone is one, whatever is known of the operator."""
-        if all([each.kind is Kind.CONSTANT for each in given]) and (given or node.op_type in _MAKERS):
+        """What holds for all outputs; what comes from constants alone is one, whatever is known of the operator.
+
+        Graphs within it may read more than its inputs, and what is drawn is another number each time.
+        """
+        own = node.op_type not in DRAWING and not any([each.HasField("g") or each.graphs for each in node.attribute])
+        if own and all([each.kind is Kind.CONSTANT for each in given]) and (given or node.op_type in _MAKERS):
             fact = constant()
         return [fact] * len(node.output)
 
     def _called(
         self, function: Function, inputs: Sequence[Fact | None], given: Mapping[str, Attribute], setting: Setting
     ) -> Sequence[Fact]:
-        """A function of the model, followed with these inputs and attributes."""
+        """A function of the model, followed with these inputs and attributes.
+
+        ONNX Runtime prefers its own operator to a function of the same name, and follows functions with the versions of
+        the model's operators and not with theirs.
+        """
+        if function.domain in RULES:
+            raise Unclear("is a function of the model by the name of an operator")
+        own = versions(function.opset_import)
+        if any([setting.opsets[domain] != own[domain] for domain in own if domain in setting.opsets]):
+            raise Unclear("is a function of another version of the operators than the model")
         attributes = {each.name: each for each in function.attribute_proto}
         attributes.update(
             {name: each for name, each in given.items() if name in function.attribute or name in attributes}
         )
         facts = {name: fact for name, fact in zip(function.input, inputs, strict=False) if fact is not None}
-        opsets = {each.domain: each.version for each in function.opset_import}
         scope = Scope(facts)
-        within = Setting(opsets or setting.opsets, attributes, setting.depth + 1)
+        within = Setting({**own, **setting.opsets}, attributes, setting.depth + 1)
         missing = [name for name in function.input if name not in facts]
         self._nodes(
             [_without_inputs(node, missing) for node in function.node] if missing else function.node, scope, within
@@ -195,13 +219,25 @@ class Follower:
         return [scope.find(name) for name in function.output]
 
 
+def _given_twice(name: str) -> Fact:
+    return unknown(f"the tensor {name!r} is given twice in one graph")
+
+
 def _opset(setting: Setting, domain: str) -> int:
-    if domain in ("", "ai.onnx"):
-        return max(setting.opsets.get("", 1), setting.opsets.get("ai.onnx", 1))
-    return setting.opsets.get(domain, 1)
+    return setting.opsets.get("" if domain == "ai.onnx" else domain, 1)
 
 
-_MAKERS = frozenset({"RandomNormal", "RandomUniform", "HannWindow", "HammingWindow", "BlackmanWindow"})
+def versions(sets: Iterable[OperatorSet]) -> dict[str, int]:
+    """The versions of operators by their domains. Raises `OutOfBounds` for a domain of two versions."""
+    found: dict[str, int] = {}
+    for each in sets:
+        domain = "" if each.domain == "ai.onnx" else each.domain
+        if found.setdefault(domain, each.version) != each.version:
+            raise OutOfBounds(f"it asks for two versions of the operators of {domain or 'ai.onnx'}")
+    return found
+
+
+_MAKERS = frozenset({"HannWindow", "HammingWindow", "BlackmanWindow"})
 """Operators without inputs."""
 
 

@@ -74,32 +74,49 @@ class Operation:
 
     def integer(self, name: str, default: int = 0) -> int:
         """An attribute."""
-        found = self.attributes.get(name)
+        found = self.attribute(name)
         return default if found is None else found.i
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """An attribute that is 0 or 1."""
+        return bool(self.integer(name, int(default)))
+
+    def check_flags(self) -> None:
+        """Raises `Unclear` for a flag that is neither 0 nor 1: the engine takes it for either, or for nothing to do."""
+        for name in FLAGS.intersection(self.attributes):
+            if self.integer(name) not in (0, 1):
+                raise Unclear(f"has {self.integer(name)} for {name}, which is 0 or 1")
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """An attribute; `None` where it is not set."""
-        found = self.attributes.get(name)
+        found = self.attribute(name)
         return None if found is None else tuple(found.ints)
 
     def reals(self, name: str) -> tuple[float, ...] | None:
         """An attribute; `None` where it is not set."""
-        found = self.attributes.get(name)
+        found = self.attribute(name)
         return None if found is None else tuple(found.floats)
 
     def text(self, name: str, default: str = "") -> str:
         """An attribute."""
-        found = self.attributes.get(name)
+        found = self.attribute(name)
         return default if found is None else found.s.decode(errors="replace")
 
     def texts(self, name: str) -> tuple[bytes, ...] | None:
         """An attribute; `None` where it is not set."""
-        found = self.attributes.get(name)
+        found = self.attribute(name)
         return None if found is None else tuple(found.strings)
 
     def attribute(self, name: str) -> Attribute | None:
-        """An attribute of any kind."""
-        return self.attributes.get(name)
+        """An attribute of any kind. Raises `Unclear` where it was too large to be read."""
+        found = self.attributes.get(name)
+        if found is not None and found.cut:
+            raise Unclear(f"has an attribute {name!r} that is too large to be read")
+        return found
+
+    def is_cut(self, name: str) -> bool:
+        """Whether an attribute is set, and was too large to be read."""
+        return name in self.attributes and self.attributes[name].cut
 
 
 Function: TypeAlias = Callable[[Operation], Sequence[Fact]]
@@ -125,6 +142,17 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+FLAGS = frozenset(
+    names(
+        "align_corners allowzero antialias ceil_mode center_point_box channels_last count_include_pad exclude_outside "
+        "exclusive inverse is_causal is_packed_batching is_test keepdims largest layout linear_before_reset "
+        "noop_with_empty_axes onesided reverse saturate select_last_index sorted spatial training_mode transA transB "
+        "transBatchA transBatchB unidirectional upper zeros"
+    )
+)
+"""Attributes that are 0 or 1."""
+
+
 def axis_of(axis: int, rank: int) -> int:
     """An axis counted from the front. Raises `Unclear` for one that is not there."""
     counted = axis + rank if axis < 0 else axis
@@ -134,6 +162,11 @@ def axis_of(axis: int, rank: int) -> int:
 
 
 def like(fact: Fact, shape: Sequence[Size], axis: int) -> Fact:
-    """Other elements, whose rows, if their source has any, lie along `axis` in the same layout."""
+    """Other elements, whose rows, if their source has any, lie along `axis` in the same layout.
+
+    Raises `Mixes` where another axis would change with the number of rows.
+    """
     from_rows = fact.kind is Kind.ROWS
+    if any([size.counts_rows and not (from_rows and place == axis) for place, size in enumerate(shape)]):
+        raise Mixes("gives a size for each row to what has no rows, or to another axis than theirs")
     return msgspec.structs.replace(fact, shape=tuple(shape), axis=axis if from_rows else 0, content=None, mark=None)

@@ -20,6 +20,9 @@ LARGE_BYTES = 4096
 SKELETON_BYTES = 64 << 20
 """The largest structure that is parsed. A graph of 20,000 nodes has some 5 MB."""
 
+_CUT = bytes([0x80, 0xB5, 0x18, 1])
+"""The field `cut` of an attribute, which is set: field 50000, a varint, 1."""
+
 DEEPEST = 64
 """Graphs within graphs, counted in messages; the parser refuses deeper ones, too."""
 
@@ -51,7 +54,7 @@ def read_structure(file: Path) -> Model:
     """The graph, functions and small constants of a model. Raises `Unreadable`.
 
     Payloads of more than `LARGE_BYTES` are left out: such a tensor has its `dims` and no data, such an attribute its
-    name alone. Weights are neither read nor copied.
+    name, and `cut`. Weights are neither read nor copied.
     """
     try:
         with file.open("rb") as opened:
@@ -85,8 +88,10 @@ class _Skeleton:
             tag, at = self._varint(at)
             kind, number = tag & 7, tag >> 3
             if number in payloads and kind != _DELIMITED and end - start > LARGE_BYTES:
+                if content[start] >> 3 != 1:
+                    raise Unreadable("the elements of a tensor or attribute come before its shape or name")
                 copied += content[kept_from:field_at]
-                return copied  # millions of elements may follow, each a field of its own
+                return copied + _marked(message)  # millions of elements may follow, each a field of its own
             if kind == _VARINT:
                 _, at = self._varint(at)
             elif kind == _DELIMITED:
@@ -102,7 +107,7 @@ class _Skeleton:
                     copied += _encoded(tag) + _encoded(len(inner)) + inner
                     kept_from = at
                 elif number in payloads:
-                    copied += content[kept_from:field_at]
+                    copied += content[kept_from:field_at] + _marked(message)
                     kept_from = at
             elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
                 at += 8 if kind == _EIGHT_BYTES else 4
@@ -131,6 +136,11 @@ class _Skeleton:
                 return value, at
             shift += 7
         raise ValueError("an integer of more than ten bytes")
+
+
+def _marked(message: str) -> bytes:
+    """What stands in the place of a payload that is left out."""
+    return _CUT if message == "Attribute" else b""
 
 
 def _encoded(value: int) -> bytes:

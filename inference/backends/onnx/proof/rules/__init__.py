@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from inference.backends.onnx.proof.operation import Rules
 from inference.backends.onnx.proof.rules import (
     convolving,
+    drawing,
     elementwise,
     fused,
     learned,
     multiplying,
+    picking,
     recurrent,
     reducing,
     selecting,
@@ -21,12 +23,14 @@ from inference.backends.onnx.proof.rules import (
 _ONNX: Rules = {
     **elementwise.RULES,
     **shaping.RULES,
+    **picking.RULES,
     **selecting.RULES,
     **multiplying.RULES,
     **convolving.RULES,
     **reducing.RULES,
     **recurrent.RULES,
     **texts.RULES,
+    **drawing.RULES,
 }
 
 RULES: Mapping[str, Rules] = {

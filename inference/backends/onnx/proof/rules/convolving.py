@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.backends.onnx.proof.facts import Fact, Kind, rows
+from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
-from inference.backends.onnx.proof.rules.selecting import same_rows
+from inference.backends.onnx.proof.rules.picking import same_rows
 from inference.backends.onnx.proof.rules.shaping import target_sizes
 from inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
@@ -47,14 +47,15 @@ def _slid(operation: Operation, sizes: Sequence[Size], kernel: Sequence[int]) ->
     strides = operation.integers("strides") or (1,) * rank
     dilations = operation.integers("dilations") or (1,) * rank
     pads = operation.integers("pads") or (0,) * 2 * rank
-    pad_mode = operation.text("auto_pad", "NOTSET")
+    pad_mode = operation.text("auto_pad") or "NOTSET"
     if not len(kernel) == len(strides) == len(dilations) == rank or len(pads) != 2 * rank or 0 in strides:
         raise Unclear("has not one kernel size, stride and padding for each axis")
     found = []
     for axis, size in enumerate(sizes):
         key = (kernel[axis], strides[axis], dilations[axis], pads[axis], pads[axis + rank], pad_mode)
-        ceil = operation.integer("ceil_mode")
-        if size.known is None or not kernel[axis]:
+        ceil = operation.flag("ceil_mode")
+        # How gaps in the window count where the engine pads is left to it, too.
+        if size.known is None or not kernel[axis] or (pad_mode != "NOTSET" and dilations[axis] != 1):
             found.append(operation.symbols.of("slid", size, *key, ceil))
         elif pad_mode in ("SAME_UPPER", "SAME_LOWER"):
             found.append(Size(-(-size.known // strides[axis])))
@@ -84,7 +85,7 @@ def _pool(operation: Operation) -> Sequence[Fact]:
 def _quantised_pool(operation: Operation) -> Sequence[Fact]:
     for place in range(1, len(operation.inputs)):
         operation.same_for_all(place, "a scale or a zero point")
-    if operation.integer("channels_last"):
+    if operation.flag("channels_last"):
         raise Unclear("has its channels last")
     return _global_pool(operation) if "Global" in operation.name else _pool(operation)
 
@@ -105,6 +106,12 @@ def _by_channel(operation: Operation) -> Sequence[Fact]:
 def _resize(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     named = operation.integers("axes")
+    if operation.name == "Resize" and operation.opset >= 11:
+        operation.same_for_all(1, "what it cuts out")
+    if fact.kind is Kind.ROWS and operation.text("coordinate_transformation_mode") == "tf_crop_and_resize":
+        raise Unclear("cuts out before it scales, which is not followed")
+    if fact.kind is Kind.ROWS and operation.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Mixes("scales all axes alike (keep_aspect_ratio_policy), that of the rows too")
     axes = range(len(shape)) if named is None else [axis_of(axis, len(shape)) for axis in named]
     whole = list(shape)
     scales = operation.reals("scales") if operation.opset < 9 else None
@@ -126,8 +133,6 @@ def _resize(operation: Operation) -> Sequence[Fact]:
             whole[axis] = shape[axis] if same else operation.symbols.of("scaled", shape[axis], scales[place])
         if fact.kind is Kind.ROWS and fact.axis == axis and not same:
             raise Mixes("scales the axis of the rows")
-    if any([size.counts_rows for axis, size in enumerate(whole) if fact.kind is not Kind.ROWS or axis != fact.axis]):
-        raise Mixes("scales by how many rows there are")
     return [like(fact, whole, fact.axis)]
 
 
@@ -162,11 +167,13 @@ def _grid_sample(operation: Operation) -> Sequence[Fact]:
 
 def _affine_grid(operation: Operation) -> Sequence[Fact]:
     theta, _ = batch_first(operation)
+    if theta.kind is Kind.COUNT:
+        raise Mixes("makes a grid of how many rows there are")
     sizes = target_sizes(operation, 1)
     whole = [sizes[0], *sizes[2:], Size(len(sizes) - 2)]
-    if theta.kind is Kind.ROWS and sizes[0] != ROWS:
+    if theta.kind is Kind.ROWS and (sizes[0] != ROWS or theta.outer != ONE):
         raise Unclear("makes a grid for another number of rows")
-    return [rows(whole, 0) if theta.kind is Kind.ROWS else Fact(theta.kind, tuple(whole))]
+    return [rows(whole, 0) if theta.kind is Kind.ROWS else constant(whole)]
 
 
 def _columns(operation: Operation) -> Sequence[Fact]:

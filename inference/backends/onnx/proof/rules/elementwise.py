@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
-from inference.backends.onnx.proof.contents import elements_of
 from inference.backends.onnx.proof.facts import (
-    MOST_CONTENT,
     Below,
-    Element,
     Fact,
     Kind,
     Place,
@@ -23,18 +18,15 @@ from inference.backends.onnx.proof.facts import (
     sizes_in,
 )
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, names
-from inference.backends.onnx.proof.sizes import ONE, ZERO, Size, Symbols
+from inference.backends.onnx.proof.rules.arithmetic import WHOLE, cast_content, computed_content
+from inference.backends.onnx.proof.sizes import ONE, Size, Symbols
 
 UNARY = names(
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu "
     "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink "
-    "Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu "
-    "Bernoulli RandomNormalLike RandomUniformLike"
+    "Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
 )
-"""One input, one output of its shape. Those that draw random numbers draw them for each element."""
-
-_FLOATS, _WHOLE, _BOOL = (1, 10, 11, 16), (6, 7), 9
-"""Element types, by their numbers in ONNX."""
+"""One input, one output of its shape."""
 
 MANY = names(
     "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor CastLike Clip Div Equal Greater GreaterOrEqual Less "
@@ -98,53 +90,27 @@ def _unary(operation: Operation) -> Sequence[Fact]:
         return [fact]
     if operation.name == "Cast":
         to = operation.integer("to")
-        if not fact.plain and to not in _WHOLE:
+        if not fact.plain and to not in WHOLE:
             raise Mixes("reads what the batch decides")
-        cast = _cast(operation.symbols, fact, to)
-        return [msgspec.structs.replace(fact, content=cast, mark=fact.mark if to in _WHOLE else None)]
-    content = _computed(operation, [fact])
+        cast = cast_content(operation.symbols, fact, to)
+        return [msgspec.structs.replace(fact, content=cast, mark=fact.mark if to in WHOLE else None)]
+    content = computed_content(operation, [fact])
     if fact.kind is Kind.COUNT:
         return [count(fact.shape, content)]
     return [computed(fact, content)]
-
-
-def _cast(symbols: Symbols, fact: Fact, to: int) -> tuple[Element, ...] | None:
-    """The content in another type. Symbols stand for a number of one type: as another, it is another symbol."""
-    if fact.content is None:
-        return None
-    cast = [_as_type(symbols, each, to) for each in fact.content]
-    kept = [each for each in cast if each is not None]
-    return tuple(kept) if len(kept) == len(cast) else None
-
-
-def _as_type(symbols: Symbols, element: Element, to: int) -> Element | None:
-    known = element.known if isinstance(element, Size) else element
-    if to == _BOOL:
-        return None if known is None else bool(known)
-    if to in _FLOATS:
-        if known is not None:
-            return float(known)
-        return symbols.number("float", element) if not _counts(element) else None
-    if to in _WHOLE:
-        if known is not None:
-            return Size(int(known)) if math.isfinite(known) else None
-        assert isinstance(element, Size)
-        return element if element.certain else symbols.number("whole", element) if not _counts(element) else None
-    return None
-
-
-def _counts(element: Element) -> bool:
-    return isinstance(element, Size) and element.counts_rows
 
 
 def _many(operation: Operation) -> Sequence[Fact]:
     facts = [fact for fact in operation.inputs if fact is not None]
     if operation.name == "CastLike":
         facts = facts[:1]
+    if operation.name == "Clip":
+        for place in (1, 2):
+            operation.same_for_all(place, "a bound")
     placed = _placed(operation, facts)
     if placed is not None:
         return [placed]
-    content = _computed(operation, facts)
+    content = computed_content(operation, facts)
     if any([fact.kind is Kind.COUNT for fact in facts]):
         if any([fact.kind is Kind.ROWS for fact in facts]):
             raise Mixes("brings rows together with how many there are")
@@ -181,155 +147,6 @@ def _counted_shape(symbols: Symbols, facts: Sequence[Fact]) -> tuple[Size, ...]:
     return broadcast(symbols, [constant(fact.shape) for fact in facts]).shape or ()
 
 
-def _computed(operation: Operation, facts: Sequence[Fact]) -> tuple[Element, ...] | None:
-    """The content, where that of all inputs is known and small, and the operator is one of arithmetic."""
-    compute = _ARITHMETIC.get(operation.name)
-    known = [elements_of(fact) for fact in facts]
-    if compute is None or any([each is None for each in known]):
-        return None
-    try:
-        pairs = np.broadcast(*[each for each in known if each is not None])
-    except ValueError:
-        return None
-    if pairs.size > MOST_CONTENT:
-        return None
-    found: list[Element] = []
-    for operands in pairs:
-        element = compute(operation.symbols, operands)
-        if element is None:
-            if operation.name not in _NUMBERS or any([_counts(each) for each in operands]):
-                return None
-            element = operation.symbols.number(operation.name, *operands)
-        found.append(element)
-    return tuple(found)
-
-
-def _add(symbols: Symbols, operands: Sequence[Element]) -> Element | None:
-    a, b = operands
-    if not isinstance(a, Size) or not isinstance(b, Size):
-        return None
-    if a == ZERO or b == ZERO:
-        return a if b == ZERO else b
-    if a.symbols == b.symbols:
-        whole = a.factor + b.factor
-        return Size(whole, a.symbols if whole else ())
-    if a.counts_rows or b.counts_rows:
-        return None
-    if a.certain and b.certain:
-        return symbols.of("+", *sorted((a, b), key=str))
-    return symbols.number("+", *sorted((a, b), key=str))
-
-
-def _subtract(symbols: Symbols, operands: Sequence[Element]) -> Element | None:
-    a, b = operands
-    return _add(symbols, [a, Size(-b.factor, b.symbols)]) if isinstance(b, Size) else None
-
-
-def _multiply(symbols: Symbols, operands: Sequence[Element]) -> Element | None:
-    a, b = operands
-    if isinstance(a, Size) and isinstance(b, Size):
-        return a.times(b)
-    return None
-
-
-def _divide(symbols: Symbols, operands: Sequence[Element]) -> Element | None:
-    a, b = operands
-    if not isinstance(a, Size) or not isinstance(b, Size):
-        return None
-    exact = a.over(b)
-    if exact is not None or a.counts_rows or b.counts_rows:
-        return exact
-    if a.known is not None and b.known:  # whole numbers are cut towards zero
-        return Size(int(a.known / b.known))
-    return symbols.number("/", a, b)
-
-
-def _remainder(_: Symbols, operands: Sequence[Element]) -> Element | None:
-    a, b = operands
-    if not isinstance(a, Size) or not isinstance(b, Size) or a.known is None or not b.known or a.known < 0 > b.known:
-        return None
-    return Size(a.known % b.known)
-
-
-def _equal(_: Symbols, operands: Sequence[Element]) -> Element | None:
-    a, b = operands
-    if not isinstance(a, Size) or not isinstance(b, Size):
-        return a == b if type(a) is type(b) else None
-    if a == b:
-        return True
-    if not a.symbols and not b.symbols:
-        return False
-    return False if (a.certain and b.factor < 0) or (b.certain and a.factor < 0) else None
-
-
-def _chosen(_: Symbols, operands: Sequence[Element]) -> Element | None:
-    condition, a, b = operands
-    return None if not isinstance(condition, bool) else a if condition else b
-
-
-def _compared(compare: Callable[[int, int], bool]) -> Callable[[Symbols, Sequence[Element]], Element | None]:
-    def compute(_: Symbols, operands: Sequence[Element]) -> Element | None:
-        a, b = operands
-        if isinstance(a, Size) and isinstance(b, Size) and a.known is not None and b.known is not None:
-            return compare(a.known, b.known)
-        return None
-
-    return compute
-
-
-def _picked(pick: Callable[[Sequence[int]], int]) -> Callable[[Symbols, Sequence[Element]], Element | None]:
-    def compute(_: Symbols, operands: Sequence[Element]) -> Element | None:
-        sizes = [each for each in operands if isinstance(each, Size)]
-        if len(sizes) == len(operands) and all([size == sizes[0] for size in sizes]):
-            return sizes[0]
-        known = [size.known for size in sizes if size.known is not None]
-        return Size(pick(known)) if len(known) == len(operands) else None
-
-    return compute
-
-
-def _unnamed(_: Symbols, __: Sequence[Element]) -> None:
-    """A number that stays a symbol."""
-
-
-def _negated(_: Symbols, operands: Sequence[Element]) -> Element | None:
-    (a,) = operands
-    if isinstance(a, bool):
-        return not a
-    return Size(-a.factor, a.symbols) if isinstance(a, Size) else None
-
-
-_ARITHMETIC: Mapping[str, Callable[[Symbols, Sequence[Element]], Element | None]] = {
-    "Add": _add,
-    "Sub": _subtract,
-    "Mul": _multiply,
-    "Div": _divide,
-    "Mod": _remainder,
-    "Equal": _equal,
-    "Where": _chosen,
-    "Less": _compared(lambda a, b: a < b),
-    "LessOrEqual": _compared(lambda a, b: a <= b),
-    "Greater": _compared(lambda a, b: a > b),
-    "GreaterOrEqual": _compared(lambda a, b: a >= b),
-    "And": lambda _, operands: all(operands) if all([isinstance(each, bool) for each in operands]) else None,
-    "Or": lambda _, operands: any(operands) if all([isinstance(each, bool) for each in operands]) else None,
-    "Max": _picked(max),
-    "Min": _picked(min),
-    "Floor": _unnamed,
-    "Ceil": _unnamed,
-    "Round": _unnamed,
-    "Sqrt": _unnamed,
-    "Pow": _unnamed,
-    "Neg": _negated,
-    "Not": _negated,
-}
-"""By operator, what becomes of known elements; `None` where that is not known."""
-
-
-_NUMBERS = names("Add Sub Mul Div Max Min Floor Ceil Round Sqrt Pow")
-"""Operators without attributes: the same one gives the same number for the same operands."""
-
-
 def scaled(operation: Operation, scales: Sequence[int], default_axis: int = 1) -> Fact:
     """Elements with a scale or zero point that is the same for all, or one for each place along an axis."""
     fact, shape = operation.shaped(0)
@@ -339,7 +156,7 @@ def scaled(operation: Operation, scales: Sequence[int], default_axis: int = 1) -
             continue
         if scale.shape is None:
             raise Unclear("has a scale of unknown rank")
-        if len(scale.shape) > 1 and operation.integer("block_size") == 0:
+        if len(scale.shape) > 1:
             raise Unclear("has a scale for each of several axes")
         if len(scale.shape) > 1 and fact.kind is Kind.ROWS:
             raise Mixes("has blocks of scales for a fixed number of rows")
@@ -353,12 +170,6 @@ def _quantised(operation: Operation) -> Sequence[Fact]:
     return [scaled(operation, (1, 2))]
 
 
-def _dropout(operation: Operation) -> Sequence[Fact]:
-    """Elements are dropped one by one, if at all."""
-    fact = operation.needed(0)
-    return [computed(fact), computed(fact)]
-
-
 def _dynamically_quantised(operation: Operation) -> Sequence[Fact]:
     raise Mixes("takes its scale from the smallest and largest value of the whole batch")
 
@@ -368,6 +179,5 @@ RULES: Rules = {
     **{name: Rule(_many, of_counts=True, of_marks=name in ("Add", "Mul")) for name in MANY},
     "QuantizeLinear": Rule(_quantised),
     "DequantizeLinear": Rule(_quantised),
-    "Dropout": Rule(_dropout),
     "DynamicQuantizeLinear": Rule(_dynamically_quantised),
 }

@@ -11,7 +11,7 @@ from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
 from inference.backends.onnx.proof.rules import convolving, multiplying, reducing, selecting
 from inference.backends.onnx.proof.rules.elementwise import broadcast, scaled
-from inference.backends.onnx.proof.rules.selecting import beside, same_rows
+from inference.backends.onnx.proof.rules.picking import beside, same_rows
 from inference.backends.onnx.proof.sizes import ONE, Size
 
 _ELEMENTWISE = ["FastGelu", "Gelu", "QuickGelu", "BiasGelu", "Swish"]
@@ -22,9 +22,11 @@ def _elementwise(operation: Operation) -> Sequence[Fact]:
 
 
 def _fused_mat_mul(operation: Operation) -> Sequence[Fact]:
-    if operation.integer("transBatchA") or operation.integer("transBatchB"):
+    if operation.flag("transBatchA") or operation.flag("transBatchB"):
         raise Unclear("exchanges batch axes (transBatchA), which is not followed")
-    turned = (bool(operation.integer("transA")), bool(operation.integer("transB")))
+    turned = (operation.flag("transA"), operation.flag("transB"))
+    if any(turned) and 1 in (operation.needed(0).rank, operation.needed(1).rank):
+        raise Unclear("turns a matrix round and multiplies it by a vector, which the engine does wrongly")
     return [multiplying.multiplied(operation.symbols, operation.needed(0), operation.needed(1), turned)]
 
 
@@ -42,6 +44,8 @@ def _skip_norm(operation: Operation) -> Sequence[Fact]:
     (fact, shape), skip = operation.shaped(0), operation.needed(1)
     for place in range(2, len(operation.inputs)):
         operation.same_for_all(place, "the scale")
+    if fact.kind is not skip.kind and (fact.kind is not Kind.ROWS or len(shape) != 3 or skip.rank not in (2, 3)):
+        raise Unclear("adds up tensors of which only one has rows")
     whole = broadcast(operation.symbols, [fact, skip])
     beside(operation, whole, len(shape) - 1, "normalises")
     unused = Fact(Kind.UNKNOWN, because="SkipLayerNormalization's means are not followed")
@@ -80,8 +84,14 @@ def _attention(operation: Operation) -> Sequence[Fact]:
         raise Unclear("keeps keys and values of earlier calls, which is not followed")
     if fact.kind is Kind.ROWS and (fact.axis != 0 or len(shape) != 3):
         raise Mixes("takes the rows for steps of one text")
-    if mask is not None and fact.kind is Kind.ROWS:
-        if mask.kind is not Kind.ROWS or mask.axis != 0 or mask.shape is None or mask.shape[0] != shape[0]:
+    if mask is not None and Kind.ROWS in (fact.kind, mask.kind):
+        if (
+            fact.kind is not mask.kind
+            or mask.kind is not Kind.ROWS
+            or mask.axis != 0
+            or mask.shape is None
+            or mask.shape[0] != shape[0]
+        ):
             raise Unclear("has a mask that is not one for each row")
         if len(mask.shape) == 1 and mask.outer != ONE:
             raise Unclear("has a mask that is not one for each row")
@@ -116,12 +126,18 @@ def _rotated(operation: Operation) -> Sequence[Fact]:
     """RotaryEmbedding: [batch, steps, width] or [batch, heads, steps, width], by positions of [1] or [batch, steps]."""
     fact, shape = operation.shaped(0)
     positions = operation.needed(1)
+    if shape[-1].known is not None and shape[-1].known % 2:
+        raise Unclear("rotates an odd number of elements, some of which the engine does not write")
     for place in (2, 3):
         operation.same_for_all(place, "the tables")
     if fact.kind is Kind.ROWS and (fact.axis != 0 or positions.kind not in (Kind.CONSTANT, Kind.ROWS)):
         raise Mixes("rotates along the axis of the rows")
-    if positions.kind is Kind.CONSTANT and positions.shape not in ((ONE,), ()):
+    if positions.kind is Kind.CONSTANT and fact.kind is Kind.ROWS and positions.shape not in ((ONE,), ()):
         raise Unclear("has positions for another number of rows")
+    if positions.kind is Kind.ROWS and (fact.kind is not Kind.ROWS or positions.rank != 2):
+        raise Unclear("has positions that are not one for each step of each row")
+    if operation.flag("is_packed_batching"):
+        raise Unclear("takes texts of several lengths in one row (is_packed_batching)")
     same_rows([fact, positions])
     return [like(fact, shape, fact.axis)]
 
@@ -189,7 +205,11 @@ def _fused_conv(operation: Operation) -> Sequence[Fact]:
     convolved = convolving.RULES["Conv"].follow(
         Operation("Conv", operation.opset, operation.attributes, operation.inputs[:3], 1, operation.symbols)
     )
-    return convolved if added is None else [broadcast(operation.symbols, [convolved[0], added])]
+    if added is None:
+        return convolved
+    if added.kind is not convolved[0].kind:
+        raise Unclear("adds up tensors of which only one has rows")
+    return [broadcast(operation.symbols, [convolved[0], added])]
 
 
 def _dynamic(_: Operation) -> Sequence[Fact]:

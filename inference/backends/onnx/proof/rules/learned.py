@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
-from inference.backends.onnx.proof.rules.selecting import same_rows
+from inference.backends.onnx.proof.rules.picking import same_rows
 from inference.backends.onnx.proof.rules.shaping import placed
 from inference.backends.onnx.proof.sizes import ONE, Size, product
 
@@ -24,7 +24,8 @@ def _classified(operation: Operation) -> Sequence[Fact]:
     fact, shape = _table(operation)
     if fact.kind is not Kind.ROWS:
         return [constant(), constant()]
-    classes = [operation.integers(name) or operation.texts(name) for name in _CLASSES]
+    given = [name for name in _CLASSES if not operation.is_cut(name)]
+    classes = [operation.integers(name) or operation.texts(name) for name in given]
     known = next((each for each in classes if each), None)
     # Of two classes, and of support vectors, there may be one score for each row, or one for each pair.
     told = known is not None and len(known) > 2 and operation.name != "SVMClassifier"
@@ -46,8 +47,8 @@ def _estimated(operation: Operation) -> Sequence[Fact]:
 def _each(operation: Operation) -> Sequence[Fact]:
     """Elements, with a number for each feature."""
     fact, shape = operation.shaped(0)
-    if fact.kind is Kind.ROWS and len(shape) > 1 and fact.axis == len(shape) - 1:
-        raise Mixes("has numbers of its own for each place along the axis of the rows")
+    if fact.kind is Kind.ROWS and fact.axis != 0:
+        raise Mixes("takes axis 0 for rows and axis 1 for features, and the rows are not there")
     if fact.kind is Kind.ROWS and len(shape) == 1:
         raise Unclear("takes a single axis for one row of features")
     return [like(fact, shape, fact.axis)]
@@ -60,7 +61,8 @@ def _elements(operation: Operation) -> Sequence[Fact]:
 
 def _one_hot(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
-    categories = operation.integers("cats_int64s") or operation.texts("cats_strings")
+    large = operation.is_cut("cats_int64s")
+    categories = None if large else operation.integers("cats_int64s") or operation.texts("cats_strings")
     size = Size(len(categories)) if categories else operation.symbols.fresh()
     return [like(fact, [*shape, size], fact.axis)]
 

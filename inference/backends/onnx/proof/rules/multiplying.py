@@ -10,7 +10,7 @@ import msgspec
 from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear
 from inference.backends.onnx.proof.rules.elementwise import broadcast, widest
-from inference.backends.onnx.proof.rules.selecting import same_rows
+from inference.backends.onnx.proof.rules.picking import same_rows
 from inference.backends.onnx.proof.sizes import ONE, Size, Symbols
 
 _SUMS = "multiplies and adds up along the axis of the rows"
@@ -97,7 +97,7 @@ def _quantised(operation: Operation) -> Sequence[Fact]:
 
 
 def _gemm(operation: Operation) -> Sequence[Fact]:
-    turned = (bool(operation.integer("transA")), bool(operation.integer("transB")))
+    turned = (operation.flag("transA"), operation.flag("transB"))
     product = multiplied(operation.symbols, operation.needed(0), operation.needed(1), turned)
     added = operation.input(2)
     if added is None or product.kind is Kind.MIXED:

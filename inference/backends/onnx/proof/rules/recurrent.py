@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from inference.backends.onnx.proof.facts import Fact, Kind, rows
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
-from inference.backends.onnx.proof.rules.selecting import same_rows
+from inference.backends.onnx.proof.rules.picking import same_rows
 from inference.backends.onnx.proof.sizes import ONE, Size
 
 _WEIGHTS = (1, 2, 3)
@@ -18,7 +18,7 @@ def _recurrent(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     if len(shape) != 3:
         raise Unclear(f"takes three axes, not {len(shape)}")
-    batch_first = operation.integer("layout") == 1
+    batch_first = operation.flag("layout")
     batch_axis = 0 if batch_first else 1
     for place in (*_WEIGHTS, 7):
         operation.same_for_all(place, "the weights")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, numbers_in, sizes_in
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like, names
-from inference.backends.onnx.proof.rules.selecting import beside
+from inference.backends.onnx.proof.rules.elementwise import broadcast
+from inference.backends.onnx.proof.rules.picking import beside
 from inference.backends.onnx.proof.rules.shaping import axes_of
 from inference.backends.onnx.proof.sizes import ONE, Size, product
 
@@ -17,11 +18,11 @@ _ALL = "takes all elements of all rows together"
 def _reduce(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     named = axes_of(operation)
+    if not named and operation.flag("noop_with_empty_axes"):
+        return [computed(fact)]
     if fact.kind is Kind.COUNT or (fact.content is not None and len(shape) == 1):
         return _of_sizes(operation, fact, named)
     if not named:
-        if operation.integer("noop_with_empty_axes"):
-            return [computed(fact)]
         named = tuple(range(len(shape)))
         if fact.kind is Kind.ROWS:
             raise Mixes(_ALL)
@@ -31,18 +32,19 @@ def _reduce(operation: Operation) -> Sequence[Fact]:
 def _of_sizes(operation: Operation, fact: Fact, named: Sequence[int] | None) -> Sequence[Fact]:
     """Of a shape: the number of elements."""
     sizes = sizes_in(fact)
-    kept = bool(operation.integer("keepdims", 1))
+    kept = operation.flag("keepdims", default=True)
     if operation.name != "ReduceProd" or sizes is None or fact.rank != 1 or named not in (None, (), (0,), (-1,)):
         if fact.kind is Kind.COUNT:
             return [count(None)]
         return [constant((ONE,) if kept else ())] if fact.rank == 1 and named != () else [constant()]
-    return [count((ONE,) if kept else (), (product(sizes),))]
+    whole = product(sizes)
+    return [count((ONE,) if kept else (), (whole,) if abs(whole.factor) < 2**31 else None)]
 
 
 def _reduced(operation: Operation, fact: Fact, shape: Sequence[Size], axes: set[int]) -> Fact:
     if fact.kind is Kind.ROWS and fact.axis in axes:
         raise Mixes("adds up, or compares, along the axis of the rows")
-    if operation.integer("keepdims", 1):
+    if operation.flag("keepdims", default=True):
         return like(fact, [ONE if axis in axes else size for axis, size in enumerate(shape)], fact.axis)
     kept = [axis for axis in range(len(shape)) if axis not in axes]
     return like(fact, [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Kind.ROWS else 0)
@@ -56,7 +58,7 @@ def _arg(operation: Operation) -> Sequence[Fact]:
 def _softmax(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     if not shape:
-        return [fact]
+        return [computed(fact)]
     if operation.opset >= 13 or operation.name not in ("Softmax", "LogSoftmax", "Hardmax"):
         beside(operation, fact, axis_of(operation.integer("axis", -1), len(shape)), "normalises")
         return [like(fact, shape, fact.axis)]
@@ -72,12 +74,14 @@ def _from_axis_on(operation: Operation, fact: Fact, shape: Sequence[Size], axis:
 
 def _batch_norm(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
-    if operation.integer("training_mode") or (operation.opset < 7 and not operation.integer("is_test")):
+    if operation.flag("training_mode") or (operation.opset < 7 and not operation.flag("is_test")):
         raise Mixes("normalises over the whole batch (training_mode)")
     for place in range(1, 5):
         operation.same_for_all(place, "the mean and variance")
     if len(shape) > 1:
         beside(operation, fact, 1, "has a scale for each place")
+    if fact.kind is Kind.ROWS and fact.axis != 0 and not operation.flag("spatial", default=True):
+        raise Mixes("has a scale for each place")
     return [like(fact, shape, fact.axis)]
 
 
@@ -86,6 +90,9 @@ def _layer_norm(operation: Operation) -> Sequence[Fact]:
     for place in range(1, len(operation.inputs)):
         operation.same_for_all(place, "the scale")
     axis = axis_of(operation.integer("axis", -1), len(shape))
+    for scale in operation.inputs[1:]:
+        if scale is not None and (scale.shape is None or len(scale.shape) > len(shape) - axis):
+            broadcast(operation.symbols, [fact, scale])
     normalised = _from_axis_on(operation, fact, shape, axis)
     if operation.outputs == 1:
         return [normalised]

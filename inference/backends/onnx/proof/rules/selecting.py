@@ -1,4 +1,4 @@
-"""Operators that pick, join, pad and sort elements."""
+"""Operators that cut, join, pad and sort elements."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from inference.backends.onnx.proof.contents import Elements, moved
+from inference.backends.onnx.proof.contents import moved
 from inference.backends.onnx.proof.facts import (
     Address,
     Fact,
@@ -16,151 +15,15 @@ from inference.backends.onnx.proof.facts import (
     Place,
     constant,
     count,
-    inner_of,
     numbers_in,
     rows,
     sizes_in,
 )
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from inference.backends.onnx.proof.rules.picking import beside, same_rows
 from inference.backends.onnx.proof.sizes import ONE, ROWS, ZERO, Size
 
 _TO_THE_END = 2**31 - 1
-
-
-def same_rows(facts: Sequence[Fact]) -> Fact | None:
-    """The one of several tensors that has rows, or the first of those with the same ones; `None` where none has any.
-
-    Raises `Mixes` where they lie along different axes, and `Unclear` where their layouts differ.
-    """
-    first: Fact | None = None
-    for fact in facts:
-        if fact.kind is not Kind.ROWS:
-            continue
-        assert fact.shape is not None
-        if first is None:
-            first = fact
-            continue
-        assert first.shape is not None
-        if first.axis != fact.axis:
-            raise Mixes(f"brings rows along axis {first.axis} together with rows along axis {fact.axis}")
-        if first.outer != fact.outer or first.shape[first.axis] != fact.shape[fact.axis]:
-            raise Unclear(f"brings {first.shape[first.axis]} and {fact.shape[fact.axis]} rows together")
-    return first
-
-
-def beside(operation: Operation, fact: Fact, axis: int, doing: str) -> None:
-    """Raises `Mixes` where an operator does along the rows what keeps elements of one row only elsewhere."""
-    if fact.kind is Kind.ROWS and fact.axis == axis:
-        raise Mixes(f"{doing} along the axis of the rows")
-
-
-def _gather(operation: Operation) -> Sequence[Fact]:
-    data, shape = operation.shaped(0)
-    indices, places = operation.shaped(1)
-    axis = axis_of(operation.integer("axis"), len(shape))
-    whole = (*shape[:axis], *places, *shape[axis + 1 :])
-    if not data.plain:
-        raise Mixes("takes from what the batch decides")
-    if data.kind is Kind.ROWS:
-        if data.axis == axis:
-            if not _own_places(data, indices):
-                raise Mixes("takes rows by their places in the batch")
-            return [like(indices, whole, axis + indices.axis)]
-        if indices.kind is not Kind.CONSTANT:
-            raise Mixes("takes from each row what another row says")
-        return [like(data, whole, data.axis if data.axis < axis else data.axis + len(places) - 1)]
-    if indices.kind is Kind.ROWS:
-        if data.kind is Kind.COUNT:
-            raise Mixes("takes from the number of rows")
-        if not indices.plain:
-            raise Mixes("takes for each row what its place in the batch says")
-        return [like(indices, whole, axis + indices.axis)]
-    picked = moved([data, indices], lambda known: known[0].take(_whole_numbers(known[1]), axis))
-    if picked is not None:
-        return [picked]
-    if Kind.COUNT in (data.kind, indices.kind):
-        return [count(whole)]
-    return [constant(whole)]
-
-
-def _own_places(data: Fact, indices: Fact) -> bool:
-    """Whether the places for each row lie in its own part of the data: in `n * inner` to `n * inner + inner - 1`."""
-    if indices.kind is not Kind.ROWS or not isinstance(indices.mark, Place) or data.outer != ONE or not data.plain:
-        return False
-    inner, (stride, below) = inner_of(data), (indices.mark.stride, indices.mark.below)
-    if stride != inner:
-        return False
-    return below in (inner, ONE) or (below.known is not None and inner.known is not None and below.known <= inner.known)
-
-
-def _whole_numbers(elements: Elements) -> npt.NDArray[np.int64]:
-    """Raises `ValueError` where one of them is a symbol."""
-    known = [each.known if isinstance(each, Size) else None for each in elements.ravel()]
-    if None in known:
-        raise ValueError("a place is not known")
-    return np.array(known, np.int64).reshape(elements.shape)
-
-
-def _gather_elements(operation: Operation) -> Sequence[Fact]:
-    data, _ = operation.shaped(0)
-    indices, places = operation.shaped(1)
-    axis = axis_of(operation.integer("axis"), len(places))
-    if data.kind is Kind.ROWS and indices.kind is Kind.ROWS:
-        same_rows([data, indices])
-        beside(operation, data, axis, "picks elements")
-        return [like(indices, places, indices.axis)]
-    if data.kind is Kind.ROWS:
-        raise Mixes("takes rows by their places in the batch")
-    if indices.kind is Kind.ROWS and indices.axis != axis:
-        raise Mixes("takes for each row what lies at its place")
-    return [like(indices, places, indices.axis)]
-
-
-def _gather_nd(operation: Operation) -> Sequence[Fact]:
-    data, shape = operation.shaped(0)
-    indices, places = operation.shaped(1)
-    depth = places[-1].known if places else None
-    if depth is None:
-        raise Unclear("takes addresses of a length that is not known")
-    batch_axes = operation.integer("batch_dims")
-    whole = (*places[:-1], *shape[batch_axes + depth :])
-    if data.kind is not Kind.ROWS and indices.kind is not Kind.ROWS:
-        return [constant(whole)]
-    if data.kind is Kind.ROWS and indices.kind is Kind.ROWS:
-        same_rows([data, indices])
-        if batch_axes > data.axis and indices.plain:
-            return [like(indices, whole, indices.axis)]
-        if (
-            isinstance(indices.mark, Address)
-            and data.axis == 0
-            and batch_axes == 0
-            and shape[0] == ROWS
-            and len(places) > 1
-        ):
-            return [like(indices, whole, indices.axis)]
-    elif indices.kind is Kind.ROWS and indices.plain and indices.axis >= batch_axes and indices.axis < len(places) - 1:
-        return [like(indices, whole, indices.axis)]
-    raise Mixes("takes rows by their places in the batch")
-
-
-def _scatter_elements(operation: Operation) -> Sequence[Fact]:
-    facts = [operation.needed(place) for place in range(3)]
-    data, shape = operation.shaped(0)
-    axis = axis_of(operation.integer("axis"), len(shape))
-    if all([fact.kind is Kind.CONSTANT for fact in facts]):
-        return [constant(shape)]
-    if not all([fact.kind is Kind.ROWS for fact in facts]):
-        raise Mixes("writes to rows by their places in the batch")
-    same_rows(facts)
-    beside(operation, data, axis, "writes")
-    return [like(data, shape, data.axis)]
-
-
-def _scatter_nd(operation: Operation) -> Sequence[Fact]:
-    _, shape = operation.shaped(0)
-    if all([operation.needed(place).kind is Kind.CONSTANT for place in range(3)]):
-        return [constant(shape)]
-    raise Mixes("writes to rows by their places in the batch")
 
 
 def _slice(operation: Operation) -> Sequence[Fact]:
@@ -203,7 +66,7 @@ def _spans(
         raise Unclear("takes axes that are not known before it runs")
     for fact, found in zip((*facts[:2], facts[3]), known, strict=True):
         counts = fact is not None and fact.kind is Kind.COUNT
-        if counts and (found is None or any([each.counts_rows and each != ROWS for each in found])):
+        if counts and (fact is facts[3] or found is None or any([each.counts_rows and each != ROWS for each in found])):
             raise Mixes("takes as much as there are rows")
         if found is not None and len(found) != len(axes):
             raise Unclear("has not one start and end for each axis")
@@ -219,6 +82,8 @@ def _span(operation: Operation, size: Size, start: Size | None, end: Size | None
     if start is None or end is None or step is None:
         return operation.symbols.fresh()
     if size.known is not None and start.known is not None and end.known is not None and step:
+        if step < 0 and (start.known < -size.known or end.known >= _TO_THE_END):
+            return operation.symbols.fresh()  # the engine takes a start before the first element for it, and so on
         return Size(len(range(*slice(start.known, end.known, step).indices(size.known))))
     if start == ZERO and step == 1 and end.certain and not end.known:
         return operation.symbols.of("least", size, end)
@@ -237,8 +102,9 @@ def _slices(
     for place, axis in enumerate(axes):
         bounds = [None if each is None else each[place].known for each in (starts, ends)]
         step = 1 if steps is None else steps[place].known
-        if None in bounds or not step:
-            raise ValueError("a bound is not known")
+        start = bounds[0]
+        if start is None or bounds[1] is None or not step or (step < 0 and (start < 0 or bounds[1] >= _TO_THE_END)):
+            raise ValueError("a bound is not known, or is taken for another")
         found[axis_of(axis, rank)] = slice(bounds[0], None if _beyond(bounds[1], step) else bounds[1], step)
     return tuple(found)
 
@@ -257,6 +123,8 @@ def _split(operation: Operation) -> Sequence[Fact]:
     if parts is None and operation.input(1) is None and size is not None:
         each = -(-size // operation.outputs)
         parts = tuple([min(each, size - place * each) for place in range(operation.outputs)])
+    if parts is not None and min(parts, default=0) < 0:
+        raise Unclear("splits into parts of less than nothing")
     sizes = [operation.symbols.fresh() for _ in range(operation.outputs)] if parts is None else [Size(p) for p in parts]
     if fact.content is not None and parts is not None:
         ends = [sum(parts[: place + 1]) for place in range(len(parts))]
@@ -400,12 +268,13 @@ def _trilu(operation: Operation) -> Sequence[Fact]:
 def _reverse_sequence(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     lengths = operation.needed(1)
-    if lengths.kind is Kind.ROWS and fact.kind is not Kind.ROWS:
-        raise Mixes("reverses what has no rows as each of them says")
-    if fact.kind is Kind.ROWS and lengths.kind is Kind.CONSTANT:
-        raise Mixes("has lengths for a fixed number of rows")
-    if fact.kind is Kind.ROWS and fact.axis != operation.integer("batch_axis", 1):
-        raise Mixes("reverses along the axis of the rows")
+    if lengths.kind is not fact.kind:
+        raise Mixes("reverses what has no rows as each of them says, or each row by its place")
+    if fact.kind is Kind.ROWS:
+        if fact.axis != axis_of(operation.integer("batch_axis", 1), len(shape)):
+            raise Mixes("reverses along the axis of the rows")
+        assert lengths.shape is not None
+        same_rows([msgspec.structs.replace(fact, axis=0, shape=(shape[fact.axis],)), lengths])
     return [like(fact, shape, fact.axis)]
 
 
@@ -417,12 +286,6 @@ def _mixing(because: str) -> Rule:
 
 
 RULES: Rules = {
-    "Gather": Rule(_gather, of_counts=True, of_marks=True),
-    "GatherElements": Rule(_gather_elements),
-    "GatherND": Rule(_gather_nd, of_marks=True),
-    "Scatter": Rule(_scatter_elements),
-    "ScatterElements": Rule(_scatter_elements),
-    "ScatterND": Rule(_scatter_nd),
     "Slice": Rule(_slice, of_counts=True),
     "Split": Rule(_split, of_counts=True),
     "Concat": Rule(_concat, of_counts=True, of_marks=True),

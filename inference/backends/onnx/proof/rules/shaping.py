@@ -61,7 +61,7 @@ def _reshape(operation: Operation) -> Sequence[Fact]:
         target = tuple([Size(size) for size in operation.integers("shape") or ()])
     else:
         target = target_sizes(operation, 1)
-    if operation.integer("allowzero") == 0:
+    if not operation.flag("allowzero"):
         target = tuple(
             [shape[axis] if size.known == 0 and axis < len(shape) else size for axis, size in enumerate(target)]
         )
@@ -143,7 +143,7 @@ def axes_of(operation: Operation, place: int = 1) -> tuple[int, ...] | None:
 def _squeeze(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     named = axes_of(operation)
-    if named is None:
+    if not named:  # no axes are all of them, to the engine
         if fact.kind is Kind.ROWS:
             raise Mixes("drops every axis of size 1, and so the axis of the rows where there is one row")
         if any([size.known is None for size in shape]):
@@ -242,8 +242,9 @@ def _range(operation: Operation) -> Sequence[Fact]:
         if limit[0] == ROWS:
             return [msgspec.structs.replace(rows([ROWS], 0), mark=Place(ONE, ONE))]
         if limit[0].known is not None and limit[0].known <= MOST_CONTENT:
-            known = constant(limit, [Size(place) for place in range(limit[0].known)])
-            return [msgspec.structs.replace(known, mark=Below(limit[0]))]
+            whole = max(limit[0].known, 0)
+            known = constant((Size(whole),), [Size(place) for place in range(whole)])
+            return [msgspec.structs.replace(known, mark=Below(Size(whole)))]
         if not limit[0].counts_rows:
             if not limit[0].certain:
                 return [constant([operation.symbols.fresh()])]

@@ -18,6 +18,8 @@ def _each(operation: Operation) -> Sequence[Fact]:
 def _normalised(operation: Operation) -> Sequence[Fact]:
     """Texts one by one; stopwords are taken out of the axis."""
     fact, shape = operation.shaped(0)
+    if fact.kind is Kind.ROWS and len(shape) != 1:
+        raise Unclear("takes texts along one axis, and no more than one row of them")
     if not operation.texts("stopwords"):
         return [computed(fact)]
     if fact.kind is Kind.ROWS:

@@ -1,0 +1,27 @@
+"""Operators that draw random numbers: a row gets others in a batch than alone, and others each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inference.backends.onnx.proof.facts import Fact, computed
+from inference.backends.onnx.proof.operation import Operation, Rule, Rules, Unclear, names
+
+DRAWING = names("RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial")
+
+
+def _drawn(_: Operation) -> Sequence[Fact]:
+    raise Unclear("draws random numbers, one after another over the batch")
+
+
+def _dropout(operation: Operation) -> Sequence[Fact]:
+    """Elements are dropped in training only."""
+    training = operation.input(2)
+    known = training.content if training is not None else (False,)
+    if known != (False,) or (operation.opset < 7 and not operation.flag("is_test")):
+        raise Unclear("may be in training, where it draws what it drops")
+    fact = operation.needed(0)
+    return [computed(fact), computed(fact)]
+
+
+RULES: Rules = {**{name: Rule(_drawn) for name in DRAWING}, "Dropout": Rule(_dropout)}
