@@ -186,3 +186,17 @@ def test_attention_with_a_mask_that_is_read_by_places(reading: str, expected: In
     model = text_model("float[N,S,8] x, bool[N,S] mask", "float[N,S,8] y", body)
     proof = proof_of(model, tmp_path)
     assert proof.verdict is expected, proof.because
+
+
+def test_padding_as_pytorch_exports_it(tmp_path: Path) -> None:
+    """The pairs of paddings are turned round in the graph, from the last axis on to from the first one on."""
+    body = """
+    own = Constant <value_ints = [1, 1]> () more = Constant <value_ints = [4]> ()
+    zeros = ConstantOfShape <value = int64[1] {0}> (more) all = Concat <axis = 0> (own, zeros)
+    pairs = Constant <value_ints = [-1, 2]> () p = Reshape (all, pairs)
+    last = Constant <value_ints = [-1]> () first = Constant <value_ints = [-9223372036854775807]> ()
+    axis = Constant <value_ints = [0]> () q = Slice (p, last, first, axis, last)
+    r = Transpose <perm = [1, 0]> (q) flat = Reshape (r, last) y = Pad (x, flat)
+    """
+    proof = proof_of(text_model("float[N,3,4] x", "float[N,3,6] y", body), tmp_path)
+    assert proof.verdict is PROVEN, proof.because

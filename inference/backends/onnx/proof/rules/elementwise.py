@@ -157,9 +157,9 @@ def scaled(operation: Operation, scales: Sequence[int], default_axis: int = 1) -
         if scale.shape is None:
             raise Unclear("has a scale of unknown rank")
         if len(scale.shape) > 1:
+            if fact.kind is Kind.ROWS:
+                raise Mixes("has blocks of scales for a fixed number of rows")
             raise Unclear("has a scale for each of several axes")
-        if len(scale.shape) > 1 and fact.kind is Kind.ROWS:
-            raise Mixes("has blocks of scales for a fixed number of rows")
         axis = axis_of(operation.integer("axis", default_axis), len(shape))
         if fact.kind is Kind.ROWS and fact.axis == axis:
             raise Mixes("has a scale of its own for each place along the rows")

@@ -40,7 +40,7 @@ def _slice(operation: Operation) -> Sequence[Fact]:
         if fact.kind is Kind.ROWS and fact.axis == axis:
             raise Mixes("takes some of the rows by their places in the batch")
         whole[axis] = _span(operation, shape[axis], start, end, step)
-    part = moved([fact], lambda known: known[0][_slices(len(shape), axes, starts, ends, steps)])
+    part = moved([fact], lambda known: known[0][_slices(shape, axes, starts, ends, steps)])
     return [part or like(fact, whole, fact.axis)]
 
 
@@ -91,27 +91,30 @@ def _span(operation: Operation, size: Size, start: Size | None, end: Size | None
 
 
 def _slices(
-    rank: int,
+    shape: Sequence[Size],
     axes: Sequence[int],
     starts: Sequence[Size] | None,
     ends: Sequence[Size] | None,
     steps: Sequence[Size] | None,
 ) -> tuple[slice, ...]:
-    """Raises `ValueError` where one of them is not known."""
-    found = [slice(None)] * rank
-    for place, axis in enumerate(axes):
-        bounds = [None if each is None else each[place].known for each in (starts, ends)]
+    """Raises `ValueError` where one of them is not known, or the engine may take it for another."""
+    found = [slice(None)] * len(shape)
+    for place, named in enumerate(axes):
+        axis = axis_of(named, len(shape))
+        start, end = [None if each is None else each[place].known for each in (starts, ends)]
         step = 1 if steps is None else steps[place].known
-        start = bounds[0]
-        if start is None or bounds[1] is None or not step or (step < 0 and (start < 0 or bounds[1] >= _TO_THE_END)):
-            raise ValueError("a bound is not known, or is taken for another")
-        found[axis_of(axis, rank)] = slice(bounds[0], None if _beyond(bounds[1], step) else bounds[1], step)
+        size = shape[axis].known
+        if start is None or end is None or size is None or not step:
+            raise ValueError("a bound is not known")
+        if step < 0 and (start < -size or end >= _TO_THE_END):
+            raise ValueError("the engine takes a start before the first element for it")
+        found[axis] = slice(start, None if _beyond(end, step) else end, step)
     return tuple(found)
 
 
-def _beyond(end: int | None, step: int) -> bool:
+def _beyond(end: int, step: int) -> bool:
     """Whether a span that goes backwards ends before the first element: such an end counts from no end."""
-    return end is not None and step < 0 and end <= -_TO_THE_END
+    return step < 0 and end <= -_TO_THE_END
 
 
 def _split(operation: Operation) -> Sequence[Fact]:
