@@ -262,7 +262,7 @@ def test_no_body_is_a_fault_of_the_server(server: SluiceProcess, body: bytes) ->
     ],
 )
 def test_what_does_not_suit_the_model_ends_the_start(tmp_path: Path, config: str, fault: str) -> None:
-    command = [str(SLUICE), "serve", str(write_texts(tmp_path, config)), "--port", "0"]
+    command = [str(SLUICE), "serve", str(write_texts(tmp_path, config)), "--port", "0", "--grpc-port", "0"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert ended.returncode == 1
     assert fault in ended.stderr

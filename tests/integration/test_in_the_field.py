@@ -307,7 +307,14 @@ def _is_told_over_grpc(server: SluiceProcess) -> None:
 
 def test_where_all_have_to_be_served_every_broken_one_is_named(half_broken: Path) -> None:
     ended = alone(
-        str(SLUICE), "serve", str(half_broken), "--port", "0", env=os.environ | {"SLUICE_MODELS_STRICT": "true"}
+        str(SLUICE),
+        "serve",
+        str(half_broken),
+        "--port",
+        "0",
+        "--grpc-port",
+        "0",
+        env=os.environ | {"SLUICE_MODELS_STRICT": "true"},
     )
     assert ended.returncode == 1
     assert "linear/2: has no model.onnx" in ended.stderr
