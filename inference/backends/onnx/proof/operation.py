@@ -164,8 +164,11 @@ def axis_of(axis: int, rank: int) -> int:
 def like(fact: Fact, shape: Sequence[Size], axis: int) -> Fact:
     """Other elements, whose rows, if their source has any, lie along `axis` in the same layout.
 
-    Raises `Mixes` where another axis would change with the number of rows.
+    Raises `Mixes` where another axis would change with the number of rows, and where the source may not be read as it
+    is: who may read it, hands it over without its mark.
     """
+    if not fact.plain:
+        raise Mixes("reads what the batch decides")
     from_rows = fact.kind is Kind.ROWS
     if any([size.counts_rows and not (from_rows and place == axis) for place, size in enumerate(shape)]):
         raise Mixes("gives a size for each row to what has no rows, or to another axis than theirs")

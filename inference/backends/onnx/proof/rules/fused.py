@@ -91,6 +91,7 @@ def _attention(operation: Operation) -> Sequence[Fact]:
             or mask.axis != 0
             or mask.shape is None
             or mask.shape[0] != shape[0]
+            or mask.outer != fact.outer
         ):
             raise Unclear("has a mask that is not one for each row")
         if len(mask.shape) == 1 and mask.outer != ONE:

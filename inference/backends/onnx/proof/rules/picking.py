@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.backends.onnx.proof.contents import Elements, moved
-from inference.backends.onnx.proof.facts import Address, Fact, Kind, Place, constant, count, inner_of
+from inference.backends.onnx.proof.facts import Address, Fact, Kind, Place, computed, constant, count, inner_of
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
 from inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
@@ -51,7 +51,7 @@ def _gather(operation: Operation) -> Sequence[Fact]:
         if data.axis == axis:
             if not _own_places(data, indices):
                 raise Mixes("takes rows by their places in the batch")
-            return [like(indices, whole, axis + indices.axis)]
+            return [like(computed(indices), whole, axis + indices.axis)]
         if indices.kind is not Kind.CONSTANT:
             raise Mixes("takes from each row what another row says")
         return [like(data, whole, data.axis if data.axis < axis else data.axis + len(places) - 1)]
@@ -125,7 +125,7 @@ def _gather_nd(operation: Operation) -> Sequence[Fact]:
             and shape[0] == ROWS
             and len(places) > 1
         ):
-            return [like(indices, whole, indices.axis)]
+            return [like(computed(indices), whole, indices.axis)]
     elif indices.kind is Kind.ROWS and indices.plain and indices.axis >= batch_axes and indices.axis < len(places) - 1:
         return [like(indices, whole, indices.axis)]
     raise Mixes("takes rows by their places in the batch")

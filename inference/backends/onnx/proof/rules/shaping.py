@@ -15,6 +15,7 @@ from inference.backends.onnx.proof.facts import (
     Kind,
     Padded,
     Place,
+    computed,
     constant,
     count,
     numbers_in,
@@ -153,7 +154,9 @@ def _squeeze(operation: Operation) -> Sequence[Fact]:
     if fact.kind is Kind.ROWS and fact.axis in axes:
         raise Mixes("drops the axis of the rows, which works for one row only")
     kept = [axis for axis in range(len(shape)) if axis not in axes]
-    squeezed = like(fact, [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Kind.ROWS else 0)
+    squeezed = like(
+        computed(fact), [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Kind.ROWS else 0
+    )
     return [msgspec.structs.replace(squeezed, content=fact.content, mark=fact.mark)]
 
 
@@ -169,7 +172,7 @@ def _unsqueeze(operation: Operation) -> Sequence[Fact]:
     left = iter(range(len(shape)))
     sources = [None if axis in axes else next(left, None) for axis in range(rank)]
     whole = [ONE if source is None else shape[source] for source in sources]
-    unsqueezed = like(fact, whole, sources.index(fact.axis) if fact.kind is Kind.ROWS else 0)
+    unsqueezed = like(computed(fact), whole, sources.index(fact.axis) if fact.kind is Kind.ROWS else 0)
     return [msgspec.structs.replace(unsqueezed, content=fact.content, mark=fact.mark)]
 
 
