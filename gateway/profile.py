@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,7 +17,7 @@ from inference.padding import Padding
 from inference.plan import ServingPlan
 from inference.process import WorkerLimits, WorkerProcess
 from inference.reasons import ways
-from inference.repository import ModelVersion
+from inference.repository import Found, ModelVersion
 from inference.wire import Load
 from inference.workers import Workers
 
@@ -48,14 +48,20 @@ async def profile(source: ModelVersion, config: ModelConfig) -> Profile:
         return Profile(source, objective_ms, workers.signature.batched, workers.plan, workers.findings)
 
 
-def picked(versions: Iterable[ModelVersion], name: str | None) -> tuple[ModelVersion, ...]:
-    """The highest version of each model, or of the named one. Raises `RepositoryError` where there is none."""
-    highest = {version.name: version for version in sorted(versions, key=lambda each: each.version)}
+def picked(found: Found, name: str | None) -> tuple[tuple[ModelVersion, ...], list[str]]:
+    """The highest version of each model, or of the named one, and why what is broken of them is.
+
+    Raises `RepositoryError` where there is none.
+    """
+    highest = {version.name: version for version in sorted(found.versions, key=lambda each: each.version)}
+    broken = [each.reason for each in found.broken if name in (None, each.name)]
     if name is None:
-        return tuple([highest[each] for each in sorted(highest)])
-    if name not in highest:
-        raise RepositoryError(f"there is no model {name!r}; there are {', '.join(sorted(highest))}")
-    return (highest[name],)
+        return tuple([highest[each] for each in sorted(highest)]), broken
+    if name in highest:
+        return (highest[name],), broken
+    if broken:
+        raise RepositoryError("\n".join(broken))
+    raise RepositoryError(f"there is no model {name!r}; there are {', '.join(sorted(highest))}")
 
 
 def under(config: ModelConfig, objective_ms: float | None) -> ModelConfig:

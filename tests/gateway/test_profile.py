@@ -6,10 +6,10 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -22,7 +22,7 @@ from inference.config import BatchingConfig, ModelConfig, WorkersConfig
 from inference.errors import RepositoryError, StartError
 from inference.findings import Evidence, Findings
 from inference.plan import ServingPlan
-from inference.repository import ModelVersion
+from inference.repository import Found, ModelVersion
 from inference.types import Knot
 from tests import classifiers, influences, models
 
@@ -262,9 +262,9 @@ def test_picking_takes_the_highest_version_whatever_the_order() -> None:
     def version(name: str, number: int) -> ModelVersion:
         return ModelVersion(name, number, Path(), "", ModelConfig())
 
-    versions: Sequence[ModelVersion] = [version("b", 2), version("b", 10), version("a", 1), version("b", 3)]
-    assert [(each.name, each.version) for each in picked(versions, None)] == [("a", 1), ("b", 10)]
-    assert [(each.name, each.version) for each in picked(versions, "b")] == [("b", 10)]
+    there = Found((version("b", 2), version("b", 10), version("a", 1), version("b", 3)))
+    assert [(each.name, each.version) for each in picked(there, None)[0]] == [("a", 1), ("b", 10)]
+    assert [(each.name, each.version) for each in picked(there, "b")[0]] == [("b", 10)]
 
 
 class Terminal:
@@ -446,3 +446,25 @@ def test_what_cannot_be_explained_is_an_error(tmp_path: Path) -> None:
     result = profiled(tmp_path / "nowhere.onnx", "--explain")
     assert result.exit_code == 1
     assert "does not exist" in result.output
+
+
+def test_what_is_broken_keeps_no_other_from_being_explained(repository: Path) -> None:
+    (repository / "broken" / "1").mkdir(parents=True)
+    result = profiled(repository, "--explain")
+    assert result.exit_code == 1
+    assert "a, version 2: the rows of a batch are proven apart" in result.output
+    assert f"{repository / 'broken' / '1'}: has no model.onnx" in result.output
+    assert profiled(repository, "--explain", "--model", "a").exit_code == 0
+    alone = profiled(repository, "--explain", "--model", "broken")
+    assert (alone.exit_code, "version 2" in alone.output) == (1, False)
+
+
+def test_weights_that_are_allowed_elsewhere_are_so_for_explanations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "w.bin").write_bytes(np.ones(2, np.float32).tobytes())
+    models.place(models.external_weights("../../../elsewhere/w.bin"), tmp_path / "models" / "m" / "1")
+    assert profiled(tmp_path / "models", "--explain").exit_code == 1
+    monkeypatch.setenv("SLUICE_MODELS_ALLOW", str(tmp_path / "elsewhere"))
+    assert profiled(tmp_path / "models", "--explain").exit_code == 0
