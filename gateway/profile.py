@@ -10,7 +10,7 @@ import msgspec
 
 from inference.config import ModelConfig
 from inference.errors import RepositoryError
-from inference.findings import WAYS, Evidence, Findings
+from inference.findings import Evidence, Findings
 from inference.knots import BATCH_COST_S
 from inference.options import WorkerOptions, worker_options
 from inference.padding import Padding
@@ -131,7 +131,7 @@ def _of_rows(found: Profile) -> list[str]:
     said = [f"rows: {'batched' if found.batched else 'served alone'}{evidence}: {findings.because}"]
     if findings.missing is not None:
         said += [f"  - missing: {findings.missing}", "  - to have it batched, give one of these:"]
-        said += [f"    - {way}" for way in WAYS]
+        said += [f"    - {way}" for way in findings.ways]
     for fault in (findings.alarm, findings.erratic_because, *findings.notes):
         if fault is not None:
             said.append(f"  - {fault}")
@@ -162,7 +162,7 @@ def _plain(found: Profile) -> dict[str, object]:
             "evidence": found.findings.evidence,
             "because": found.findings.because,
             "missing": found.findings.missing,
-            "ways": list(WAYS) if found.findings.missing is not None else [],
+            "ways": list(found.findings.ways),
             "erratic_because": found.findings.erratic_because,
             "alarm": found.findings.alarm,
             "notes": list(found.findings.notes),

@@ -20,7 +20,7 @@ from gateway.profile_plot import plot
 from gateway.profile_write import model_toml, settings_of, write_plan
 from inference.config import BatchingConfig, ModelConfig, WorkersConfig
 from inference.errors import RepositoryError, StartError
-from inference.findings import Evidence, Findings
+from inference.findings import WAYS, Evidence, Findings
 from inference.plan import ServingPlan
 from inference.repository import Found, ModelVersion
 from inference.types import Knot
@@ -397,7 +397,9 @@ def test_a_version_s_file_is_written_for_in_its_models_folder(repository: Path) 
 
 
 def test_that_nothing_is_known_of_the_rows_is_said_with_what_to_do() -> None:
-    unproven = Findings(Evidence.NONE, "nobody knows", missing="rows that differ", notes=("the sample was not used",))
+    unproven = Findings(
+        Evidence.NONE, "nobody knows", missing="rows that differ", notes=("the sample was not used",), ways=WAYS
+    )
     lines = as_table(Profile(SOURCE, None, False, PLAN, unproven)).splitlines()
     rows = lines[lines.index("rows: served alone: nobody knows") + 1 :]
     assert rows[:2] == ["  - missing: rows that differ", "  - to have it batched, give one of these:"]
