@@ -229,7 +229,7 @@ def test_a_trial_ends_in_its_time_and_says_what_it_left_out(tmp_path: Path) -> N
     assert "batches of 64 rows" in findings.because
 
 
-@pytest.mark.parametrize("stalled", range(2, 22))
+@pytest.mark.parametrize("stalled", range(2, 26))
 def test_a_machine_that_was_busy_for_a_moment_hides_no_integers(stalled: int, tmp_path: Path) -> None:
     backend = _load(models.lookup(5), tmp_path)
     found = find_taken(backend, None, stacked=True, clock=lambda: 0.0)
