@@ -17,7 +17,7 @@ from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving
 from tests.integration.test_management_api import free_port
 
-PLACES = {"model": "linear", "version": "1", "label": "nobody"}
+PLACES = {"model": "linear", "version": "1", "label": "nobody", "region": "nowhere"}
 BESIDES = (
     "/docs",
     "/docs/",
