@@ -134,7 +134,7 @@ def test_a_model_is_told_of_by_itself(client: openai.OpenAI) -> None:
     assert client.models.retrieve("tiny").id == "tiny"
     with pytest.raises(openai.NotFoundError) as refused:
         client.models.retrieve("nobody")
-    assert "unknown model 'nobody'" in str(refused.value.body)  # in TensorFlow Serving's form, which is a text
+    assert "unknown model: 'nobody'" in str(refused.value.body)  # in TensorFlow Serving's form, which is a text
 
 
 @pytest.mark.parametrize("dimensions", [-1, 0, 3, 2**31, 2**70, 1.5, "1"])
