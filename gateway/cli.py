@@ -128,9 +128,11 @@ def profile_models(
     settings = _load(config_file, {"models": models}).settings
     if explain:
         from gateway.profile_explain import explain_models
+        from inference.repository import look
 
         try:
-            explain_models(settings.models.path, settings.model_defaults, name, click.echo, as_json=as_json)
+            found = look(settings.models.path, settings.model_defaults, settings.models.allow)
+            explain_models(found, name, click.echo, as_json=as_json)
         except StartError as error:
             raise click.ClickException(str(error)) from None
         return

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from inference.config import ModelConfig
 from inference.errors import RepositoryError
-from inference.findings import WAYS, Evidence, Findings
+from inference.findings import Evidence, Findings
 from inference.knots import BATCH_COST_S
 from inference.options import WorkerOptions, worker_options
 from inference.padding import Padding
 from inference.plan import ServingPlan
 from inference.process import WorkerLimits, WorkerProcess
 from inference.reasons import ways
-from inference.repository import ModelVersion
+from inference.repository import Found, ModelVersion
 from inference.wire import Load
 from inference.workers import Workers
 
@@ -48,14 +48,20 @@ async def profile(source: ModelVersion, config: ModelConfig) -> Profile:
         return Profile(source, objective_ms, workers.signature.batched, workers.plan, workers.findings)
 
 
-def picked(versions: Iterable[ModelVersion], name: str | None) -> tuple[ModelVersion, ...]:
-    """The highest version of each model, or of the named one. Raises `RepositoryError` where there is none."""
-    highest = {version.name: version for version in sorted(versions, key=lambda each: each.version)}
+def picked(found: Found, name: str | None) -> tuple[tuple[ModelVersion, ...], list[str]]:
+    """The highest version of each model, or of the named one, and why what is broken of them is.
+
+    Raises `RepositoryError` where there is none.
+    """
+    highest = {version.name: version for version in sorted(found.versions, key=lambda each: each.version)}
+    broken = [each.reason for each in found.broken if name in (None, each.name)]
     if name is None:
-        return tuple([highest[each] for each in sorted(highest)])
-    if name not in highest:
-        raise RepositoryError(f"there is no model {name!r}; there are {', '.join(sorted(highest))}")
-    return (highest[name],)
+        return tuple([highest[each] for each in sorted(highest)]), broken
+    if name in highest:
+        return (highest[name],), broken
+    if broken:
+        raise RepositoryError("\n".join(broken))
+    raise RepositoryError(f"there is no model {name!r}; there are {', '.join(sorted(highest))}")
 
 
 def under(config: ModelConfig, objective_ms: float | None) -> ModelConfig:
@@ -125,7 +131,7 @@ def _of_rows(found: Profile) -> list[str]:
     said = [f"rows: {'batched' if found.batched else 'served alone'}{evidence}: {findings.because}"]
     if findings.missing is not None:
         said += [f"  - missing: {findings.missing}", "  - to have it batched, give one of these:"]
-        said += [f"    - {way}" for way in WAYS]
+        said += [f"    - {way}" for way in findings.ways]
     for fault in (findings.alarm, findings.erratic_because, *findings.notes):
         if fault is not None:
             said.append(f"  - {fault}")
@@ -156,7 +162,7 @@ def _plain(found: Profile) -> dict[str, object]:
             "evidence": found.findings.evidence,
             "because": found.findings.because,
             "missing": found.findings.missing,
-            "ways": list(WAYS) if found.findings.missing is not None else [],
+            "ways": list(found.findings.ways),
             "erratic_because": found.findings.erratic_because,
             "alarm": found.findings.alarm,
             "notes": list(found.findings.notes),

@@ -40,17 +40,12 @@ async def carry_out(order: ProfileOrder, say: Callable[[str], None], note: Calla
     `say` is told what was asked for, `note` what goes on. Raises `StartError`: at once for an order that cannot be
     carried out, and with every failure at the end, when the other models are done.
     """
-    found_there = look(order.models, order.defaults, order.allowed)
-    broken = [each.reason for each in found_there.broken if order.name in (None, each.name)]
-    if broken and order.name not in {None, *[each.name for each in found_there.versions]}:
-        raise StartError("\n".join(broken))
-    sources = picked(found_there.versions, order.name)
+    sources, failures = picked(look(order.models, order.defaults, order.allowed), order.name)
     configs = [_config(each, order, note) for each in sources]
     tomls = [model_toml(each, order.models) for each in sources] if order.write else []
     if order.plot_file is not None:
         check_plot(order.plot_file)
     found: list[Profile] = []
-    failures = broken
     for place, (source, config) in enumerate(zip(sources, configs, strict=True)):
         note(f"measuring {source.name}, version {source.version} ...")
         try:

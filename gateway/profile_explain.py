@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from gateway.profile import picked
 from inference.backends.onnx.proof import Explanation, Step, explain
 from inference.backends.onnx.proof.facts import Fact
 from inference.backends.onnx.tensor_outputs import tensor_outputs
-from inference.config import ModelConfig
+from inference.errors import StartError
 from inference.findings import Independence
-from inference.repository import ModelVersion, scan
+from inference.repository import Found, ModelVersion
 
 _SAID = {
     Independence.PROVEN: "the rows of a batch are proven apart",
@@ -22,19 +21,20 @@ _SAID = {
 }
 
 
-def explain_models(
-    models: Path, defaults: ModelConfig, name: str | None, say: Callable[[str], None], *, as_json: bool
-) -> None:
-    """Says of the models at a path, or of the named one, what their graphs prove. Raises `StartError`."""
-    found = [
-        (source, explain(source.file, tensor_outputs(source.file).tensors or None))
-        for source in picked(scan(models, defaults), name)
-    ]
-    if as_json:
+def explain_models(there: Found, name: str | None, say: Callable[[str], None], *, as_json: bool) -> None:
+    """Says of the models that are there, or of the named one, what their graphs prove.
+
+    Raises `StartError`, when the others are done, for what is broken.
+    """
+    sources, broken = picked(there, name)
+    found = [(source, explain(source.file, tensor_outputs(source.file).tensors or None)) for source in sources]
+    if as_json and found:
         say(json.dumps([as_fields(source, each) for source, each in found], indent=2))
-        return
-    for place, (source, each) in enumerate(found):
-        say(("\n" if place else "") + as_text(source, each))
+    elif not as_json:
+        for place, (source, each) in enumerate(found):
+            say(("\n" if place else "") + as_text(source, each))
+    if broken:
+        raise StartError("\n".join(broken))
 
 
 def as_text(source: ModelVersion, explanation: Explanation) -> str:

@@ -313,7 +313,7 @@ def _tell(source: ModelVersion, workers: Workers, caching: CachePlan, objective_
         told.warning(
             "served without batching, for nobody knows whether rows influence each other",
             missing=findings.missing,
-            ways=ways_text(),
+            ways=ways_text(findings.ways),
         )
     elif not workers.signature.batched:
         told.warning("served without batching", because=findings.because)

@@ -317,7 +317,7 @@ def load_model_config(file: Path, defaults: ModelConfig) -> ModelConfig:
     the dotted key and what is allowed.
     """
     try:
-        tables = read_toml(file)
+        tables = read_toml(_regular(file))
     except ValueError as error:
         raise RepositoryError(str(error)) from error
     merged: dict[str, object] = defaults.model_dump()
@@ -336,7 +336,16 @@ def _read_labels(file: Path, output: str, given: tuple[str, ...] | str) -> tuple
     if not isinstance(given, str):
         return given
     try:
-        return tuple((file.parent / given).read_text().splitlines())
+        return tuple(_regular(file.parent / given).read_text().splitlines())
+    except RepositoryError as error:
+        raise RepositoryError(f"{file}: labels.{output}: {error}") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
         raise RepositoryError(f"{file}: labels.{output}: {file.parent / given}: {reason}") from error
+
+
+def _regular(file: Path) -> Path:
+    """The file itself. Raises `RepositoryError` for a pipe, which would be waited for, and for a device without end."""
+    if file.exists() and not file.is_file() and not file.is_dir():
+        raise RepositoryError(f"{file}: is a pipe, a socket or a device; put a file there")
+    return file

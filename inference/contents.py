@@ -85,7 +85,7 @@ def tokenizer_file(folder: Path, config: ModelConfig) -> Path | None:
     if config.text is None:
         return None
     places = (folder / config.text.tokenizer, folder.parent / config.text.tokenizer)
-    return next((file for file in places if file.is_file()), None)
+    return next((file for file in places if file.is_file() or file.is_symlink()), None)
 
 
 def _named(model_file: Path, name: str, fence: Fence) -> Path:

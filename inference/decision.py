@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from inference.errors import ModelLoadError
-from inference.findings import Batched, Evidence, Findings, Independence, RowsProof, ways_text
+from inference.findings import WAYS, WITHOUT_TRIAL, Batched, Evidence, Findings, Independence, RowsProof, ways_text
 from inference.trial import Verdict
 from inference.types import Signature, TensorSpec
 
@@ -85,7 +85,7 @@ def decide(batched: Batched, grounds: RowsGrounds) -> tuple[bool, Findings]:
     if batched is True and not together:
         demanded = "batching.batched = true demands that requests share batches, but"
         if findings.missing is not None:
-            raise ModelLoadError(f"{demanded} {findings.missing}. To have it batched, give {ways_text()}")
+            raise ModelLoadError(f"{demanded} {findings.missing}. To have it batched, give {ways_text(findings.ways)}")
         raise ModelLoadError(
             f"{demanded} {findings.because}. Leave batching.batched unset to serve the model without batching, or set "
             'it to "unchecked" if its rows are known to be independent'
@@ -117,7 +117,10 @@ def _decide(batched: Batched, grounds: RowsGrounds) -> tuple[bool, Findings]:
     if unknown is not None:
         because = f"it is not known whether rows influence each other: {unknown}"
         return False, Findings(
-            Evidence.NONE, because, missing=f"{unknown}, and the graph does not tell: {proof.because}"
+            Evidence.NONE,
+            because,
+            missing=f"{unknown}, and the graph does not tell: {proof.because}",
+            ways=WITHOUT_TRIAL if grounds.unlike or verdict.erratic_because else WAYS,
         )
     return True, Findings(Evidence.TRIED, f"the model keeps rows apart: {verdict.said}")
 

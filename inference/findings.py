@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
@@ -58,10 +59,11 @@ class Evidence(StrEnum):
 class Findings(msgspec.Struct, frozen=True, array_like=True):
     """What was found out about a model's rows when it was loaded, and why it is batched or served alone.
 
-    `because` has it in plain words. `missing` says what would have to be known to batch the model; there where the
-    evidence is `NONE`, and `WAYS` are how to give it. `erratic_because` is there where the model was seen to answer the
-    same row differently. `alarm` is there where the trial contradicts the proof from the graph: one of them is wrong.
-    `notes` are what the operator had better know besides, such as a sample that could not be used.
+    `because` has it in plain words. `missing` says what would have to be known to batch the model, and `ways` how to
+    give it, whichever of `WAYS` can; both are there where the evidence is `NONE`. `erratic_because` is there where the
+    model was seen to answer the same row differently. `alarm` is there where the trial contradicts the proof from the
+    graph: one of them is wrong. `notes` are what the operator had better know besides, such as a sample that could not
+    be used.
     """
 
     evidence: Evidence
@@ -70,6 +72,7 @@ class Findings(msgspec.Struct, frozen=True, array_like=True):
     erratic_because: str | None = None
     alarm: str | None = None
     notes: tuple[str, ...] = ()
+    ways: tuple[str, ...] = ()
 
 
 WAYS = (
@@ -80,8 +83,11 @@ WAYS = (
 )
 """The three ways to have an unproven model batched."""
 
+WITHOUT_TRIAL = WAYS[1:]
+"""Those of a model that no trial can show to keep rows apart, with or without a sample."""
 
-def ways_text() -> str:
-    """The three ways as one phrase."""
-    *first, last = WAYS
+
+def ways_text(ways: Sequence[str]) -> str:
+    """Several ways as one phrase."""
+    *first, last = ways
     return f"{', or '.join(first)}, or {last}"

@@ -224,7 +224,9 @@ class _Scan:
             breaks(f"{folder}: has no versions; put the first one at {folder / '1' / MODEL_FILE}")
         config_file = folder / CONFIG_FILE
         try:
-            config = load_model_config(config_file, self._defaults) if config_file.exists() else self._defaults
+            # A link that leads nowhere is no leave to serve the model without its settings.
+            there = config_file.exists() or config_file.is_symlink()
+            config = load_model_config(config_file, self._defaults) if there else self._defaults
         except RepositoryError as error:
             breaks(str(error))
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,9 @@ SAMPLE_ROWS = 8
 
 JSON_BYTES = 6
 """A byte of an input takes at most about so many in JSON."""
+
+_UNREADABLE = (ValueError, ArithmeticError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What broken files are answered with. `RuntimeError`: lists in lists without end, archives that are encrypted."""
 
 
 class SampleFile(msgspec.Struct, frozen=True):
@@ -95,7 +99,9 @@ def read_sample(file: Path, inputs: Sequence[TensorSpec]) -> Arrays:
         raise SampleFault(f"{file}: {fault}") from None
     except OSError as fault:
         raise SampleFault(f"{file}: cannot be read: {fault.strerror or fault}") from None
-    except (ValueError, OverflowError, TypeError, EOFError, zipfile.BadZipFile) as fault:
+    except MemoryError:
+        raise SampleFault(f"{file}: says that it has more numbers than fit into memory") from None
+    except _UNREADABLE as fault:
         raise SampleFault(f"{file}: {fault}") from None
     rows = {array.shape[0] for array, spec in zip(arrays, inputs, strict=True) if spec.shape and spec.shape[0] is None}
     if 0 in rows:
@@ -133,7 +139,7 @@ def _tensor(given: _JsonTensor) -> Tensor:
         if any(size < 0 for size in given.shape):
             raise ValueError("sizes are not negative")
         return Tensor(given.name, datatype, _array(_flat(given.data), datatype).reshape(given.shape))
-    except (ValueError, OverflowError, TypeError) as error:
+    except (ValueError, ArithmeticError, TypeError) as error:
         raise ValueError(f"{fault}: its data are not {datatype} of the shape {given.shape}: {error}") from None
 
 
@@ -155,15 +161,20 @@ def _flat(data: list[Any]) -> list[Any]:
 
 
 def _array(flat: list[Any], datatype: Datatype) -> Array:
+    if None in flat:
+        raise TypeError("there is a null among them")  # numpy would make it a number that is none
     if datatype is Datatype.BYTES:
+        if not all(isinstance(element, str) for element in flat):
+            raise TypeError("there are elements that are no text")
         texts = np.empty(len(flat), np.object_)
-        texts[:] = [element.encode() if isinstance(element, str) else bytes(element) for element in flat]
+        texts[:] = [element.encode() for element in flat]
         return texts
-    if datatype is Datatype.BF16:
-        return stored(np.array(flat, np.float32), datatype)
-    if datatype not in FLOATS and any(isinstance(element, float) for element in flat):
-        raise TypeError("there are numbers with a fraction")  # numpy would cut it off
-    return np.array(flat, STORAGE[datatype])
+    with np.errstate(over="raise"):  # numpy would only warn, and make it infinite
+        if datatype is Datatype.BF16:
+            return stored(np.array(flat, np.float32), datatype)
+        if datatype not in FLOATS and any(isinstance(element, float) for element in flat):
+            raise TypeError("there are numbers with a fraction")  # numpy would cut it off
+        return np.array(flat, STORAGE[datatype])
 
 
 def _from_npz(file: Path, inputs: Sequence[TensorSpec]) -> list[Tensor]:
@@ -173,7 +184,11 @@ def _from_npz(file: Path, inputs: Sequence[TensorSpec]) -> list[Tensor]:
         raise ValueError(f"holds {size} bytes; a sample has at most {SAMPLE_BYTES}")
     datatypes = {spec.name: spec.datatype for spec in inputs}
     with np.load(file, allow_pickle=False) as arrays:
-        return [_of_numpy(name, arrays[name], datatypes.get(name)) for name in arrays.files]
+        found = [(name, arrays[name]) for name in arrays.files]
+    for name, array in found:
+        if not isinstance(array, np.ndarray):  # numpy hands out whatever else lies in an archive as bytes
+            raise ValueError(f"{name!r} is no array of numpy")
+    return [_of_numpy(name, array, datatypes.get(name)) for name, array in found]
 
 
 def _of_numpy(name: str, array: Array, datatype: Datatype | None) -> Tensor:

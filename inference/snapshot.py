@@ -100,7 +100,7 @@ class Held:
             try:
                 now = read(state.file)
             except OSError:
-                return False
+                return _is_untouched(self._same[state.file], lie)
             if now.sha256 != state.sha256:
                 self._other[state.file] = now.lie
                 return False
@@ -132,6 +132,11 @@ def take_snapshot(model_file: Path) -> Snapshot:
 
 def _read_if_regular(file: Path) -> FileState:
     return read(file) if file.is_file() else FileState(file, _lie_of(os.stat(file)), "")
+
+
+def _is_untouched(before: Lie, now: Lie) -> bool:
+    """Whether nothing was written to a file that may not be read any more: only who may has changed, or its name."""
+    return msgspec.structs.replace(before, changed_ns=now.changed_ns) == now
 
 
 def _lie(file: Path) -> Lie | None:

@@ -16,7 +16,7 @@ from gateway.dialects.v2 import PLATFORM
 from gateway.images.reader import ImageReader
 from gateway.serving import ServedVersion
 from inference.config import ModelConfig
-from inference.findings import WAYS, Findings
+from inference.findings import Findings
 from inference.plan import ServingPlan
 from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, Knot, Signature, TensorSpec
 
@@ -185,7 +185,7 @@ def _rows(findings: Findings) -> RowsPage:
         evidence=findings.evidence,
         because=findings.because,
         missing=findings.missing,
-        ways=list(WAYS) if findings.missing is not None else [],
+        ways=list(findings.ways),
         erratic_because=findings.erratic_because,
         alarm=findings.alarm,
         notes=list(findings.notes),

@@ -168,7 +168,9 @@ def server_routes(
     async def ready(response: Response) -> Ready:
         is_ready = catalogue.ready and not drain.begun
         response.status_code = 200 if is_ready else 503
-        return Ready(ready=is_ready, broken=[_named(each.name, each.version) for each in catalogue.broken])
+        return Ready(
+            ready=is_ready, broken=list(dict.fromkeys(_named(each.name, each.version) for each in catalogue.broken))
+        )
 
     @router.get("/v2/health", tags=["health"], summary="How is everything?", responses=NOT_READY)
     async def health(response: Response) -> Health:

@@ -148,7 +148,7 @@ class Families:
         )
         self.rows_mixed = Gauge(
             "sluice_rows_mixed",
-            "1 since rows were found to influence each other while serving, until the version is loaded anew; else 0.",
+            "1 since rows were found to influence each other while serving, until the version is ended; else 0.",
             model,
             registry=registry,
         )

@@ -6,10 +6,10 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -20,9 +20,9 @@ from gateway.profile_plot import plot
 from gateway.profile_write import model_toml, settings_of, write_plan
 from inference.config import BatchingConfig, ModelConfig, WorkersConfig
 from inference.errors import RepositoryError, StartError
-from inference.findings import Evidence, Findings
+from inference.findings import WAYS, Evidence, Findings
 from inference.plan import ServingPlan
-from inference.repository import ModelVersion
+from inference.repository import Found, ModelVersion
 from inference.types import Knot
 from tests import classifiers, influences, models
 
@@ -262,9 +262,9 @@ def test_picking_takes_the_highest_version_whatever_the_order() -> None:
     def version(name: str, number: int) -> ModelVersion:
         return ModelVersion(name, number, Path(), "", ModelConfig())
 
-    versions: Sequence[ModelVersion] = [version("b", 2), version("b", 10), version("a", 1), version("b", 3)]
-    assert [(each.name, each.version) for each in picked(versions, None)] == [("a", 1), ("b", 10)]
-    assert [(each.name, each.version) for each in picked(versions, "b")] == [("b", 10)]
+    there = Found((version("b", 2), version("b", 10), version("a", 1), version("b", 3)))
+    assert [(each.name, each.version) for each in picked(there, None)[0]] == [("a", 1), ("b", 10)]
+    assert [(each.name, each.version) for each in picked(there, "b")[0]] == [("b", 10)]
 
 
 class Terminal:
@@ -397,7 +397,9 @@ def test_a_version_s_file_is_written_for_in_its_models_folder(repository: Path) 
 
 
 def test_that_nothing_is_known_of_the_rows_is_said_with_what_to_do() -> None:
-    unproven = Findings(Evidence.NONE, "nobody knows", missing="rows that differ", notes=("the sample was not used",))
+    unproven = Findings(
+        Evidence.NONE, "nobody knows", missing="rows that differ", notes=("the sample was not used",), ways=WAYS
+    )
     lines = as_table(Profile(SOURCE, None, False, PLAN, unproven)).splitlines()
     rows = lines[lines.index("rows: served alone: nobody knows") + 1 :]
     assert rows[:2] == ["  - missing: rows that differ", "  - to have it batched, give one of these:"]
@@ -446,3 +448,25 @@ def test_what_cannot_be_explained_is_an_error(tmp_path: Path) -> None:
     result = profiled(tmp_path / "nowhere.onnx", "--explain")
     assert result.exit_code == 1
     assert "does not exist" in result.output
+
+
+def test_what_is_broken_keeps_no_other_from_being_explained(repository: Path) -> None:
+    (repository / "broken" / "1").mkdir(parents=True)
+    result = profiled(repository, "--explain")
+    assert result.exit_code == 1
+    assert "a, version 2: the rows of a batch are proven apart" in result.output
+    assert f"{repository / 'broken' / '1'}: has no model.onnx" in result.output
+    assert profiled(repository, "--explain", "--model", "a").exit_code == 0
+    alone = profiled(repository, "--explain", "--model", "broken")
+    assert (alone.exit_code, "version 2" in alone.output) == (1, False)
+
+
+def test_weights_that_are_allowed_elsewhere_are_so_for_explanations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "w.bin").write_bytes(np.ones(2, np.float32).tobytes())
+    models.place(models.external_weights("../../../elsewhere/w.bin"), tmp_path / "models" / "m" / "1")
+    assert profiled(tmp_path / "models", "--explain").exit_code == 1
+    monkeypatch.setenv("SLUICE_MODELS_ALLOW", str(tmp_path / "elsewhere"))
+    assert profiled(tmp_path / "models", "--explain").exit_code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,17 @@ def test_a_file_that_is_not_utf8_names_the_line(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"cannot be read: Is a directory"):
         load_model_config(tmp_path, ModelConfig())
+
+
+@pytest.mark.parametrize("name", ["model.toml", "classes.txt"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda file: file.symlink_to("/dev/zero")])
+def test_pipes_and_devices_are_not_read(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
+    """The first would be waited for, and the second has no end."""
+    (tmp_path / "model.toml").write_text('labels.y = "classes.txt"\n')
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
+    with pytest.raises(RepositoryError, match=rf"{name}: is a pipe, a socket or a device; put a file there$"):
+        load_model_config(tmp_path / "model.toml", ModelConfig())
 
 
 @pytest.mark.parametrize(

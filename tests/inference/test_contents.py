@@ -126,6 +126,14 @@ def test_a_tokenizer_counts_wherever_it_lies(tmp_path: Path, place: str) -> None
     assert one.tokenizer.file == tokenizer
 
 
+def test_no_other_tokenizer_stands_in_for_one_that_a_link_was_to_lead_to(tmp_path: Path) -> None:
+    put(tmp_path / "m/1/model.onnx")
+    put(tmp_path / "m/tokenizer.json", b"another")
+    (tmp_path / "m/1/tokenizer.json").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "m/1", config=TEXT)
+
+
 def test_the_names_of_classes_count(tmp_path: Path) -> None:
     put(tmp_path / "m/1/model.onnx")
     labels: list[dict[str, tuple[str, ...]]] = [{}, {"y": ("a", "b")}, {"y": ("b", "a")}, {"z": ("a", "b")}]

@@ -240,6 +240,17 @@ def test_a_wrong_model_toml(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("link", "why"), [("nowhere", "No such file or directory"), ("model.toml", "Too many levels ")]
+)
+def test_a_model_is_not_served_without_the_settings_that_a_link_was_to_lead_to(
+    link: str, why: str, tmp_path: Path
+) -> None:
+    put(tmp_path / "a/1/model.onnx")
+    (tmp_path / "a/model.toml").symlink_to(link)
+    assert refusal(tmp_path).startswith(f"{tmp_path}/a/model.toml: cannot be read: {why}")
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = put(tmp_path / "a/1/model.onnx")
 

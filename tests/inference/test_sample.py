@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,10 @@ def test_inputs_come_in_the_order_of_the_model(tmp_path: Path) -> None:
         ([_input("x", [1, 2], [1, "a"])], "its data are not FP32"),
         ([_input("x", [1, 2], [[1], 2])], "its data are not FP32"),
         ([_input("x", [1, -1], [1, 2])], "sizes are not negative"),
+        ([_input("x", [1, 2], [1, None])], "there is a null among them"),
+        ([_input("x", [1, 2], [1, 1e300])], "its data are not FP32"),
+        ([_input("x", [1, 2], ["a", 10**15], "BYTES")], "there are elements that are no text"),
+        ([_input("x", [1, 2], ["a", {}], "BYTES")], "there are elements that are no text"),
     ],
 )
 def test_what_is_wrong_with_a_request_is_said(inputs: list[dict[str, Any]], fault: str, tmp_path: Path) -> None:
@@ -115,6 +120,45 @@ def test_an_archive_of_other_arrays_is_refused(tmp_path: Path) -> None:
         np.savez(file, allow_pickle=True, **arrays)
         with pytest.raises(SampleFault, match=fault):
             read_sample(file, (X,))
+
+
+def test_lists_in_lists_without_end_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "sample.json"
+    file.write_text('{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": ' + "[" * 100_000)
+    with pytest.raises(SampleFault, match="recursion"):
+        read_sample(file, (X,))
+
+
+def _archive(folder: Path, name: str, content: bytes) -> Path:
+    with zipfile.ZipFile(folder / "sample.npz", "w") as archive:
+        archive.writestr(name, content)
+    return folder / "sample.npz"
+
+
+def test_an_array_that_claims_more_than_fits_into_memory_is_refused(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000, 2), }\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with pytest.raises(SampleFault, match="more numbers than fit into memory"):
+        read_sample(_archive(tmp_path, "x.npy", content), (X,))
+
+
+def test_what_is_no_array_in_an_archive_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SampleFault, match="'x' is no array of numpy"):
+        read_sample(_archive(tmp_path, "x", b"hello"), (X,))
+
+
+@pytest.mark.parametrize(
+    ("local", "central", "value", "fault"), [(6, 8, 1, "encrypted"), (8, 10, 99, "compression method")]
+)
+def test_an_archive_of_another_kind_is_refused(
+    local: int, central: int, value: int, fault: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "sample.npz", x=np.zeros((1, 2), np.float32))
+    content = bytearray((tmp_path / "sample.npz").read_bytes())
+    content[local] = content[content.index(b"PK\x01\x02") + central] = value
+    (tmp_path / "sample.npz").write_bytes(content)
+    with pytest.raises(SampleFault, match=fault):
+        read_sample(tmp_path / "sample.npz", (X,))
 
 
 def test_a_file_or_an_archive_that_is_too_large_is_not_read(tmp_path: Path) -> None:

@@ -131,6 +131,25 @@ def test_weights_that_are_written_into_are_told_from_those_that_are_replaced(fil
     assert held.changed() == weights
 
 
+def test_weights_that_may_not_be_read_any_more_are_the_same_unless_they_were_written_into(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = file.parent / "w.bin"
+    held = Held(take_snapshot(file))
+
+    def denied(path: Path) -> FileState:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(snapshot, "read", denied)  # root may read everything
+    weights.chmod(0)
+    assert held.overwritten() is None
+    held.check()
+    weights.write_bytes(OTHER)
+    assert held.overwritten() == weights
+    with pytest.raises(ModelLoadError, match=r"w\.bin: has changed"):
+        held.check()
+
+
 def test_weights_that_the_engine_has_a_copy_of_may_be_written_into(tmp_path: Path) -> None:
     weights = tmp_path / "w.bin"
     weights.write_bytes(ONE)

@@ -83,7 +83,7 @@ def test_orders_arrive_as_they_were_sent(pair: Pair, order: Order) -> None:
         Loaded(
             Signature((SPEC,), (SPEC,), False),
             PLAN,
-            Findings(Evidence.NONE, "because", "all", "it varies", "!", ("a",)),
+            Findings(Evidence.NONE, "because", "all", "it varies", "!", ("a",), ("b",)),
         ),
         LoadFailed("no such file"),
         Done((Placed(0, 12, (1, 3)),), 0, 12.5, 1.5e-05),

@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import httpx
 import numpy as np
+import onnx
 import pytest
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -361,6 +362,24 @@ def test_folders_that_are_closed_are_passed_over(tmp_path: Path, place: str) -> 
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     (told,) = [line["what"] for line in lines if line["event"] == "passed over"]
     assert told.startswith(f"{root / place}: ")
+
+
+def test_models_that_hang_or_have_pipes_for_settings_keep_no_other_from_being_served(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    shutil.copytree(EXAMPLES, root)
+    model = onnx.load_from_string(models.loop())
+    del model.graph.input[1]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([[2**62]]), "steps"))
+    models.place(model.SerializeToString(), root / "endless/1")
+    (root / "endless/model.toml").write_text("workers.load_timeout_s = 1\n")
+    shutil.copytree(EXAMPLES / "linear", root / "piped")
+    os.mkfifo(root / "piped/model.toml")
+    with serving(root) as server:
+        assert server.infer("linear", LINEAR).status_code == 200
+        told = {each["name"]: each["reason"] for each in server.client.get("/v2/health").json()["broken"]}
+    assert told.keys() == {"endless", "piped"}
+    assert told["endless"].endswith("the worker did not load and warm up within 1 s")
+    assert told["piped"].endswith("model.toml: is a pipe, a socket or a device; put a file there")
 
 
 @needs_root

@@ -20,7 +20,7 @@ from gateway.pages.v2 import model_routes
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from inference.config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
-from inference.findings import Evidence, Findings
+from inference.findings import WAYS, Evidence, Findings
 from inference.plan import ServingPlan
 from inference.types import Datatype, Knot, Signature, TensorSpec
 
@@ -106,9 +106,9 @@ def test_a_model_that_is_not_batched_has_batches_of_zero_and_says_why() -> None:
 
 
 def test_what_is_missing_is_shown_with_the_ways_to_give_it() -> None:
-    rows = page(signature=ALONE, findings=Findings(Evidence.NONE, "nobody knows", missing="rows that differ"))[
-        "sluice"
-    ]["rows"]
+    rows = page(
+        signature=ALONE, findings=Findings(Evidence.NONE, "nobody knows", missing="rows that differ", ways=WAYS)
+    )["sluice"]["rows"]
     assert (rows["evidence"], rows["missing"]) == ("none", "rows that differ")
     assert [way.split()[1] for way in rows["ways"]] == ["sample:", "=", "export,"]
 
