@@ -113,14 +113,17 @@ def _decide(batched: Batched, grounds: RowsGrounds) -> tuple[bool, Findings]:
         return False, Findings(Evidence.TRIED, influence, alarm=alarm)
     if influence is not None:
         return False, Findings(Evidence.TRIED, influence)
-    unknown = grounds.unlike or verdict.erratic_because or verdict.unknown_because
+    untriable = grounds.unlike or verdict.erratic_because
+    if untriable is None and proof.hidden:
+        untriable = "an operator takes rows together if an unknown one before it leaves them where they were"
+    unknown = untriable or verdict.unknown_because
     if unknown is not None:
         because = f"it is not known whether rows influence each other: {unknown}"
         return False, Findings(
             Evidence.NONE,
             because,
             missing=f"{unknown}, and the graph does not tell: {proof.because}",
-            ways=WITHOUT_TRIAL if grounds.unlike or verdict.erratic_because else WAYS,
+            ways=WITHOUT_TRIAL if untriable else WAYS,
         )
     return True, Findings(Evidence.TRIED, f"the model keeps rows apart: {verdict.said}")
 

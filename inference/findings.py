@@ -28,10 +28,14 @@ class Independence(StrEnum):
 
 
 class RowsProof(msgspec.Struct, frozen=True):
-    """The graph's word on the rows. `because` names the operator and output that decided, in plain words."""
+    """The graph's word on the rows. `because` names the operator and output that decided, in plain words.
+
+    `hidden` is true of UNKNOWN where an operator may mix rows of a kind that no trial draws: none is believed then.
+    """
 
     verdict: Independence
     because: str
+    hidden: bool = False
 
 
 NOT_READ = RowsProof(Independence.UNKNOWN, "the graph was not read")

@@ -169,6 +169,15 @@ def test_a_graph_that_mixes_rows_is_not_refuted_by_a_trial(tmp_path: Path) -> No
         try_out(backend, True, _told(MIXED))
 
 
+def test_no_trial_is_believed_where_rows_may_mix_that_it_does_not_draw(tmp_path: Path) -> None:
+    unsure = RowsProof(Independence.UNKNOWN, "ReduceMean takes axis 0 together, where the rows should be", hidden=True)
+    findings = try_out(_load(models.tiny(), tmp_path), None, _told(unsure)).findings
+    assert (findings.evidence, findings.ways) == (Evidence.NONE, WITHOUT_TRIAL)
+    assert unsure.because in (findings.missing or "")
+    trusted = RowsProof(Independence.UNKNOWN, "an operator is not known")
+    assert try_out(_load(models.tiny(), tmp_path), None, _told(trusted)).findings.evidence is Evidence.TRIED
+
+
 @pytest.mark.parametrize("model", [models.centred(), models.nonzero(), influences.quantised_dynamically()])
 def test_a_trial_that_contradicts_the_proof_unbatches_the_model_and_raises_an_alarm(
     model: bytes, tmp_path: Path

@@ -171,3 +171,30 @@ def test_a_function_is_what_the_engine_takes_it_for(tmp_path: Path) -> None:
     assert proof_of(_called("own", "normal", 13, 7, "other"), tmp_path).verdict is PROVEN
     assert proof_of(_called("", "LogSoftmax", 13, 13), tmp_path).verdict is UNKNOWN
     assert proof_of(_called("com.microsoft", "Gelu", 13, 13), tmp_path).verdict is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("then", "hidden"),
+    [
+        ("a = Constant <value_ints = [0]> () m = ReduceMean (u, a)", True),
+        ("m = ReduceMax (u)", True),
+        ("m = Softmax <axis = 0> (u)", True),
+        ("q, s, z = DynamicQuantizeLinear (u) m = DequantizeLinear (q, s, z)", True),
+        ("a = Constant <value_int = 0> () m = CumSum (u, a)", True),
+        ("m, i = TopK <axis = 0> (u, k)", True),
+        ("a = Constant <value_ints = [1]> () m = ReduceMean (u, a)", False),
+        ("m = Softmax <axis = -1> (u)", False),
+    ],
+)
+def test_what_follows_an_unknown_operator_may_mix_rarely(then: str, hidden: bool, tmp_path: Path) -> None:
+    """A trial that draws no such row would believe the model, whatever the unknown operator does."""
+    body = f"""
+    k = Constant <value_ints = [1]> ()
+    u = com.microsoft.NoSuchOperator (x)
+    {then}
+    rare = Constant <value_float = 777.0> ()
+    b = Equal (x, rare)
+    y = Where (b, m, x)
+    """
+    proof = proof_of(text_model(X4, "float[N,4] y", body), tmp_path)
+    assert (proof.verdict, proof.hidden) == (UNKNOWN, hidden)

@@ -113,14 +113,14 @@ def _inputs(graph: Graph, follower: Follower) -> dict[str, Fact]:
 
 
 def _verdict(outputs: dict[str, Fact]) -> RowsProof:
-    doubts = []
+    doubts: list[RowsProof] = []
     for name, fact in outputs.items():
         if (because := _not_rows(name, fact)) is not None:
             return RowsProof(Independence.MIXED, because)
         if fact.kind is Kind.UNKNOWN:
-            doubts.append(f"output {name!r}: {fact.because}")
+            doubts.append(RowsProof(Independence.UNKNOWN, f"output {name!r}: {fact.because}", fact.hidden))
     if doubts:
-        return RowsProof(Independence.UNKNOWN, doubts[0])
+        return max(doubts, key=lambda doubt: doubt.hidden)
     return RowsProof(Independence.PROVEN, "every operator between the inputs and the outputs keeps rows apart")
 
 

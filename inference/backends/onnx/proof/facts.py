@@ -71,7 +71,7 @@ class Fact(msgspec.Struct, frozen=True):
 
     `axis` and `outer` say where the rows are, of ROWS. `content` has the elements, in the order of the last axis first.
     `because` says in plain words why a tensor is MIXED or UNKNOWN. A MIXED tensor with a shape is one whose elements
-    alone may be changed by other rows.
+    alone may be changed by other rows. `hidden` is true of UNKNOWN where rows may be mixed as no trial shows.
     """
 
     kind: Kind
@@ -81,6 +81,7 @@ class Fact(msgspec.Struct, frozen=True):
     content: tuple[Element, ...] | None = None
     because: str = ""
     mark: Mark | None = None
+    hidden: bool = False
 
     @property
     def rank(self) -> int | None:

@@ -12,6 +12,7 @@ from inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, co
 from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Unclear
 from inference.backends.onnx.proof.rules import RULES
 from inference.backends.onnx.proof.rules.drawing import DRAWING
+from inference.backends.onnx.proof.rules.together import takes_first_axis
 from inference.backends.onnx.proof.sizes import Symbols
 from inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node, OperatorSet
 
@@ -157,6 +158,10 @@ class Follower:
         worst = max(given, key=_badness, default=None)
         if node.op_type == "Shape" and worst is not None and worst.kind is Kind.MIXED and worst.shape is not None:
             return rule.follow(operation) if rule is not None else [worst]
+        if worst is not None and worst.kind is Kind.UNKNOWN and takes_first_axis(operation):
+            # The rows need not be there any more, but there they were, and no trial shows what is rare.
+            may_mix = unknown(f"{_title(node)} takes axis 0 together, where the rows should be: {worst.because}")
+            return [msgspec.structs.replace(may_mix, hidden=True)] * len(node.output)
         if worst is not None and worst.kind >= Kind.UNKNOWN:
             return [msgspec.structs.replace(worst, shape=None)] * len(node.output)
         if rule is None:
@@ -242,7 +247,7 @@ _MAKERS = frozenset({"HannWindow", "HammingWindow", "BlackmanWindow"})
 
 
 def _badness(fact: Fact) -> int:
-    return int(fact.kind)
+    return 2 * fact.kind + fact.hidden
 
 
 def _around(operator: control.Operator, block: control.Block) -> Rule:
