@@ -76,11 +76,15 @@ def _ports(port: int) -> list[str]:
 
 @contextmanager
 def sluice(
-    models: Path, *options: str, settings: Mapping[str, str] = NO_CACHE, errors: int | None = subprocess.DEVNULL
+    models: Path,
+    *options: str,
+    settings: Mapping[str, str] = NO_CACHE,
+    errors: int | None = subprocess.DEVNULL,
+    program: Path = SLUICE,
 ) -> Iterator[Server]:
     """Sluice as a user runs it, all metrics on, with these variables of its environment."""
     port = free_port()
-    command = [str(SLUICE), "serve", str(models), *_ports(port), *options]
+    command = [str(program), "serve", str(models), *_ports(port), *options]
     with running(command, port, env=os.environ | settings, errors=errors) as server:
         yield server
 
