@@ -47,7 +47,9 @@ def test_a_body_too_many(name: str) -> None:
         sent = request("/v2/echo", b"x" * 150_000)
         first.send(sent[:-1])
         server.until(lambda: door.buffered_bytes >= 149_000)
-        second.send_what_is_taken(REFUSED[name])
+        *pieces, last = REFUSED[name]
+        # All but the last byte: what a busy server reads whole in one go it holds nothing of.
+        second.send_what_is_taken([*pieces, last[:-1]])
         answer = second.answer()
         assert (answer.status, answer.headers["retry-after"], answer.headers["connection"]) == (503, "1", "close")
         assert answer.headers["x-request-id"] == "mine"
@@ -64,7 +66,7 @@ def test_a_body_counts_until_it_is_answered() -> None:
     with served(plane) as (server, door), Client(server.address) as first, Client(server.address) as second:
         first.send(request("/v2/wait/x", b"x" * 150_000))
         assert plane.gate("x").began.wait(10)
-        second.send_what_is_taken([request("/v2/echo", b"x" * 60_000)])
+        second.send_what_is_taken([request("/v2/echo", b"x" * 60_000)[:-1]])
         assert second.answer().status == 503
         plane.gate("x").open()
         assert first.answer().body == b"x"
