@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,15 @@ import pytest
 from cache.cluster_tier import ClusterTier
 from cache.redis_store import A_CLUSTER, NO_CLUSTER, CacheUnavailable, slot_of
 from cache.redis_tier import RedisOptions, RedisTier
-from cache.report import TierCounts
+from tests.cache.remote_tiers import PATIENT, SPACE, counts, until
 from tests.redis_cluster import RedisCluster, cluster_node, redis_cluster
 from tests.redis_server import RedisServer, redis_server
 
-SPACE = "0123456789abcdef"
 KEYS = [number.to_bytes(16, "little") for number in range(192)]
 """Rows on every node: three for each hash tag."""
 
-PATIENT: dict[str, Any] = {"timeout_s": 5.0, "connect_timeout_s": 5.0}
-"""For what is to succeed, however slow the machine is."""
-
 BRISK: dict[str, Any] = {"timeout_s": 1.0, "connect_timeout_s": 1.0}
 """For nodes that do not answer at all."""
-
-
-def counts() -> TierCounts:
-    return TierCounts(lambda seconds: None)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return once something has happened that another process or task does."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - what happens elsewhere sets no event here
-            await asyncio.sleep(0.002)
 
 
 async def stored(tier: ClusterTier, keys: Sequence[bytes] = KEYS) -> int:

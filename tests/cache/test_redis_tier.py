@@ -17,27 +17,12 @@ from cryptography.x509.oid import NameOID
 
 from cache.redis_store import CacheUnavailable, check_url
 from cache.redis_tier import RedisOptions, RedisTier
-from cache.report import TierCounts
+from tests.cache.remote_tiers import PATIENT, SPACE, counts, until
 from tests.redis_server import RedisServer, redis_server, speaks_tls
 
 KEYS = [bytes([number]) * 16 for number in range(5)]
-SPACE = "0123456789abcdef"
 PROBE = [b"MGET", b"sluice:", b"sluice:try"]
 """How the tier finds out whether it is answered, and whether this is a node of a cluster."""
-
-PATIENT: dict[str, Any] = {"timeout_s": 5.0, "connect_timeout_s": 5.0}
-"""For what is to succeed, however slow the machine is."""
-
-
-def counts() -> TierCounts:
-    return TierCounts(lambda seconds: None)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return once something has happened that another process or task does."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - what happens elsewhere sets no event here
-            await asyncio.sleep(0.002)
 
 
 async def stored(tier: RedisTier, *pairs: tuple[bytes, bytes], ttl_s: float = 60.0) -> None:

@@ -154,9 +154,7 @@ def _squeeze(operation: Operation) -> Sequence[Fact]:
     if fact.kind is Kind.ROWS and fact.axis in axes:
         raise Mixes("drops the axis of the rows, which works for one row only")
     kept = [axis for axis in range(len(shape)) if axis not in axes]
-    squeezed = like(
-        computed(fact), [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Kind.ROWS else 0
-    )
+    squeezed = like(fact, [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Kind.ROWS else 0)
     return [msgspec.structs.replace(squeezed, content=fact.content, mark=fact.mark)]
 
 
