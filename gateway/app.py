@@ -29,6 +29,7 @@ from gateway.dialects.tfs import TfsExamples, TfsPredict
 from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
 from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
+from gateway.held_bytes import HeldBytes
 from gateway.http.asgi import AsgiLane
 from gateway.http.head_as_get import HeadAsGet
 from gateway.http.lane import make_lane
@@ -86,6 +87,7 @@ class Gateway:
         self._tracer = _tracer(settings.tracing, self.metrics)
         self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer, broken)
         self.control = RepositoryControl(self.catalogue, allowed=settings.server.model_control)
+        self.held = HeldBytes(settings.server.max_buffered_bytes)
         self._request_ids = RequestIds()
         logs = settings.logs
         call_log = CallLog(logs.successes_per_s, logs.refusals_per_s, slow_s=logs.slow_ms / 1e3)
@@ -143,6 +145,7 @@ class Gateway:
                     write_timeout_s=server.write_timeout_s,
                 ),
                 draining=lambda: self.drain.begun,
+                held=self.held,
             ),
             loop="uvloop",
             lifespan="off",

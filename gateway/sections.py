@@ -75,7 +75,13 @@ class ServerSettings(Section):
     tls_client_ca: ExistingFile | None = Field(None, description="Only clients certified by this CA (PEM) may call.")
     max_body_bytes: Bytes = Field(64 * MIB, ge=1, description="Longest body of a request.")
     max_header_bytes: Bytes = Field(64 * KIB, ge=KIB, description="Longest head of a request, all headers together.")
-    max_buffered_bytes: Bytes = Field(1024 * MIB, ge=1, description="Request bodies held in memory, all together.")
+    max_buffered_bytes: Bytes = Field(
+        1024 * MIB, ge=1, description="Requests and answers held in memory for callers, all together."
+    )
+    max_rows: int = Field(65_536, ge=1, description="Rows of one request, at most; no more than its queue takes, too.")
+    max_answer_bytes: Bytes = Field(
+        64 * MIB, ge=1, description="Tensors of one answer, at most, before they are put into words."
+    )
     max_connections: int = Field(10_000, ge=1, description="Connections open at the same time.")
     keep_alive_timeout_s: float = Field(75.0, gt=0, description="How long an idle connection stays open.")
     read_timeout_s: float = Field(

@@ -44,6 +44,8 @@ class Callee(msgspec.Struct, frozen=True):
     config: ModelConfig
     embedder: Embedder | None = None
     """How texts become its inputs, where it embeds texts."""
+    max_rows: int = 65_536
+    """Rows that one request may have. Held against it before anything is done for each of them."""
     images: Mapping[str, ImageReader] = NO_IMAGES
     """How pictures become inputs, by the input's name, where `model.toml` declares it."""
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
@@ -14,6 +13,7 @@ from google.protobuf.message import DecodeError
 from gateway.dialects.base import Call
 from gateway.dialects.grpc_infer import OK, GrpcInfer
 from gateway.grpc import inference_pb2 as pb
+from gateway.held_bytes import HeldBytes
 from gateway.http.messages import Header, HttpResponse
 from gateway.plane import Plane, Route
 from gateway.timeouts import REQUEST_TIMEOUT
@@ -33,15 +33,14 @@ INFER_RESPONSE = b"\x12"
 class Calls:
     """`ModelInfer` and `ModelStreamInfer`.
 
-    Metadata are what headers are to HTTP, in both directions. A deadline counts like `x-request-timeout-ms`. All calls
-    together hold messages of at most `max_buffered_bytes`; one more is refused.
+    Metadata are what headers are to HTTP, in both directions. A deadline counts like `x-request-timeout-ms`. A message
+    that would pass what `held` may be is refused.
     """
 
-    def __init__(self, plane: Plane, max_buffered_bytes: int) -> None:
+    def __init__(self, plane: Plane, held: HeldBytes) -> None:
         self._plane = plane
         self._dialect = GrpcInfer()
-        self._max_buffered_bytes = max_buffered_bytes
-        self._buffered_bytes = 0
+        self._held = held
         self._stopping = False
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -93,10 +92,10 @@ class Calls:
 
     async def _answer(self, body: bytes, headers: tuple[Header, ...]) -> HttpResponse:
         route = self._route(body)
-        if self._buffered_bytes + len(body) > self._max_buffered_bytes:
+        if not self._held.fits(len(body)):
             crowded = Unavailable("the gateway holds as many bytes of requests as it may")
             return self._plane.refuse(route, headers, crowded)
-        with self._buffered(len(body)):
+        with self._held.holding(len(body)):
             return await self._plane.answer(route, "POST", headers, body)
 
     def _route(self, body: bytes) -> Route:
@@ -104,14 +103,6 @@ class Calls:
             return Route(self._dialect, self._dialect.address(body))
         except SluiceError as fault:
             return Route(self._dialect, Call(""), fault)
-
-    @contextmanager
-    def _buffered(self, size_bytes: int) -> Iterator[None]:
-        self._buffered_bytes += size_bytes
-        try:
-            yield
-        finally:
-            self._buffered_bytes -= size_bytes
 
 
 def _headers(context: Context) -> tuple[Header, ...]:

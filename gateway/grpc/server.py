@@ -38,7 +38,7 @@ class GrpcDoor:
 
     def __init__(self, gateway: Gateway, version: str) -> None:
         self._settings = gateway.settings.server
-        self._calls = Calls(gateway.plane, self._settings.max_buffered_bytes)
+        self._calls = Calls(gateway.plane, gateway.held)
         self._health = Health(gateway.catalogue, gateway.drain)
         self._pages = Pages(gateway.catalogue, gateway.drain, version, gateway.control)
 

@@ -74,7 +74,7 @@ class Connection(HttpToolsProtocol, Timed):
         # Nothing may be parsed for now: `_unread` waits.
         self._held = False
         self._unread = memoryview(b"")
-        # How much of `door.buffered_bytes` is held here.
+        # How much of `door.held` is held here.
         self._counted_bytes = 0
         # Nothing will be parsed any more.
         self._ended = False
@@ -137,19 +137,19 @@ class Connection(HttpToolsProtocol, Timed):
             held_bytes += self._long_body.received_bytes
         elif isinstance(self._current, Prediction):
             held_bytes += len(self._current.body)
-        self.door.buffered_bytes += held_bytes - self._counted_bytes
+        self.door.held.now_bytes += held_bytes - self._counted_bytes
         self._counted_bytes = held_bytes
 
     def _refuse_if_crowded(self) -> None:
         """Give up what came last, if the connections now hold too much together."""
-        limit_bytes = self.door.limits.max_buffered_bytes
-        if self.door.buffered_bytes <= limit_bytes or self._ended:
+        held = self.door.held
+        if not held.over or self._ended:
             return
         refused = self._filling
         if refused is None:
             self._refuse(_CROWDED)
         else:
-            error = Unavailable(f"the requests being read and answered are over the limit of {limit_bytes} bytes")
+            error = Unavailable(f"the requests being read and answered are over the limit of {held.limit_bytes} bytes")
             self._refuse(self.door.plane.refuse(refused.route, refused.headers, error))
 
     # How it ends.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
+from gateway.held_bytes import HeldBytes
 from gateway.http.known_heads import KnownHeads
 from gateway.http.limits import LaneLimits
 from gateway.http.messages import DataPlane
@@ -21,18 +22,20 @@ _FAULTS_LOGGED_PER_S = 5
 class Door:
     """What all connections of one server share. One server, one loop.
 
-    `buffered_bytes` is how much of requests the connections hold: each of them sees to its own share.
+    `held` is what this and all other doors hold of requests and answers: each connection sees to its own share.
     """
 
-    __slots__ = ("_faults", "buffered_bytes", "draining", "heads", "known_heads", "limits", "plane", "sweep")
+    __slots__ = ("_faults", "draining", "heads", "held", "known_heads", "limits", "plane", "sweep")
 
-    def __init__(self, plane: DataPlane[Any], limits: LaneLimits, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, plane: DataPlane[Any], limits: LaneLimits, draining: Callable[[], bool], held: HeldBytes
+    ) -> None:
         self.plane = plane
         self.limits = limits
         self.draining = draining
         self.heads = Heads()
         self.known_heads = KnownHeads()
-        self.buffered_bytes = 0
+        self.held = held
         self.sweep: Sweep | None = None
         self._faults = Sampler(_FAULTS_LOGGED_PER_S)
 

@@ -12,6 +12,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from gateway.held_bytes import HeldBytes
 from gateway.http import wire
 from gateway.http.answers import Answers
 from gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
@@ -36,17 +37,22 @@ def _never() -> bool:
 
 
 def make_lane(
-    plane: DataPlane[Any], limits: LaneLimits | None = None, draining: Callable[[], bool] = _never
+    plane: DataPlane[Any],
+    limits: LaneLimits | None = None,
+    draining: Callable[[], bool] = _never,
+    held: HeldBytes | None = None,
 ) -> type[LaneProtocol]:
     """A protocol class for one uvicorn server: `uvicorn.Config(AsgiLane(plane, app), http=make_lane(plane))`.
 
     What the lane does not recognise goes to the ASGI application (a target in absolute form, for one, which
-    `AsgiLane` then knows). While `draining()` is true, answers close their connection.
+    `AsgiLane` then knows). While `draining()` is true, answers close their connection. What is held
+    is counted in `held`, which other doors may share.
     """
+    bounds = limits or LaneLimits()
 
     class Lane(LaneProtocol):
         __slots__ = ()
-        door = Door(plane, limits or LaneLimits(), draining)
+        door = Door(plane, bounds, draining, held or HeldBytes(bounds.max_buffered_bytes))
 
     return Lane
 

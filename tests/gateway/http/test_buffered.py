@@ -23,7 +23,7 @@ def served(plane: PuppetPlane) -> Iterator[tuple[Served, Door]]:
     lane = make_lane(plane, LaneLimits(max_buffered_bytes=LIMIT_BYTES))
     with Served(AsgiLane(plane, PuppetApp(plane)), http=lane) as server:
         yield server, lane.door
-        assert lane.door.buffered_bytes == 0
+        assert lane.door.held.now_bytes == 0
 
 
 def _pieces(sent: bytes, size_bytes: int) -> list[bytes]:
@@ -46,7 +46,7 @@ def test_a_body_too_many(name: str) -> None:
     with served(PuppetPlane()) as (server, door), Client(server.address) as first, Client(server.address) as second:
         sent = request("/v2/echo", b"x" * 150_000)
         first.send(sent[:-1])
-        server.until(lambda: door.buffered_bytes >= 149_000)
+        server.until(lambda: door.held.now_bytes >= 149_000)
         *pieces, last = REFUSED[name]
         # All but the last byte: what a busy server reads whole in one go it holds nothing of.
         second.send_what_is_taken([*pieces, last[:-1]])
@@ -55,7 +55,7 @@ def test_a_body_too_many(name: str) -> None:
         assert answer.headers["x-request-id"] == "mine"
         first.send(sent[-1:])
         assert len(first.answer().body) == 150_000
-        assert server.ask(lambda: door.buffered_bytes) == 0
+        assert server.ask(lambda: door.held.now_bytes) == 0
         with Client(server.address) as third:
             third.send(request("/v2/echo", b"x" * 150_000))
             assert len(third.answer().body) == 150_000
@@ -70,7 +70,7 @@ def test_a_body_counts_until_it_is_answered() -> None:
         assert second.answer().status == 503
         plane.gate("x").open()
         assert first.answer().body == b"x"
-        assert server.ask(lambda: door.buffered_bytes) == 0
+        assert server.ask(lambda: door.held.now_bytes) == 0
         assert first.is_open()
 
 
@@ -96,7 +96,7 @@ def test_what_waits_behind_a_slow_request_counts() -> None:
         second.send(request("/v2/echo", b"small") * 1000)
         connection = server.connection_of(second)
         server.until(lambda: connection._ended)
-        assert server.ask(lambda: door.buffered_bytes) <= LIMIT_BYTES
+        assert server.ask(lambda: door.held.now_bytes) <= LIMIT_BYTES
         plane.gate("y").open()
         assert second.answer().body == b"y"
         while (answer := second.answer()).status == 200:
@@ -111,13 +111,13 @@ def test_what_waits_behind_a_slow_request_counts() -> None:
 def test_a_client_that_goes_gives_back_what_it_held(cut: int) -> None:
     with served(PuppetPlane()) as (server, door), Client(server.address) as client:
         client.send(request("/v2/echo", b"x" * 150_000)[:cut])
-        server.until(lambda: door.buffered_bytes > 10_000)
+        server.until(lambda: door.held.now_bytes > 10_000)
         client.reset()
-        server.until(lambda: door.buffered_bytes == 0)
+        server.until(lambda: door.held.now_bytes == 0)
 
 
 def test_what_fastapi_reads_does_not_count() -> None:
     with served(PuppetPlane()) as (server, door), Client(server.address) as client:
         client.send(request("/app/echo", b"x" * 1_000_000))
         assert len(client.answer().body) == 1_000_000
-        assert server.ask(lambda: door.buffered_bytes) == 0
+        assert server.ask(lambda: door.held.now_bytes) == 0

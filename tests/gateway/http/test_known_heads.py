@@ -199,7 +199,7 @@ def _answers(lane: Lane, asks: list[Ask], pieces: list[bytes], waits: list[bool]
                 hear(sum(end <= sent_bytes for end in ends[1:]))
         hear(len(asks))
         assert client.ended()
-    lane.served.until(lambda: lane.door.buffered_bytes == 0)
+    lane.served.until(lambda: lane.door.held.now_bytes == 0)
     return heard
 
 
