@@ -7,9 +7,8 @@ belongs to one concrete model version, so nothing in it asks which version is me
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
 
 import msgspec
@@ -17,14 +16,17 @@ from msgspec.structs import replace
 
 from batching.batcher import Batcher
 from batching.job import JobResult
+from cache.turns import Turns, light_steps
 from cache.walk import Answer, Compute, Computed, uncached
 from gateway.footing import Footing
+from gateway.parts import Stage, in_parts
+from gateway.request_bounds import RequestBounds, tensor_bytes
 from inference.errors import DeadlineExceeded, InvalidRequest
 from inference.padding import Padding
-from inference.signature import Intake, row_count, shape_key
+from inference.signature import Intake, row_count, shape_key, shown_name
 from inference.types import (
     Array,
-    CacheUse,
+    Arrays,
     InferenceRequest,
     InferenceResponse,
     Query,
@@ -35,7 +37,8 @@ from inference.types import (
     Trace,
 )
 
-Stage: TypeAlias = Callable[[InferenceRequest, Trace | None], Coroutine[Any, Any, InferenceResponse]]
+__all__ = ["Course", "Padder", "Stage", "corridor"]
+
 Answering: TypeAlias = Callable[[Query], Awaitable[Answer]]
 
 
@@ -47,83 +50,53 @@ class Padder(msgspec.Struct, frozen=True):
 
 
 class Course(msgspec.Struct, frozen=True):
-    """What the stages need to know of a model version. `request_timeout_s` bounds what a caller may ask for."""
+    """What the stages need to know of a model version. `request_timeout_s` bounds what a caller may ask for.
+
+    `turns` are those that the steps of all large requests take, whatever model they are for.
+    """
 
     model: str
     version: int
     signature: Signature
     batcher: Batcher
     request_timeout_s: float
+    bounds: RequestBounds
+    turns: Turns
     footing: Footing
     padder: Padder | None = None
 
 
 def corridor(course: Course) -> Stage:
     """The stages of one model version, first to last."""
-    return in_parts(taken_in(course, through_cache(course, through_padding(course, through_batcher(course)))))
-
-
-def in_parts(walk: Stage) -> Stage:
-    """Requests of several parts: each part walks by itself, all at the same time, and the answers are joined.
-
-    The first part to fail fails the request, and the others are given up.
-    """
-
-    def stage(request: InferenceRequest, trace: Trace | None) -> Coroutine[Any, Any, InferenceResponse]:
-        return _all_parts(walk, request, trace) if request.parts else walk(request, trace)
-
-    return stage
-
-
-async def _all_parts(walk: Stage, request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
-    try:
-        async with asyncio.TaskGroup() as group:
-            walks = [
-                group.create_task(walk(replace(request, inputs=inputs, parts=()), trace))
-                for inputs in (request.inputs, *request.parts)
-            ]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return joined([each.result() for each in walks])
-
-
-def joined(answers: Sequence[InferenceResponse]) -> InferenceResponse:
-    """The answers to all parts of a request, in order, as one."""
-    timings = [answer.timings for answer in answers]
-    uses = [answer.cached for answer in answers if answer.cached is not None]
-    return replace(
-        answers[0],
-        timings=Timings(
-            queue_s=max(each.queue_s for each in timings),
-            batch_s=max(each.batch_s for each in timings),
-            compute_s=max(each.compute_s for each in timings),
-            cache_s=max(each.cache_s for each in timings),
-            batch_rows=max(each.batch_rows for each in timings),
-        ),
-        late=any(answer.late for answer in answers),
-        cached=CacheUse(sum(use.rows for use in uses), sum(use.hits for use in uses)) if uses else None,
-        recall=None,
-        parts=tuple([answer.outputs for answer in answers[1:]]),
-    )
+    walk = taken_in(course, through_cache(course, through_padding(course, through_batcher(course))))
+    return in_parts(walk, course.bounds, course.request_timeout_s)
 
 
 def taken_in(course: Course, answer: Answering) -> Stage:
     """A request, or a part of one, becomes a query, and the answer is put into words.
 
-    Raises `InvalidRequest` if the tensors are not what the model takes or an unknown output is wanted, and
-    `DeadlineExceeded` if its time was over before.
+    Nothing is done for each row before it is known that they are not too many. Raises `RequestTooLarge` for these and
+    for an answer that is too large, `InvalidRequest` if the tensors are not what the model takes or an unknown output
+    is wanted, and `DeadlineExceeded` if its time was over before.
     """
-    intake = Intake(course.signature)
+    intake, bounds = Intake(course.signature), course.bounds
     specs = {spec.name: spec for spec in course.signature.outputs}
     all_outputs = tuple(specs)
     footing = course.footing
     cached = footing.cache is not None
+    sure_rows, all_known = bounds.sure_rows, bounds.knows(all_outputs)
 
     async def stage(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
         arrays, rows, key = intake.take(request.inputs)
+        if rows > sure_rows:
+            bounds.check_rows(rows)
         wanted = request.outputs or all_outputs
         if request.outputs:
             _check_outputs(request.outputs, specs)
+        if request.parameters:
+            bounds.check_parameters(request.parameters)
+        if rows > sure_rows:
+            bounds.check_answer(rows, wanted)
         timeout_s = course.request_timeout_s
         if request.timeout_s is not None:
             if request.timeout_s <= 0:
@@ -146,6 +119,8 @@ def taken_in(course: Course, answer: Answering) -> Stage:
         result = await answer(query)
         if footing.cache is not before and not _ran_alone(result, rows):
             result = await answer(query)  # meanwhile it was found out that rows influence each other
+        if not (all_known or bounds.knows(wanted)):
+            bounds.check_outputs(await _size_bytes(result.outputs, course.turns, query.deadline_s))
         return InferenceResponse(
             model=course.model,
             version=course.version,
@@ -230,13 +205,28 @@ def _ran_alone(answer: Answer, rows: int) -> bool:
     return use is None or (not use.hits and answer.batch_rows == rows)
 
 
+async def _size_bytes(outputs: Arrays, turns: Turns, deadline_s: float) -> int:
+    """What the outputs take, with the content of BYTES, which has to be looked at element by element."""
+    size_bytes = 0
+    for array in outputs:
+        if not array.dtype.hasobject:
+            size_bytes += array.nbytes
+            continue
+        flat = array.reshape(-1)
+        for start, stop in light_steps(flat.size):
+            if start:
+                await turns.next(deadline_s)
+            size_bytes += tensor_bytes(flat, start, stop)
+    return size_bytes
+
+
 def _tensor(spec: TensorSpec, array: Array) -> Tensor:
     return Tensor(spec.name, spec.datatype, array)
 
 
 def _check_outputs(wanted: tuple[str, ...], specs: dict[str, TensorSpec]) -> None:
-    unknown = [name for name in wanted if name not in specs]
-    if unknown:
-        raise InvalidRequest(f"unknown output {unknown[0]!r}; the model has {', '.join(map(repr, specs))}")
-    if len(set(wanted)) < len(wanted):
+    unknown = next((name for name in wanted if name not in specs), None)
+    if unknown is not None:
+        raise InvalidRequest(f"unknown output {shown_name(unknown)}; the model has {', '.join(map(repr, specs))}")
+    if len(wanted) > len(specs) or len(set(wanted)) < len(wanted):
         raise InvalidRequest("an output is asked for more than once; name each output once")

@@ -81,6 +81,10 @@ class Repeats:
             if len(self._repeats) > REMEMBERED:
                 self._repeats.popitem(last=False)
 
+    def forget(self) -> None:
+        """Let go of all calls: the answers that they had are being thrown away."""
+        self._repeats.clear()
+
 
 def _reading(dialect: Dialect, heeded: tuple[Header, ...]) -> tuple[Header, ...] | None:
     """The headers that a dialect reads the body by; `None` if others make another call of it."""

@@ -10,6 +10,7 @@ from importlib.metadata import version as distribution_version
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from batching.batcher import Batcher, BatchLimits
 from batching.report import BatchReport
@@ -25,6 +26,7 @@ from gateway.forgetting import Forgetting
 from gateway.images.reader import ImageReader, image_readers
 from gateway.recording import Recorder
 from gateway.repeats import Repeats
+from gateway.request_bounds import request_bounds
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.memory import resident_bytes
@@ -100,9 +102,10 @@ async def serve_version(
     tokenizer does not suit it.
     """
     began_s = time.monotonic()
+    repeats = Repeats()
     meters = metrics.of_model(source.name, source.version)
     config = source.config
-    options = worker_options(config)
+    options = replace(worker_options(config), max_answer_bytes=settings.server.max_answer_bytes)
 
     def on_batch(report: BatchReport) -> None:
         meters.batch_ended(report)
@@ -150,6 +153,7 @@ async def serve_version(
         _tell(source, workers, caching, options.objective_s)
         if caching.enabled and cache.there:
             kept = _cached_model(source, workers.signature, caching, options.objective_s, meters)
+            kept = replace(kept, max_answer_bytes=settings.server.max_answer_bytes, on_forget=repeats.forget)
             unbatching.kept, footing.cache = kept, cache.of_model(kept)
             stack.callback(unbatching.retire)
         forgetting = await stack.enter_async_context(Forgetting(cache, source.name, source.version))
@@ -157,12 +161,20 @@ async def serve_version(
         load_s = time.monotonic() - began_s
         meters.watch(_gauges(workers, batcher, footing, options.objective_s, load_s))
         stack.callback(meters.forget)
+        bounds = request_bounds(
+            workers.signature,
+            max_rows=settings.server.max_rows,
+            max_queue_rows=config.batching.max_queue_rows,
+            max_answer_bytes=settings.server.max_answer_bytes,
+        )
         course = Course(
             source.name,
             source.version,
             workers.signature,
             batcher,
             settings.server.request_timeout_s,
+            bounds,
+            cache.turns,
             footing,
             padder,
         )
@@ -181,13 +193,13 @@ async def serve_version(
                 workers.signature,
                 config,
                 embedder,
-                max_rows=min(settings.server.max_rows, config.batching.max_queue_rows),
+                max_rows=bounds.max_rows,
                 images=images,
             ),
             walk=recorder.walk,
             record_sample=recorder.record_next,
             metrics=meters,
-            repeats=Repeats(),
+            repeats=repeats,
             workers=workers,
             batcher=batcher,
             objective_s=options.objective_s,

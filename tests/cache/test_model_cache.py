@@ -11,9 +11,9 @@ import pytest
 
 from cache.economy import WINDOW_ROWS
 from cache.memory import MemoryTier
-from cache.model_cache import INLINE_BYTES, ModelCache
+from cache.model_cache import ModelCache
 from cache.report import Tier
-from cache.tiers import STEP_ROWS
+from cache.turns import STEP_BYTES, STEP_ROWS
 from cache.walk import Answer
 from inference.errors import DeadlineExceeded, ModelFailed, QueueFull
 from inference.types import CacheUse, Caching, Query
@@ -571,7 +571,7 @@ async def test_what_was_forgotten_while_it_was_computed_is_not_kept() -> None:
 def test_rows_too_large_to_be_digested_at_once_are_digested_in_a_thread() -> None:
     async def play() -> None:
         cache = ModelCache(subject(scope="request", signature=UNBATCHED), MemoryTier(1 << 24, lambda _: None), None)
-        x = np.zeros((1, INLINE_BYTES // 4 + 1), np.float32)
+        x = np.zeros((1, STEP_BYTES // 4 + 1), np.float32)
         query = Query((x, x), 1, ((1, x.shape[1]), (1, x.shape[1])), ("y",), 1e9)
 
         def constant(_: Query) -> asyncio.Future[Result]:
