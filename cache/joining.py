@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cache.turns import Turns, steps
+from cache.turns import STEP_BYTES, Turns, steps
 from inference.errors import RequestTooLarge
 from inference.types import Array, Arrays
 
@@ -73,6 +73,22 @@ async def taken_out(inputs: Arrays, places: Sequence[int], limits: Limits) -> Ar
         for array, own in zip(inputs, taken, strict=True):
             own[start:stop] = array[places[start:stop]]
     return taken
+
+
+async def contiguous(arrays: Arrays, turns: Turns, deadline_s: float) -> Arrays:
+    """The arrays, C-contiguous: those that are not are copied. Raises `DeadlineExceeded`."""
+    return tuple([array if array.flags.c_contiguous else await _copied(array, turns, deadline_s) for array in arrays])
+
+
+async def _copied(array: Array, turns: Turns, deadline_s: float) -> Array:
+    if array.nbytes <= STEP_BYTES:
+        return np.ascontiguousarray(array)
+    whole: Array = np.empty(array.shape, array.dtype)
+    for start, stop in steps(len(array), array.nbytes):
+        if start:
+            await turns.next(deadline_s)
+        whole[start:stop] = array[start:stop]
+    return whole
 
 
 def _bytes_of(arrays: Arrays) -> int:

@@ -29,6 +29,10 @@ class Turns:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._calling = False
 
+    def left_s(self, deadline_s: float) -> float:
+        """The time until a deadline."""
+        return max(0.0, deadline_s - self._clock())
+
     async def next(self, deadline_s: float) -> None:
         """Wait for one's turn. Raises `DeadlineExceeded` where the time is over by then. Bears cancellation."""
         loop = asyncio.get_running_loop()

@@ -12,18 +12,17 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec.structs import replace
 
 from batching.batcher import Batcher
 from batching.job import JobResult
 from cache.turns import Turns, light_steps
-from cache.walk import Answer, Compute, Computed, uncached
+from cache.walk import Answer, Compute, uncached
 from gateway.footing import Footing
+from gateway.padding import Padder, through_padding
 from gateway.parts import Stage, in_parts
 from gateway.request_bounds import RequestBounds, tensor_bytes
 from inference.errors import DeadlineExceeded, InvalidRequest
-from inference.padding import Padding
-from inference.signature import Intake, row_count, shape_key, shown_name
+from inference.signature import Intake, shown_name
 from inference.types import (
     Array,
     Arrays,
@@ -37,16 +36,9 @@ from inference.types import (
     Trace,
 )
 
-__all__ = ["Course", "Padder", "Stage", "corridor"]
+__all__ = ["Course", "Stage", "corridor"]
 
 Answering: TypeAlias = Callable[[Query], Awaitable[Answer]]
-
-
-class Padder(msgspec.Struct, frozen=True):
-    """A model's padding. `on_padded` is told of each request's own and added elements."""
-
-    padding: Padding
-    on_padded: Callable[[int, int], None]
 
 
 class Course(msgspec.Struct, frozen=True):
@@ -68,7 +60,8 @@ class Course(msgspec.Struct, frozen=True):
 
 def corridor(course: Course) -> Stage:
     """The stages of one model version, first to last."""
-    walk = taken_in(course, through_cache(course, through_padding(course, through_batcher(course))))
+    compute = through_padding(course.padder, course.signature, course.turns, through_batcher(course))
+    walk = taken_in(course, through_cache(course, compute))
     return in_parts(walk, course.bounds, course.request_timeout_s)
 
 
@@ -156,23 +149,6 @@ def through_cache(course: Course, compute: Compute) -> Answering:
         cache = footing.cache
         assert cache is not None
         return cache.answer(query, compute)
-
-    return stage
-
-
-def through_padding(course: Course, compute: Compute) -> Compute:
-    """Inputs of varying length become as long as others, so that they can share a batch, and outputs are cut back."""
-    if (padder := course.padder) is None:
-        return compute
-    signature = course.signature
-
-    async def stage(query: Query) -> Computed:
-        inputs, cut = padder.padding.pad(query.inputs)
-        padder.on_padded(cut.own_elements, cut.added_elements)
-        rows, key = row_count(signature, inputs), shape_key(signature, inputs)
-        result = await compute(replace(query, inputs=inputs, rows=rows, shape_key=key))
-        outputs = padder.padding.cut(result.outputs, query.outputs, cut)
-        return JobResult(outputs, result.queue_s, result.batch_s, result.compute_s, result.batch_rows, result.late)
 
     return stage
 

@@ -19,11 +19,12 @@ from cache.report import Owner
 from cache.tiers import CachedModel
 from gateway.audit.auditor import Auditor
 from gateway.caching import CachePlan, cache_plan
-from gateway.corridor import Course, Padder, Stage, corridor
+from gateway.corridor import Course, Stage, corridor
 from gateway.dialects.base import Callee
 from gateway.footing import Footing
 from gateway.forgetting import Forgetting
 from gateway.images.reader import ImageReader, image_readers
+from gateway.padding import Padder
 from gateway.recording import Recorder
 from gateway.repeats import Repeats
 from gateway.request_bounds import request_bounds
