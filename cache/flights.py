@@ -27,11 +27,12 @@ class Waiter:
             self.all_over.set_result(None)
 
 
-class Flight(msgspec.Struct, eq=False):
+class Flight(msgspec.Struct, eq=False, gc=False):
     """One row that somebody computes. Its leader lands it with an entry, or gives it up; then it is over.
 
     `failed` is true of one that was given up for an error and not because the leader's client has gone.
-    `waiters` are there once somebody waits for it: most rows are never asked for twice at the same time.
+    `waiters` are there once somebody waits for it: most rows are never asked for twice at the same time. They are in a
+    circle with it until it is over, as every flight is once; so no collection need look at it.
     """
 
     priority: int

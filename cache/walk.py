@@ -203,7 +203,7 @@ class Walk:
             await self._tiers.awaited(
                 *(self._query, others, self._weight, self._limits), lambda entries: self._land(entries, flights)
             )
-            if still := self._missing(others):
+            if still := await self._missing(others):
                 await self._have_computed(still, flights, places)
 
     async def _fetched(self, keys: Sequence[bytes], flights: Mapping[bytes, Flight]) -> list[bytes]:
@@ -217,7 +217,7 @@ class Walk:
             self._limits.check(size_bytes)
 
         await self._tiers.fetch(self._query, keys, self._weight, self._limits, land)
-        return self._missing(keys)
+        return await self._missing(keys)
 
     async def _have_computed(
         self, keys: Sequence[bytes], flights: Mapping[bytes, Flight], places: Mapping[bytes, int]
@@ -277,8 +277,13 @@ class Walk:
         inputs = await taken_out(query.inputs, places, self._limits)
         return msgspec.structs.replace(query, inputs=inputs, rows=len(places))
 
-    def _missing(self, keys: Iterable[bytes]) -> list[bytes]:
-        return [key for key in keys if key not in self._found]
+    async def _missing(self, keys: Sequence[bytes]) -> list[bytes]:
+        missing: list[bytes] = []
+        for start, stop in light_steps(len(keys)):
+            if start:
+                await self._limits.turn()
+            missing += [key for key in keys[start:stop] if key not in self._found]
+        return missing
 
     def _land(self, entries: Mapping[bytes, Entry], flights: Mapping[bytes, Flight]) -> None:
         for key, entry in entries.items():
