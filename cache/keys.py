@@ -63,6 +63,11 @@ class Keys:
         # To Python 1, 1.0 and True are equal, and so are 0.0 and -0.0.
         return self._hasher(query.shape_key, rows, query.outputs, parameters, repr(parameters))
 
+    @property
+    def remembered(self) -> int:
+        """How many kinds of rows are remembered now."""
+        return self._hasher.cache_info().currsize
+
     def forget(self) -> None:
         """Let go of the kinds that were seen so far."""
         self._hasher.cache_clear()

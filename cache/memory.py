@@ -53,6 +53,11 @@ class MemoryTier:
         """How many there are, with those that have expired and not left yet."""
         return len(self._table)
 
+    @property
+    def ghosts(self) -> int:
+        """Keys that are remembered of entries that have gone: no more than there are entries."""
+        return len(self._ghosts)
+
     def held(self, owner: Owner) -> tuple[int, int]:
         """The owner's entries, and the bytes that they take."""
         entries, held_bytes = self._held.get(owner, (0, 0))

@@ -36,6 +36,11 @@ class EntryRecall(msgspec.Struct, frozen=True, gc=False):
     entry: Entry
     clock: Callable[[], float]
 
+    @property
+    def size_bytes(self) -> int:
+        """What the entry takes."""
+        return self.entry.size_bytes
+
     def again(self) -> bool:
         """Whether the row would be answered from the very same entry now. If so, it counts as a hit."""
         tiers, clock = self.tiers, self.clock

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -75,7 +76,7 @@ class Plane:
             try:
                 call = dialect.recognise(path)
             except SluiceError as fault:
-                return Route(dialect, Call(""), fault)
+                return Route(dialect, Call(""), fault.with_traceback(None))
             if call is not None:
                 return Route(dialect, call)
         return None
@@ -109,8 +110,8 @@ class Plane:
     ) -> tuple[HttpResponse, bytes, bytes | None]:
         """The dialect's answer, and what `server-timing` and `x-cache` say of it."""
         if route.fault is not None:
-            # The route may be remembered: without this, its error would grow by a traceback with each call.
-            raise route.fault.with_traceback(None)
+            # The route may be remembered: an error that was raised holds its traceback, and with it the call's body.
+            raise copy(route.fault)
         dialect = route.dialect
         packed = body
         if heeded:
