@@ -11,8 +11,9 @@ from inference.errors import InvalidRequest, RequestTooLarge
 from inference.signature import shown_name
 from inference.types import STORAGE, Array, Datatype, Parameters, Signature, Tensor, TensorSpec
 
-MAX_PARAMETERS = 1024
-"""Parameters of one request, at most. They are a part of what its answer is kept by."""
+MAX_PARAMETERS, MAX_PARAMETER_CHARACTERS = 1024, 8 << 20
+"""Parameters of one request, at most, and how long their names and texts may be together. They are a part of what its
+answer is kept by."""
 
 
 class RequestBounds(msgspec.Struct, frozen=True):
@@ -43,9 +44,18 @@ class RequestBounds(msgspec.Struct, frozen=True):
             )
 
     def check_parameters(self, parameters: Parameters) -> None:
-        """Raise `RequestTooLarge` for more parameters than one request may have, `InvalidRequest` for huge numbers."""
+        """Raise `RequestTooLarge` for more parameters than one request may have, `InvalidRequest` for huge numbers.
+
+        Longer ones than these bounds would take long to be digested, for nothing: no model gets to see them.
+        """
         if len(parameters) > MAX_PARAMETERS:
             raise RequestTooLarge(f"the request has {len(parameters)} parameters; it may have at most {MAX_PARAMETERS}")
+        texts = [*parameters, *[value for value in parameters.values() if isinstance(value, str)]]
+        if (characters := sum(map(len, texts))) > MAX_PARAMETER_CHARACTERS:
+            raise RequestTooLarge(
+                f"the request's parameters have {characters} characters; all together may have at most "
+                f"{MAX_PARAMETER_CHARACTERS}"
+            )
         for name, value in parameters.items():
             if type(value) is int and not -(1 << 63) <= value < 1 << 64:
                 raise InvalidRequest(f"parameter {shown_name(name)} is a whole number of more than 64 bits")

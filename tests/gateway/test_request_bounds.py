@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.request_bounds import MAX_PARAMETERS, RequestBounds, request_bounds
+from gateway.request_bounds import MAX_PARAMETER_CHARACTERS, MAX_PARAMETERS, RequestBounds, request_bounds
 from inference.errors import InvalidRequest, RequestTooLarge
 from inference.types import Datatype, Parameters, Signature, Tensor, TensorSpec
 
@@ -82,6 +82,9 @@ def test_parameters_are_few_and_of_a_size_that_can_be_written() -> None:
     held.check_parameters({str(number): number for number in range(MAX_PARAMETERS)})
     with pytest.raises(RequestTooLarge, match="1025 parameters"):
         held.check_parameters({str(number): number for number in range(MAX_PARAMETERS + 1)})
+    held.check_parameters({"p": "x" * (MAX_PARAMETER_CHARACTERS - 1)})
+    with pytest.raises(RequestTooLarge, match=f"{MAX_PARAMETER_CHARACTERS + 1} characters"):
+        held.check_parameters({"p": "x" * MAX_PARAMETER_CHARACTERS})
     fitting: Parameters = {"low": -(1 << 63), "high": (1 << 64) - 1, "truth": True, "real": 1e300, "text": "9" * 100}
     held.check_parameters(fitting)
     for number in (1 << 64, -(1 << 63) - 1):
