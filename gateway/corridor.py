@@ -26,6 +26,7 @@ from inference.signature import Intake, shown_name
 from inference.types import (
     Array,
     Arrays,
+    Datatype,
     InferenceRequest,
     InferenceResponse,
     Query,
@@ -78,11 +79,14 @@ def taken_in(course: Course, answer: Answering) -> Stage:
     footing = course.footing
     cached = footing.cache is not None
     sure_rows, all_known = bounds.sure_rows, bounds.knows(all_outputs)
+    has_texts = any([spec.datatype is Datatype.BYTES for spec in course.signature.inputs])
 
     async def stage(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
         arrays, rows, key = intake.take(request.inputs)
         if rows > sure_rows:
             bounds.check_rows(rows)
+        if has_texts:
+            bounds.check_texts(arrays)
         wanted = request.outputs or all_outputs
         if request.outputs:
             _check_outputs(request.outputs, specs)

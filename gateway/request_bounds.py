@@ -9,11 +9,16 @@ import msgspec
 
 from inference.errors import InvalidRequest, RequestTooLarge
 from inference.signature import shown_name
-from inference.types import STORAGE, Array, Datatype, Parameters, Signature, Tensor, TensorSpec
+from inference.types import STORAGE, Array, Arrays, Datatype, Parameters, Signature, Tensor, TensorSpec
 
 MAX_PARAMETERS, MAX_PARAMETER_CHARACTERS = 1024, 8 << 20
 """Parameters of one request, at most, and how long their names and texts may be together. They are a part of what its
 answer is kept by."""
+
+
+MAX_TEXTS = 1 << 17
+"""BYTES elements of one request, at most. Each is an object by itself, which takes a fraction of a microsecond in each
+place where all of a tensor is looked at or written at once."""
 
 
 class RequestBounds(msgspec.Struct, frozen=True):
@@ -59,6 +64,15 @@ class RequestBounds(msgspec.Struct, frozen=True):
         for name, value in parameters.items():
             if type(value) is int and not -(1 << 63) <= value < 1 << 64:
                 raise InvalidRequest(f"parameter {shown_name(name)} is a whole number of more than 64 bits")
+
+    def check_texts(self, inputs: Arrays) -> None:
+        """Raise `RequestTooLarge` for more BYTES elements than one request may have."""
+        texts = sum([array.size for array in inputs if array.dtype.hasobject])
+        if texts > MAX_TEXTS:
+            raise RequestTooLarge(
+                f"the request has {texts} elements of BYTES; it may have at most {MAX_TEXTS}: send the others in "
+                "another request"
+            )
 
     def check_answer(self, rows: int, outputs: Sequence[str]) -> None:
         """Raise `RequestTooLarge` for an answer that is known to be larger than it may be, before anybody makes it."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.request_bounds import MAX_PARAMETER_CHARACTERS, MAX_PARAMETERS, RequestBounds, request_bounds
+from gateway.request_bounds import MAX_PARAMETER_CHARACTERS, MAX_PARAMETERS, MAX_TEXTS, RequestBounds, request_bounds
 from inference.errors import InvalidRequest, RequestTooLarge
 from inference.types import Datatype, Parameters, Signature, Tensor, TensorSpec
 
@@ -104,3 +104,12 @@ def test_what_a_part_counts_for() -> None:
     assert held.places(part((1, 5), (4, 5))) == 4
     assert held.places(()) == 1
     assert bounds(batched=False).places(part((3, 2))) == 1
+
+
+def test_texts_are_counted_in_all_inputs_and_numbers_are_not() -> None:
+    held = bounds()
+    half = np.full((1, MAX_TEXTS // 2), b"", dtype=object)
+    numbers = np.zeros((1, MAX_TEXTS), np.int8)
+    held.check_texts((half, numbers, half))
+    with pytest.raises(RequestTooLarge, match=f"{MAX_TEXTS + 1} elements of BYTES; it may have at most {MAX_TEXTS}"):
+        held.check_texts((half, half, np.full((1, 1), b"", dtype=object)))

@@ -25,6 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
     write_model(repository, "any", models.identity(Datatype.FP32, ("N", "W")))
     write_model(repository, "widened", models.widened(1000))
     write_model(repository, "repeated", models.repeated())
+    write_model(repository, "texts", models.identity(Datatype.BYTES, ("N", "W")))
     write_model(repository, "fixed", models.fixed_rows(2))
     settings = {"SLUICE_SERVER_MAX_ANSWER_BYTES": str(MAX_ANSWER_BYTES), "SLUICE_SERVER_MAX_ROWS": "3000"}
     with serving(repository, env=os.environ | settings) as one:
@@ -84,6 +85,13 @@ def test_an_answer_of_any_size_is_refused_when_it_comes(server: SluiceProcess, c
     body["inputs"][1]["data"] = [1, 3]
     assert server.outputs("repeated", body)["y"] == [1.0] * 3
     assert {worker.pid for worker in server.workers()} == workers
+
+
+def test_texts_without_number(server: SluiceProcess) -> None:
+    body = v2("x", [1, 140_000], [""] * 140_000, "BYTES")
+    assert refused(server, "texts", body).startswith(
+        "the request has 140000 elements of BYTES; it may have at most 131072"
+    )
 
 
 def test_parameters_without_number(server: SluiceProcess) -> None:
