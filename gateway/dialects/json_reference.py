@@ -26,6 +26,7 @@ def _float(text: str) -> float | Token:
 
 
 _DECODER = msgspec.json.Decoder(float_hook=_float)
+_LENGTH = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def elements_of(name: str, form: Form, shape: Shape, text: msgspec.Raw | bytes) -> list[Any]:
@@ -40,6 +41,17 @@ def elements_of(name: str, form: Form, shape: Shape, text: msgspec.Raw | bytes) 
         # Of what passed as JSON before, only integers of thousands of digits get here.
         raise InvalidRequest(f"input {shown(name)}: data{_place(str(error))}") from None
     return checked_elements(name, form, shape, value)
+
+
+def length_of(name: str, text: bytes) -> int:
+    """How long a list is. Raises `InvalidRequest` for what is no list."""
+    try:
+        value = _LENGTH.decode(text)
+    except RecursionError:
+        raise InvalidRequest(f"input {shown(name)}: data is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidRequest(f"input {shown(name)}: data is no list: {error}") from None
+    return len(value)
 
 
 def checked_elements(name: str, form: Form, shape: Shape, value: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gateway.dialects.bounds import check_strings
 from gateway.dialects.json_forms import shown
 from inference.errors import InvalidRequest
 from inference.types import STORAGE, Array, Datatype, Shape, Tensor
@@ -71,6 +72,7 @@ def _strings(name: str, count: int, raw: bytes | memoryview) -> npt.NDArray[np.o
         raise InvalidRequest(
             f"input {shown(name)} has {size} raw bytes; {count} BYTES elements take at least {_LENGTH.size} each"
         )
+    check_strings(name, count)
     strings: Array = np.empty(count, np.object_)
     at = 0
     for index in range(count):

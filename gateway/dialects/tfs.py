@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.dialects.base import Call, Callee, Dialect
+from gateway.dialects.bounds import check_structure, rows_bound
 from gateway.dialects.json_values import columns_json, rows_json
 from gateway.dialects.tfs_body import Reply, decode_predict
 from gateway.dialects.tfs_examples import Wanted, decode_examples, results_of
@@ -70,8 +71,9 @@ class TfsPredict(Tfs):
     verb = "predict"
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
-        """The request in a body. Raises `InvalidRequest`."""
-        return decode_predict(body, callee.signature)
+        """The request in a body. Raises `InvalidRequest` and `RequestTooLarge`."""
+        check_structure(body, callee)
+        return decode_predict(body, callee.signature, rows_bound(callee))
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
         """The answer in the question's form. Raises `InvalidRequest` if there are no rows to make of the outputs."""
@@ -109,7 +111,8 @@ class TfsExamples(Tfs):
         self._wanted = wanted
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
-        """The request in a body. Raises `InvalidRequest`, also for a model that has no output of this kind."""
+        """The request in a body. Raises `InvalidRequest`, also for a model without such outputs, and `RequestTooLarge`."""
+        check_structure(body, callee)
         return decode_examples(body, callee, self._wanted)
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:

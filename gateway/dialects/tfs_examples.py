@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -11,12 +12,17 @@ import orjson
 
 from gateway.dialects import bfloat16
 from gateway.dialects.base import Callee
+from gateway.dialects.bounds import check_rows, rows_bound
 from gateway.dialects.json_forms import shown
-from gateway.dialects.json_nested import tensor_from_nested
+from gateway.dialects.json_nested import NotJson, parsed_json, tensor_from_nested
+from gateway.dialects.json_pieces import PIECES_FROM_BYTES
+from gateway.dialects.json_rows import tensors_from_rows
 from gateway.dialects.json_values import nested_json
-from gateway.dialects.tfs_body import columns_of, object_of
+from gateway.dialects.json_views import is_list, members_of
+from gateway.dialects.tfs_body import check_signature_name, columns_of, object_of
+from gateway.dialects.tfs_tape import SIGNATURE_NAME
 from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor, TensorSpec
+from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec
 
 EXAMPLES, CONTEXT = "examples", "context"
 FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
@@ -41,17 +47,42 @@ class Reply(msgspec.Struct, frozen=True):
 def decode_examples(body: bytes | bytearray, callee: Callee, wanted: Wanted) -> InferenceRequest:
     """The request in a body: features of all examples (`context`), and those of each. Raises `InvalidRequest`."""
     output = _output(callee, wanted)
+    labels = callee.config.labels.get(output.name, ()) if wanted.classes else None
+    reply = Reply(tuple(labels) if labels is not None else None)
+    if len(body) >= PIECES_FROM_BYTES:
+        with suppress(NotJson):
+            return InferenceRequest(_long_features(memoryview(body), callee), (output.name,), reply=reply)
     members = object_of(body)
     examples, context = members.get(EXAMPLES), members.get(CONTEXT, {})
     if not isinstance(examples, list) or not examples:
         raise InvalidRequest(f"{EXAMPLES!r} is {shown(examples)}; expected a list with an object for each example")
+    check_rows(EXAMPLES, len(examples), rows_bound(callee))
+    return InferenceRequest(_features(examples, context, callee.signature), (output.name,), reply=reply)
+
+
+def _long_features(body: memoryview, callee: Callee) -> tuple[Tensor, ...]:
+    """The features in a long body, a piece at a time. Raises `NotJson` where it cannot be cut into pieces, too."""
+    members = members_of(body, (EXAMPLES, CONTEXT, SIGNATURE_NAME))
+    check_signature_name(members.get(SIGNATURE_NAME))
+    examples = members.get(EXAMPLES)
+    if examples is None or not is_list(examples):
+        raise InvalidRequest(f"{EXAMPLES!r} is no list; expected one with an object for each example")
+    context = parsed_json(bytes(members[CONTEXT])) if CONTEXT in members else {}
+    signature = callee.signature
+    tensors = tensors_from_rows(
+        signature.inputs, examples, rows_bound(callee), lambda rows: _features(rows, context, signature)
+    )
+    if not len(tensors[0].array):
+        raise InvalidRequest(f"{EXAMPLES!r} is an empty list; expected an object for each example")
+    return tensors
+
+
+def _features(examples: list[Any], context: Any, signature: Signature) -> tuple[Tensor, ...]:
     if not isinstance(context, dict):
         raise InvalidRequest(f"{CONTEXT!r} is {shown(context)}; expected an object of features")
     rows = [context | each if isinstance(each, dict) else each for each in examples]
-    columns = columns_of(rows, callee.signature, EXAMPLES)
-    tensors = tuple([_feature(spec, columns[spec.name]) for spec in callee.signature.inputs])
-    labels = callee.config.labels.get(output.name, ()) if wanted.classes else None
-    return InferenceRequest(tensors, (output.name,), reply=Reply(labels))
+    columns = columns_of(rows, signature, EXAMPLES)
+    return tuple([_feature(spec, columns[spec.name]) for spec in signature.inputs])
 
 
 def results_of(request: InferenceRequest, response: InferenceResponse) -> bytes:

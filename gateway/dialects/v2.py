@@ -19,6 +19,7 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.dialects.base import Call, Callee, Dialect
+from gateway.dialects.bounds import check_structure, rows_bound
 from gateway.dialects.json_tensors import data_json
 from gateway.dialects.raw_tensors import raw_data
 from gateway.dialects.v2_binary import BINARY_LENGTH, decode_binary, json_length
@@ -87,13 +88,15 @@ class V2(Dialect):
         return None
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
-        """The request in a body. Raises `InvalidRequest`, naming the input and what was expected."""
+        """The request in a body. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
         signature = callee.signature
+        max_rows = rows_bound(callee)
         lengths = [value for name, value in headers if name == BINARY_LENGTH]
         if lengths:
-            request = decode_binary(body, json_length(lengths[-1], len(body)), signature)
+            request = decode_binary(body, json_length(lengths[-1], len(body)), signature, max_rows)
         else:
-            request = decode_body(body, signature)
+            check_structure(body, callee)
+            request = decode_body(body, signature, max_rows)
         if isinstance(request.reply, Reply) and request.reply.wishes:
             reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)
             return replace(request, reply=reply)
