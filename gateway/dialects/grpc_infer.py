@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +21,7 @@ from gateway.dialects.bounds import check_rows, rows_bound
 from gateway.dialects.grpc_contents import tensor_from_contents
 from gateway.dialects.grpc_wire import address_of
 from gateway.dialects.json_forms import MAX_AXES, element_count, form_of, shown
-from gateway.dialects.raw_tensors import raw_data, tensor_from_raw
+from gateway.dialects.raw_tensors import raw_in_steps, tensor_from_raw
 from gateway.dialects.v2_outputs import Output, Reply, reply_of
 from gateway.dialects.v2_schedule import UNSAID, schedule_of
 from gateway.grpc import inference_pb2 as pb
@@ -137,18 +137,26 @@ class GrpcInfer(Dialect):
         reply = GrpcReply(final, classes) if final or classes is not None else None
         return InferenceRequest(inputs, names, message.id or None, rest, timeout_s, priority, reply=reply)
 
-    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
         """The answer, its outputs raw. Raises `InvalidRequest` if an output has no classes to tell."""
         reply = request.reply if isinstance(request.reply, GrpcReply) else PLAIN
         outputs = response.outputs
         if reply.classes is not None:
-            outputs = tuple([reply.classes.shaped(tensor) for tensor in outputs])
+            shaped: list[Tensor] = []
+            for tensor in outputs:
+                shaped += [(yield from reply.classes.shaped_in_steps(tensor))]
+            outputs = tuple(shaped)
+        raw: list[bytes] = []
+        for tensor in outputs:
+            raw += [(yield from raw_in_steps(tensor))]
         message = pb.ModelInferResponse(
             model_name=response.model,
             model_version=str(response.version),
             id=response.id or "",
             outputs=[_output_head(tensor) for tensor in outputs],
-            raw_output_contents=[raw_data(tensor) for tensor in outputs],
+            raw_output_contents=raw,
         )
         for name, value in response.parameters.items():
             _set(message.parameters[name], value)

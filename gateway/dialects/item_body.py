@@ -22,15 +22,15 @@ from gateway.dialects.bounds import check_structure, rows_bound
 from gateway.dialects.json_forms import listed
 from gateway.dialects.json_nested import (
     TEXT_FROM_BYTES,
-    NotJson,
     is_b64,
     parsed_json,
     tensor_from_nested,
     tensor_from_text,
 )
 from gateway.dialects.json_pieces import PIECES_FROM_BYTES
+from gateway.dialects.json_reference import NotJson
 from gateway.dialects.json_rows import tensor_from_list
-from gateway.dialects.json_views import begins_with_b64, is_list, members_of, names_a_datatype
+from gateway.dialects.json_views import begins_with_b64, is_list, is_object, members_of, names_a_datatype
 from gateway.dialects.npy import MAGIC, tensor_from_npy
 from gateway.dialects.tfs import TfsPredict
 from gateway.dialects.tfs_body import check_tensors, column_of
@@ -97,7 +97,7 @@ def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceReque
 
 def request_from_npy(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     """The request in an `.npy` file. Raises `InvalidRequest`."""
-    return _of_value(tensor_from_npy(only_input(callee.signature), body), callee)
+    return _of_value(tensor_from_npy(only_input(callee.signature), body, rows_bound(callee)), callee)
 
 
 def request_from_files(files: Mapping[str, bytes | bytearray], callee: Callee) -> InferenceRequest:
@@ -117,7 +117,16 @@ def tensor_from_file(spec: TensorSpec, content: bytes | bytearray, callee: Calle
     if spec.datatype is Datatype.BYTES:
         return _one_string(spec, content, callee.signature)
     if content.startswith(MAGIC):
-        return tensor_from_npy(spec, content)
+        return tensor_from_npy(spec, content, rows_bound(callee))
+    return _tensor_from_json(spec, content, callee)
+
+
+def _tensor_from_json(spec: TensorSpec, content: bytes | bytearray, callee: Callee) -> Tensor:
+    check_structure(content, callee)
+    text = memoryview(content)[len(content) - len(content.lstrip(b" \t\r\n")) :]
+    if len(content) >= PIECES_FROM_BYTES and is_list(text):
+        with suppress(NotJson):
+            return tensor_from_list(spec, text, None)
     return tensor_from_nested(spec, parsed_json(content))
 
 
@@ -136,13 +145,13 @@ def _long_request(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     if is_list(text):
         spec = only_input(signature)
         return _of_value(tensor_from_list(spec, text, None), callee)
+    if begins_with_b64(text) or not is_object(text):
+        return _of_value(tensor_from_nested(only_input(signature), parsed_json(body)), callee)
     members = members_of(text, tuple(sorted(ENVELOPES)))
     if members:
         if "inputs" in members and names_a_datatype(members["inputs"]):
             return _as_form(OPEN.decode(body, (), callee), Form.V2)
         return _as_form(TFS.decode(body, (), callee), Form.TFS)
-    if begins_with_b64(text):
-        return _of_value(tensor_from_nested(only_input(signature), parsed_json(body)), callee)
     specs = {spec.name: spec for spec in signature.inputs}
     columns = members_of(text, tuple(specs), exactly=True)
     return _of_values({name: column_of(spec, columns[name], max_rows) for name, spec in specs.items()}, callee)

@@ -24,6 +24,7 @@ import simdjson
 from gateway.dialects import bfloat16
 from gateway.dialects.bounds import check_objects, check_strings
 from gateway.dialects.json_forms import FORMS, MAX_AXES, Form, array_of, shown
+from gateway.dialects.json_reference import NotJson
 from gateway.dialects.json_tape import numbers_from_tape
 from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, Shape, Tensor, TensorSpec
@@ -33,10 +34,6 @@ TEXT_FROM_BYTES = 4096
 
 B64 = "b64"
 _OF_NUMBERS = b"0123456789.eE+- \t\r\n"
-
-
-class NotJson(InvalidRequest):
-    """A text is no JSON."""
 
 
 def parsed_json(body: bytes | bytearray) -> Any:

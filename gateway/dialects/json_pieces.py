@@ -26,8 +26,9 @@ PIECE_BYTES = 64 * 1024
 LONG_ROW_BYTES = 4 * PIECE_BYTES
 """A row of more than this is itself read in pieces."""
 
-Read = Callable[[bytes], Sequence[Array]]
-"""The rows of each input in the text of a list. Raises `InvalidRequest`."""
+Read = Callable[[bytes, int], Sequence[Array]]
+"""The rows of each input in the text of a list. Where these are not rows of the whole but of one long row, or of one
+in such a row, the number says how many lists they are in. Raises `InvalidRequest`."""
 
 _OPENING = re.compile(rb"[ \t\r\n]*\[((?:[ \t\r\n]*\[)*)[ \t\r\n]*(\{?)")
 _BLANK = b" \t\r\n"
@@ -44,7 +45,7 @@ def pieces_of(text: memoryview) -> Iterator[Piece]:
     """The pieces of a list's text. Raises `InvalidRequest` for what is no list, or is nested too deeply."""
     opening = _OPENING.match(text)
     end = _closing(text)
-    if opening is None or end <= opening.start(1):
+    if opening is None or end < opening.start(1):
         raise InvalidRequest("the body is not valid JSON: a list does not end")
     depth = opening[1].count(b"[")
     if depth >= MAX_AXES:
@@ -96,8 +97,9 @@ def _cut(depth: int, *, in_objects: bool) -> re.Pattern[bytes]:
 class Gathering:
     """The rows of one or several inputs, as they come in from pieces.
 
-    Numbers go straight to where they stay, of which there is room for `most` of each input: what is not needed of that
-    is never touched, and so takes no memory. Raises `RequestTooLarge` as soon as there are too many rows.
+    Numbers go straight to where they stay, where there is room for `most` of each input, and for more if need be: what
+    is not needed of that is never touched, and so takes no memory. Raises `RequestTooLarge` as soon as there are too
+    many rows.
     """
 
     def __init__(self, specs: Sequence[TensorSpec], most: int, max_rows: int | None) -> None:
@@ -109,11 +111,9 @@ class Gathering:
         self._strings: list[list[Array]] = [[] for _ in specs]
         self._used = [0] * len(specs)
 
-    def read(
-        self, text: memoryview, read: Read, *, long: Callable[[memoryview], Sequence[Array]] | None = None
-    ) -> None:
-        """All rows of a list. `long` reads a row that is an object, too long to be read with `read`."""
-        self._shapes = self._fill(text, read, long, self._max_rows)
+    def read(self, text: memoryview, read: Read) -> None:
+        """All rows of a list."""
+        self._shapes = self._fill(text, read, 0, self._max_rows)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The inputs, with all of their rows."""
@@ -124,14 +124,14 @@ class Gathering:
             ]
         )
 
-    def _fill(self, text: memoryview, read: Read, max_rows: int | None) -> list[Shape]:
+    def _fill(self, text: memoryview, read: Read, level: int, max_rows: int | None) -> list[Shape]:
         rows, own = 0, None
         for piece in pieces_of(text):
             if piece.long:
-                shapes = self._fill(piece.text, read, None)
+                shapes = self._fill(piece.text, read, level + 1, None)
                 count = 1
             else:
-                arrays = read(b"[%b]" % piece.text)
+                arrays = read(b"".join((b"[", piece.text, b"]")), level)
                 count = len(arrays[0])
                 shapes = [array.shape[1:] for array in arrays]
                 for place, array in enumerate(arrays):
@@ -152,10 +152,10 @@ class Gathering:
         self._used[place] = end = begin + array.size
         if flat is None:
             self._strings[place].append(array.ravel())
-        elif end > len(flat):
-            raise InvalidRequest(f"input {shown(self._specs[place].name)} has rows of different shapes")
-        else:
-            flat[begin:end] = array.ravel()
+            return
+        if end > len(flat):  # what all rows share stands in the text once
+            flat = self._flat[place] = np.resize(flat, 2 * end)
+        flat[begin:end] = array.ravel()
 
     def _array(self, place: int) -> Array:
         flat = self._flat[place]

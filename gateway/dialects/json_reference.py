@@ -14,6 +14,10 @@ from inference.errors import InvalidRequest
 from inference.types import Shape
 
 
+class NotJson(InvalidRequest):
+    """A text is no JSON."""
+
+
 class Token(msgspec.Struct, frozen=True):
     """A number that Python has no finite value for, as it was written: `1e400`, `NaN`."""
 
@@ -44,14 +48,13 @@ def elements_of(name: str, form: Form, shape: Shape, text: msgspec.Raw | bytes) 
 
 
 def length_of(name: str, text: bytes) -> int:
-    """How long a list is. Raises `InvalidRequest` for what is no list."""
+    """How long a list is. Raises `NotJson` for what is none."""
     try:
-        value = _LENGTH.decode(text)
+        return len(_LENGTH.decode(text))
     except RecursionError:
         raise InvalidRequest(f"input {shown(name)}: data is nested too deeply") from None
     except ValueError as error:
-        raise InvalidRequest(f"input {shown(name)}: data is no list: {error}") from None
-    return len(value)
+        raise NotJson(f"input {shown(name)}: data is no list: {error}") from None
 
 
 def checked_elements(name: str, form: Form, shape: Shape, value: Any) -> list[Any]:

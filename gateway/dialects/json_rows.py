@@ -18,7 +18,9 @@ def tensor_from_list(spec: TensorSpec, text: memoryview, max_rows: int | None) -
     Raises `NotJson` also for a text that only cannot be cut into pieces.
     """
     gathering = Gathering((spec,), commas_in(text) + 1, max_rows)
-    gathering.read(text, lambda piece: (_array(spec, piece),))
+    gathering.read(
+        text, lambda piece, level: (_array(TensorSpec(spec.name, spec.datatype, spec.shape[level:]), piece),)
+    )
     return gathering.tensors()[0]
 
 
@@ -33,7 +35,7 @@ def tensors_from_rows(
     Raises as `tensor_from_list` does.
     """
     gathering = Gathering(specs, commas_in(text) + 1, max_rows)
-    gathering.read(text, lambda piece: [tensor.array for tensor in read(parsed_json(piece))])
+    gathering.read(text, lambda piece, _: [tensor.array for tensor in read(parsed_json(piece))])
     return gathering.tensors()
 
 

@@ -16,6 +16,8 @@ There are four ways in, which agree on every text that they accept:
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -24,12 +26,13 @@ import numpy as np
 import orjson
 
 from gateway.dialects import bfloat16
-from gateway.dialects.bounds import check_strings
+from gateway.dialects.bounds import check_objects, check_strings
 from gateway.dialects.json_forms import Form, array_of, element_count, shown
 from gateway.dialects.json_long import long_tensor_from_json
 from gateway.dialects.json_pieces import PIECES_FROM_BYTES
-from gateway.dialects.json_reference import elements_of
+from gateway.dialects.json_reference import NotJson, elements_of
 from gateway.dialects.json_typed import MAX_TYPED_AXES, nested_decoder
+from gateway.dialects.slices import STEP_ELEMENTS, Text, rows_at_a_time
 from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, Shape, Tensor
 
@@ -42,8 +45,11 @@ def tensor_from_json(name: str, form: Form, shape: Shape, data: msgspec.Raw) -> 
     if form.datatype is Datatype.BYTES:
         check_strings(name, count)
     text = memoryview(data)
-    if len(text) >= PIECES_FROM_BYTES and text[0] == LIST and shape:
-        return long_tensor_from_json(name, form, shape, text)
+    if len(text) >= PIECES_FROM_BYTES:
+        if text[0] == LIST and count and shape:
+            with suppress(NotJson):
+                return long_tensor_from_json(name, form, shape, text)
+        check_objects(bytes(text))
     try:
         values = _flat_or_nested(form, shape, data)
         if len(values) == count:
@@ -90,6 +96,20 @@ def data_json(tensor: Tensor) -> bytes:
         array = bfloat16.to_float32(array)
     text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
     return _with_non_finite(text, array) if b"null" in text else text
+
+
+def data_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
+    """As `data_json`, made in steps."""
+    if tensor.array.size <= STEP_ELEMENTS:
+        return data_json(tensor)
+    flat, text = tensor.array.reshape(-1), Text()
+    for part in rows_at_a_time(flat.size, 1):
+        try:
+            text.add(data_json(Tensor(tensor.name, tensor.datatype, flat[part]))[1:-1])
+        except InvalidRequest as fault:
+            raise InvalidRequest(f"{fault} (counted from element {part.start})") from None
+        yield
+    return b"[%b]" % text.joined(b",")
 
 
 def _with_non_finite(text: bytes, array: Array) -> bytes:

@@ -56,6 +56,11 @@ def is_list(text: memoryview) -> bool:
     return len(text) > 0 and text[0] == LIST
 
 
+def is_object(text: memoryview) -> bool:
+    """Whether a value is an object."""
+    return len(text) > 0 and text[0] == OBJECT
+
+
 def begins_with_object(text: memoryview) -> bool:
     """Whether the first thing in a list is an object."""
     return _OBJECT_FIRST.match(text) is not None

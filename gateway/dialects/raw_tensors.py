@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from gateway.dialects.bounds import check_strings
 from gateway.dialects.json_forms import shown
+from gateway.dialects.slices import STEP_ELEMENTS, Text, rows_at_a_time
 from inference.errors import InvalidRequest
 from inference.types import STORAGE, Array, Datatype, Shape, Tensor
 
@@ -46,6 +48,17 @@ def shaped(name: str, flat: Array, shape: Shape) -> Array:
         return flat.reshape(shape)
     except ValueError:
         raise InvalidRequest(f"input {shown(name)} has shape {shown(list(shape))}, which is too large") from None
+
+
+def raw_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
+    """As `raw_data`, made in steps where it holds strings; numbers are copied at once."""
+    if tensor.datatype is not Datatype.BYTES or tensor.array.size <= STEP_ELEMENTS:
+        return raw_data(tensor)
+    flat, text = tensor.array.reshape(-1), Text()
+    for part in rows_at_a_time(flat.size, 1):
+        text.add(raw_data(Tensor(tensor.name, tensor.datatype, flat[part])))
+        yield
+    return text.joined()
 
 
 def raw_data(tensor: Tensor) -> bytes:

@@ -14,10 +14,11 @@ import msgspec
 
 from gateway.dialects.bounds import check_rows
 from gateway.dialects.json_forms import listed, shown
-from gateway.dialects.json_nested import TEXT_FROM_BYTES, NotJson, is_b64, parsed_json, tensor_from_nested
+from gateway.dialects.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested
 from gateway.dialects.json_pieces import PIECES_FROM_BYTES
+from gateway.dialects.json_reference import NotJson
 from gateway.dialects.json_rows import tensor_from_list, tensors_from_rows
-from gateway.dialects.json_views import OBJECT, begins_with_b64, begins_with_object, is_list, members_of
+from gateway.dialects.json_views import begins_with_b64, begins_with_object, is_list, is_object, members_of
 from gateway.dialects.tfs_tape import COLUMNS, ROWS, SIGNATURE_NAME, SIGNATURES, read_on_tape
 from inference.errors import InvalidRequest
 from inference.types import InferenceRequest, Signature, Tensor, TensorSpec
@@ -85,7 +86,7 @@ def _long_columns(text: memoryview, signature: Signature, max_rows: int | None) 
     if is_list(text):
         return (tensor_from_list(_only_input(signature, COLUMNS), text, max_rows),)
     specs = {spec.name: spec for spec in signature.inputs}
-    if (len(text) and text[0] != OBJECT) or begins_with_b64(text):
+    if not is_object(text) or begins_with_b64(text):
         return (tensor_from_nested(_only_input(signature, COLUMNS), parsed_json(bytes(text))),)
     columns = members_of(text, tuple(specs), exactly=True)
     return tuple([column_of(spec, columns[name], max_rows) for name, spec in specs.items()])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,11 +15,13 @@ from gateway.dialects import bfloat16
 from gateway.dialects.base import Callee
 from gateway.dialects.bounds import check_rows, rows_bound
 from gateway.dialects.json_forms import shown
-from gateway.dialects.json_nested import NotJson, parsed_json, tensor_from_nested
+from gateway.dialects.json_nested import parsed_json, tensor_from_nested
 from gateway.dialects.json_pieces import PIECES_FROM_BYTES
+from gateway.dialects.json_reference import NotJson
 from gateway.dialects.json_rows import tensors_from_rows
-from gateway.dialects.json_values import nested_json
-from gateway.dialects.json_views import is_list, members_of
+from gateway.dialects.json_values import nested_in_steps, nested_json
+from gateway.dialects.json_views import begins_with_object, members_of
+from gateway.dialects.slices import Text, rows_at_a_time
 from gateway.dialects.tfs_body import check_signature_name, columns_of, object_of
 from gateway.dialects.tfs_tape import SIGNATURE_NAME
 from inference.errors import InvalidRequest
@@ -65,16 +68,13 @@ def _long_features(body: memoryview, callee: Callee) -> tuple[Tensor, ...]:
     members = members_of(body, (EXAMPLES, CONTEXT, SIGNATURE_NAME))
     check_signature_name(members.get(SIGNATURE_NAME))
     examples = members.get(EXAMPLES)
-    if examples is None or not is_list(examples):
-        raise InvalidRequest(f"{EXAMPLES!r} is no list; expected one with an object for each example")
+    if examples is None or not begins_with_object(examples):
+        raise InvalidRequest(f"{EXAMPLES!r} is no list of objects; expected one for each example")
     context = parsed_json(bytes(members[CONTEXT])) if CONTEXT in members else {}
     signature = callee.signature
-    tensors = tensors_from_rows(
+    return tensors_from_rows(
         signature.inputs, examples, rows_bound(callee), lambda rows: _features(rows, context, signature)
     )
-    if not len(tensors[0].array):
-        raise InvalidRequest(f"{EXAMPLES!r} is an empty list; expected an object for each example")
-    return tensors
 
 
 def _features(examples: list[Any], context: Any, signature: Signature) -> tuple[Tensor, ...]:
@@ -85,23 +85,27 @@ def _features(examples: list[Any], context: Any, signature: Signature) -> tuple[
     return tuple([_feature(spec, columns[spec.name]) for spec in signature.inputs])
 
 
-def results_of(request: InferenceRequest, response: InferenceResponse) -> bytes:
+def results_in_steps(request: InferenceRequest, response: InferenceResponse) -> Generator[None, None, bytes]:
     """The results, one for each example."""
     assert isinstance(request.reply, Reply)
     [tensor] = response.outputs
     array, labels = tensor.array, request.reply.labels
     if labels is None:
-        return nested_json(Tensor(tensor.name, tensor.datatype, array.reshape(array.shape[0], -1)[:, 0]))
-    scores = bfloat16.to_float32(array) if tensor.datatype is Datatype.BF16 else array
-    names = [*labels, *[str(place) for place in range(len(labels), scores.shape[1])]]
-    return b"[%b]" % b",".join([_pairs(names, row) for row in scores])
+        values = array.reshape(array.shape[0], math.prod(array.shape[1:]))[:, 0]
+        return (yield from nested_in_steps(Tensor(tensor.name, tensor.datatype, values)))
+    names = [orjson.dumps(each) for each in (*labels, *map(str, range(len(labels), array.shape[1])))]
+    text = Text()
+    for part in rows_at_a_time(len(array), array.shape[1]):
+        scores = bfloat16.to_float32(array[part]) if tensor.datatype is Datatype.BF16 else array[part]
+        for row in scores:
+            text.add(_pairs(names, row))
+        yield
+    return b"[%b]" % text.joined(b",")
 
 
-def _pairs(names: Sequence[str], scores: Array) -> bytes:
+def _pairs(names: Sequence[bytes], scores: Array) -> bytes:
     numbers = nested_json(Tensor("", Datatype.FP32, np.ascontiguousarray(scores)))[1:-1].split(b",")
-    return b"[%b]" % b",".join(
-        [b"[%b,%b]" % (orjson.dumps(name), score) for name, score in zip(names, numbers, strict=False)]
-    )
+    return b"[%b]" % b",".join([b"[%b,%b]" % (name, score) for name, score in zip(names, numbers, strict=False)])
 
 
 def _feature(spec: TensorSpec, values: list[Any]) -> Tensor:
