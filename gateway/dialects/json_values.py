@@ -41,10 +41,10 @@ def nested_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
     array = tensor.array
     if array.ndim == 0 or effort(array) <= STEP_ELEMENTS:
         return nested_json(tensor)
-    text, width = Text(), effort(array[0]) if len(array) else 1
+    text, width = Text(), effort(array[:1])
     for part in rows_at_a_time(len(array), width):
         if width > STEP_ELEMENTS:
-            text.add((yield from nested_in_steps(Tensor(tensor.name, tensor.datatype, array[part.start]))))
+            text.add((yield from nested_in_steps(Tensor(tensor.name, tensor.datatype, array[part.start, ...]))))
         else:
             text.add(nested_json(Tensor(tensor.name, tensor.datatype, array[part]))[1:-1])
             yield
@@ -65,7 +65,7 @@ def rows_in_steps(outputs: Sequence[Tensor], rows: int) -> Generator[None, None,
     """A list with the value of each row, by name where there are several outputs; all of them have so many rows."""
     if len(outputs) == 1:
         return (yield from nested_in_steps(outputs[0]))
-    width = sum([effort(each.array[0]) for each in outputs]) if rows else 1
+    width = sum([effort(each.array[:1]) for each in outputs])
     if rows * width <= STEP_ELEMENTS:
         return rows_json(outputs, rows)
     text = Text()
