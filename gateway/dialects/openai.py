@@ -99,7 +99,7 @@ class OpenAI(Dialect):
                 "see GET /v1/models for the models that do",
                 param="model",
             )
-        asked = read_body(body)
+        asked = read_body(body, embedder.config.max_tokens)
         ids = rows_of(asked, embedder)
         parts = embedder.parts(ids)
         return InferenceRequest(
