@@ -20,6 +20,7 @@ import msgspec
 from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
 from gateway.catalogue import Catalogue
 from gateway.dialects.base import Call, Dialect, MethodNotAllowed
+from gateway.dialects.turns import in_turns, is_large
 from gateway.http.coding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated, inflated
 from gateway.http.messages import Header, HttpResponse
 from gateway.observer import Observer
@@ -145,7 +146,10 @@ class Plane:
             # The version was replaced while the call was on its way to it: its successor answers.
             return await self._walk(record, route, method, heeded, packed)
         record.walked_s = time.monotonic()
-        answer = dialect.encode(request, response)
+        if is_large(response):
+            answer = await in_turns(dialect.encode_in_steps(request, response))
+        else:
+            answer = dialect.encode(request, response)
         served.repeats.keep(dialect, body, heeded, request, response, answer)
         promise_s = request.timeout_s if served.objective_s is None else served.objective_s
         timing = self._observer.answered(record, served.metrics, response, answer.status, promise_s)

@@ -27,6 +27,8 @@ from pydantic_core import ErrorDetails, PydanticKnownError
 MASK = "**********"
 LONGEST_VALUE = 80
 
+MOST_TOML_BYTES = 1024 * 1024
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 _KINDS: Mapping[str, str] = {
@@ -89,9 +91,12 @@ def leaves(tree: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Field
 def read_toml(file: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises `ValueError` naming the file, what was wrong, and the line where it was."""
     try:
-        data = file.read_bytes()
+        with file.open("rb") as content:
+            data = content.read(MOST_TOML_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
+    if len(data) > MOST_TOML_BYTES:
+        raise ValueError(f"{file}: is longer than the {MOST_TOML_BYTES} bytes that are read of configuration")
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
@@ -99,6 +104,8 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: line {line} is not UTF-8; a TOML file must be") from error
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{file}: not valid TOML: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{file}: has lists or tables in one another too deeply to be read") from None
 
 
 def dotted(parts: Sequence[str]) -> str:
@@ -114,7 +121,10 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def shown(value: object) -> str:
     """A value as it would be written in TOML, cut where it is very long."""
-    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        return "[…]"
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
 
 

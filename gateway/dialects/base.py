@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
 
+from gateway.dialects.slices import at_once
 from gateway.http.messages import Header, HttpResponse
 from gateway.images.reader import ImageReader
 from gateway.text.embedder import Embedder
@@ -93,10 +94,16 @@ class Dialect(Protocol):
         ...
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
-        """The answer. Raises `InvalidRequest` if the dialect cannot carry it.
+        """The answer. Raises `InvalidRequest` if the dialect cannot carry it, and `RequestTooLarge` if it is too long.
 
         What it needs to know of the call, beside the outputs, `decode` has put into `request.reply`.
         """
+        return at_once(self.encode_in_steps(request, response))
+
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
+        """As `encode`, in steps of about a millisecond, after each of which the event loop may turn to others."""
         ...
 
     def refuse(self, error: SluiceError) -> HttpResponse:

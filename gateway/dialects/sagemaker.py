@@ -8,15 +8,15 @@ Vertex AI's `instances` and `predictions` are TensorFlow Serving's.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.csv_rows import csv_of
-from gateway.dialects.item_answer import answer_of
+from gateway.dialects.csv_rows import csv_in_steps
+from gateway.dialects.item_answer import answer_in_steps
 from gateway.dialects.item_body import OPEN, Form, Question
 from gateway.dialects.item_request import is_heavy, request_from_body
 from gateway.dialects.npy import npy_of
@@ -78,14 +78,16 @@ class SageMaker(Dialect):
         medium = _medium(accept)
         return request if medium == "json" else replace(request, reply=Wish(request.reply, medium))
 
-    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
         """The answer. Raises `InvalidRequest` if what was asked for cannot carry the outputs."""
         if not isinstance(wish := request.reply, Wish):
-            return _with_json_size(answer_of(request, response, {}))
+            return _with_json_size((yield from answer_in_steps(request, response, {})))
         if isinstance(wish.question, Question) and wish.question.form is Form.V2:
-            return _with_json_size(answer_of(replace(request, reply=wish.question), response, {}))
+            return _with_json_size((yield from answer_in_steps(replace(request, reply=wish.question), response, {})))
         if wish.medium == "csv":
-            return HttpResponse(200, csv_of(response.outputs), ((CONTENT_TYPE, b"text/csv"),))
+            return HttpResponse(200, (yield from csv_in_steps(response.outputs)), ((CONTENT_TYPE, b"text/csv"),))
         return HttpResponse(200, npy_of(_only_output(response.outputs)), ((CONTENT_TYPE, b"application/x-npy"),))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
