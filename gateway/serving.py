@@ -183,6 +183,7 @@ async def serve_version(
                 embedder,
                 max_rows=min(settings.server.max_rows, config.batching.max_queue_rows),
                 images=images,
+                tokenizer=source.tokenizer,
             ),
             walk=recorder.walk,
             record_sample=recorder.record_next,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -13,6 +14,7 @@ from uvicorn.server import ServerState
 
 from gateway.http import wire
 from gateway.http.connection import BARE_500, BODY, NOTHING, Connection
+from gateway.http.long_body import LARGE_BYTES, LongBody
 from gateway.http.messages import HttpResponse
 from gateway.http.prediction import Prediction
 
@@ -140,9 +142,12 @@ class Answers(Connection):
     async def _answer(self, prediction: Prediction) -> None:
         task = self._task
         try:
-            response = await self._answer_plane(
-                prediction.route, prediction.method, prediction.headers, prediction.body
-            )
+            if len(prediction.body) < LARGE_BYTES:
+                body = cast("bytes | bytearray", prediction.body)
+                answering = self._answer_plane(prediction.route, prediction.method, prediction.headers, body)
+            else:
+                answering = await self._handed_over(prediction)
+            response = await answering
         except asyncio.CancelledError:
             if task is not None and task.cancelling():
                 self._give_up(prediction)
@@ -155,6 +160,16 @@ class Answers(Connection):
         finally:
             self.tasks.discard(cast(Any, task))
         self._deliver(prediction, response)
+
+    async def _handed_over(self, prediction: Prediction) -> Coroutine[Any, Any, HttpResponse]:
+        """The answer to come to a large body, which the plane has alone from here on: it counts it, and lets it go."""
+        body = prediction.body
+        if isinstance(body, LongBody):
+            body = await asyncio.to_thread(body.whole)
+        prediction.body = b""
+        if self._counted_bytes:
+            self._count()
+        return self._answer_plane(prediction.route, prediction.method, prediction.headers, body)
 
     def _deliver(self, prediction: Prediction, response: HttpResponse) -> None:
         if self.transport.is_closing():

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 _PIECE_BYTES = 16 * 1024
 
+LARGE_BYTES = 256 * 1024
+"""Bodies from this length on are joined in a thread, and are the data plane's alone once it has them: it counts them,
+and lets them go as early as it can."""
+
 
 class LongBody:
     """A body whose length was announced, in the pieces in which it comes.
@@ -38,8 +42,11 @@ class LongBody:
             self._pieces.append(bytes(data) if self.left_bytes else data)
         return rest
 
+    def __len__(self) -> int:
+        return self.received_bytes
+
     def whole(self) -> bytes:
-        """The body, once `left_bytes` is 0."""
+        """The body, once `left_bytes` is 0. Of a long one this takes a while; the interpreter is free meanwhile."""
         self._keep_short()
         return b"".join(self._pieces)
 

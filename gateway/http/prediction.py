@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.http.long_body import LongBody
 from gateway.http.messages import Header, HttpResponse
 
 
@@ -23,7 +24,7 @@ class Prediction(msgspec.Struct, eq=False):
     headers: Sequence[Header]
     keep_alive: bool
     refusal: HttpResponse | None = None
-    body: bytes | bytearray = b""
+    body: bytes | bytearray | LongBody = b""
     left_bytes: int = 0
     timed_bytes: int = 0
     received: bool = False
