@@ -86,7 +86,8 @@ class LargeBody:
     def close(self) -> None:
         """Let the body go."""
         if isinstance(self._body, SharedBody):
-            self._body.close()
+            # To give many pages back takes the kernel some milliseconds.
+            self._threads.submit(self._body.close)
         self._body = b""
 
 

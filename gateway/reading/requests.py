@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import mmap
-import os
 
 import msgspec
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from gateway.dialects.base import Callee
 from gateway.reading.messages import Decoded
 from gateway.reading.replies import packed, unpacked
-from inference.arena import SharedMemory
+from inference.arena import LentMemory, SharedMemory
 from inference.errors import InvalidRequest, RequestTooLarge
 from inference.layout import Placed, plan, views, write
 from inference.types import Array, Caching, Datatype, InferenceRequest, ParameterValue, Shape, Tensor
@@ -93,10 +92,7 @@ async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> InferenceR
 
     Strings are made one after another, and others have their turn in between. Closes the descriptor. Raises `OSError`.
     """
-    try:
-        buffer = mmap.mmap(descriptor, decoded.size_bytes, access=mmap.ACCESS_READ)
-    finally:
-        os.close(descriptor)
+    buffer = LentMemory(descriptor, decoded.size_bytes)
     head = _HEAD.decode(buffer[decoded.head_at :])
     tensors: list[Tensor] = []
     for each in head.tensors:
