@@ -46,6 +46,8 @@ def read_apart(dialect: Dialect, size_bytes: int, headers: Sequence[Header], cal
     """Whether a body of so many bytes is for a reader: there it takes longer by some milliseconds, and stalls nobody."""
     if size_bytes < LARGE_BYTES:
         return False
+    if isinstance(dialect, OpenAI) and callee.tokenizer is None:
+        return False  # there is no file that a reader could have the tokenizer from
     if not isinstance(dialect, _QUICK):
         return True
     strings = any([spec.datatype is Datatype.BYTES for spec in callee.signature.inputs])
