@@ -57,7 +57,9 @@ class Share:
     def grow(self, more_bytes: int) -> None:
         """Hold so much more, if it fits."""
         if not self._held.fits(more_bytes):
-            raise Unavailable(f"the requests being read and answered are over the limit of {self._held.limit_bytes} bytes")
+            raise Unavailable(
+                f"the requests being read and answered are over the limit of {self._held.limit_bytes} bytes"
+            )
         self.become(self.size_bytes + more_bytes)
 
     def become(self, size_bytes: int) -> None:

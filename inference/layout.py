@@ -79,7 +79,7 @@ def write(planned: Plan, buffer: mmap.mmap, start: int) -> None:
 
 
 def write_file(planned: Plan, memory: SharedMemory) -> None:
-    """As `write`, at the beginning of memory that nobody has touched: written as a file, it costs half as much there."""
+    """As `write`, to memory that nobody has touched yet: written to as a file, it costs half as much."""
     for place, content in zip(planned.placed, planned.contents, strict=True):
         if not isinstance(content, bytes) and (len(content) > 1 or not content[0].flags.c_contiguous):
             write(Plan((place,), (content,), place.size_bytes), memory.buffer, 0)

@@ -131,13 +131,15 @@ async def deflated(answer: HttpResponse, headers: Sequence[Header], threads: Exe
     if encoding is None:
         return answer
     deflating = zlib.compressobj(LEVEL, wbits=_GZIP_BITS if encoding == b"gzip" else zlib.MAX_WBITS)
-    view, pieces = memoryview(answer.body), []
+    view = memoryview(answer.body)
     if len(view) < THREAD_FROM_BYTES:
-        pieces.append(deflating.compress(view))
+        pieces = [deflating.compress(view)]
     else:
         loop = asyncio.get_running_loop()
-        for at in range(0, len(view), STEP_BYTES):
-            pieces.append(await loop.run_in_executor(threads, deflating.compress, view[at : at + STEP_BYTES]))
+        pieces = [
+            await loop.run_in_executor(threads, deflating.compress, view[at : at + STEP_BYTES])
+            for at in range(0, len(view), STEP_BYTES)
+        ]
     pieces.append(deflating.flush())
     more = ((b"content-encoding", encoding), (b"vary", b"accept-encoding"))
     return HttpResponse(answer.status, b"".join(pieces), (*answer.headers, *more))

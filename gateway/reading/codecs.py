@@ -43,7 +43,7 @@ def number_of(dialect: Dialect) -> int | None:
 
 
 def read_apart(dialect: Dialect, size_bytes: int, headers: Sequence[Header], callee: Callee) -> bool:
-    """Whether a body of so many bytes is for a reader: there it takes longer by some milliseconds, and stalls nobody."""
+    """Whether a body of so many bytes is for a reader, where it takes some milliseconds longer and stalls nobody."""
     if size_bytes < LARGE_BYTES:
         return False
     if isinstance(dialect, OpenAI) and callee.tokenizer is None:

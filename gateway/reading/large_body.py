@@ -12,6 +12,7 @@ from gateway.reading.shared_body import SharedBody
 from gateway.reading.threads import in_thread
 from inference.errors import DeadlineExceeded
 
+
 class LargeBody:
     """A body, in whatever form it is needed, once at a time. Belongs to the call, which closes it.
 

@@ -39,14 +39,14 @@ class Forget(msgspec.Struct, frozen=True, array_like=True, tag=11):
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """Which model does this body name?"""
+    """Asks which model a body names."""
 
     dialect: int
     size_bytes: int
 
 
 class Decode(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """What does this body ask of the model version? `limit_bytes` is what reading it may take in memory."""
+    """Asks what a body asks of a model version. `limit_bytes` is what reading it may take in memory."""
 
     dialect: int
     callee: int

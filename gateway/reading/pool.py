@@ -145,7 +145,7 @@ class Readers:
         """The request in a body. Raises as `Dialect.decode` does.
 
         Beside that, `DeadlineExceeded` where it comes first; `RequestTooLarge` where reading takes more memory or time
-        than it may; `InvalidRequest` where it crashed two readers; and `Unavailable` where there is no reader to be had.
+        than it may; `InvalidRequest` where it crashed two readers; and `Unavailable` where no reader is to be had.
         """
         if sum([len(name) + len(value) for name, value in headers]) > HEADER_BYTES:
             raise RequestTooLarge(f"the headers that say what the body is are longer than {HEADER_BYTES} bytes")

@@ -123,7 +123,9 @@ async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> InferenceR
 def strings_bytes(request: InferenceRequest) -> int:
     """What the request's BYTES take in memory beside the file that they came in, about."""
     groups = (request.inputs, *request.parts)
-    return sum([STRING_BYTES * each.array.size for group in groups for each in group if each.datatype is Datatype.BYTES])
+    return sum(
+        [STRING_BYTES * each.array.size for group in groups for each in group if each.datatype is Datatype.BYTES]
+    )
 
 
 def _check_strings(tensors: list[Tensor], limit_bytes: int) -> None:
@@ -131,7 +133,7 @@ def _check_strings(tensors: list[Tensor], limit_bytes: int) -> None:
     elements = sum([tensor.array.size for tensor in tensors if tensor.datatype is Datatype.BYTES])
     if elements * STRING_BYTES > limit_bytes:
         raise RequestTooLarge(
-            f"the body has {elements} strings, which take more memory than a body of its length may; send fewer at a time"
+            f"the body has {elements} strings, which take more memory than a body of its length may; send fewer of them"
         )
 
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def in_thread(threads: Executor, work: Callable[..., T], *arguments: Any) -> T:
-    """What the work gives. Cancelled, it waits for work that has begun: what that uses must not be closed beneath it."""
+    """What the work gives. Cancelled, it waits for work that has begun, and uses what is closed next."""
     job = threads.submit(work, *arguments)
     try:
         return await asyncio.wrap_future(job)

@@ -71,7 +71,8 @@ def test_an_unknown_encoding_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "members"), [(bytes(5 * MIB), 1), (random.Random(1).randbytes(5 * MIB), 1), (b"", MAX_MEMBERS), (b"x", 9000)]
+    ("data", "members"),
+    [(bytes(5 * MIB), 1), (random.Random(1).randbytes(5 * MIB), 1), (b"", MAX_MEMBERS), (b"x", 9000)],
 )
 def test_no_step_is_long(data: bytes, members: int) -> None:
     """However little or much a body holds for its length, others have their turn after so much of it."""

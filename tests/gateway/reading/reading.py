@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -46,6 +47,14 @@ async def read(
     assert number is not None
     with shared(body) as given:
         return (await readers.decode(number, given, headers, callee, time.monotonic() + patience_s)).request
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Goes on as soon as it holds, and lets others go on until then."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0.001)
 
 
 def pids() -> set[int]:

@@ -38,7 +38,7 @@ from inference.config import ModelConfig
 from inference.errors import ModelNotReady
 from inference.types import Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
 from tests.gateway.dialects.bodies import callee_of
-from tests.gateway.reading.reading import pids, stopped
+from tests.gateway.reading.reading import pids, stopped, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # the same readers for all of them
 MIB = 1 << 20
@@ -98,8 +98,7 @@ class Bench:
 
     async def waiting(self, calls: int) -> None:
         """Until so many calls wait for their model."""
-        while len(self.model.asked) < calls:
-            await asyncio.sleep(0.005)
+        await until(lambda: len(self.model.asked) >= calls)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -212,8 +211,7 @@ async def test_others_are_answered_while_one_is_read(readers: Readers) -> None:
     assert (await bench.call(v2(2 * MIB))).status == 200
     with stopped(*pids()):
         large = asyncio.create_task(bench.call(v2(2 * MIB), (b"x-request-timeout-ms", b"30000")))
-        while not readers.statistics().busy:
-            await asyncio.sleep(0)
+        await until(lambda: readers.statistics().busy > 0)
         for _ in range(20):
             assert (await bench.call(v2(100))).status == 200
         assert not large.done()
@@ -235,8 +233,7 @@ async def test_a_reader_that_dies_is_not_the_callers_affair(readers: Readers) ->
     there = pids()
     with stopped(*there):
         call = asyncio.create_task(bench.call(v2(2 * MIB)))
-        while not readers.statistics().busy:
-            await asyncio.sleep(0)
+        await until(lambda: readers.statistics().busy > 0)
         for pid in there:
             os.kill(pid, signal.SIGKILL)
         assert (await call).status == 200
@@ -262,14 +259,13 @@ async def test_a_successor_answers_what_it_would_have_read_alike(readers: Reader
     old = model.served
 
     async def replaced(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
-        model.served = successor
+        model.served = successors.pop()
         raise ModelNotReady("it is being replaced")
 
-    for successor, status in (
-        (model.version(callee_of()), 200),
-        (model.version(callee_of(config=ModelConfig.model_validate({"labels": {"y": ["a"]}}))), 503),
-    ):
-        old.walk = replaced
+    old.walk = replaced
+    labelled = callee_of(config=ModelConfig.model_validate({"labels": {"y": ["a"]}}))
+    successors = [model.version(labelled), model.version(callee_of())]
+    for status in (200, 503):
         model.served = old
         assert (await bench.call(v2(2 * MIB))).status == status
         assert bench.held.now_bytes == 0
@@ -312,5 +308,3 @@ async def test_an_asgi_server_is_served_the_same(readers: Readers) -> None:
     assert json.loads(sent[1]["body"])["outputs"]
     assert bench.read_apart == 1
     assert bench.held.now_bytes == 0
-
-

@@ -22,7 +22,7 @@ from gateway.reading.process import End, ReaderProcess
 from gateway.reading.shared_body import SharedBody
 from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Unavailable
 from tests.gateway.dialects.bodies import body_of, callee_of
-from tests.gateway.reading.reading import PATIENCE_S, is_reader, pids, read, shared, stopped
+from tests.gateway.reading.reading import PATIENCE_S, is_reader, pids, read, shared, stopped, until
 
 BODY, CALLEE = body_of("[1, 2]", [2, 1]), callee_of()
 
@@ -45,8 +45,7 @@ async def reading(readers: Readers, patience_s: float = PATIENCE_S) -> asyncio.T
     """A call that is being read, by a reader that the test has stopped."""
     bodies = readers.statistics().bodies
     task: asyncio.Task[object] = asyncio.create_task(read(readers, V2(), BODY, CALLEE, patience_s=patience_s))
-    while readers.statistics().bodies == bodies or not readers.statistics().busy:
-        await asyncio.sleep(0)
+    await until(lambda: readers.statistics().bodies > bodies and readers.statistics().busy > 0)
     return task
 
 
@@ -86,7 +85,10 @@ async def test_a_reader_that_died_at_rest_is_not_missed(readers: Readers) -> Non
 
 @pytest.mark.parametrize(
     ("number", "kind", "said"),
-    [(signal.SIGKILL, Unavailable, "were killed, twice"), (signal.SIGABRT, InvalidRequest, "crashed the process .* twice")],
+    [
+        (signal.SIGKILL, Unavailable, "were killed, twice"),
+        (signal.SIGABRT, InvalidRequest, "crashed the process .* twice"),
+    ],
 )
 async def test_a_body_that_two_readers_die_of_is_refused(
     readers: Readers, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], said: str
@@ -129,14 +131,13 @@ async def test_memory_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPat
     pid = await warm(readers)
     monkeypatch.setattr(pool, "OWN_BYTES", 0)
     monkeypatch.setattr(pool, "MEMORY_TIMES", -1_000_000)
-    with stopped(pid):
-        with pytest.raises(RequestTooLarge, match="times its length in memory; send fewer"):
-            await (await reading(readers))
+    with stopped(pid), pytest.raises(RequestTooLarge, match="times its length in memory; send fewer"):
+        await (await reading(readers))
     assert readers.statistics().ends == {End.MEMORY: 1}
 
 
 async def test_a_body_that_takes_much_memory_is_refused_and_leaves_nothing(readers: Readers) -> None:
-    """Two bytes for a list, of which each takes some 70: over the bound, be it the system's or the look that finds it."""
+    """Three bytes for an object, which takes some 70: over the bound, be it the system's or the look that finds it."""
     body = b'{"inputs": [], "x": [' + b"{}," * (20 << 20) + b"{}]}"
     with pytest.raises((RequestTooLarge, InvalidRequest)):
         await read(readers, V2(), body, CALLEE)
@@ -152,9 +153,8 @@ def test_a_lack_of_memory_is_the_bodys() -> None:
 async def test_time_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = await warm(readers)
     monkeypatch.setattr(pool, "READ_S", 0.05)
-    with stopped(pid):
-        with pytest.raises(RequestTooLarge, match=r"takes more than 0.05 s; send fewer"):
-            await (await reading(readers))
+    with stopped(pid), pytest.raises(RequestTooLarge, match=r"takes more than 0.05 s; send fewer"):
+        await (await reading(readers))
 
 
 async def test_what_nobody_waits_for_soon_ends(readers: Readers) -> None:
@@ -163,8 +163,7 @@ async def test_what_nobody_waits_for_soon_ends(readers: Readers) -> None:
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        while not readers.statistics().ends:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(readers.statistics().ends))
     assert readers.statistics().busy == 0
 
 
@@ -175,8 +174,7 @@ async def test_a_reader_goes_on_to_the_end_of_what_was_given_up(readers: Readers
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-    while readers.statistics().busy:
-        await asyncio.sleep(0.01)
+    await until(lambda: not readers.statistics().busy)
     if not readers.statistics().ends:  # it had the processor in time
         assert pids() == {pid}
 
@@ -205,8 +203,7 @@ async def test_leaving_ends_what_is_being_read() -> None:
         with stopped(await warm(readers)):
             call = await reading(readers)
             waits = asyncio.create_task(read(readers, V2(), BODY, CALLEE))
-            while not readers.statistics().waiting:
-                await asyncio.sleep(0)
+            await until(lambda: readers.statistics().waiting > 0)
             await readers.__aexit__()
             for each in (call, waits):
                 with pytest.raises(Unavailable):
@@ -219,9 +216,8 @@ async def test_a_body_says_whom_it_names(readers: Readers) -> None:
     assert number is not None
     with shared(b'{"model": "texts", "input": "x"}') as body:
         assert await readers.address(number, body, time.monotonic() + PATIENCE_S) == Call("texts")
-    with shared(b"{") as body:
-        with pytest.raises(InvalidRequest):
-            await readers.address(number, body, time.monotonic() + PATIENCE_S)
+    with shared(b"{") as body, pytest.raises(InvalidRequest):
+        await readers.address(number, body, time.monotonic() + PATIENCE_S)
 
 
 async def test_models_that_have_left_are_forgotten(readers: Readers) -> None:
@@ -242,9 +238,8 @@ async def test_a_reader_that_grew_is_replaced(readers: Readers, monkeypatch: pyt
     monkeypatch.setattr(pool, "OWN_BYTES", 1)
     monkeypatch.setattr(pool, "MEMORY_TIMES", 1 << 30)
     await read(readers, V2(), BODY, CALLEE)
-    while readers.statistics().ends != {End.GREW: 1}:
-        await asyncio.sleep(0.01)
-    psutil.Process(pid).wait(10) if psutil.pid_exists(pid) else None
+    await until(lambda: pid not in pids())
+    assert readers.statistics().ends == {End.GREW: 1}
 
 
 def test_there_are_as_many_as_are_set() -> None:

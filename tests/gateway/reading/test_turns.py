@@ -62,7 +62,7 @@ async def test_as_many_have_a_place_as_there_are() -> None:
 async def test_who_waits_too_long_is_told_and_keeps_no_place() -> None:
     calls = Calls(1)
     first, late, next_one = calls.come("a"), calls.come("a", 0.01), calls.come("b")
-    with pytest.raises(DeadlineExceeded, match="waited 0.010 s to be read"):
+    with pytest.raises(DeadlineExceeded, match=r"waited 0\.010 s to be read"):
         await late
     await calls.end(2)
     await asyncio.gather(first, next_one)
