@@ -21,7 +21,8 @@ from gateway.catalogue import Catalogue
 from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
 from gateway.held_bytes import HeldBytes, Share
 from gateway.http.coding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated
-from gateway.http.messages import Header, HttpResponse
+from gateway.http.long_body import LongBody
+from gateway.http.messages import Body, Header, HttpResponse
 from gateway.observer import Observer
 from gateway.reading.intake import Intake
 from gateway.reading.large_body import LargeBody
@@ -87,9 +88,7 @@ class Plane:
                 return Route(dialect, call)
         return None
 
-    async def answer(
-        self, route: Route, method: str, headers: Sequence[Header], body: bytes | bytearray
-    ) -> HttpResponse:
+    async def answer(self, route: Route, method: str, headers: Sequence[Header], body: Body) -> HttpResponse:
         """The answer to one call, observed. Never raises, save for cancellation: the client has gone."""
         heeded = self._heed(route.dialect, headers)
         observer, dialect = self._observer, route.dialect
@@ -97,6 +96,7 @@ class Plane:
         try:
             encoding = self._intake.takes(body, heeded)
             if encoding is None:
+                assert not isinstance(body, LongBody)
                 answer, timing, cached = await self._walk(record, route, method, heeded, body)
             else:
                 with Share(self._intake.held) as share:

@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from gateway.http import wire
 from gateway.http.connection import BARE_500, BODY, NOTHING, Connection
-from gateway.http.long_body import LARGE_BYTES, LongBody
+from gateway.http.long_body import LARGE_BYTES
 from gateway.http.messages import HttpResponse
 from gateway.http.prediction import Prediction
 
@@ -142,12 +142,7 @@ class Answers(Connection):
     async def _answer(self, prediction: Prediction) -> None:
         task = self._task
         try:
-            if len(prediction.body) < LARGE_BYTES:
-                body = cast("bytes | bytearray", prediction.body)
-                answering = self._answer_plane(prediction.route, prediction.method, prediction.headers, body)
-            else:
-                answering = await self._handed_over(prediction)
-            response = await answering
+            response = await self._answering(prediction)
         except asyncio.CancelledError:
             if task is not None and task.cancelling():
                 self._give_up(prediction)
@@ -161,14 +156,13 @@ class Answers(Connection):
             self.tasks.discard(cast(Any, task))
         self._deliver(prediction, response)
 
-    async def _handed_over(self, prediction: Prediction) -> Coroutine[Any, Any, HttpResponse]:
-        """The answer to come to a large body, which the plane has alone from here on: it counts it, and lets it go."""
+    def _answering(self, prediction: Prediction) -> Coroutine[Any, Any, HttpResponse]:
+        """The answer to come. A large body is the plane's alone from here on: it counts it, and lets it go."""
         body = prediction.body
-        if isinstance(body, LongBody):
-            body = await asyncio.to_thread(body.whole)
-        prediction.body = b""
-        if self._counted_bytes:
-            self._count()
+        if len(body) >= LARGE_BYTES:
+            prediction.body = b""
+            if self._counted_bytes:
+                self._count()
         return self._answer_plane(prediction.route, prediction.method, prediction.headers, body)
 
     def _deliver(self, prediction: Prediction, response: HttpResponse) -> None:

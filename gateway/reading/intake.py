@@ -10,7 +10,7 @@ from gateway.dialects.base import Call, Callee, Dialect
 from gateway.held_bytes import HeldBytes, Share
 from gateway.http.coding import encoding_of
 from gateway.http.long_body import LARGE_BYTES
-from gateway.http.messages import Header
+from gateway.http.messages import Body, Header
 from gateway.reading.codecs import heavy_apart, number_of, read_apart
 from gateway.reading.large_body import LargeBody
 from gateway.reading.pool import Readers
@@ -34,7 +34,7 @@ class Intake:
         self._readers = readers
         self._texts = ThreadPoolExecutor(TEXT_THREADS, "texts")
 
-    def takes(self, body: bytes | bytearray, heeded: Sequence[Header]) -> bytes | None:
+    def takes(self, body: Body, heeded: Sequence[Header]) -> bytes | None:
         """Whether a body is to be made a `LargeBody`: the encoding that it comes in, or empty; `None` for no.
 
         Raises `UnknownEncoding`.
@@ -44,7 +44,7 @@ class Intake:
             return b""
         return encoding
 
-    def body(self, body: bytes | bytearray, share: Share, deadline_s: float) -> LargeBody:
+    def body(self, body: Body, share: Share, deadline_s: float) -> LargeBody:
         """A body of this call's, to be closed."""
         return LargeBody(body, share, self.coders, deadline_s)
 

@@ -7,7 +7,8 @@ from concurrent.futures import Executor
 
 from gateway.held_bytes import Share
 from gateway.http.coding import Inflating
-from gateway.http.long_body import LARGE_BYTES
+from gateway.http.long_body import LARGE_BYTES, LongBody
+from gateway.http.messages import Body
 from gateway.reading.shared_body import SharedBody
 from gateway.reading.threads import in_thread
 from inference.errors import DeadlineExceeded
@@ -20,9 +21,9 @@ class LargeBody:
     Copies are made in threads, which let go of the interpreter for them.
     """
 
-    def __init__(self, body: bytes | bytearray, share: Share, threads: Executor, deadline_s: float) -> None:
+    def __init__(self, body: Body, share: Share, threads: Executor, deadline_s: float) -> None:
         self.deadline_s = deadline_s
-        self._body: bytes | bytearray | SharedBody = body
+        self._body: Body | SharedBody = body
         self._share = share
         self._threads = threads
         # A door lets go of what is large when it hands it over; what is shorter it keeps, and counts.
@@ -33,8 +34,7 @@ class LargeBody:
 
     async def inflate(self, encoding: bytes, max_body_bytes: int) -> None:
         """Become what was compressed. Raises as `Inflating` does, `Unavailable`, and `DeadlineExceeded`."""
-        assert not isinstance(self._body, SharedBody)
-        inflating = Inflating(self._body, encoding, max_body_bytes)
+        inflating = Inflating(await self.text(), encoding, max_body_bytes)
         pile = Pile()
         try:
             # The first step is short, or others will follow: most bodies need no thread.
@@ -53,23 +53,25 @@ class LargeBody:
 
     async def text(self) -> bytes | bytearray:
         """The body as bytes, which it is from now on."""
-        if isinstance(self._body, SharedBody):
-            shared = self._body
-            self._share.grow(len(shared))
-            self._body = await in_thread(self._threads, shared.read)
-            shared.close()
+        if isinstance(body := self._body, SharedBody | LongBody):
+            self._share.grow(len(body))
+            self._body = await in_thread(self._threads, body.whole)
+            if isinstance(body, SharedBody):
+                body.close()
             self._share.become(len(self._body))
-        return self._body
+            return self._body
+        return body
 
     async def shared(self) -> SharedBody:
         """The body in memory that can be shared, which it is from now on. Raises `Unavailable`."""
         if not isinstance(self._body, SharedBody):
-            self._share.grow(len(self._body))
             shared = SharedBody()
             try:
-                if len(self._body) < LARGE_BYTES:
-                    shared.put(self._body)
+                if isinstance(self._body, LongBody):
+                    # Each piece is let go once it is copied.
+                    await in_thread(self._threads, shared.put_all, self._body.pieces())
                 else:
+                    self._share.grow(len(self._body))
                     await in_thread(self._threads, shared.put, self._body)
                 shared.seal()
             except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable
 
 from inference.errors import Unavailable
 
@@ -43,6 +44,11 @@ class SharedBody:
             raise _no_room(error) from error
         self.size_bytes += len(piece)
 
+    def put_all(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Add one piece after another."""
+        for piece in pieces:
+            self.put(piece)
+
     def seal(self) -> None:
         """Nothing is added or changed any more."""
         try:
@@ -50,7 +56,7 @@ class SharedBody:
         except OSError as error:
             raise _no_room(error) from error
 
-    def read(self) -> bytes:
+    def whole(self) -> bytes:
         """All of it, copied out."""
         pieces: list[bytes] = []
         at = 0
