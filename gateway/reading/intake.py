@@ -72,7 +72,7 @@ class Intake:
             return dialect.decode(text, headers, callee)
         told = _told(dialect, headers)
         read = await self._readers.decode(number, await body.shared(), told, callee, body.deadline_s)
-        body.became(read.size_bytes)
+        body.became(read)
         return read.request
 
     async def heavy(
@@ -93,7 +93,7 @@ class Intake:
         try:
             told = _told(dialect, headers)
             read = await self._readers.decode(number, await apart.shared(), told, callee, deadline_s)
-            apart.became(read.size_bytes)
+            apart.became(read)
             return read.request
         finally:
             apart.close()

@@ -9,8 +9,10 @@ from gateway.held_bytes import Share
 from gateway.http.coding import Inflating
 from gateway.http.long_body import LARGE_BYTES, LongBody
 from gateway.http.messages import Body
+from gateway.reading.requests import Taken
 from gateway.reading.shared_body import SharedBody
 from gateway.reading.threads import in_thread
+from inference.arena import LentMemory
 from inference.errors import DeadlineExceeded
 
 
@@ -24,6 +26,7 @@ class LargeBody:
     def __init__(self, body: Body, share: Share, threads: Executor, deadline_s: float) -> None:
         self.deadline_s = deadline_s
         self._body: Body | SharedBody = body
+        self._memory: list[LentMemory] = []
         self._share = share
         self._threads = threads
         # A door lets go of what is large when it hands it over; what is shorter it keeps, and counts.
@@ -81,17 +84,20 @@ class LargeBody:
             self._share.become(len(shared))
         return self._body
 
-    def became(self, size_bytes: int) -> None:
-        """The body has been read: what it has become takes so much, and the body itself is let go."""
+    def became(self, taken: Taken) -> None:
+        """The body has been read: it is let go, and what it has become is held until `close`."""
         self.close()
-        self._share.become(size_bytes)
+        self._memory.append(taken.memory)
+        self._share.become(taken.size_bytes)
 
     def close(self) -> None:
-        """Let the body go."""
-        if isinstance(self._body, SharedBody):
-            # To give many pages back takes the kernel some milliseconds.
-            self._threads.submit(self._body.close)
-        self._body = b""
+        """Let everything go, in threads: to give many pages back takes the kernel some milliseconds."""
+        body, self._body = self._body, b""
+        if isinstance(body, SharedBody):
+            self._threads.submit(body.close)
+        if self._memory:
+            memory, self._memory = self._memory, []
+            self._threads.submit(memory.clear)
 
 
 class Pile:

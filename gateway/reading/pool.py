@@ -19,12 +19,11 @@ from gateway.reading.callees import described
 from gateway.reading.faults import Broke, ReadingFailed, Refused, raised
 from gateway.reading.messages import Address, Addressed, Answer, Decode, Decoded
 from gateway.reading.process import Bounds, End, ReaderLost, ReaderProcess
-from gateway.reading.requests import strings_bytes, taken
+from gateway.reading.requests import Taken, taken
 from gateway.reading.shared_body import SharedBody
 from gateway.reading.turns import Turns
 from gateway.telemetry.logs import Sampler, log
 from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, SluiceError, Unavailable
-from inference.types import InferenceRequest
 from inference.wire import NotSent, PeerGone, WireError
 
 MEMORY_TIMES = 8
@@ -66,13 +65,6 @@ class ReaderStatistics(msgspec.Struct, frozen=True):
     waited_s: float
     read_s: float
     ends: Mapping[End, int]
-
-
-class Read(msgspec.Struct, frozen=True):
-    """A request that was read, and the memory that it takes."""
-
-    request: InferenceRequest
-    size_bytes: int
 
 
 class _Job(msgspec.Struct, eq=False):
@@ -141,7 +133,7 @@ class Readers:
 
     async def decode(
         self, dialect: int, body: SharedBody, headers: Sequence[Header], callee: Callee, deadline_s: float
-    ) -> Read:
+    ) -> Taken:
         """The request in a body. Raises as `Dialect.decode` does.
 
         Beside that, `DeadlineExceeded` where it comes first; `RequestTooLarge` where reading takes more memory or time
@@ -162,10 +154,9 @@ class Readers:
         if descriptor is None:
             raise Unavailable("the request that was read did not reach the gateway: it has too many open files")
         try:
-            request = await taken(answer, descriptor, callee)
+            return await taken(answer, descriptor, callee)
         except OSError as error:
             raise Unavailable(f"there is no memory for the request: {error.strerror}") from error
-        return Read(request, answer.size_bytes + strings_bytes(request))
 
     def _number_of(self, callee: Callee) -> int:
         """A number for a callee for as long as it lives; then readers forget it."""

@@ -87,7 +87,15 @@ def shared(request: InferenceRequest, limit_bytes: int) -> tuple[Decoded, Shared
     return Decoded(planned.size_bytes + len(said), planned.size_bytes), memory
 
 
-async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> InferenceRequest:
+class Taken(msgspec.Struct, frozen=True):
+    """A request that was read, the memory that its numbers lie in, and how much of memory it takes in all."""
+
+    request: InferenceRequest
+    memory: LentMemory
+    size_bytes: int
+
+
+async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> Taken:
     """The request that a reader has sent. Its numbers stay where they lie, for as long as an array looks at them.
 
     Strings are made one after another, and others have their turn in between. Closes the descriptor. Raises `OSError`.
@@ -117,10 +125,11 @@ async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> InferenceR
         caching=head.caching,
         parts=tuple(groups[1:]),
     )
-    return msgspec.structs.replace(request, reply=unpacked(head.reply, request, callee))
+    request = msgspec.structs.replace(request, reply=unpacked(head.reply, request, callee))
+    return Taken(request, buffer, decoded.size_bytes + _strings_bytes(request))
 
 
-def strings_bytes(request: InferenceRequest) -> int:
+def _strings_bytes(request: InferenceRequest) -> int:
     """What the request's BYTES take in memory beside the file that they came in, about."""
     groups = (request.inputs, *request.parts)
     return sum(
