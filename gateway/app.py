@@ -39,6 +39,8 @@ from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.http.trailing_slash import TrailingSlash
 from gateway.observer import Observer
 from gateway.plane import Plane
+from gateway.reading.intake import Intake
+from gateway.reading.pool import Readers, planned_readers
 from gateway.repository_control import RepositoryControl
 from gateway.sections import CacheSettings, ServerSettings, TracingSettings
 from gateway.serving import ENGINE_VERSION
@@ -50,6 +52,7 @@ from gateway.telemetry.log_metrics import LogCollector
 from gateway.telemetry.logs import log, tell_of_redis
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.reader_metrics import ReadersCollector
 from gateway.telemetry.tracing.tracer import Tracer
 from inference.errors import StartError
 from inference.repository import Broken, ModelVersion
@@ -88,6 +91,8 @@ class Gateway:
         self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer, broken)
         self.control = RepositoryControl(self.catalogue, allowed=settings.server.model_control)
         self.held = HeldBytes(settings.server.max_buffered_bytes)
+        self.readers = Readers(planned_readers(settings.server.readers))
+        ReadersCollector(self.readers, self.held, self.metrics.registry)
         self._request_ids = RequestIds()
         logs = settings.logs
         call_log = CallLog(logs.successes_per_s, logs.refusals_per_s, slow_s=logs.slow_ms / 1e3)
@@ -98,6 +103,8 @@ class Gateway:
             observer,
             max_body_bytes=settings.server.max_body_bytes,
             compress_from_bytes=settings.server.compress_from_bytes,
+            request_timeout_s=settings.server.request_timeout_s,
+            intake=Intake(self.held, settings.server.max_body_bytes, self.readers),
         )
 
     @cached_property
@@ -116,6 +123,7 @@ class Gateway:
             if self._tracer is not None:
                 await stack.enter_async_context(self._tracer)
             await stack.enter_async_context(self.cache)
+            await stack.enter_async_context(self.readers)
             await stack.enter_async_context(self.catalogue)
             self._entered = stack.pop_all()
         return self

@@ -82,6 +82,12 @@ class ServerSettings(Section):
     max_answer_bytes: Bytes = Field(
         64 * MIB, ge=1, description="Tensors of one answer, at most, before they are put into words."
     )
+    readers: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Processes that read large requests, at most; 0: half as many as processors, from 2 up.",
+    )
     max_connections: int = Field(10_000, ge=1, description="Connections open at the same time.")
     keep_alive_timeout_s: float = Field(75.0, gt=0, description="How long an idle connection stays open.")
     read_timeout_s: float = Field(

@@ -196,6 +196,7 @@ async def serve_version(
                 embedder,
                 max_rows=bounds.max_rows,
                 images=images,
+                tokenizer=source.tokenizer,
             ),
             walk=recorder.walk,
             record_sample=recorder.record_next,

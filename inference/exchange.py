@@ -7,13 +7,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.arena import SLOTS, SharedMemory, arena_shape
+from inference.arena import SLOTS, SharedMemory, arena_shape, lender
 from inference.errors import ModelFailed, RequestTooLarge
-from inference.layout import Plan, copies, plan, write
+from inference.layout import Placed, Plan, copies, plan, write, write_file
 from inference.types import Arrays, Datatype, Signature
 from inference.wire import Answer, Channel, Done, Run, Share
 
 UNLIMITED_BYTES = 1 << 62
+
+LEND_FROM_BYTES = 1 << 20
+"""Inputs from this size on are lent where they can be: to map them costs the worker less than a copy costs here."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -69,6 +72,8 @@ class Exchange:
         if the worker does not take them. The slot stays free then.
         """
         slot = self._free[-1]
+        if len(parts) == 1 and self._lend(slot, parts[0], wanted):
+            return self._free.pop()
         planned = plan(list(zip(*parts, strict=True)))
         if planned.size_bytes <= self._shape.input_bytes:
             write(planned, self._arena.buffer, self._shape.input_start(slot))
@@ -77,6 +82,17 @@ class Exchange:
             self._send_apart(slot, planned, wanted)
         return self._free.pop()
 
+    def _lend(self, slot: int, inputs: Arrays, wanted: Wanted) -> bool:
+        """Large inputs that lie in shared memory already are not copied: the worker is given that memory."""
+        if sum([array.nbytes for array in inputs]) < LEND_FROM_BYTES or (lent := lender(inputs)) is None:
+            return False
+        memory, offsets = lent
+        placed = tuple(
+            [Placed(offset, array.nbytes, array.shape) for offset, array in zip(offsets, inputs, strict=True)]
+        )
+        self._channel.send(Run(slot, placed, wanted.places, len(memory)), memory.descriptor)
+        return True
+
     def _send_apart(self, slot: int, planned: Plan, wanted: Wanted) -> None:
         """Inputs larger than the slot: in memory of their own, which the worker has once it is sent."""
         try:
@@ -84,7 +100,7 @@ class Exchange:
         except OSError as error:
             raise _no_memory(planned.size_bytes, error) from error
         with own:
-            write(planned, own.buffer, 0)
+            write_file(planned, own)
             self._channel.send(Run(slot, planned.placed, wanted.places, planned.size_bytes), own.descriptor)
 
     def take(self, slot: int, done: Done, descriptor: int | None, wanted: Wanted, parts: int = 1) -> Arrays:

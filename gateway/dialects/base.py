@@ -14,6 +14,7 @@ from gateway.images.reader import ImageReader
 from gateway.text.embedder import Embedder
 from inference.config import ModelConfig
 from inference.errors import InvalidRequest, SluiceError
+from inference.snapshot import FileState
 from inference.types import InferenceRequest, InferenceResponse, Signature
 
 POST = frozenset({"POST"})
@@ -36,7 +37,7 @@ class Call(msgspec.Struct, frozen=True):
     label: str | None = None
 
 
-class Callee(msgspec.Struct, frozen=True):
+class Callee(msgspec.Struct, frozen=True, weakref=True):
     """The model version that a call has come to, as far as its codec may know it."""
 
     name: str
@@ -49,6 +50,8 @@ class Callee(msgspec.Struct, frozen=True):
     """Rows that one request may have. Held against it before anything is done for each of them."""
     images: Mapping[str, ImageReader] = NO_IMAGES
     """How pictures become inputs, by the input's name, where `model.toml` declares it."""
+    tokenizer: FileState | None = None
+    """The file that the embedder's tokenizer is from."""
 
 
 class Dialect(Protocol):

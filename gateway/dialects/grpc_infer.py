@@ -68,7 +68,7 @@ WANTS_FINAL, IS_FINAL = "triton_enable_empty_final_response", "triton_final_resp
 HEAVY_BYTES, HEAVY_STRINGS_BYTES = 1024 * 1024, 64 * 1024
 
 
-class GrpcReply(msgspec.Struct, frozen=True):
+class GrpcReply(msgspec.Struct, frozen=True, tag="grpc"):
     """What a request wishes for in its answer: to be told that it is the last, and classes in place of numbers."""
 
     final: bool = False

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import simdjson
 
+from gateway.dialects import tfs_body, v2_outputs
 from gateway.dialects.base import Callee
 from gateway.dialects.bounds import check_structure, rows_bound
 from gateway.dialects.json_forms import listed
@@ -54,14 +55,14 @@ class Form(Enum):
     V2 = "v2"
 
 
-class Question(msgspec.Struct, frozen=True):
+class Question(msgspec.Struct, frozen=True, tag="item"):
     """What the answer needs to know of a body. `inner` is for the codec whose form it has.
 
     Of a model that is not `batched`, outputs are told whole.
     """
 
     form: Form
-    inner: object = None
+    inner: v2_outputs.Reply | tfs_body.Reply | None = None
     batched: bool = True
 
 
@@ -208,7 +209,9 @@ def _is_v2(value: dict[str, Any]) -> bool:
 
 
 def _as_form(request: InferenceRequest, form: Form) -> InferenceRequest:
-    return msgspec.structs.replace(request, reply=Question(form, request.reply))
+    inner = request.reply
+    assert inner is None or isinstance(inner, v2_outputs.Reply | tfs_body.Reply)
+    return msgspec.structs.replace(request, reply=Question(form, inner))
 
 
 def _item(row: Tensor, signature: Signature) -> Tensor:

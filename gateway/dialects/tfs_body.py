@@ -24,7 +24,7 @@ from inference.errors import InvalidRequest
 from inference.types import InferenceRequest, Signature, Tensor, TensorSpec
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, tag="tfs"):
     """How an answer is to be written: as the question was, in `ROWS` or in `COLUMNS`."""
 
     form: str

@@ -41,7 +41,7 @@ class Wanted(msgspec.Struct, frozen=True):
 CLASSIFY, REGRESS = Wanted("classify", classes=True), Wanted("regress", classes=False)
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, tag="examples"):
     """How results are to be written: with the `labels` of the classes, or as values where they are `None`."""
 
     labels: Sequence[str] | None

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
 from gateway.dialects.item_answer import JSON, Labels, answer_in_steps
+from gateway.dialects.item_body import Question
 from gateway.dialects.item_request import is_heavy, request_from_body
 from gateway.dialects.torchserve_openapi import prediction_paths
 from gateway.http.coding import UnknownEncoding
@@ -99,13 +100,14 @@ class TorchServe(Dialect):
         request = request_from_body(body, content_type, callee)
         if not callee.config.labels:
             return request
-        return replace(request, reply=_Labelled(request.reply, callee.config.labels))
+        assert isinstance(request.reply, Question)
+        return replace(request, reply=Labelled(request.reply, callee.config.labels))
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
         """The answer. Raises `InvalidRequest` if JSON cannot carry an output."""
-        if isinstance(reply := request.reply, _Labelled):
+        if isinstance(reply := request.reply, Labelled):
             return (yield from answer_in_steps(replace(request, reply=reply.question), response, reply.labels))
         return (yield from answer_in_steps(request, response, {}))
 
@@ -118,8 +120,10 @@ class TorchServe(Dialect):
         return prediction_paths()
 
 
-class _Labelled(msgspec.Struct, frozen=True):
-    question: object
+class Labelled(msgspec.Struct, frozen=True, tag="labelled"):
+    """A question, and the names of the classes by output."""
+
+    question: Question
     labels: Labels
 
 

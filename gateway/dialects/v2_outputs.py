@@ -35,7 +35,7 @@ class Wish(msgspec.Struct, frozen=True):
     classes: int = 0
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, tag="v2"):
     """How the outputs of an answer are to be written; those without a wish of their own are `binary` or not.
 
     `labels` are the names of the classes by output, and `batched` says whether axis 0 counts rows.

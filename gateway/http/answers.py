@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -13,6 +14,7 @@ from uvicorn.server import ServerState
 
 from gateway.http import wire
 from gateway.http.connection import BARE_500, BODY, NOTHING, Connection
+from gateway.http.long_body import LARGE_BYTES
 from gateway.http.messages import HttpResponse
 from gateway.http.prediction import Prediction
 
@@ -140,9 +142,7 @@ class Answers(Connection):
     async def _answer(self, prediction: Prediction) -> None:
         task = self._task
         try:
-            response = await self._answer_plane(
-                prediction.route, prediction.method, prediction.headers, prediction.body
-            )
+            response = await self._answering(prediction)
         except asyncio.CancelledError:
             if task is not None and task.cancelling():
                 self._give_up(prediction)
@@ -155,6 +155,15 @@ class Answers(Connection):
         finally:
             self.tasks.discard(cast(Any, task))
         self._deliver(prediction, response)
+
+    def _answering(self, prediction: Prediction) -> Coroutine[Any, Any, HttpResponse]:
+        """The answer to come. A large body is the plane's alone from here on: it counts it, and lets it go."""
+        body = prediction.body
+        if len(body) >= LARGE_BYTES:
+            prediction.body = b""
+            if self._counted_bytes:
+                self._count()
+        return self._answer_plane(prediction.route, prediction.method, prediction.headers, body)
 
     def _deliver(self, prediction: Prediction, response: HttpResponse) -> None:
         if self.transport.is_closing():

@@ -18,7 +18,7 @@ from gateway.http.answers import Answers
 from gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
 from gateway.http.door import Door
 from gateway.http.limits import LaneLimits
-from gateway.http.long_body import LongBody
+from gateway.http.long_body import LARGE_BYTES, LongBody
 from gateway.http.messages import DataPlane, Header
 from gateway.http.prediction import Prediction, expects_continue
 from inference.errors import RequestTooLarge
@@ -159,7 +159,7 @@ class LaneProtocol(Answers):
         self._count()
         self._refuse_if_crowded()
         if not long_body.left_bytes and self._filling is not None:
-            self._filling.body = long_body.whole()
+            self._filling.body = long_body.whole() if len(long_body) < LARGE_BYTES else long_body
             self._long_body = None
             self._held = False
             # The old parser still waits for the body; a new one is in the state that it would have come to.
@@ -218,6 +218,7 @@ class LaneProtocol(Answers):
             super().on_body(body)
             return
         prediction.left_bytes -= len(body)
+        assert not isinstance(prediction.body, LongBody)
         if not prediction.body:
             prediction.body = body
         elif isinstance(prediction.body, bytes):
@@ -293,6 +294,7 @@ class LaneProtocol(Answers):
         if prediction.expects_continue:
             self.transport.write(wire.CONTINUE)
         if prediction.left_bytes >= _LONG_BYTES:
+            assert not isinstance(prediction.body, LongBody)
             self._long_body = LongBody(prediction.body, prediction.left_bytes)
             self._held = True
 

@@ -7,10 +7,15 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from gateway.http.long_body import LongBody
 from inference.errors import SluiceError
 
 Header: TypeAlias = tuple[bytes, bytes]
 """Name in lower case, and value, as they stand on the wire."""
+
+
+Body: TypeAlias = bytes | bytearray | LongBody
+"""A whole body; one of `LARGE_BYTES` and more may be in pieces."""
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
@@ -46,10 +51,11 @@ class DataPlane(Protocol[RouteT]):
         """
         ...
 
-    async def answer(
-        self, route: RouteT, method: str, headers: Sequence[Header], body: bytes | bytearray
-    ) -> HttpResponse:
-        """The answer to a request whose body is complete. Never raises, save for cancellation: the client has gone."""
+    async def answer(self, route: RouteT, method: str, headers: Sequence[Header], body: Body) -> HttpResponse:
+        """The answer to a request whose body is complete. Never raises, save for cancellation: the client has gone.
+
+        A body of `LARGE_BYTES` or more is not kept by its lane: it is the plane that counts it, and lets it go.
+        """
         ...
 
     def refuse(self, route: RouteT, headers: Sequence[Header], error: SluiceError) -> HttpResponse:

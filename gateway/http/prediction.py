@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.http.messages import Header, HttpResponse
+from gateway.http.messages import Body, Header, HttpResponse
 
 
 class Prediction(msgspec.Struct, eq=False):
@@ -23,7 +23,7 @@ class Prediction(msgspec.Struct, eq=False):
     headers: Sequence[Header]
     keep_alive: bool
     refusal: HttpResponse | None = None
-    body: bytes | bytearray = b""
+    body: Body = b""
     left_bytes: int = 0
     timed_bytes: int = 0
     received: bool = False
