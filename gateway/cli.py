@@ -51,6 +51,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
     # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
+    from gateway.allocation import give_large_blocks_back
     from gateway.app import Gateway, grpc_reserved, listen, management_listener, run
     from gateway.banner import banner
     from gateway.telemetry.logs import configure_logs, log
@@ -58,6 +59,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     from inference.repository import look
 
     settings = _load(config_file, options | {"models": models}).settings
+    give_large_blocks_back()
     configure_logs(settings.logs.format, settings.logs.level)
     try:
         found = look(settings.models.path, settings.model_defaults, settings.models.allow)

@@ -59,6 +59,7 @@ class Connection(HttpToolsProtocol, Timed):
         "_spare_until",
         "_stage",
         "_unread",
+        "_unsent_whole_bytes",
         "_waiting_pages",
         "deadline",
         "unsent_bytes",
@@ -98,6 +99,8 @@ class Connection(HttpToolsProtocol, Timed):
         self._discarded_bytes = 0
         # How much of the answers was unsent when the deadline was set; 0 where it was not about sending.
         self.unsent_bytes = 0
+        # The last long answer, of which anything may be unsent.
+        self._unsent_whole_bytes = 0
         # While too much is held: what may be unsent by when, or the connection makes room.
         self._spare_bytes, self._spare_until = 0, math.inf
         self.deadline = math.inf
@@ -130,6 +133,10 @@ class Connection(HttpToolsProtocol, Timed):
         self._count()
         self._settle()
 
+    def note_long(self, size_bytes: int) -> None:
+        """A page writes so much in one piece."""
+        self._unsent_whole_bytes = size_bytes
+
     def _write(self, method: str, response: HttpResponse, connection: bytes) -> None:
         start = self.door.heads.start(response.status, self.server_state.default_headers)
         try:
@@ -143,6 +150,7 @@ class Connection(HttpToolsProtocol, Timed):
             self.transport.write(head + body)
         else:
             self.transport.write(head)
+            self._unsent_whole_bytes = len(body)
             self.transport.write(body)
 
     # How much it holds.
@@ -156,7 +164,9 @@ class Connection(HttpToolsProtocol, Timed):
         if isinstance(self.cycle, RequestResponseCycle):
             held_bytes += len(self.cycle.body)
         held_bytes += len(self.pipeline) * _WAITING_BYTES + self._waiting_pages * _WAITING_PAGE_BYTES
-        held_bytes += self.transport.get_write_buffer_size()
+        if unsent := self.transport.get_write_buffer_size():
+            # The transport keeps an answer whole until its last byte is gone.
+            held_bytes += max(unsent, self._unsent_whole_bytes)
         self._set_counted(held_bytes)
 
     def _set_counted(self, held_bytes: int) -> None:
@@ -188,8 +198,7 @@ class Connection(HttpToolsProtocol, Timed):
 
         It has `crowded_grace_s` to take what it is to take in that time.
         """
-        held_bytes = self.transport.get_write_buffer_size()
-        if not held_bytes:
+        if not self.transport.get_write_buffer_size():
             return
         limits = self.door.limits
         if now > self._spare_until + limits.crowded_grace_s or self._spare_until == math.inf:
@@ -198,8 +207,8 @@ class Connection(HttpToolsProtocol, Timed):
         elif now >= self._spare_until:
             self._spare_until = math.inf
             if unsent_bytes(self.transport) > self._spare_bytes:
+                self._set_counted(0)
                 self.transport.abort()
-                self._set_counted(max(0, self._counted_bytes - held_bytes))
 
     # How it ends.
 

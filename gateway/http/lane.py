@@ -199,7 +199,7 @@ class LaneProtocol(Answers):
         route = self._recognise(self.url)
         if route is None:
             self._take_ordinary_way()
-            self.cycle.transport = PageTransport(self.transport, self._finish)  # type: ignore[assignment]
+            self.cycle.transport = PageTransport(self.transport, self.note_long, self._finish)  # type: ignore[assignment]
             self.cycle.keep_alive = self.cycle.keep_alive and not (self._leaving or self.door.draining())
             if self.pipeline:
                 self._waiting_pages += 1
