@@ -27,6 +27,8 @@ from pydantic_core import ErrorDetails, PydanticKnownError
 MASK = "**********"
 LONGEST_VALUE = 80
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/@]+(?=@)|(?<=\?).+")
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 _KINDS: Mapping[str, str] = {
@@ -114,8 +116,14 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def shown(value: object) -> str:
     """A value as it would be written in TOML, cut where it is very long."""
-    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    bare = without_credentials(value) if isinstance(value, str) else value
+    text = repr(value) if isinstance(value, float) else json.dumps(bare, ensure_ascii=False, default=str)
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def without_credentials(text: str) -> str:
+    """An address without what stands before its `@` and behind its `?`; any other text as it is."""
+    return _CREDENTIALS.sub(MASK, text) if "://" in text else text
 
 
 def _fault(tree: type[BaseModel], details: ErrorDetails) -> Fault:

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.telemetry.call_record import CallRecord
 from gateway.telemetry.labels import Outcome
 from gateway.telemetry.logs import Sampler, log
+from gateway.telemetry.tracebacks import unquoted
 from inference.errors import SluiceError
 
 
@@ -44,7 +45,7 @@ class CallLog:
         facts = _facts(record, kept_back)
         if record.outcome is Outcome.FAILED:
             ours = None if isinstance(error, SluiceError) else error
-            log.error("prediction", error=str(error), exc_info=ours, **facts)
+            log.error("prediction", error=str(error) if ours is None else unquoted(str(error)), exc_info=ours, **facts)
         else:
             log.warning("prediction", error="the client has gone" if error is None else str(error), **facts)
 

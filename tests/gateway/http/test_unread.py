@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_a_client_that_reads_on_is_not_cut_off() -> None:
     with served(limits) as (server, _), deaf(server, f"/v2/large/{ANSWER_BYTES}") as client:
         connection = server.connection_of(client)
         for turn in range(4):
-            server.ask(lambda at=1000.0 * turn: connection.make_room(at))
+            server.ask(partial(connection.make_room, 1000.0 * turn))
             for _ in range(20):
                 client.read(65536)
         assert len(client.answer().body) == ANSWER_BYTES
