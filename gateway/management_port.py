@@ -19,6 +19,7 @@ from gateway.http.lane import make_lane
 from gateway.http.limits import LaneLimits
 from gateway.http.no_predictions import NoPredictions
 from gateway.http.page_bodies import PageBodies
+from gateway.last_connections import accept_the_last
 from gateway.pages.torchserve import ping_routes
 from gateway.pages.torchserve_models import AlreadyRegistered, torchserve_model_routes
 from gateway.telemetry.logs import log
@@ -92,6 +93,11 @@ class _Server(uvicorn.Server):
         """Listen, then tell who waits for it."""
         await super().startup(sockets)
         self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take what the kernel has accepted, and finish what is in flight."""
+        await accept_the_last(sockets or ())
+        await super().shutdown(sockets)
 
     def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]
         """Nothing: signals are for the main server, which ends this one."""

@@ -82,7 +82,7 @@ def configure_logs(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *renderer,
-                Mask(secrets),
+                cast(Processor, Mask(secrets)),
             ],
         )
     )

@@ -62,10 +62,10 @@ def _bare(facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _write(stream: TextIO, fact: dict[str, Any], margin: str) -> None:
     stream.write(f"\n{margin}{fact['exc_type']}: {escaped(fact['exc_value'])}")
-    for note in fact["exc_notes"]:
-        stream.write(f"\n{margin}  {escaped(note)}")
-    for frame in reversed(fact["frames"]):
-        stream.write(f"\n{margin}  at {frame['filename']}:{frame['lineno']} in {frame['name']}")
+    stream.writelines(f"\n{margin}  {escaped(note)}" for note in fact["exc_notes"])
+    stream.writelines(
+        f"\n{margin}  at {frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in fact["frames"][::-1]
+    )
     for inner in fact["exceptions"]:
         for each in reversed(inner):
             _write(stream, each, margin + "  | ")

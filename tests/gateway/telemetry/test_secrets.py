@@ -98,7 +98,7 @@ def test_a_secret_is_masked_in_each_form_that_it_may_have() -> None:
     "text", ["a\nb", 'a\n{"event": "forged", "level": "info"}', "a\x1b[2J\x1b]0;b\x07", "a\r\x00b", "a\u2028b\x9bb"]
 )
 def test_no_text_makes_a_line_of_its_own(stream: io.StringIO, text: str) -> None:
-    log.info("prediction", model=text, **{"request_id": text})
+    log.info("prediction", model=text, request_id=text)
     logging.getLogger("other").warning("of others: %s", text)
     try:
         raise ValueError(text)
