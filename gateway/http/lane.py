@@ -319,7 +319,10 @@ class LaneProtocol(Answers):
             self._end()
         elif not self._should_upgrade():
             self._stage = NOTHING
-            self._feed(_without_upgrade(self.parser, self.url, self.headers) + rest)
+            plain = _without_upgrade(self.parser, self.url, self.headers)
+            # After a request of HTTP/1.0, the old one expects no other.
+            self.parser = httptools.HttpRequestParser(self)
+            self._feed(plain + rest)
         elif self._current is None:
             self._stage = NOTHING
             self.deadline = math.inf

@@ -47,7 +47,14 @@ class CallLog:
             ours = None if isinstance(error, SluiceError) else error
             log.error("prediction", error=str(error) if ours is None else unquoted(str(error)), exc_info=ours, **facts)
         else:
-            log.warning("prediction", error="the client has gone" if error is None else str(error), **facts)
+            log.warning("prediction", error=_told(record, error), **facts)
+
+
+def _told(record: CallRecord, error: Exception | None) -> str:
+    """What is wrong with an invalid request is mostly a value in it, which its caller is told and the log is not."""
+    if error is None:
+        return "the client has gone"
+    return unquoted(str(error)) if record.outcome is Outcome.INVALID else str(error)
 
 
 def _facts(record: CallRecord, kept_back: int) -> dict[str, Any]:

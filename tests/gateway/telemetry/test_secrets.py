@@ -14,7 +14,8 @@ import pytest
 from gateway.http.asgi import AsgiLane, Receive, Scope, Send
 from gateway.http.lane import make_lane
 from gateway.http.messages import Header, HttpResponse
-from gateway.settings import load_settings
+from gateway.settings import SettingsError, load_settings
+from gateway.show_settings import as_json_text, as_table
 from gateway.telemetry.logs import Mask, configure_logs, log
 from gateway.telemetry.tracebacks import unquoted
 from tests.gateway.http.planes import PuppetPlane
@@ -137,3 +138,24 @@ def test_credentials_of_the_settings_are_known() -> None:
         environ={},
     ).settings
     assert {"p%40ss-word", "p@ss-word", "user-token", "key=query-token", "Bearer header-token"} <= set(settings.secrets)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLUICE_CACHE_REDIS_URL", f"mysql://me:{MARK}@host"),
+        ("SLUICE_CACHE_REDIS_URL", f"redis://me:{MARK}@host/0"),
+        ("SLUICE_TRACING_ENDPOINT", f"ftp://me:{MARK}@host/?key={MARK}"),
+        ("SLUICE_TRACING_ENDPOINT", f"http://me:{MARK}@host/?key={MARK}"),
+        ("SLUICE_TRACING_HEADERS", MARK),
+    ],
+)
+def test_settings_are_told_without_secrets(name: str, value: str) -> None:
+    try:
+        loaded = load_settings({}, environ={name: value})
+    except SettingsError as error:
+        told = str(error)
+    else:
+        told = as_table(loaded) + as_json_text(loaded)
+    assert MARK not in told
+    assert name in told
