@@ -43,7 +43,7 @@ async def accept_the_last(listeners: Iterable[socket.socket]) -> None:
     quiet_since = loop.time()
     while (now := loop.time()) < end and now - quiet_since < QUIET_S:
         # The loop accepts them itself, and does so before it comes back to us.
-        await asyncio.sleep(0 if poll.poll(0) else QUIET_S / 10)
+        await asyncio.sleep(QUIET_S / 10)
         if poll.poll(0):
             quiet_since = loop.time()
 

@@ -207,6 +207,9 @@ class Connection(HttpToolsProtocol, Timed):
         elif now >= self._spare_until:
             self._spare_until = math.inf
             if unsent_bytes(self.transport) > self._spare_bytes:
+                self.door.log_fault(
+                    _logger, logging.WARNING, "a client that left its answer unread made room for others"
+                )
                 self._set_counted(0)
                 self.transport.abort()
 
