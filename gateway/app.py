@@ -34,6 +34,7 @@ from gateway.http.asgi import AsgiLane
 from gateway.http.head_as_get import HeadAsGet
 from gateway.http.lane import make_lane
 from gateway.http.limits import LaneLimits, connection_cap
+from gateway.http.page_bodies import MAX_PAGE_BYTES, PageBodies
 from gateway.http.proxy_prefix import ProxyPrefix
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.http.trailing_slash import TrailingSlash
@@ -114,7 +115,12 @@ class Gateway:
         from gateway.management import management_app
 
         prefixed = ProxyPrefix(management_app(self, DIALECTS, VERSION), self.settings.server.root_path)
-        pages = HeadAsGet(TrailingSlash(prefixed, "/v2/"))
+        pages = PageBodies(
+            HeadAsGet(TrailingSlash(prefixed, "/v2/")),
+            self.held,
+            DIALECTS[0].refuse,
+            max_bytes=min(MAX_PAGE_BYTES, self.settings.server.max_body_bytes),
+        )
         return AsgiLane(self.plane, RequestIdMiddleware(pages, self._request_ids))
 
     async def __aenter__(self) -> Gateway:

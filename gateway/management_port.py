@@ -15,6 +15,11 @@ from starlette.exceptions import HTTPException
 
 from gateway.dialects.torchserve import FAULTS, Fault, problem, refusal
 from gateway.http.head_as_get import HeadAsGet
+from gateway.http.lane import make_lane
+from gateway.http.limits import LaneLimits
+from gateway.http.no_predictions import NoPredictions
+from gateway.http.page_bodies import PageBodies
+from gateway.last_connections import accept_the_last
 from gateway.pages.torchserve import ping_routes
 from gateway.pages.torchserve_models import AlreadyRegistered, torchserve_model_routes
 from gateway.telemetry.logs import log
@@ -37,16 +42,29 @@ class ManagementDoor:
     def __init__(self, gateway: Gateway, listener: socket.socket, tls: Mapping[str, Any], version: str) -> None:
         self._listener = listener
         settings = gateway.settings.server
+        api = PageBodies(HeadAsGet(management_api(gateway, version)), gateway.held, refusal)
         self._server = _Server(
             uvicorn.Config(
-                HeadAsGet(management_api(gateway, version)),
+                api,
+                http=make_lane(
+                    NoPredictions(),
+                    LaneLimits(
+                        max_header_bytes=settings.max_header_bytes,
+                        max_buffered_bytes=settings.max_buffered_bytes,
+                        max_connections=MAX_CONNECTIONS,
+                        request_read_timeout_s=settings.read_timeout_s,
+                        write_timeout_s=settings.write_timeout_s,
+                    ),
+                    draining=lambda: gateway.drain.begun,
+                    held=gateway.held,
+                ),
                 lifespan="off",
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 headers=[("server", "sluice")],
-                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=settings.keep_alive_timeout_s,  # type: ignore[arg-type]  # any number will do
                 timeout_graceful_shutdown=settings.shutdown_timeout_s,  # type: ignore[arg-type]  # any number will do
                 **tls,
             )
@@ -75,6 +93,11 @@ class _Server(uvicorn.Server):
         """Listen, then tell who waits for it."""
         await super().startup(sockets)
         self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take what the kernel has accepted, and finish what is in flight."""
+        await accept_the_last(sockets or ())
+        await super().shutdown(sockets)
 
     def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]
         """Nothing: signals are for the main server, which ends this one."""

@@ -11,6 +11,7 @@ from types import FrameType
 
 import uvicorn
 
+from gateway.last_connections import accept_the_last
 from gateway.telemetry.logs import log
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -55,7 +56,8 @@ class DrainingServer(uvicorn.Server):
         self.beside: Callable[[], Awaitable[None]] | None = None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what is in flight, here and beside."""
+        """Take what the kernel has accepted, and finish what is in flight, here and beside."""
+        await accept_the_last(sockets or ())
         if self.beside is None:
             await super().shutdown(sockets)
             return

@@ -29,6 +29,8 @@ LONGEST_VALUE = 80
 
 MOST_TOML_BYTES = 1024 * 1024
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/@]+(?=@)|(?<=\?).+")
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 _KINDS: Mapping[str, str] = {
@@ -121,11 +123,17 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def shown(value: object) -> str:
     """A value as it would be written in TOML, cut where it is very long."""
+    bare = without_credentials(value) if isinstance(value, str) else value
     try:
-        text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+        text = repr(value) if isinstance(value, float) else json.dumps(bare, ensure_ascii=False, default=str)
     except RecursionError:
         return "[…]"
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def without_credentials(text: str) -> str:
+    """An address without what stands before its `@` and behind its `?`; any other text as it is."""
+    return _CREDENTIALS.sub(MASK, text) if "://" in text else text
 
 
 def _fault(tree: type[BaseModel], details: ErrorDetails) -> Fault:

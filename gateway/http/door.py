@@ -43,7 +43,11 @@ class Door:
         """See to it that the connections' deadlines are kept."""
         if self.sweep is None:
             limits = self.limits
-            self.sweep = Sweep((keep_alive_s, limits.request_read_timeout_s, limits.write_timeout_s, limits.linger_s))
+            timeouts_s = (
+                *(keep_alive_s, limits.request_read_timeout_s, limits.write_timeout_s),
+                *(limits.linger_s, limits.crowded_grace_s),
+            )
+            self.sweep = Sweep(timeouts_s, self.held)
         self.sweep.watch(loop, connections)
 
     def log_fault(self, logger: logging.Logger, level: int, text: str, cause: BaseException | None = None) -> None:

@@ -20,7 +20,9 @@ from gateway.http.door import Door
 from gateway.http.limits import LaneLimits
 from gateway.http.long_body import LARGE_BYTES, LongBody
 from gateway.http.messages import DataPlane, Header
+from gateway.http.page_transport import PageTransport
 from gateway.http.prediction import Prediction, expects_continue
+from gateway.http.request_targets import origin_form
 from inference.errors import RequestTooLarge
 
 _logger = logging.getLogger("sluice.http")
@@ -197,8 +199,10 @@ class LaneProtocol(Answers):
         route = self._recognise(self.url)
         if route is None:
             self._take_ordinary_way()
+            self.cycle.transport = PageTransport(self.transport, self.note_long, self._finish)  # type: ignore[assignment]
             self.cycle.keep_alive = self.cycle.keep_alive and not (self._leaving or self.door.draining())
             if self.pipeline:
+                self._waiting_pages += 1
                 self._hold()
         else:
             keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
@@ -215,6 +219,7 @@ class LaneProtocol(Answers):
         self._quiet_bytes = -1
         prediction = self._filling
         if prediction is None:
+            self._page_bytes += len(body)
             super().on_body(body)
             return
         prediction.left_bytes -= len(body)
@@ -254,7 +259,12 @@ class LaneProtocol(Answers):
 
     def _take_ordinary_way(self) -> None:
         """Build what uvicorn builds when a request begins, and let it go on from there."""
-        url, headers = self.url, self.headers
+        headers = self.headers
+        url = origin_form(self.url)
+        if url is None:
+            self._refuse(wire.plain(400, "The request target is no path; expected one such as /v2/models."))
+            raise _EndedError
+        self._page_bytes = self._page_timed_bytes = 0
         super().on_message_begin()
         self.url = url
         self.headers += headers
@@ -280,14 +290,21 @@ class LaneProtocol(Answers):
                 return
             if prediction is self._current:
                 self._invite(prediction)
-        if prediction is not None:
+        if self._stage == BODY:
             self._count()
             self._refuse_if_crowded()
+            if prediction is None and not self._ended:
+                self._bound_unwanted()
             if self._ended:
                 return
-        if not self._reading or (self._stage == BODY and prediction is None):
+        if not self._reading:
             self._reading = True
             self._settle()
+
+    def _bound_unwanted(self) -> None:
+        """A page that has answered without reading its body leaves the rest of it to be thrown away, up to a bound."""
+        if self.cycle.response_complete and self._page_bytes > self.door.limits.linger_bytes:
+            self._linger()
 
     def _invite(self, prediction: Prediction) -> None:
         """The body is wanted, and this is its turn."""
@@ -304,7 +321,10 @@ class LaneProtocol(Answers):
             self._end()
         elif not self._should_upgrade():
             self._stage = NOTHING
-            self._feed(_without_upgrade(self.parser, self.url, self.headers) + rest)
+            plain = _without_upgrade(self.parser, self.url, self.headers)
+            # After a request of HTTP/1.0, the old one expects no other.
+            self.parser = httptools.HttpRequestParser(self)
+            self._feed(plain + rest)
         elif self._current is None:
             self._stage = NOTHING
             self.deadline = math.inf

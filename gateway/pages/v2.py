@@ -17,7 +17,7 @@ from gateway.catalogue import Catalogue
 from gateway.dialects.v2 import model_metadata
 from gateway.pages.admin import RedisPage, redis_page
 from gateway.pages.model_config import ModelConfigPage, model_config_page
-from gateway.pages.model_statistics import StatisticsPage, statistics_page
+from gateway.pages.model_statistics import StatisticsPage, statistics_json, statistics_page
 from gateway.serving import ServedVersion
 from gateway.shutdown import Drain
 from gateway.telemetry.metrics import Metrics
@@ -201,8 +201,8 @@ def server_routes(
 
     @router.get("/metrics", tags=["server"], summary="Prometheus metrics", response_class=Response)
     async def exposition(request: Request) -> Response:
-        content, content_type = metrics.exposition(request.headers.get("accept", ""))
-        return Response(content, headers={"content-type": content_type})
+        page = await metrics.pages.page(request.headers.get("accept", ""), request.scope["headers"])
+        return Response(page.body, headers={name.decode(): value.decode() for name, value in page.headers})
 
     return router
 
@@ -250,9 +250,10 @@ def model_routes(catalogue: Catalogue) -> APIRouter:
             ]
         )
 
-    @router.get("/stats", summary="What became of the calls of every version")
-    async def all_stats() -> StatisticsPage:
-        return statistics_page(served for name in catalogue.models for served in catalogue.versions(name))
+    @router.get("/stats", summary="What became of the calls of every version", response_model=StatisticsPage)
+    async def all_stats() -> Response:
+        versions = [served for name in catalogue.models for served in catalogue.versions(name)]
+        return Response(await statistics_json(versions), media_type="application/json")
 
     @router.get("/{model}/stats", summary="What became of a model's calls", responses=NOT_FOUND)
     async def model_stats(model: ModelName) -> StatisticsPage:

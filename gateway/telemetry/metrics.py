@@ -16,6 +16,7 @@ from batching.report import Outcome as BatchOutcome
 from cache.report import Tier
 from gateway.audit.auditor import Look
 from gateway.audit.examine import Outcome as LookOutcome
+from gateway.telemetry.exposition import Exposition
 from gateway.telemetry.families import Families
 from gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime
 from gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
@@ -165,17 +166,14 @@ class ModelMetrics(CallMetrics):
         )
 
     def _request_ends(self) -> list[tuple[Outcome, Total]]:
-        return [
-            (
-                outcome,
-                total(
-                    self._requests.labels(*self._labels, dialect, outcome).value,
-                    self._family.labels(*self._labels, dialect, outcome).sum,
-                ),
-            )
-            for dialect in self._metrics.dialects
-            for outcome in Outcome
-        ]
+        ends: list[tuple[Outcome, Total]] = []
+        for dialect in self._metrics.dialects:
+            for outcome in Outcome:
+                # Only asked for, and not made: a page must not add series to every scrape from then on.
+                durations = self._family.known(*self._labels, dialect, outcome)
+                count = self._requests.labels(*self._labels, dialect, outcome).value
+                ends.append((outcome, total(count, 0.0 if durations is None else durations.sum)))
+        return ends
 
     def padded(self, own: int, added: int) -> None:
         """Count the elements of one request's padded inputs: its own, and those added."""
@@ -252,6 +250,7 @@ class Metrics(Families):
         super().__init__(sluice_version, engine_version, dialects)
         self._lag = self.loop_lag.labels()
         self.unknown_model = CallMetrics(self, "", "")
+        self.pages = Exposition(self.registry)
 
     def of_model(self, model: str, version: int) -> ModelMetrics:
         """The metrics of one version that the repository holds."""
@@ -275,9 +274,6 @@ class Metrics(Families):
             family.fold()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """All metrics, and their content type.
-
-        In OpenMetrics, with exemplars, where `accept` asks for it as Prometheus does; else in Prometheus' text format.
-        """
+        """All metrics, and their content type, made at once: a page for callers is `pages.page`."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
