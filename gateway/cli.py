@@ -51,7 +51,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
     # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
-    from gateway.app import Gateway, grpc_reserved, listen, management_listener, run
+    from gateway.app import Gateway, grpc_listener, listen, management_listener, run
     from gateway.banner import banner
     from gateway.telemetry.logs import configure_logs, log
     from inference.errors import StartError
@@ -73,10 +73,11 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     try:
         with ExitStack() as stack:
             stack.enter_context(listener)
-            stack.enter_context(grpc_reserved(settings.server))
+            grpc = stack.enter_context(grpc_listener(settings.server))
             management = stack.enter_context(management_listener(settings.server))
             runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-            runner.run(run(gateway, listener, lambda: click.echo(banner(gateway, listener.getsockname())), management))
+            started = lambda: click.echo(banner(gateway, listener.getsockname()))  # noqa: E731
+            runner.run(run(gateway, listener, started, management, grpc))
     except StartError as error:
         raise click.ClickException(str(error)) from None
 

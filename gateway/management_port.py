@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -14,7 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gateway.dialects.torchserve import FAULTS, Fault, problem, refusal
+from gateway.http.accepting_server import AcceptingServer
 from gateway.http.head_as_get import HeadAsGet
+from gateway.http.lane import make_lane
+from gateway.http.messages import Header, HttpResponse
 from gateway.pages.torchserve import ping_routes
 from gateway.pages.torchserve_models import AlreadyRegistered, torchserve_model_routes
 from gateway.telemetry.logs import log
@@ -40,6 +43,13 @@ class ManagementDoor:
         self._server = _Server(
             uvicorn.Config(
                 HeadAsGet(management_api(gateway, version)),
+                http=make_lane(
+                    NoPredictions(),
+                    gateway.wire_limits(),
+                    draining=lambda: gateway.drain.begun,
+                    held=gateway.held,
+                    budget=gateway.budget,
+                ),
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -49,7 +59,11 @@ class ManagementDoor:
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=settings.shutdown_timeout_s,  # type: ignore[arg-type]  # any number will do
                 **tls,
-            )
+            ),
+            "management",
+            gateway.budget,
+            gateway.doors,
+            settings.read_timeout_s,
         )
 
     async def __aenter__(self) -> ManagementDoor:
@@ -64,11 +78,30 @@ class ManagementDoor:
         await self._serving
 
 
-class _Server(uvicorn.Server):
+class NoPredictions:
+    """A data plane without predictions: the lane is there for its limits alone."""
+
+    max_body_bytes = 0
+
+    def recognise(self, target: bytes) -> None:
+        """Nothing."""
+
+    async def answer(
+        self, route: NoReturn, method: str, headers: Sequence[Header], body: bytes | bytearray
+    ) -> HttpResponse:
+        """Never called."""
+        raise NotImplementedError
+
+    def refuse(self, route: NoReturn, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
+        """Never called."""
+        raise NotImplementedError
+
+
+class _Server(AcceptingServer):
     """uvicorn's server, which leaves signals to the main one, and tells when it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -84,7 +117,7 @@ class _Server(uvicorn.Server):
 def management_api(gateway: Gateway, version: str) -> FastAPI:
     """The routes, with every error in TorchServe's form."""
     app = FastAPI(title="Sluice: TorchServe's management API", version=version, docs_url=None, redoc_url=None)
-    app.include_router(ping_routes(gateway.catalogue, gateway.drain))
+    app.include_router(ping_routes(gateway.readiness))
     app.include_router(torchserve_model_routes(gateway.catalogue, gateway.settings.models.path))
 
     def refuse(_: Request, error: Exception) -> Response:

@@ -22,6 +22,9 @@ from gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
 from gateway.telemetry.tally import Count, Tally
 from inference.types import Timings
 
+DOORS = ("http", "grpc", "management")
+"""The doors that there may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelGauges:
@@ -252,6 +255,8 @@ class Metrics(Families):
         super().__init__(sluice_version, engine_version, dialects)
         self._lag = self.loop_lag.labels()
         self.unknown_model = CallMetrics(self, "", "")
+        for door in DOORS:
+            self.doors_reopened.labels(door)
 
     def of_model(self, model: str, version: int) -> ModelMetrics:
         """The metrics of one version that the repository holds."""
@@ -260,6 +265,10 @@ class Metrics(Families):
     def watch_broken(self, count: Callable[[], float]) -> None:
         """Read from here how many models and versions cannot be served."""
         self.broken.set_function(count)
+
+    def door_reopened(self, door: str) -> None:
+        """Count a door that was shut and is open again."""
+        self.doors_reopened.labels(door).inc()
 
     def traced_calls(self) -> TracedCalls:
         """What to count traced calls with; from now on a scrape shows it."""
