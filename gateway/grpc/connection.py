@@ -92,6 +92,7 @@ class GrpcConnection(CallsUnderway, Timed):
         self._machine = _machine(limits)
         self._turn: asyncio.Handle | None = None
         self._flushing = False
+        self._greeted = False
         self._has_called = False
         self._ended = False
         self._leaving = self._told_of_last = False
@@ -111,13 +112,10 @@ class GrpcConnection(CallsUnderway, Timed):
         self._transport = transport
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._server.enter(self)
-        self._machine.initiate_connection()
-        self._machine.increment_flow_control_window(CONNECTION_WINDOW_BYTES - STREAM_WINDOW_BYTES)
         if self._server.is_full():
             self._hang_up(Unbearable(ErrorCode.NO_ERROR, b"too many connections"))
         elif self._server.leaving:
             self.leave()
-        self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel what is underway, and give back what is held."""
@@ -139,11 +137,6 @@ class GrpcConnection(CallsUnderway, Timed):
         self._frames.take(data)
         if self._turn is None:
             self._read()
-
-    def eof_received(self) -> bool:
-        """The client sends no more. Whoever is still owed an answer gets it."""
-        self._frames.going = True
-        return bool(self._calls) and not self._ended
 
     def pause_writing(self) -> None:
         """The network takes no more: nothing is sent, and nothing read that would have to be answered."""
@@ -169,6 +162,8 @@ class GrpcConnection(CallsUnderway, Timed):
         end_s = now_s + TURN_S
         try:
             while not self._ended and (run := self._frames.run(now_s)):
+                if not self._greeted:
+                    self._greet()
                 for event in self._machine.receive_data(run):
                     if (react := _REACTIONS.get(event.__class__)) is not None:
                         react(self, event)
@@ -179,8 +174,12 @@ class GrpcConnection(CallsUnderway, Timed):
                     self._turn = self._loop.call_soon(self._read)
                     break
         except Unbearable as end:
-            self._greet_stranger()
-            self._hang_up(end)
+            if self._frames.speak_http_1:
+                # Somebody has mistaken the port, and is told in its own words.
+                self._transport.write(NOT_HERE)
+                self._linger()
+            else:
+                self._hang_up(end)
         except ProtocolError:
             self._server.log_fault(_logger, logging.WARNING, "a client broke the rules of HTTP/2")
             self._linger()
@@ -196,6 +195,12 @@ class GrpcConnection(CallsUnderway, Timed):
         if self._frames.going and not self._calls:
             self._linger()
         self._flush()
+
+    def _greet(self) -> None:
+        """Say what we take. Clients send their first call without having heard of it."""
+        self._greeted = True
+        self._machine.initiate_connection()
+        self._machine.increment_flow_control_window(CONNECTION_WINDOW_BYTES - STREAM_WINDOW_BYTES)
 
     def _on_request(self, event: RequestReceived) -> None:
         stream_id = event.stream_id
@@ -424,7 +429,7 @@ class GrpcConnection(CallsUnderway, Timed):
         headers = call.trailers if call.head_sent else [*heads.ANSWER, *call.trailers]
         self._machine.send_headers(stream_id, headers, end_stream=True)
         self._frames.sent(1)
-        if not call.input_ended:
+        if self._is_open(stream_id):
             # It need not go on sending what nobody reads.
             self._machine.reset_stream(stream_id, ErrorCodes.NO_ERROR)
         self._close(call)
@@ -451,7 +456,7 @@ class GrpcConnection(CallsUnderway, Timed):
     def _let_send(self, call: ServerCall) -> None:
         """Open a call's window for what it may send and we would hold."""
         wanted = call.inbox.wanted_bytes
-        if call.window_bytes * 2 <= wanted and not call.input_ended and self._is_open(call.stream_id):
+        if call.window_bytes * 2 < wanted and not call.input_ended and self._is_open(call.stream_id):
             self._machine.increment_flow_control_window(wanted - call.window_bytes, call.stream_id)
             if call.window_bytes <= 0:
                 call.read_deadline_s = max(
@@ -471,6 +476,8 @@ class GrpcConnection(CallsUnderway, Timed):
         if self._leaving or self._ended:
             return
         self._leaving = True
+        if not self._greeted:
+            self._greet()
         self._flush()
         self._transport.write(goaway(LAST_STREAM, ErrorCode.NO_ERROR))
         self._ping()
@@ -506,14 +513,11 @@ class GrpcConnection(CallsUnderway, Timed):
         if end.code is not ErrorCode.NO_ERROR:
             why = end.told.decode() or end.code.name
             self._server.log_fault(_logger, logging.WARNING, f"hung up on a gRPC client: {why}")
+        if not self._greeted:
+            self._greet()
         self._flush()
         self._transport.write(goaway(self._machine.highest_inbound_stream_id, end.code, end.told))
         self._linger()
-
-    def _greet_stranger(self) -> None:
-        """Somebody speaks HTTP/1.1 here. It is told in its own words."""
-        if self._frames.speak_http_1:
-            self._transport.write(NOT_HERE)
 
     def _linger(self) -> None:
         """Close, but not with a reset: the client would lose what it was told last."""
