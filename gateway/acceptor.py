@@ -7,6 +7,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 from gateway.http.connection_budget import ConnectionBudget
 from gateway.telemetry.logs import log
@@ -28,7 +29,7 @@ class Acceptor:
     Connections are counted from the moment on that they are accepted, so that a client that says nothing, or does not
     end its TLS handshake, counts, too; each protocol gives its place back (`ConnectionBudget.leave`) when its
     connection is lost. What the budget has no place for is closed at once. `fault` says what keeps it from accepting,
-    and `reopen` makes a new socket at the same address. Belongs to the event loop's thread.
+    `give_up` and `reopen` make a new socket at the same address. Belongs to the event loop's thread.
     """
 
     def __init__(
@@ -90,8 +91,11 @@ class Acceptor:
             return f"its socket is gone: {error.strerror}"
         return "its socket does not listen any more"
 
-    def reopen(self) -> None:
-        """Listen at the same address with a new socket. Raises `OSError`; then it may be tried again."""
+    def give_up(self) -> None:
+        """Have nothing to do any more with a socket that is faulty.
+
+        All that are to be opened anew are given up first: one's number may become another's.
+        """
         self._stop_reading()
         if self._failed:
             self._listener.close()
@@ -99,6 +103,9 @@ class Acceptor:
             # Whatever its number belongs to now is not ours to close.
             self._listener.detach()
         self._failed = "its socket is gone"
+
+    def reopen(self) -> None:
+        """Listen at the same address with a new socket. Raises `OSError`; then it may be tried again."""
         self._listener = listener = socket.socket(self._family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -165,5 +172,7 @@ class Acceptor:
             self._resting.cancel()
             self._resting = None
         if self._number >= 0:
-            self._loop.remove_reader(self._number)
+            # Where its number is a connection's by now, the loop refuses, and has forgotten it already.
+            with suppress(RuntimeError):
+                self._loop.remove_reader(self._number)
             self._number = -1

@@ -66,10 +66,10 @@ class DoorWatch:
     def look(self) -> None:
         """Look once, and mend what can be mended."""
         self._count_descriptors()
-        for acceptor in self._acceptors:
-            fault = acceptor.fault
-            if fault is None:
-                continue
+        shut = [(acceptor, fault) for acceptor in self._acceptors if (fault := acceptor.fault) is not None]
+        for acceptor, _ in shut:
+            acceptor.give_up()
+        for acceptor, fault in shut:
             try:
                 acceptor.reopen()
             except OSError as error:
