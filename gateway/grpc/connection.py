@@ -23,6 +23,7 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from hyperframe.frame import Frame
 
 from gateway.grpc import heads
 from gateway.grpc.call import ServerCall
@@ -53,6 +54,10 @@ UNSENT_BYTES = 256 * 1024
 
 FRAMES_AT_ONCE = 4
 """Frames of long answers that are put together before they are handed over."""
+
+# h2 writes every frame out, its body in hex, for a log that nobody keeps: 80 µs for one that is full. Nor should what
+# clients send stand in any log.
+Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
 
 LAST_STREAM = 2**31 - 1
 
