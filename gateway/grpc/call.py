@@ -92,9 +92,9 @@ class ServerCall:
         return None if self.deadline_s == math.inf else self.deadline_s - time.monotonic()
 
     async def write(self, body: Body) -> None:
-        """Send one message of several; waits while `MAX_UNSENT` wait to be sent."""
+        """Send one message of several; waits while `MAX_UNSENT` wait to be sent, or any if too much is held."""
         await self._connection.send(self, body)
-        while len(self.unsent) >= MAX_UNSENT and not self.closed:
+        while not self.closed and len(self.unsent) >= (1 if self._connection.crowded else MAX_UNSENT):
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 

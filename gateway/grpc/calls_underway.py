@@ -38,6 +38,11 @@ class CallsUnderway(asyncio.Protocol):
         self._limited: dict[int, ServerCall] = {}
         """Those that are ended here when their deadline has passed; the others see to it themselves."""
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more is held for callers than may be."""
+        return self._server.held.over
+
     async def send(self, call: ServerCall, body: Body) -> None:
         """Send one of several messages of a call."""
         if call.packed and 0 < self._server.limits.compress_from_bytes <= len(body):

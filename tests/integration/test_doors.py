@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -24,7 +25,10 @@ from tests.integration.test_bad_days import write_model
 from tests.integration.test_deadlines import ONE_WORKER
 from tests.integration.test_grpc_bad_days import NO_STORE, channel_to, infer, row, value_of
 from tests.integration.test_grpc_pings import Peer, frame
+from tests.integration.test_tls import Authority, authority
 from tests.models import linear
+
+__all__ = ["authority"]
 
 OPEN_FILES = 512
 ROW = v2("x", [1, 1], [3])
@@ -107,6 +111,23 @@ limit = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 os.execv(sys.argv[2], sys.argv[2:])
 """
+
+
+def test_a_handshake_that_does_not_come_has_an_end_at_every_door(authority: Authority) -> None:
+    """And counts as a connection until then."""
+    certificate, key = authority.issue("server")
+    management = free_port()
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--management-port", str(management))
+    env = os.environ | {"SLUICE_SERVER_READ_TIMEOUT_S": "1"}
+    with serving(EXAMPLES, *options, *with_grpc(), env=env, verify=False) as server, ExitStack() as stack:
+        silent_ones = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
+            for port in (server.port, server.grpc_port, management)
+        ]
+        for each in silent_ones:
+            assert each.recv(1) == b""
+        while server.metric("sluice_connections") > 1:
+            assert server.process.poll() is None
 
 
 def test_doors_that_are_shut_are_opened_anew(tmp_path: Path) -> None:
