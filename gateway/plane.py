@@ -65,6 +65,7 @@ class Plane:
         self.max_body_bytes = max_body_bytes
         self._request_timeout_s = request_timeout_s
         self._intake = intake or Intake(HeldBytes(sys.maxsize), max_body_bytes)
+        self.coders = self._intake.coders
         self._compress_from_bytes = compress_from_bytes or sys.maxsize
         self._catalogue = catalogue
         self._dialects = tuple(dialects)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
+from gateway.held_bytes import HeldBytes, Share
 from gateway.http.messages import Header, HttpResponse
 from inference.errors import InvalidRequest, RequestTooLarge
 
@@ -125,8 +126,25 @@ def _check_member(rest: memoryview, encoding: bytes, number: int) -> None:
         raise RequestTooLarge(f"the gzip body has more than {MAX_MEMBERS} members; compress it as one")
 
 
-async def deflated(answer: HttpResponse, headers: Sequence[Header], threads: Executor) -> HttpResponse:
-    """The answer in the encoding that its caller likes best; the same one if it likes none."""
+async def inflated(
+    body: bytes | bytearray, encoding: bytes, max_body_bytes: int, held: HeldBytes, threads: Executor
+) -> bytes:
+    """The body before it was compressed, counted as it grows. Raises as `Inflating` does, and `Unavailable`."""
+    inflating, loop = Inflating(body, encoding, max_body_bytes), asyncio.get_running_loop()
+    pieces: list[bytes] = []
+    with Share(held) as share:
+        while not inflating.ended:
+            step = await loop.run_in_executor(threads, inflating.step)
+            share.grow(sum(map(len, step)))
+            pieces += step
+    return b"".join(pieces)
+
+
+async def deflated(answer: HttpResponse, headers: Sequence[Header], threads: Executor | None = None) -> HttpResponse:
+    """The answer in the encoding that its caller likes best; the same one if it likes none.
+
+    What is long is compressed in `threads`; without any, in those that everybody shares.
+    """
     encoding = preferred(headers)
     if encoding is None:
         return answer

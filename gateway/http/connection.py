@@ -111,8 +111,13 @@ class Connection(HttpToolsProtocol, Timed):
         limits = self.door.limits
         self.deadline = self.loop.time() + limits.request_read_timeout_s
         self.door.watch(self.loop, self.connections, self._keep_alive_s)
-        if len(self.connections) > limits.max_connections:
-            self._turn_away(len(self.connections) - limits.max_connections)
+        if (surplus := self.door.surplus(len(self.connections))) > 0:
+            self._turn_away(surplus)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back."""
+        super().connection_lost(exc)
+        self.door.left()
 
     def shutdown(self) -> None:
         """Answer what is there and what is on its way, and take nothing more.

@@ -16,6 +16,7 @@ from gateway.held_bytes import HeldBytes
 from gateway.http import wire
 from gateway.http.answers import Answers
 from gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
+from gateway.http.connection_budget import ConnectionBudget
 from gateway.http.door import Door
 from gateway.http.limits import LaneLimits
 from gateway.http.long_body import LARGE_BYTES, LongBody
@@ -43,18 +44,19 @@ def make_lane(
     limits: LaneLimits | None = None,
     draining: Callable[[], bool] = _never,
     held: HeldBytes | None = None,
+    budget: ConnectionBudget | None = None,
 ) -> type[LaneProtocol]:
     """A protocol class for one uvicorn server: `uvicorn.Config(AsgiLane(plane, app), http=make_lane(plane))`.
 
     What the lane does not recognise goes to the ASGI application (a target in absolute form, for one, which
     `AsgiLane` then knows). While `draining()` is true, answers close their connection. What is held
-    is counted in `held`, which other doors may share.
+    is counted in `held`, and connections in `budget`, which other doors may share.
     """
     bounds = limits or LaneLimits()
 
     class Lane(LaneProtocol):
         __slots__ = ()
-        door = Door(plane, bounds, draining, held or HeldBytes(bounds.max_buffered_bytes))
+        door = Door(plane, bounds, draining, held or HeldBytes(bounds.max_buffered_bytes), budget)
 
     return Lane
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gateway.http.messages import Header, HttpResponse
+from gateway.http.messages import Body, Header, HttpResponse
 from inference.errors import SluiceError
 
 
@@ -17,9 +17,7 @@ class NoPredictions:
     def recognise(self, target: bytes) -> None:
         """Nothing is a prediction."""
 
-    async def answer(
-        self, route: NoReturn, method: str, headers: Sequence[Header], body: bytes | bytearray
-    ) -> NoReturn:
+    async def answer(self, route: NoReturn, method: str, headers: Sequence[Header], body: Body) -> NoReturn:
         """Nothing comes here."""
         raise NotImplementedError
 

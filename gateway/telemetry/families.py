@@ -183,6 +183,12 @@ class Families:
             "Models of the repository, and versions of them, that cannot be served.",
             registry=registry,
         )
+        self.doors_reopened = Counter(
+            "sluice_doors_reopened",
+            "Doors that accepted no connections and were opened anew.",
+            ["door"],
+            registry=registry,
+        )
         self.traced = CounterFamily(
             "sluice_traced_calls",
             "Traced calls by what became of their spans; where tracing is on.",

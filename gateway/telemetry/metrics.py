@@ -23,6 +23,9 @@ from gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
 from gateway.telemetry.tally import Count, Tally
 from inference.types import Timings
 
+DOORS = ("http", "grpc", "management")
+"""The doors that there may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelGauges:
@@ -251,6 +254,8 @@ class Metrics(Families):
         self._lag = self.loop_lag.labels()
         self.unknown_model = CallMetrics(self, "", "")
         self.pages = Exposition(self.registry)
+        for door in DOORS:
+            self.doors_reopened.labels(door)
 
     def of_model(self, model: str, version: int) -> ModelMetrics:
         """The metrics of one version that the repository holds."""
@@ -259,6 +264,10 @@ class Metrics(Families):
     def watch_broken(self, count: Callable[[], float]) -> None:
         """Read from here how many models and versions cannot be served."""
         self.broken.set_function(count)
+
+    def door_reopened(self, door: str) -> None:
+        """Count a door that was shut and is open again."""
+        self.doors_reopened.labels(door).inc()
 
     def traced_calls(self) -> TracedCalls:
         """What to count traced calls with; from now on a scrape shows it."""

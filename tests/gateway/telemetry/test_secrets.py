@@ -13,7 +13,7 @@ import pytest
 
 from gateway.http.asgi import AsgiLane, Receive, Scope, Send
 from gateway.http.lane import make_lane
-from gateway.http.messages import Header, HttpResponse
+from gateway.http.messages import Body, Header, HttpResponse
 from gateway.settings import SettingsError, load_settings
 from gateway.show_settings import as_json_text, as_table
 from gateway.telemetry.logs import Mask, configure_logs, log
@@ -39,8 +39,9 @@ def stream(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
 class FailingPlane(PuppetPlane):
     """Fails with the body in the exception, in its notes, in its cause, and in the variables around it."""
 
-    async def answer(self, route: str, method: str, headers: Sequence[Header], body: bytes | bytearray) -> HttpResponse:
+    async def answer(self, route: str, method: str, headers: Sequence[Header], body: Body) -> HttpResponse:
         secret = dict(headers)
+        assert isinstance(body, bytes | bytearray)
         try:
             try:
                 int(body)
