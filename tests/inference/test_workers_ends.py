@@ -24,7 +24,7 @@ from inference.plan import PlanTerms
 from inference.process import WorkerProcess
 from inference.snapshot import take_snapshot
 from inference.spawn import end, kill, load, spawn
-from inference.types import Vacancy
+from inference.types import Cause, Vacancy
 from inference.wire import Load
 from inference.workers import WorkerOptions, Workers
 from tests import models
@@ -81,7 +81,11 @@ async def _killed_with_a_batch_running_and_one_waiting(tmp_path: Path) -> None:
             errors = await asyncio.gather(running_batch, waiting_batch, return_exceptions=True)
             assert [type(error) for error in errors] == [WorkerDied, WorkerDied]
             assert [error.running for error in errors if isinstance(error, WorkerDied)] == [True, False]
-            assert str(errors[0]) == f"worker process {pid} ended"
+            assert str(errors[0]).startswith(f"worker process {pid} was ended by SIGKILL from outside, ")
+            assert [error.death.cause for error in errors if isinstance(error, WorkerDied) and error.death] == [
+                Cause.KILLED,
+                Cause.KILLED,
+            ]
             await listener.until_idle(workers, 1)
             await _answers(workers)
             statistics = workers.statistics()
@@ -118,7 +122,7 @@ async def test_the_log_says_which_signal_of_others_ended_a_worker(
         os.kill(pid, signal.SIGKILL)
         await until(lambda: listener.restarts == 1)
         await listener.until_idle(workers, 1)
-    assert _told(caplog, pid) == ["was ended by SIGKILL"]
+    assert [line.partition(";")[0] for line in _told(caplog, pid)] == ["was ended by SIGKILL from outside"]
 
 
 def _told(caplog: pytest.LogCaptureFixture, pid: int) -> list[str]:
