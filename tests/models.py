@@ -326,6 +326,15 @@ def loop() -> bytes:
     return _model(nodes, inputs, [_floats("y", ["N", 1])], constants)
 
 
+def divide() -> bytes:
+    """int64[N,1] `x`, int64[N,1] `by` -> int64[N,1] `y` = x / by, which ends its process by SIGFPE for -2**63 / -1.
+
+    The engine refuses to divide by zero, and does not look for the one quotient that does not fit.
+    """
+    inputs = [_value(name, TensorProto.INT64, ["N", 1]) for name in ("x", "by")]
+    return _model([helper.make_node("Div", ["x", "by"], ["y"])], inputs, [_value("y", TensorProto.INT64, ["N", 1])])
+
+
 def lookup(entries: int = 5) -> bytes:
     """int64[N] `index` -> float32[N,2] `y`: an index outside [-entries, entries) fails, and fails its whole batch."""
     table = np.arange(2 * entries, dtype=np.float32).reshape(entries, 2)
