@@ -37,7 +37,7 @@ WORKERS = Dashboard(
                     "none",
                     [
                         (
-                            f"sum by (cause) (increase(sluice_worker_deaths_total{{{LABELS}}}[10m])) > 0",
+                            f"sum by (cause) (increase(sluice_worker_deaths_total{{{LABELS}}}[10m]))",
                             "{{cause}}",
                         )
                     ],
