@@ -186,6 +186,8 @@ async def test_the_docket_is_bounded() -> None:
     left = docket.admitted(copies, 1.0)
     assert left is not None
     assert (len(left.jobs), len(docket.waiting)) == (MOST_WAITING, MOST_WAITING)
+    suspect = batch_of([job(-1)])
+    assert docket.died(suspect, death(Cause.CRASHED), 0.0, 1.0) == (suspect,)
 
 
 async def test_only_what_the_model_cannot_tell_apart_is_one_content() -> None:
@@ -196,6 +198,12 @@ async def test_only_what_the_model_cannot_tell_apart_is_one_content() -> None:
     for each, words in zip(texts, ([b"ab", b"c"], [b"a", b"bc"], [b"ab", b"c"]), strict=True):
         each.inputs = (np.array(words, dtype=object),)
     assert content_of(texts[0]) == content_of(texts[2]) != content_of(texts[1])
+    large = [job_of(1) for _ in range(2)]
+    for value, each in enumerate(large):
+        each.inputs = (np.zeros((1, 100_000), np.float32),)
+        each.inputs[0][0, 50_001] = value
+    assert content_of(large[0])[0] == content_of(large[1])[0]
+    assert content_of(large[0]) != content_of(large[1])
     empty = job_of(0)
     empty.inputs = (np.zeros((0, 3), np.float32), np.zeros((), np.float16))
     assert content_of(empty) == content_of(empty)
