@@ -19,7 +19,6 @@ from batching.scheduler import BatchLimits, Scheduler
 from batching.underway import Trip
 from inference.errors import (
     DeadlineExceeded,
-    ExecutionError,
     ModelFailed,
     ModelNotReady,
     Overloaded,
@@ -27,7 +26,7 @@ from inference.errors import (
     WorkerDied,
     WorkerKilled,
 )
-from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Knot, Trace, Vacancy
+from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Death, Knot, Trace, Vacancy
 
 __all__ = ["BatchLimits", "BatchReport", "Batcher", "Executor"]
 
@@ -71,8 +70,9 @@ class Batcher:
     that came back from them.
 
     A batch whose worker died, or that the model failed, is run again before the queue as `batching.recovery` says, so
-    that only a guilty job fails: with the model's own error, or with `WorkerKilled`. Any other exception of the
-    executor ends the jobs of its batch with that exception.
+    that only a guilty job fails: with the model's own error, or with `WorkerKilled`. So does a job of the same input,
+    without being run, for a while after. Any other exception of the executor ends the jobs of its batch with that
+    exception.
 
     `on_batch` is called once for each batch that a worker began. All methods belong to the event loop's thread.
     `clock` is the clock of deadlines and must be monotonic.
@@ -192,7 +192,7 @@ class Batcher:
         scheduler = self._scheduler
         return BatcherStatistics(
             queue=scheduler.queue.statistics(),
-            again_batches=len(scheduler.again),
+            again_batches=len(scheduler.again) + len(scheduler.docket.waiting),
             running_batches=len(self._running),
             running_rows=sum([batch.rows for batch in self._running.values()]),
             rows_per_s=self._rate.rows_per_s,
@@ -213,8 +213,11 @@ class Batcher:
         while (decision := scheduler.decide(vacancy, now_s)).reason is not None:
             taken = scheduler.next_batch(vacancy, now_s)
             self._drop(taken.dropped, now_s)
-            if taken.batch is not None:
-                self._send(taken.batch, decision.reason, vacancy, now_s)
+            batch = taken.batch
+            if batch is not None and scheduler.docket:
+                batch = scheduler.docket.admitted(batch, now_s)
+            if batch is not None:
+                self._send(batch, decision.reason, vacancy, now_s)
                 vacancy = after_dispatch(vacancy)
                 sent = True
         if sent and (scheduler.again or scheduler.queue.rows):
@@ -240,15 +243,24 @@ class Batcher:
         try:
             result = await self._executed(trip, limit_s)
             batch.answer(result, sent_s, self._clock())
+            self._clear(batch)
             compute_s, run_s, began_s = result.compute_s, result.run_s, result.began_s
             outcome = Outcome.ANSWERED
         except WorkerDied as death:
-            self._retry(batch, after_death(batch, running=death.running), _worker_killed())
             if not death.running:
+                self._retry(batch, (batch,))
                 return
+            if len(batch.jobs) > 1:
+                self._retry(batch, after_death(batch, death.death))
+            else:
+                self._judge(batch, death.death, sent_s)
             outcome = Outcome.DIED
         except ModelFailed as failure:
-            self._retry(batch, after_failure(batch), failure)
+            self._clear(batch)
+            if again := after_failure(batch):
+                self._retry(batch, again)
+            else:
+                batch.fail(failure)
             outcome = Outcome.FAILED
         except Exception as error:
             batch.fail(error)
@@ -282,11 +294,23 @@ class Batcher:
         finally:
             self._scheduler.returned(trip, self._clock())
 
-    def _retry(self, batch: Batch, again: Sequence[Batch], verdict: ExecutionError) -> None:
-        """Run the batches that recovery made of this one, or end it with the verdict if it made none."""
-        if not again:
-            batch.fail(verdict)
-            return
+    def _clear(self, batch: Batch) -> None:
+        """The batch has run to its end: nobody in it is a suspect."""
+        docket = self._scheduler.docket
+        if docket:
+            for job in batch.jobs:
+                self._scheduler.again.extend(docket.cleared(job))
+
+    def _judge(self, batch: Batch, death: Death | None, sent_s: float) -> None:
+        """A worker died while it ran a job alone: its end, or it is run again."""
+        found = self._scheduler.docket.died(batch, death, sent_s, self._clock())
+        if isinstance(found, WorkerKilled):
+            batch.fail(found)
+        else:
+            self._retry(batch, found)
+
+    def _retry(self, batch: Batch, again: Sequence[Batch]) -> None:
+        """Run the batches that recovery made of this one; none where its only job waits in the docket."""
         self._scheduler.again.extend(again)
         now_s = self._clock()
         self._time_up.set(max(min([job.deadline_s for job in batch.jobs]), now_s + SWEEP_SPACING_S), now_s)
@@ -331,13 +355,10 @@ class Batcher:
         self._look_again.cancel()
         self._time_up.cancel()
         self._scheduler.again.clear()
+        self._scheduler.docket.waiting.clear()
         self._scheduler.standby.clear()
         self._scheduler.queue.sweep(self._clock())
 
 
 def _stopped() -> ModelNotReady:
     return ModelNotReady("the model stopped before it could answer")
-
-
-def _worker_killed() -> WorkerKilled:
-    return WorkerKilled("the request ended its worker process more than once, the last time running alone")

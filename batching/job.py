@@ -82,12 +82,14 @@ class Job(msgspec.Struct, eq=False):
 class Batch(msgspec.Struct, frozen=True, eq=False):
     """Jobs of one key that travel together: at least one, and none is added once the batch is born.
 
-    `deaths` is how many workers have died while they ran these jobs.
+    `deaths` is how many workers have died while they ran these jobs together, and `weight` what that counts for, by
+    `batching.recovery`. Of a job that runs alone, these are deaths in company, which are not held against it.
     """
 
     jobs: tuple[Job, ...]
     rows: int
     deaths: int = 0
+    weight: int = 0
 
     @property
     def key(self) -> Key:
@@ -134,9 +136,9 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
                 job.answer(JobResult(own, queue_s, batch_s, compute_s, rows, now_s > job.promised_s))
 
 
-def batch_of(jobs: list[Job], deaths: int = 0) -> Batch:
+def batch_of(jobs: list[Job], deaths: int = 0, weight: int = 0) -> Batch:
     """The batch that these jobs make, in this order."""
-    return Batch(tuple(jobs), sum([job.rows for job in jobs]), deaths)
+    return Batch(tuple(jobs), sum([job.rows for job in jobs]), deaths, weight)
 
 
 def size_bytes(arrays: Arrays) -> int:

@@ -14,9 +14,10 @@ from batching.admission import HOPELESS_RUNS, Load, Verdict, alone_s, verdict
 from batching.apart import apart
 from batching.curve import LatencyCurve
 from batching.curves import Curves
+from batching.docket import Docket
 from batching.job import Batch, Job, JobResult, Key, batch_of
 from batching.line import Line
-from batching.policy import Decision, Front, Growth, at_once, behind, to_idle_worker
+from batching.policy import Decision, Front, Growth, Reason, at_once, behind, to_idle_worker
 from batching.queue import Queue, Taken
 from batching.split import split
 from batching.standby import Standby
@@ -62,6 +63,7 @@ class Scheduler:
     ) -> None:
         self.queue = Queue(limits.max_queue_rows, limits.max_queue_bytes)
         self.again: deque[Batch] = deque()
+        self.docket = Docket()
         self._max_rows = limits.max_rows
         self._objective_s = math.inf if objective_s is None else objective_s
         self._delivery_s = min(delivery_s, DELIVERY_PART * self._objective_s)
@@ -124,12 +126,15 @@ class Scheduler:
         """Whether a batch should leave now, and why; or when to look again."""
         self._workers = vacancy.workers or 1
         line = self.queue.next_line(now_s)
+        suspects = bool(self.docket.waiting) and vacancy.idle + vacancy.spare > 0
+        if suspects and self.docket.due_s <= now_s:
+            self.again.append(self.docket.next(now_s))
         decision = self._decide(vacancy, line, now_s)
         holding = decision.reason is None and vacancy.idle > 0 and line is not None
         self._held_until_s = decision.look_again_s if holding else None
         if self._traffic is not None:
             self._traffic.watch(now_s, busy=holding or len(self._underway) > 0)
-        return decision
+        return self._or_suspect(decision, vacancy, now_s) if suspects and decision.reason is None else decision
 
     def next_batch(self, vacancy: Vacancy, now_s: float) -> Taken:
         """The batch that is to leave, and the jobs that are too late for any."""
@@ -164,7 +169,8 @@ class Scheduler:
         """
         self._unbatched = True
         self._curves.unbatch()
-        again, self.again = self.again, deque()
+        again, self.again = deque([*self.again, *self.docket.waiting]), deque()
+        self.docket.waiting.clear()
         for batch in (*self._underway, *again):
             self.again += apart(batch.jobs, gone, batch.deaths)
         self.again += [batch for batch in again if not batch.jobs[0].future.done()]
@@ -178,11 +184,11 @@ class Scheduler:
 
     def _let_in_once(self) -> Iterator[Job]:
         """Jobs that are out, or that are to be run again."""
-        return chain.from_iterable([batch.jobs for batch in (*self.again, *self._underway)])
+        return chain.from_iterable([batch.jobs for batch in (*self.again, *self.docket.waiting, *self._underway)])
 
     def waiting(self) -> Iterator[Job]:
         """Jobs that have not ended and are not out."""
-        again = chain.from_iterable([batch.jobs for batch in self.again])
+        again = chain.from_iterable([batch.jobs for batch in (*self.again, *self.docket.waiting)])
         return (job for job in chain(self.queue, self.standby, again) if not job.future.done())
 
     def _promise(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
@@ -225,6 +231,15 @@ class Scheduler:
             return behind(self._front(now_s), rows, full_rows, self._objective_s, now_s)
         return to_idle_worker(self._growth(line, now_s), now_s)
 
+    def _or_suspect(self, decision: Decision, vacancy: Vacancy, now_s: float) -> Decision:
+        """What is done when nothing else leaves: an idle worker tries a suspect, and else its time is waited for."""
+        if not self.docket.waiting:
+            return decision
+        if vacancy.idle:
+            self.again.append(self.docket.next(now_s))
+            return Decision(Reason.AGAIN)
+        return Decision(None, min(decision.look_again_s, self.docket.due_s))
+
     def _rows_per_s(self, now_s: float) -> float:
         return 0.0 if self._traffic is None else self._traffic.rows_per_s(now_s)
 
@@ -252,4 +267,4 @@ class Scheduler:
         waiting = [job for job in batch.jobs if not job.future.done()]
         late = [job for job in waiting if job.deadline_s <= now_s]
         left = [job for job in waiting if job.deadline_s > now_s]
-        return Taken(batch_of(left, batch.deaths) if left else None, late)
+        return Taken(batch_of(left, batch.deaths, batch.weight) if left else None, late)

@@ -121,6 +121,7 @@ async def serve_version(
                 source.file, options, on_vacancy=lambda: None, on_restart=meters.worker_restarted, files=source.files
             )
         )
+        workers.on_death = meters.worker_died
         _check_labels(source, workers.signature)
         config = _with_class_names(config, workers)
         embedder = await asyncio.to_thread(_embedder, source, workers.signature)

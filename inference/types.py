@@ -127,6 +127,38 @@ class Vacancy(msgspec.Struct, frozen=True):
     workers: int
 
 
+class Cause(StrEnum):
+    """What a worker process died of, as far as the gateway can know."""
+
+    CRASHED = "crashed"
+    """A fault of its own: SIGSEGV, SIGABRT, SIGBUS and the like, or it ended by itself."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The kernel killed it for want of memory, and has counted that."""
+    TOO_LONG = "too_long"
+    """It computed one batch for longer than it may, and the gateway killed it."""
+    GARBLED = "garbled"
+    """It broke the protocol, and the gateway killed it."""
+    KILLED = "killed"
+    """Somebody outside ended it: a signal that no run raises by itself, SIGKILL above all."""
+    FROZEN = "frozen"
+    """It did not answer and did not compute either: stopped, or without a processor. The gateway killed it."""
+    DISMISSED = "dismissed"
+    """The gateway killed it for a reason that has nothing to do with what it ran."""
+
+
+class Death(msgspec.Struct, frozen=True):
+    """How one worker died. `how` goes on after its name, in plain words, and says the rest, too.
+
+    `ran_s` is for how long it had run its batch, `None` if it had nothing to do. `beside` counts other workers of this
+    gateway, of whatever model, that died in the same second in a way that speaks of the machine and not of a batch.
+    """
+
+    cause: Cause
+    how: str
+    ran_s: float | None = None
+    beside: int = 0
+
+
 class Knot(msgspec.Struct, frozen=True, array_like=True):
     """One measured point of a latency curve: how long the engine typically runs a batch of so many rows."""
 

@@ -206,6 +206,12 @@ class Families:
             *(self.queue_rows, self.queue_bytes, self.in_flight, self.workers, self.workers_bytes),
             *(self.objective, self.load, self.rows_mixed),
         )
+        self.worker_deaths = CounterFamily(
+            "sluice_worker_deaths",
+            "Worker processes that were lost after they had loaded their model, by what they died of.",
+            [*model, "cause"],
+            registry=registry,
+        )
         self.worker_restarts = Counter(
             "sluice_worker_restarts", "Worker processes that died and were replaced.", model, registry=registry
         )

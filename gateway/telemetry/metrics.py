@@ -21,7 +21,7 @@ from gateway.telemetry.families import Families
 from gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime
 from gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
 from gateway.telemetry.tally import Count, Tally
-from inference.types import Timings
+from inference.types import Cause, Death, Timings
 
 DOORS = ("http", "grpc", "management")
 """The doors that there may be."""
@@ -97,6 +97,7 @@ class ModelMetrics(CallMetrics):
         self._padding = metrics.padding
         self._cache_lookups = metrics.cache_lookups
         self._restarts = metrics.worker_restarts.labels(model, version)
+        self._deaths = metrics.worker_deaths
         self._row_audits = metrics.row_audits
         self._row_audit_seconds = metrics.row_audit_seconds.labels(model, version)
         phases = [metrics.phases.labels(model, version, phase) for phase in Phase]
@@ -107,6 +108,8 @@ class ModelMetrics(CallMetrics):
                 self._requests.labels(*self._labels, dialect, outcome)
             for reason in Refusal:
                 self._refusals.labels(*self._labels, reason)
+        for cause in Cause:
+            self._deaths.labels(*self._labels, cause)
         for found in LookOutcome:
             self._row_audits.labels(*self._labels, found)
 
@@ -195,6 +198,10 @@ class ModelMetrics(CallMetrics):
     def worker_restarted(self) -> None:
         """Count one replaced worker process."""
         self._restarts.inc()
+
+    def worker_died(self, death: Death) -> None:
+        """Count one lost worker process by what it died of."""
+        self._deaths.add(*self._labels, death.cause)
 
     def watch(self, gauges: ModelGauges) -> None:
         """Let scrapes read the version's state from now on."""

@@ -13,6 +13,7 @@ from batching.batcher import STUCK_RUNS, STUCK_S, SWEEP_SPACING_S
 from batching.curve import SPEED_WINDOW, STALE_S, TAIL_DEFAULT
 from batching.policy import Reason
 from inference.errors import DeadlineExceeded, Overloaded
+from inference.types import Cause
 from tests.batching.callers import AT_ONCE_S, KNOTS, OBJECTIVE_S, RUN_S, Tally, crowd, poisson
 from tests.batching.fakes import Door, Engine, Puppet, answer, knots_of, linear
 from tests.batching.virtual_time import pass_time, quiet
@@ -268,7 +269,7 @@ async def test_what_was_accepted_is_answered_late_rather_than_dropped_when_its_w
         requests = [door.ask(value) for value in (1, 2)]
         await quiet()
         await pass_time(2 * OBJECTIVE_S)
-        puppet.out[0].die(running=running)
+        puppet.out[0].die(Cause.KILLED, running=running)
         await pass_time(2 * SWEEP_SPACING_S)
         puppet.out[0].finish()
         await quiet()
