@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Protocol
 
 from batching.alarm import Alarm
+from batching.allowance import LEAST_ROWS, Allowance
 from batching.job import Batch, Job, JobResult, Key, size_bytes
 from batching.policy import Reason, after_dispatch
 from batching.rate import DrainRate
@@ -36,6 +37,14 @@ SWEEP_SPACING_S = 0.02
 
 STUCK_RUNS, STUCK_S = 20.0, 5.0
 """A batch that has run for so many times its p95, and for so long, is not slow but stuck."""
+
+
+def _now() -> float:
+    return math.inf
+
+
+OVERSHOOT_PART = 0.5
+"""Who has passed the gate is not refused for others that came in between. Who came another way is, beyond that."""
 
 
 class Executor(Protocol):
@@ -89,12 +98,16 @@ class Batcher:
         delivery_s: float = 0.0,
         drain_timeout_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
+        came_s: Callable[[], float] = _now,
     ) -> None:
+        self.allowance = Allowance(math.inf if objective_s is None else objective_s)
+        self.rows_out = 0
         self._executor = executor
         self._scheduler = Scheduler(limits, objective_s, knots, delivery_s)
         self._on_batch = on_batch
         self._drain_timeout_s = drain_timeout_s
         self._clock = clock
+        self._came_s = came_s
         self._running: dict[asyncio.Task[None], Batch] = {}
         self._rate = DrainRate()
         self._accepting = False
@@ -148,6 +161,8 @@ class Batcher:
             raise DeadlineExceeded("the deadline had passed before the request came to the queue")
         scheduler = self._scheduler
         curve = scheduler.curve_of(key)
+        if self.room() < -OVERSHOOT_PART * self.allowance.rows:
+            raise Overloaded("overloaded: the gateway has as much to do as it can in time", self.retry_after_s())
         future: asyncio.Future[JobResult] = self._loop.create_future()
         job = Job(
             *(rows, size_bytes(inputs), key, inputs, outputs, future),
@@ -155,9 +170,9 @@ class Batcher:
             trace=trace,
         )
         try:
-            scheduler.enter(job, curve, now_s)
+            scheduler.enter(job, curve, now_s, min(self._came_s(), now_s))
         except (QueueFull, Overloaded) as refusal:
-            refusal.retry_after_s = self._rate.retry_after_s(scheduler.queue.rows)
+            refusal.retry_after_s = self.retry_after_s()
             raise
         if scheduler.standby.rows:
             self._drop(scheduler.standby.turned_away(now_s), now_s)
@@ -166,6 +181,22 @@ class Batcher:
             self._time_up.set(max(first_s, now_s + SWEEP_SPACING_S), now_s)
         self.wake()
         return future
+
+    def full(self) -> bool:
+        """Whether the gateway has as many rows in hand as it answers in time."""
+        return self.allowance.full(self._scheduler.queue.rows + self.rows_out)
+
+    def room(self) -> float:
+        """The rows that may come in now; negative where more are in hand than should be."""
+        return self.allowance.rows - self._scheduler.queue.rows - self.rows_out
+
+    def has_least(self) -> bool:
+        """Whether there is enough in hand to learn from."""
+        return self._scheduler.queue.rows + self.rows_out >= LEAST_ROWS
+
+    def retry_after_s(self) -> float:
+        """When whoever is refused now may come back."""
+        return self._rate.retry_after_s(self._scheduler.queue.rows)
 
     def wake(self) -> None:
         """Look for room in the workers once this turn of the event loop is over. May be called at any time."""
@@ -194,7 +225,7 @@ class Batcher:
             queue=scheduler.queue.statistics(),
             again_batches=len(scheduler.again),
             running_batches=len(self._running),
-            running_rows=sum([batch.rows for batch in self._running.values()]),
+            running_rows=self.rows_out,
             rows_per_s=self._rate.rows_per_s,
         )
 
@@ -230,6 +261,7 @@ class Batcher:
         trip = self._scheduler.sent(batch, vacancy, now_s)
         task = self._loop.create_task(self._run(trip, reason, now_s))
         self._running[task] = batch
+        self.rows_out += batch.rows
         task.add_done_callback(self._forget)
 
     async def _run(self, trip: Trip, reason: Reason, sent_s: float) -> None:
@@ -294,6 +326,7 @@ class Batcher:
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         batch = self._running.pop(task)
+        self.rows_out -= batch.rows
         if task.cancelled():
             batch.fail(_stopped())
             self.wake()
@@ -309,7 +342,7 @@ class Batcher:
             if job.deadline_s <= now_s:
                 job.fail(DeadlineExceeded(f"the deadline could not be kept: the request had waited {waited_s:.3f} s"))
             else:
-                retry_after_s = self._rate.retry_after_s(self._scheduler.queue.rows)
+                retry_after_s = self.retry_after_s()
                 text = f"overloaded: the request had waited {waited_s:.3f} s, and could not be answered in time"
                 job.fail(Overloaded(text, retry_after_s))
 

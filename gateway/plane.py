@@ -7,6 +7,7 @@ is short: no framework, no queue but the batcher's, and one observer of all that
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from gateway.http.messages import Header, HttpResponse
 from gateway.observer import Observer
 from gateway.telemetry.call_record import CallRecord
 from gateway.timeouts import REQUEST_TIMEOUT, within_timeout
+from gateway.turns import Turns
 from inference.errors import ModelNotFound, ModelNotReady, SluiceError
 from inference.types import CacheUse
 
@@ -55,6 +57,8 @@ class Plane:
         compress_from_bytes: int = 0,
     ) -> None:
         self.max_body_bytes = max_body_bytes
+        self.turns = Turns()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._compress_from_bytes = compress_from_bytes or sys.maxsize
         self._catalogue = catalogue
         self._dialects = tuple(dialects)
@@ -81,12 +85,14 @@ class Plane:
         return None
 
     async def answer(
-        self, route: Route, method: str, headers: Sequence[Header], body: bytes | bytearray
+        self, route: Route, method: str, headers: Sequence[Header], body: bytes | bytearray, came_s: float = math.inf
     ) -> HttpResponse:
         """The answer to one call, observed. Never raises, save for cancellation: the client has gone."""
         heeded = self._heed(route.dialect, headers)
         observer, dialect = self._observer, route.dialect
         record = observer.begin(dialect.name, route.call, heeded)
+        record.came_s = min(came_s, record.started_s)
+        self.turns.worked(self._turn_s(), record.started_s)
         try:
             answer, timing, cached = await self._walk(record, route, method, heeded, body)
         except SluiceError as error:
@@ -99,6 +105,7 @@ class Plane:
             refusal = SluiceError("internal error; the log has the details under this request's id")
             answer, cached = dialect.refuse(refusal), None
             timing = observer.failed(record, answer.status, error)
+        self.turns.worked(self._turn_s(), record.ended_s)
         if heeded and len(answer.body) >= self._compress_from_bytes:
             answer = await deflated(answer, heeded)
         trace = None if record.trace is None else record.trace.response
@@ -128,6 +135,14 @@ class Plane:
                 record, served.metrics, repeat.response, repeat.answer.status, served.objective_s
             )
             return repeat.answer, timing, ONE_HIT
+        gate = served.gate
+        let_in_s = record.started_s
+        if gate is not None and not gate.open(record.came_s, let_in_s):
+            refusal = await gate.wait(dialect, record.came_s, let_in_s)
+            let_in_s = time.monotonic()
+            if refusal is not None:
+                timing = self._observer.refused(record, refusal.answer.status, refusal.error)
+                return refusal.answer, timing, None
         if dialect.heavy(body, served.callee):
             request = await asyncio.to_thread(dialect.decode, body, heeded, served.callee)
         else:
@@ -148,7 +163,15 @@ class Plane:
         served.repeats.keep(dialect, body, heeded, request, response, answer)
         promise_s = request.timeout_s if served.objective_s is None else served.objective_s
         timing = self._observer.answered(record, served.metrics, response, answer.status, promise_s)
+        if gate is not None:
+            gate.answered(let_in_s, record.ended_s, response)
         return answer, timing, None if response.cached is None else x_cache(response.cached)
+
+    def _turn_s(self) -> float:
+        """When this turn of the event loop began, by its own time."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
 
     def refuse(self, route: Route, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
         """The answer to a request that a lane turned away before it was read whole, observed."""

@@ -141,7 +141,7 @@ class Answers(Connection):
         task = self._task
         try:
             response = await self._answer_plane(
-                prediction.route, prediction.method, prediction.headers, prediction.body
+                prediction.route, prediction.method, prediction.headers, prediction.body, prediction.came_s
             )
         except asyncio.CancelledError:
             if task is not None and task.cancelling():

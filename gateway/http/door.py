@@ -25,12 +25,13 @@ class Door:
     `held` is what this and all other doors hold of requests and answers: each connection sees to its own share.
     """
 
-    __slots__ = ("_faults", "draining", "heads", "held", "known_heads", "limits", "plane", "sweep")
+    __slots__ = ("_faults", "draining", "heads", "held", "known_heads", "limits", "plane", "sweep", "turns")
 
     def __init__(
         self, plane: DataPlane[Any], limits: LaneLimits, draining: Callable[[], bool], held: HeldBytes
     ) -> None:
         self.plane = plane
+        self.turns = plane.turns
         self.limits = limits
         self.draining = draining
         self.heads = Heads()
