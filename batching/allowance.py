@@ -12,7 +12,7 @@ LEAST_ROWS = 64
 MOST_ROWS = float(1 << 17)
 """An allowance that has grown so far is none."""
 
-OWN_PART = 0.3
+OWN_PART = 0.1
 """The gateway may take so much of the objective for itself. The rest is for the wait before it, and for the engine."""
 
 SHRINK, GROW = 0.6, 1.25

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -17,11 +18,17 @@ from gateway.http.messages import HttpResponse
 from inference.errors import Overloaded
 from inference.types import InferenceResponse
 
-LATEST_PART = 0.9
+LATEST_PART = 0.85
 """Nobody is let in any more who would be answered after this part of the objective."""
 
 LOOK_S = 0.005
 """While somebody waits, the gate looks so often who may come in, and whose time is over."""
+
+TOLD_PER_ANSWER = 0.2
+"""A gateway that is busy tells one for so many answers: then refusals take a tenth of its time."""
+
+PROMPT_S, IDLE_LOOKS = 0.0015, 3
+"""A gateway that came to so many looks without delay is not busy, and tells all of them."""
 
 TEXT = "overloaded: the gateway has as much to do as it can in time"
 
@@ -48,14 +55,19 @@ class Gate:
     `came_s` is when the call may have come that was let in last: the batcher counts its promise from then.
     """
 
-    def __init__(self, batcher: Batcher, footing: Footing, objective_s: float) -> None:
+    def __init__(
+        self, batcher: Batcher, footing: Footing, objective_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.came_s = math.inf
         self._batcher = batcher
         self._footing = footing
         self._objective_s = objective_s
+        self._clock = clock
         self._waiting: deque[_Waiting] = deque()
         self._late: deque[_Waiting] = deque()
         self._entering = 0
+        self._answers = self._idle_looks = 0
+        self._look_s = 0.0
         self._alarm: Alarm | None = None
         self._refusals: dict[tuple[Dialect, int], Refusal] = {}
 
@@ -75,7 +87,7 @@ class Gate:
         self._waiting.append(waiting)
         if self._alarm is None:
             self._alarm = Alarm(loop, self._look)
-        self._alarm.set(now_s + LOOK_S, now_s)
+        self._set_alarm(now_s)
         if await waiting.let_in:
             self._entering -= 1
             self.came_s = came_s
@@ -85,6 +97,7 @@ class Gate:
     def answered(self, began_s: float, now_s: float, response: InferenceResponse) -> None:
         """A call that was let in at `began_s` has its answer."""
         batcher, timings = self._batcher, response.timings
+        self._answers += 1
         if timings.batch_rows:
             took_s = now_s - began_s
             batcher.allowance.answered(began_s, took_s, took_s - timings.queue_s - timings.compute_s, now_s)
@@ -112,16 +125,25 @@ class Gate:
 
     def _look(self) -> None:
         """Let in whom there is room for, and tell those whose time is over."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         self._let_in(now_s)
-        over_s = now_s - self._objective_s
-        for line in (self._late, self._waiting):
-            while line and line[0].came_s <= over_s:
-                last = line.popleft()
-                if not last.let_in.done():
-                    last.let_in.set_result(False)
+        self._idle_looks = self._idle_looks + 1 if now_s - self._look_s < PROMPT_S else 0
+        to_tell = math.inf if self._idle_looks >= IDLE_LOOKS else TOLD_PER_ANSWER * self._answers
+        self._answers = 0
+        over_s, late = now_s - self._objective_s, self._late
+        while late and late[0].came_s <= (over_s if to_tell > 0 else over_s - self._objective_s):
+            last = late.popleft()
+            if not last.let_in.done():
+                last.let_in.set_result(False)
+                to_tell -= 1
         if self._alarm is not None and (self._waiting or self._late):
-            self._alarm.set(now_s + LOOK_S, now_s)
+            self._set_alarm(now_s)
+
+    def _set_alarm(self, now_s: float) -> None:
+        assert self._alarm is not None
+        if self._alarm.at_s == math.inf:
+            self._look_s = now_s + LOOK_S
+            self._alarm.set(self._look_s, now_s)
 
     def _refusal(self, dialect: Dialect) -> Refusal:
         retry_after_s = math.ceil(self._batcher.retry_after_s())

@@ -11,7 +11,7 @@ class Turns:
     """When what the event loop reads now may have come.
 
     A request that comes while the loop is busy is read at the end of that turn, and nobody can tell when it came: it
-    counts from the turn's beginning. A loop that was waiting when the request came has read it at once.
+    counts from the turn's middle. A loop that was waiting when the request came has read it at once.
 
     The loop's own time stands still while it works off what is ready, and while it reads its sockets: so it says when a
     turn began, and when the sockets were looked at.
@@ -29,4 +29,4 @@ class Turns:
 
     def came_s(self, polled_s: float) -> float:
         """When a request may have come that is read now, at `polled_s` by the loop's own time."""
-        return polled_s if polled_s - self._busy_s > BLOCKED_S else min(self._began_s, polled_s)
+        return polled_s if polled_s - self._busy_s > BLOCKED_S else min((self._began_s + polled_s) / 2, polled_s)
