@@ -39,7 +39,7 @@ STUCK_RUNS, STUCK_S = 20.0, 5.0
 """A batch that has run for so many times its p95, and for so long, is not slow but stuck."""
 
 
-def _now() -> float:
+def _unknown() -> float:
     return math.inf
 
 
@@ -74,7 +74,8 @@ class Batcher:
     not be are refused when they come or dropped when their turn comes, and batches are held back where they gain by it.
     Without one, nothing waits while a worker is idle, but for the rest of one turn of the event loop, so that all
     requests read in the same turn travel together. `knots` are measurements from which the prediction starts;
-    `delivery_s` is what an answer takes from here to its caller.
+    `delivery_s` is what an answer takes from here to its caller. `came_s` says when the request may have come that is
+    submitted now, from when its promise counts; `allowance` is for whoever lets requests in, and is told of answers.
 
     Bounds: the queue holds what `limits` says; beyond it there are only batches in the executor's places, and those
     that came back from them.
@@ -98,10 +99,12 @@ class Batcher:
         delivery_s: float = 0.0,
         drain_timeout_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
-        came_s: Callable[[], float] = _now,
+        came_s: Callable[[], float] = _unknown,
     ) -> None:
         self.allowance = Allowance(math.inf if objective_s is None else objective_s)
         self.rows_out = 0
+        self.lag_s = 0.0
+        """How long the answer to the last batch had been there before the event loop came to it."""
         self._executor = executor
         self._scheduler = Scheduler(limits, objective_s, knots, delivery_s)
         self._on_batch = on_batch
@@ -271,8 +274,10 @@ class Batcher:
         limit_s = max(STUCK_S, STUCK_RUNS * predicted_s) if curve.confirmed else math.inf
         try:
             result = await self._executed(trip, limit_s)
-            batch.answer(result, sent_s, self._clock())
+            answered_s = self._clock()
+            batch.answer(result, sent_s, answered_s)
             compute_s, run_s, began_s = result.compute_s, result.run_s, result.began_s
+            self.lag_s = answered_s - began_s - compute_s if began_s else 0.0
             outcome = Outcome.ANSWERED
         except WorkerDied as death:
             self._retry(batch, after_death(batch, running=death.running), _worker_killed())

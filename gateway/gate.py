@@ -100,7 +100,8 @@ class Gate:
         self._answers += 1
         if timings.batch_rows:
             took_s = now_s - began_s
-            batcher.allowance.answered(began_s, took_s, took_s - timings.queue_s - timings.compute_s, now_s)
+            engine_s = timings.queue_s + timings.batch_s - batcher.lag_s
+            batcher.allowance.answered(began_s, took_s, took_s - engine_s, now_s)
         if self._waiting:
             self._let_in(now_s)
 

@@ -46,7 +46,7 @@ class Costs(msgspec.Struct, frozen=True):
 
 COSTS = Costs()
 
-HISTORY_S, RECOVERY_S, MEASURED_S = 0.8, 1.0, 1.0
+HISTORY_S, RECOVERY_S, MEASURED_S = 0.5, 1.0, 0.5
 
 
 class Trial(msgspec.Struct, frozen=True):
