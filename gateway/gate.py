@@ -24,8 +24,8 @@ LATEST_PART = 0.85
 LOOK_S = 0.005
 """While somebody waits, the gate looks so often who may come in, and whose time is over."""
 
-TOLD_PER_ANSWER = 0.2
-"""A gateway that is busy tells one for so many answers: then refusals take a tenth of its time."""
+TOLD_PER_ANSWER, TOLD_TOGETHER = 0.2, 100
+"""A gateway that is busy refuses so many for each answer, which takes a tenth of its time, and saves up so many."""
 
 PROMPT_S, IDLE_LOOKS = 0.0015, 3
 """A gateway that came to so many looks without delay is not busy, and tells all of them."""
@@ -66,7 +66,8 @@ class Gate:
         self._waiting: deque[_Waiting] = deque()
         self._late: deque[_Waiting] = deque()
         self._entering = 0
-        self._answers = self._idle_looks = 0
+        self._to_tell = 0.0
+        self._idle_looks = 0
         self._look_s = 0.0
         self._alarm: Alarm | None = None
         self._refusals: dict[tuple[Dialect, int], Refusal] = {}
@@ -97,7 +98,7 @@ class Gate:
     def answered(self, began_s: float, now_s: float, response: InferenceResponse) -> None:
         """A call that was let in at `began_s` has its answer."""
         batcher, timings = self._batcher, response.timings
-        self._answers += 1
+        self._to_tell += TOLD_PER_ANSWER
         if timings.batch_rows:
             took_s = now_s - began_s
             engine_s = timings.queue_s + timings.batch_s - batcher.lag_s
@@ -129,14 +130,16 @@ class Gate:
         now_s = self._clock()
         self._let_in(now_s)
         self._idle_looks = self._idle_looks + 1 if now_s - self._look_s < PROMPT_S else 0
-        to_tell = math.inf if self._idle_looks >= IDLE_LOOKS else TOLD_PER_ANSWER * self._answers
-        self._answers = 0
+        if self._idle_looks >= IDLE_LOOKS:
+            self._to_tell = math.inf
+        self._to_tell = min(self._to_tell, len(self._late))
         over_s, late = now_s - self._objective_s, self._late
-        while late and late[0].came_s <= (over_s if to_tell > 0 else over_s - self._objective_s):
+        while late and late[0].came_s <= (over_s if self._to_tell > 0 else over_s - self._objective_s):
             last = late.popleft()
             if not last.let_in.done():
                 last.let_in.set_result(False)
-                to_tell -= 1
+                self._to_tell -= 1
+        self._to_tell = min(max(self._to_tell, 0), TOLD_TOGETHER)
         if self._alarm is not None and (self._waiting or self._late):
             self._set_alarm(now_s)
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from benchmarks.simulation.loop import VirtualLoop
 
-
 NEXT_S = 1e-9
 """No two requests are due within so short a time."""
 

@@ -1,4 +1,4 @@
-"""A gateway that is short of time itself: what each request costs it, in front of the real batcher and the real gate."""
+"""A gateway that is short of time itself: what requests cost it, in front of the real batcher and the real gate."""
 
 from __future__ import annotations
 
