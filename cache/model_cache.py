@@ -82,6 +82,13 @@ class ModelCache:
         self._tiers = Tiers(subject, memory, redis, clock)
         self._flights = Flights()
 
+    @property
+    def pays(self) -> bool:
+        """Whether all rows are looked up, and not only a sample of them."""
+        tiers = self._tiers
+        there = tiers.there
+        return (there.memory and tiers.memory_pays.pays) or (there.redis and tiers.redis_pays.pays)
+
     async def answer(self, query: Query, compute: Compute) -> Answer:
         """The answer to a query, with `compute` asked for what no tier holds.
 

@@ -7,6 +7,7 @@ is short: no framework, no queue but the batcher's, and one observer of all that
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
 from gateway.catalogue import Catalogue
 from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
 from gateway.dialects.turns import in_turns, is_large
+from gateway.gate import Gate
 from gateway.held_bytes import HeldBytes, Share
 from gateway.http.coding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated
 from gateway.http.long_body import LongBody
@@ -30,6 +32,7 @@ from gateway.reading.intake import Intake
 from gateway.reading.large_body import LargeBody
 from gateway.telemetry.call_record import CallRecord
 from gateway.timeouts import REQUEST_TIMEOUT, granted_s, within_timeout
+from gateway.turns import Turns
 from inference.errors import ModelNotFound, ModelNotReady, SluiceError
 from inference.types import CacheUse, InferenceRequest
 
@@ -63,6 +66,8 @@ class Plane:
         intake: Intake | None = None,
     ) -> None:
         self.max_body_bytes = max_body_bytes
+        self.turns = Turns()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._request_timeout_s = request_timeout_s
         self._intake = intake or Intake(HeldBytes(sys.maxsize), max_body_bytes)
         self.coders = self._intake.coders
@@ -91,11 +96,15 @@ class Plane:
                 return Route(dialect, call)
         return None
 
-    async def answer(self, route: Route, method: str, headers: Sequence[Header], body: Body) -> HttpResponse:
+    async def answer(
+        self, route: Route, method: str, headers: Sequence[Header], body: Body, came_s: float = math.inf
+    ) -> HttpResponse:
         """The answer to one call, observed. Never raises, save for cancellation: the client has gone."""
         heeded = self._heed(route.dialect, headers)
         observer, dialect = self._observer, route.dialect
         record = observer.begin(dialect.name, route.call, heeded)
+        record.came_s = min(came_s, record.started_s)
+        self.turns.worked(self._turn_s(), record.started_s)
         try:
             encoding = self._intake.takes(body, heeded)
             if encoding is None:
@@ -117,6 +126,7 @@ class Plane:
             refusal = SluiceError("internal error; the log has the details under this request's id")
             answer, cached = dialect.refuse(refusal), None
             timing = observer.failed(record, answer.status, error)
+        self.turns.worked(self._turn_s(), record.ended_s)
         if heeded and len(answer.body) >= self._compress_from_bytes:
             answer = await deflated(answer, heeded, self._intake.coders)
         trace = None if record.trace is None else record.trace.response
@@ -165,6 +175,8 @@ class Plane:
         served = self._catalogue.resolve(call.model, call.version, call.label)
         record.model, record.metrics = served.callee.name, served.metrics
         _check_method(dialect, method)
+        gate: Gate | None = None
+        let_in_s = record.started_s
         if isinstance(body, LargeBody):
             request = await self._intake.decode(dialect, body, heeded, served.callee)
         else:
@@ -174,6 +186,13 @@ class Plane:
                     record, served.metrics, repeat.response, repeat.answer.status, served.objective_s
                 )
                 return repeat.answer, timing, ONE_HIT
+            gate = served.gate
+            if gate is not None and not gate.open(record.came_s, let_in_s):
+                refusal = await gate.wait(dialect, record.came_s, let_in_s)
+                let_in_s = time.monotonic()
+                if refusal is not None:
+                    timing = self._observer.refused(record, refusal.answer.status, refusal.error)
+                    return refusal.answer, timing, None
             if dialect.heavy(body, served.callee):
                 request = await self._heavy(record, dialect, body, heeded, served.callee)
             else:
@@ -205,6 +224,8 @@ class Plane:
             served.repeats.keep(dialect, body, heeded, request, response, answer)
         promise_s = request.timeout_s if served.objective_s is None else served.objective_s
         timing = self._observer.answered(record, served.metrics, response, answer.status, promise_s)
+        if gate is not None:
+            gate.answered(let_in_s, record.ended_s, response)
         return answer, timing, None if response.cached is None else x_cache(response.cached)
 
     async def _heavy(
@@ -223,6 +244,12 @@ class Plane:
     def _deadline_s(self, record: CallRecord, heeded: tuple[Header, ...]) -> float:
         """By when the body has to be read: as far as that can be known before it is."""
         return record.started_s + min(self._request_timeout_s, granted_s(heeded))
+
+    def _turn_s(self) -> float:
+        """When this turn of the event loop began, by its own time."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
 
     def refuse(self, route: Route, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
         """The answer to a request that a lane turned away before it was read whole, observed."""

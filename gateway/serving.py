@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,7 @@ from gateway.corridor import Course, Stage, corridor
 from gateway.dialects.base import Callee
 from gateway.footing import Footing
 from gateway.forgetting import Forgetting
+from gateway.gate import Gate
 from gateway.images.reader import ImageReader, image_readers
 from gateway.padding import Padder
 from gateway.recording import Recorder
@@ -69,6 +71,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     record_sample: Callable[[], Path]
     metrics: ModelMetrics
     repeats: Repeats
+    gate: Gate | None
     workers: Workers
     batcher: Batcher
     objective_s: float | None
@@ -131,6 +134,7 @@ async def serve_version(
         footing = Footing(batched=workers.signature.batched, unbatched_because=alone_because)
         unbatching = Unbatching(footing, cache, source.name, source.version)
         auditor: Auditor | None = None
+        gate: Gate | None = None
         share = config.batching.audited_share
         if footing.batched and share:
             outputs = workers.signature.outputs
@@ -146,8 +150,11 @@ async def serve_version(
                 knots=[Knot(knot.rows, knot.run_s + BATCH_COST_S) for knot in workers.plan.knots],
                 delivery_s=DELIVERY_S,
                 drain_timeout_s=settings.server.shutdown_timeout_s,
+                came_s=lambda: math.inf if gate is None else gate.came_s,
             )
         )
+        if options.objective_s is not None:
+            gate = Gate(batcher, footing, options.objective_s)
         workers.on_vacancy = batcher.wake
         if auditor is not None:
             auditor.on_vacancy, workers.on_vacancy = batcher.wake, auditor.room
@@ -203,6 +210,7 @@ async def serve_version(
             record_sample=recorder.record_next,
             metrics=meters,
             repeats=repeats,
+            gate=gate,
             workers=workers,
             batcher=batcher,
             objective_s=options.objective_s,

@@ -32,7 +32,7 @@ class WorkerLimits(msgspec.Struct, frozen=True):
 
 
 class InFlight(msgspec.Struct, frozen=True):
-    """A batch in flight. `rows` is `None` for a single part, whose outputs may have any size.
+    """A batch in flight, since `sent_s`. `rows` is `None` for a single part, whose outputs may have any size.
 
     Once it runs, it may do so for `limit_s`. `parts` is how many requests it answers.
     """
@@ -42,6 +42,7 @@ class InFlight(msgspec.Struct, frozen=True):
     wanted: Wanted
     rows: int | None
     limit_s: float
+    sent_s: float
     parts: int = 1
 
 
@@ -82,6 +83,7 @@ class WorkerProcess:
         self._watch = Watch(process.pid)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_s = 0.0
+        self._free_since_s = 0.0
         self._exchange = Exchange(channel, loaded.signature, loaded.plan.max_rows, limits.max_answer_bytes)
         REGISTER.look(time.monotonic())
         self._loop = asyncio.get_running_loop()
@@ -156,7 +158,8 @@ class WorkerProcess:
             self._gone = True  # its last answers are still to be read, and then its end
             raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
         answer: asyncio.Future[BatchResult] = self._loop.create_future()
-        self._in_flight.append(InFlight(answer, slot, wanted, rows, min(limit_s, self._run_timeout_s), len(parts)))
+        limit_s = min(limit_s, self._run_timeout_s)
+        self._in_flight.append(InFlight(answer, slot, wanted, rows, limit_s, now_s, len(parts)))
         if len(self._in_flight) == 1:
             self._watch_oldest(now_s)
         return answer
@@ -199,8 +202,11 @@ class WorkerProcess:
             self._lose(Cause.GARBLED, "was killed: it sent an answer that nobody asked for")
             return
         now_s = time.monotonic()
-        run_s = now_s - self._oldest_since_s
         batch = self._in_flight.popleft()
+        # By the worker's own clock: this process may have been busy when the answer came, and that is not the model's.
+        ended_s = answer.began_s + answer.compute_s if isinstance(answer, Done) else now_s
+        run_s = ended_s - max(batch.sent_s, self._free_since_s)
+        self._free_since_s = ended_s
         self.answered += 1
         if self._in_flight:
             self._watch_oldest(now_s)

@@ -181,7 +181,7 @@ class Answers(Connection):
             prediction.body = b""
             if self._counted_bytes:
                 self._count()
-        return self._answer_plane(prediction.route, prediction.method, prediction.headers, body)
+        return self._answer_plane(prediction.route, prediction.method, prediction.headers, body, prediction.came_s)
 
     def _deliver(self, prediction: Prediction, response: HttpResponse) -> None:
         if self.transport.is_closing():

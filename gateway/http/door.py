@@ -27,7 +27,18 @@ class Door:
     does with its place in `budget`, which is that of all doors; without one, the limits' bound is this server's own.
     """
 
-    __slots__ = ("_budget", "_faults", "draining", "heads", "held", "known_heads", "limits", "plane", "sweep")
+    __slots__ = (
+        "_budget",
+        "_faults",
+        "draining",
+        "heads",
+        "held",
+        "known_heads",
+        "limits",
+        "plane",
+        "sweep",
+        "turns",
+    )
 
     def __init__(
         self,
@@ -38,6 +49,7 @@ class Door:
         budget: ConnectionBudget | None = None,
     ) -> None:
         self.plane = plane
+        self.turns = plane.turns
         self.limits = limits
         self.draining = draining
         self.heads = Heads()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NoReturn
 
 from gateway.http.messages import Body, Header, HttpResponse
+from gateway.turns import Turns
 from inference.errors import SluiceError
 
 
@@ -14,10 +16,15 @@ class NoPredictions:
 
     max_body_bytes = 0
 
+    def __init__(self) -> None:
+        self.turns = Turns()
+
     def recognise(self, target: bytes) -> None:
         """Nothing is a prediction."""
 
-    async def answer(self, route: NoReturn, method: str, headers: Sequence[Header], body: Body) -> NoReturn:
+    async def answer(
+        self, route: NoReturn, method: str, headers: Sequence[Header], body: Body, came_s: float = math.inf
+    ) -> NoReturn:
         """Nothing comes here."""
         raise NotImplementedError
 

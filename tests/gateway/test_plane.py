@@ -45,7 +45,7 @@ class OneModel(Catalogue):
         self._walk = walk
         self._meters = metrics.of_model("m", 1)
         self._served = SimpleNamespace(
-            callee=callee_of(), walk=self._answer, metrics=self._meters, repeats=Repeats(), objective_s=None
+            callee=callee_of(), walk=self._answer, metrics=self._meters, repeats=Repeats(), gate=None, objective_s=None
         )
 
     def resolve(self, model: str, version: int | None, label: str | None = None) -> Any:

@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -39,7 +40,9 @@ def stream(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
 class FailingPlane(PuppetPlane):
     """Fails with the body in the exception, in its notes, in its cause, and in the variables around it."""
 
-    async def answer(self, route: str, method: str, headers: Sequence[Header], body: Body) -> HttpResponse:
+    async def answer(
+        self, route: str, method: str, headers: Sequence[Header], body: Body, came_s: float = math.inf
+    ) -> HttpResponse:
         secret = dict(headers)
         assert isinstance(body, bytes | bytearray)
         try:
