@@ -14,7 +14,7 @@ from tests.hostile.tally import Tally
 CONNECTIONS, FOLLOWING = 24, 24
 """Connections at a time, and the most requests on each before the one that spoils the connection."""
 
-QUIET_S = 0.05
+QUIET_S = 0.25
 """After so long without a byte the caller says that it will send no more."""
 
 PATIENT_SHARE = 0.01
@@ -55,7 +55,7 @@ async def _connection(port: int, chance: Random, wire: Wire, tally: Tally) -> No
     started_s = time.perf_counter()
     try:
         async with asyncio.timeout(MOST_S):
-            received = await _exchanged(port, chance, content)
+            received = await _exchanged(port, chance, content, len(parts))
     except TimeoutError:
         tally.fault("the connection did not end", content)
         return
@@ -69,7 +69,7 @@ async def _connection(port: int, chance: Random, wire: Wire, tally: Tally) -> No
             tally.fault(f"status {status.decode()}", content)
 
 
-async def _exchanged(port: int, chance: Random, content: bytes) -> bytes:
+async def _exchanged(port: int, chance: Random, content: bytes, requests: int) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     received = bytearray()
     patient = chance.random() < PATIENT_SHARE
@@ -93,6 +93,8 @@ async def _exchanged(port: int, chance: Random, content: bytes) -> bytes:
             if not piece:
                 break
             received += piece
+            if len(STATUS.findall(received)) >= requests and not patient:
+                break
     except (ConnectionError, OSError):
         pass
     finally:

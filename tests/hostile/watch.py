@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ import psutil
 
 from tests.integration.server import SluiceProcess
 
-HELD = re.compile(r"(sluice_(?:queue|batches_in_flight|held|buffered|waiting)\w*)(?:\{[^}]*\})? (\S+)")
+HELD = re.compile(r"(?m)^(sluice_(?:queue|batches_in_flight|held|buffered|waiting)\w*)(?:\{[^}]*\})? (\S+)")
 """Gauges of what waits or is held for callers: all of it is gone when they are."""
 
 SLACK_BYTES = 256 << 20
@@ -39,7 +40,9 @@ class Watch:
 
     def state(self) -> State:
         text = self._server.client.get("/metrics").text
-        held = {name: float(value) for name, value in HELD.findall(text)}
+        held = Counter[str]()
+        for name, value in HELD.findall(text):
+            held[name] += float(value)  # type: ignore[assignment]  # bytes and rows are whole
         return State(self._process.memory_info().rss, self._process.num_fds(), {k: v for k, v in held.items() if v})
 
     def back(self, start: State) -> State:
