@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from inference.types import Datatype
-from tests import classifiers, models
+from tests import classifiers, hostile_bodies, models
 from tests.models import place
 from tests.texts import write_tokenizer
 
@@ -25,6 +25,7 @@ PATIENCE: Mapping[str, str] = {
     "SLUICE_LOGS_SUCCESSES_PER_S": "1",
     "SLUICE_LOGS_REFUSALS_PER_S": "5",
     "SLUICE_LOGS_FORMAT": "json",
+    "SLUICE_MODELS_DEFAULT": "linear",
 }
 
 EMBEDDER = """
@@ -78,6 +79,14 @@ def repository(folder: Path, *names: str, most_steps: int = MOST_STEPS) -> Path:
     if not names or "texts" in names:
         write_tokenizer(folder / "texts" / "1")
     return folder
+
+
+def odd_models(folder: Path) -> None:
+    """The models of `tests.hostile_bodies` beside those of the house, whose `texts` stay what they are."""
+    for name in hostile_bodies.MODELS:
+        if not (folder / name).exists():
+            place(hostile_bodies.model_file(name), folder / name / "1")
+            (folder / name / "model.toml").write_text("[workers]\ncount = 1\nintra_op_threads = 1\n")
 
 
 def slow(most_steps: int) -> bytes:

@@ -10,12 +10,14 @@ from random import Random
 
 import grpc
 
+from tests import hostile_bodies
 from tests.hostile.mutations import SCALARS, WORDS, spoiled
 from tests.hostile.protobuf import fields, floats, infer, number, packed, raw, tensor, text, varint
 from tests.hostile.requests import messages
 from tests.hostile.tally import Tally
 
 CALLS = 24
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 MOST_S = 30.0
 METADATA: Sequence[tuple[str, str | bytes]] = (
     ("accept-encoding", "gzip"), ("content-encoding", "gzip"), ("content-encoding", "br"),
@@ -93,8 +95,10 @@ def _made(chance: Random, known: Sequence[tuple[str, bytes]]) -> tuple[str, str,
         return method, "bytes", spoiled(chance, content)
     if turn < 0.55:
         return method, "structure", _rearranged(chance, content)
+    if turn < 0.7:
+        return MODEL_INFER, "odd", hostile_bodies.case_of(chance.getrandbits(32), 0, ("grpc",)).body
     name, build = chance.choice(_BUILT)
-    return "/inference.GRPCInferenceService/ModelInfer", name, build(chance)
+    return MODEL_INFER, name, build(chance)
 
 
 def _rearranged(chance: Random, content: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,11 +21,15 @@ from gateway.app import Gateway
 from gateway.settings import load_settings
 from gateway.telemetry.logs import configure_logs
 from inference.repository import scan
-from tests.hostile.requests import Request
+from tests import hostile_bodies
 from tests.hostile.spoiled_requests import HEADERS, Wire
 from tests.hostile.tally import Tally
 
 CALLERS = 64
+HTTP = tuple(each for each in hostile_bodies.PROTOCOLS if each != "grpc")
+ODD_HEADERS = ("Content-Type", "Accept", "Inference-Header-Content-Length", "Accept-Encoding", "Cache-Control")
+
+Line = tuple[bytes, bytes]
 MOST_S = 30.0
 KNOWN_EVERY = 50
 SETTLED_SHARE = 0.3
@@ -58,27 +62,21 @@ class PlaneStorm:
         wire = Wire(chance, pages_share=0.02)
         turn = 0
         while self.tally.total < self._inputs:
-            kind, request, body = wire.request()
-            headers = dict(request.headers)
-            if chance.random() < 0.1:
-                name = chance.choice(
-                    ("Content-Type", "Accept", "Inference-Header-Content-Length", "Accept-Encoding", "Cache-Control")
-                )
-                headers[name] = chance.choice(HEADERS[name])
-            self.tally.sent(kind)
             turn += 1
-            await self._told(request, headers, body)
+            kind, method, target, headers, body = _drawn(chance, wire)
+            self.tally.sent(kind)
+            await self._told(method, target, headers, body)
             if not turn % KNOWN_EVERY:
                 await self._asked(chance.randrange(9973))
             if not self.settled_bytes and self.tally.total > self._inputs * SETTLED_SHARE:
                 self.settled_bytes = psutil.Process().memory_info().rss
 
-    async def _told(self, request: Request, headers: Mapping[str, str], body: bytes) -> None:
+    async def _told(self, method: str, target: str, headers: Sequence[Line], body: bytes) -> None:
         started_s = time.perf_counter()
-        told = f"{request.method} {request.target} {dict(headers)} ".encode() + body
+        told = f"{method} {target} {headers} ".encode() + body
         try:
             async with asyncio.timeout(MOST_S):
-                status, _ = await self._answer(request.method, request.target, headers, body)
+                status, _ = await self._answer(method, target, headers, body)
         except TimeoutError:
             self.tally.fault("the call did not end", told)
         except Exception as error:
@@ -89,15 +87,14 @@ class PlaneStorm:
 
     async def _asked(self, x: int) -> None:
         body = msgspec.json.encode({"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [x]}]})
-        headers = {"Cache-Control": "no-store"} if x % 2 else {}
+        headers = [(b"cache-control", b"no-store")] if x % 2 else []
         status, answer = await self._answer("POST", "/v2/models/linear/infer", headers, body)
         self.known += 1
         if status != 200 or msgspec.json.decode(answer)["outputs"][0]["data"] != [2 * x - 1]:
             self.tally.fault(f"a known call was answered with {status} {answer[:100]!r}", body)
 
-    async def _answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+    async def _answer(self, method: str, target: str, headers: Sequence[Line], body: bytes) -> tuple[int, bytes]:
         path, _, query = target.partition("?")
-        lines = [(name.lower().encode(), value.encode("utf-8", "replace")) for name, value in headers.items()]
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -108,7 +105,7 @@ class PlaneStorm:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
-            "headers": [(b"host", b"x"), (b"content-length", b"%d" % len(body)), *lines],
+            "headers": [(b"host", b"x"), (b"content-length", b"%d" % len(body)), *headers],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
             "state": {},
@@ -128,6 +125,26 @@ class PlaneStorm:
 
         await self._app(scope, receive, send)
         return status, b"".join(parts)
+
+
+def _drawn(chance: Random, wire: Wire) -> tuple[str, str, str, Sequence[Line], bytes]:
+    """What it is called, method, target, headers and body: half of them made anew, half of valid requests."""
+    if chance.random() < 0.5:
+        case = hostile_bodies.case_of(chance.getrandbits(32), 0, HTTP)
+        return (
+            case.protocol,
+            case.method,
+            case.target,
+            [(name.lower(), value) for name, value in case.headers],
+            case.body,
+        )
+    kind, request, body = wire.request()
+    headers = dict(request.headers)
+    if chance.random() < 0.1:
+        name = chance.choice(ODD_HEADERS)
+        headers[name] = chance.choice(HEADERS[name])
+    lines = [(name.lower().encode(), value.encode("utf-8", "replace")) for name, value in headers.items()]
+    return kind, request.method, request.target, lines, body
 
 
 async def main(models: Path, inputs: int, seed: int) -> Outcome:

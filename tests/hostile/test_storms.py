@@ -19,7 +19,7 @@ import pytest
 from tests.hostile import frame_storm, http_storm, message_storm
 from tests.hostile.control import control
 from tests.hostile.faults import Faults
-from tests.hostile.house import environment, repository
+from tests.hostile.house import environment, odd_models, repository
 from tests.hostile.plane_storm import Outcome
 from tests.hostile.tally import HEADING, SCALE, SEED, Tally
 from tests.hostile.watch import SLACK_BYTES, Watch, log_faults
@@ -44,12 +44,13 @@ Storm = Callable[[int, int, int], Coroutine[None, None, Tally]]
 def test_the_structure_of_every_body(tmp_path: Path) -> None:
     """In one process, without sockets: nothing ends it, nothing is a 5xx, known calls are right, memory stays."""
     inputs = int(STRUCTURE * SCALE)
-    log = tmp_path / "log"
+    models, log = repository(tmp_path / "models"), tmp_path / "log"
+    odd_models(models)
     command = [
         sys.executable,
         "-m",
         "tests.hostile.plane_storm",
-        str(repository(tmp_path / "models")),
+        str(models),
         str(inputs),
         str(SEED),
     ]
