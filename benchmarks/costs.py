@@ -23,7 +23,7 @@ from tests.hostile.control import Control, control
 from tests.hostile.house import repository
 from tests.integration.server import SluiceProcess, serving, with_grpc
 
-GIVE_UP_S = 30.0
+GIVE_UP_S = 20.0
 """A row that takes longer is marked, and its server killed."""
 
 GUARD_BYTES = 5 << 30
@@ -31,7 +31,8 @@ GUARD_BYTES = 5 << 30
 
 INTERVAL_MS, ALONE_S, AFTER_S = 4.0, 1.5, 1.0
 STALL_MS, TIMES, FLOOR_BYTES = 50.0, 8.0, 32 * MIB
-"""The claim: the worst control call takes so much longer at most, and memory is at most so many times what was sent
+"""The claim: the worst control call takes so much longer than alone at most, of which the gateway's own processor time
+counts, since a busy machine takes the rest; and memory is at most so many times what was sent
 inflated, or so many bytes, below which allocators' habits weigh more than the request."""
 
 SLOW_STEPS = 100_000
@@ -50,6 +51,7 @@ COLUMNS = [
     "peak MB",
     "times inflated",
     "control ms",
+    "worked ms",
     "alone ms",
     "kept MB",
     "",
@@ -68,12 +70,13 @@ class Cost(msgspec.Struct, frozen=True):
     children_cpu_s: float
     peak_bytes: float
     control_ms: float
+    worked_ms: float
     alone_ms: float
     kept_bytes: float
 
     @property
     def stalls(self) -> bool:
-        return self.control_ms > self.alone_ms + STALL_MS
+        return min(self.control_ms - self.alone_ms, self.worked_ms) > STALL_MS
 
     @property
     def hoards(self) -> bool:
@@ -101,6 +104,7 @@ class Cost(msgspec.Struct, frozen=True):
             self.peak_bytes / MIB,
             self.peak_bytes / max(self.inflated_bytes, 1) if self.inflated_bytes > MIB else "",
             self.control_ms,
+            self.worked_ms,
             self.alone_ms,
             self.kept_bytes / MIB,
             "holds" if self.holds else " and ".join(missed) or "no end",
@@ -228,7 +232,8 @@ def _one(run: Crowd) -> Cost:
         seconds = time.perf_counter() - started_s
         ended = watched.cpu_s()
         time.sleep(AFTER_S)
-        control_ms = max([report.max_ms for report in innocent.report().values()])
+        beside = innocent.report().values()
+        control_ms, worked_ms = max([each.max_ms for each in beside]), max([each.worked_ms for each in beside])
         if answer.given_up:
             status = f"no end in {GIVE_UP_S:g} s"
         elif watched.killed:
@@ -250,6 +255,7 @@ def _one(run: Crowd) -> Cost:
         theirs_s,
         peak_bytes,
         control_ms,
+        worked_ms,
         alone_ms,
         kept_bytes,
     )
@@ -263,7 +269,7 @@ def _server(models: Sequence[str]) -> Iterator[tuple[SluiceProcess, Control]]:
         settings = {**os.environ, "SLUICE_MODELS_DEFAULT": "linear"}
         with (
             serving(Path(folder), *with_grpc(), env=settings) as server,
-            control(server.port, server.grpc_port, INTERVAL_MS) as innocent,
+            control(server.port, server.grpc_port, INTERVAL_MS, server.process.pid) as innocent,
         ):
             _worst_ms(innocent, 1.0)
             yield server, innocent

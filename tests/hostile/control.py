@@ -1,8 +1,8 @@
 """The innocent caller: a process that asks for a known prediction every few milliseconds and looks at each answer.
 
-`python -m tests.hostile.control HTTP_PORT GRPC_PORT INTERVAL_MS` has a connection of its own to each door (0: not to
-this one). For each line on its standard input it writes a line of JSON, a `Report` by door of all calls since the
-line before, and ends with its input.
+`python -m tests.hostile.control HTTP_PORT GRPC_PORT INTERVAL_MS PID` has a connection of its own to each door (0: not
+to this one). For each line on its standard input it writes a line of JSON, a `Report` by door of all calls since the
+line before, and ends with its input. `PID` is the gateway's, to see what it worked meanwhile; 0: not looked at.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Report(msgspec.Struct):
     wrong: int = 0
     faults: list[str] = []
     latencies_ms: list[float] = []
+    worked_ms: float = 0.0
+    """The most processor time that the gateway took while a call waited: a stall that no busy neighbour feigns."""
 
     @property
     def max_ms(self) -> float:
@@ -53,6 +55,7 @@ class Report(msgspec.Struct):
         self.wrong += other.wrong
         self.faults = [*self.faults, *other.faults][:TOLD]
         self.latencies_ms += other.latencies_ms
+        self.worked_ms = max(self.worked_ms, other.worked_ms)
 
 
 class HttpCalls:
@@ -98,9 +101,10 @@ class GrpcCalls:
 class Caller(threading.Thread):
     """Calls every `interval_s`, or as soon as the call before is over."""
 
-    def __init__(self, call: Callable[[int, float], float], interval_s: float) -> None:
+    def __init__(self, call: Callable[[int, float], float], interval_s: float, pid: int) -> None:
         super().__init__(daemon=True)
         self._call, self._interval_s = call, interval_s
+        self._clock = ~pid << 3 | 2 if pid else time.CLOCK_MONOTONIC  # how Linux names a process's own clock
         self._report = Report()
         self._lock = threading.Lock()
         self._called_s = 0.0
@@ -109,6 +113,7 @@ class Caller(threading.Thread):
         turn, due_s = 0, time.perf_counter()
         while True:
             turn, x = turn + 1, float(turn % 9973)
+            worked_s = _read(self._clock)
             self._called_s = started_s = time.perf_counter()
             value, fault = None, ""
             try:
@@ -116,15 +121,17 @@ class Caller(threading.Thread):
             except (OSError, ValueError, http.client.HTTPException, grpc.RpcError) as error:
                 fault = f"{error.code()}: {error.details()}" if isinstance(error, grpc.Call) else repr(error)
             ended_s, self._called_s = time.perf_counter(), 0.0
-            self._count(value, 2 * x - 1, f"at {time.strftime('%X')}: {fault}", 1e3 * (ended_s - started_s))
+            latency_ms, worked_ms = 1e3 * (ended_s - started_s), 1e3 * (_read(self._clock) - worked_s)
+            self._count(value, 2 * x - 1, f"at {time.strftime('%X')}: {fault}", latency_ms, min(worked_ms, latency_ms))
             due_s = max(due_s + self._interval_s, ended_s)
             time.sleep(max(due_s - time.perf_counter(), 0.0 if value is not None else 0.05))
 
-    def _count(self, value: float | None, expected: float, fault: str, latency_ms: float) -> None:
+    def _count(self, value: float | None, expected: float, fault: str, latency_ms: float, worked_ms: float) -> None:
         with self._lock:
             report = self._report
             report.sent += 1
             report.latencies_ms.append(latency_ms)
+            report.worked_ms = max(report.worked_ms, worked_ms)
             report.failed += value is None
             report.wrong += value not in {None, expected}
             if value != expected and len(report.faults) < TOLD:
@@ -159,9 +166,10 @@ class Control:
 
 
 @contextmanager
-def control(http_port: int, grpc_port: int = 0, interval_ms: float = 10.0) -> Iterator[Control]:
+def control(http_port: int, grpc_port: int = 0, interval_ms: float = 10.0, pid: int = 0) -> Iterator[Control]:
     """An innocent caller until the block is left."""
-    command = [sys.executable, "-m", "tests.hostile.control", str(http_port), str(grpc_port), str(interval_ms)]
+    numbers = [str(each) for each in (http_port, grpc_port, interval_ms, pid)]
+    command = [sys.executable, "-m", "tests.hostile.control", *numbers]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Control(process)
@@ -169,10 +177,17 @@ def control(http_port: int, grpc_port: int = 0, interval_ms: float = 10.0) -> It
             process.kill()
 
 
-def main(http_port: int, grpc_port: int, interval_s: float) -> None:
+def _read(clock: int) -> float:
+    try:
+        return time.clock_gettime(clock)
+    except OSError:
+        return 0.0  # the process has ended
+
+
+def main(http_port: int, grpc_port: int, interval_s: float, pid: int) -> None:
     callers: Mapping[str, Caller] = {
-        **({"http": Caller(HttpCalls(http_port), interval_s)} if http_port else {}),
-        **({"grpc": Caller(GrpcCalls(grpc_port), interval_s)} if grpc_port else {}),
+        **({"http": Caller(HttpCalls(http_port), interval_s, pid)} if http_port else {}),
+        **({"grpc": Caller(GrpcCalls(grpc_port), interval_s, pid)} if grpc_port else {}),
     }
     for caller in callers.values():
         caller.start()
@@ -181,4 +196,4 @@ def main(http_port: int, grpc_port: int, interval_s: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1e3)
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1e3, int(sys.argv[4]))
