@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +17,28 @@ from tests.integration.server import SluiceProcess
 from tests.redis_server import RedisServer
 
 STOPPED_S, FROZEN_S, AWAY_S = 0.7, 0.5, 0.5
+
+
+_PIDFD_GETFD = 438
+"""The system call that gives one process another one's open file, on x86-64 and ARM64 alike."""
+
+
+def shut(pid: int, port: int) -> None:
+    """Shut the socket that a process of our own listens on at this port, behind its back."""
+    number = next(
+        each.fd
+        for each in psutil.Process(pid).net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port
+    )
+    handle = os.pidfd_open(pid)
+    try:
+        taken = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, handle, number, 0)
+        if taken < 0:
+            raise OSError(ctypes.get_errno(), "the listening socket cannot be taken")
+    finally:
+        os.close(handle)
+    with socket.socket(fileno=taken) as listener:
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 class Faults(threading.Thread):

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from tests.hostile.faults import shut
 from tests.hostile.frames import GOAWAY, KNOWN, OPENING, PATHS, call, frame, headers, message, request_fields
 from tests.hostile.h2_client import H2Client
 from tests.hostile.house import environment, repository
@@ -25,6 +26,7 @@ from tests.hostile.target import (
     answered,
     attacked,
     fresh_grpc,
+    fresh_http,
 )
 from tests.hostile.watch import log_faults
 from tests.integration.server import PATIENCE_S, SLUICE, serving, v2
@@ -146,6 +148,18 @@ def test_sigterm_in_a_storm_of_new_connections(tmp_path: Path) -> None:
     lost = {name: count for name, count in outcomes.items() if name not in {"200", "503", "refused"}}
     assert not lost, (lost, outcomes)
     assert not log_faults(tmp_path / "log")
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_a_door_that_is_shut_is_open_again(tmp_path: Path, door: str) -> None:
+    """Time and again: new callers come in soon, and those who were in notice nothing."""
+    with attacked(tmp_path) as target:
+        server = target.server
+        port, fresh = (server.port, fresh_http) if door == "http" else (server.grpc_port, fresh_grpc)
+        for _ in range(5):
+            shut(server.process.pid, port)
+            assert answered(lambda: fresh(server), 5), "nobody comes in any more"
+        target.unharmed()
 
 
 def test_a_reader_of_the_banner_that_has_gone(tmp_path: Path) -> None:
