@@ -13,13 +13,14 @@ TEST_PROCESSES ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-nightly test-stack test-kserve check lock proto bench simulation load-test clean
+.PHONY: help setup run test test-nightly test-hostile test-stack test-kserve check lock proto bench simulation load-test clean
 
 help: $(SLUICE)
 	@echo "make setup   make .venv with everything that working on Sluice needs"
 	@echo "make run     serve the models in examples/models at http://127.0.0.1:8000"
 	@echo "make test    make check, then every test"
 	@echo "make test-nightly   the tests that take minutes: every operator of ONNX, and 10,000 random graphs"
+	@echo "make test-hostile   a million spoiled inputs and attacks from outside, while workers and Redis break: half an hour"
 	@echo "make test-stack   build the images and run the whole stack: needs root, and the Docker engine"
 	@echo "make test-kserve   KServe's own clients against a gateway, from an environment of their own"
 	@echo "make check   lint, formatting, types, and which room may import which"
@@ -40,6 +41,10 @@ test: check
 
 test-nightly: $(DEV)
 	$(VENV)/bin/pytest -m nightly
+
+# HOSTILE_SEED makes a run again, HOSTILE_SCALE=0.01 makes a short one.
+test-hostile: $(DEV)
+	$(VENV)/bin/pytest -m hostile -s tests/hostile
 
 test-stack: $(DEV)
 	$(VENV)/bin/pytest -m stack tests/deploy/test_stack.py

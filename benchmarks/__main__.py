@@ -13,6 +13,7 @@ from benchmarks import scenarios
 from benchmarks.alone import batcher
 from benchmarks.binary import binary
 from benchmarks.caching import frozen, hit, identical, redis, zipf_stream
+from benchmarks.costs import costs
 from benchmarks.dialects import dialects, tfs_decode
 from benchmarks.embeddings import embeddings
 from benchmarks.grpc_calls import grpc_unary
@@ -28,11 +29,12 @@ from tests import models as built
 @click.argument("names", nargs=-1)
 @click.option("--rounds", default=5, show_default=True, help="Interleaved repetitions; medians are reported.")
 @click.option("--seconds", default=3, show_default=True, help="Length of one run of the load generator.")
-def main(names: Sequence[str], rounds: int, seconds: int) -> None:
+@click.option("--only", default="", help="Of *costs*: rows with this in their name.")
+def main(names: Sequence[str], rounds: int, seconds: int, only: str) -> None:
     """Run the benchmarks NAMES, all by default.
 
     They are tiny, observing, mlp, decode, binary, image, dialects, tfs-decode, rest, grpc, embeddings, batcher,
-    objective, overload and proving, and of the cache hit, redis, zipf, identical, frozen and hashing.
+    objective, overload, proving and costs, and of the cache hit, redis, zipf, identical, frozen and hashing.
     """
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -54,6 +56,7 @@ def main(names: Sequence[str], rounds: int, seconds: int) -> None:
             "objective": lambda: objective(models, rounds, seconds),
             "overload": lambda: overload(models, rounds, seconds),
             "proving": lambda: proving(models / "proving", rounds),
+            "costs": lambda: costs(rounds, only),
             "hit": lambda: hit(models, rounds, seconds),
             "redis": lambda: redis(models, rounds, seconds),
             "zipf": lambda: zipf_stream(models, rounds, seconds),

@@ -206,7 +206,7 @@ def _change(chance: random.Random, place: Any, key: int) -> None:
         place.insert(chance.randrange(len(place) + 1), (chance.choice(NAMES), _odd(chance)))
         return
     elif kind == 8:
-        place += [place[key]] * chance.choice((1, 2, 50, 5000))
+        place += [place[key]] * chance.choice((1, 2, 5) if isinstance(value, list) else (1, 2, 50, 5000))
         return
     place[key] = (name, value) if named else value
 
