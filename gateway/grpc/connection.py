@@ -104,6 +104,8 @@ class GrpcConnection(CallsUnderway, Timed):
         self._pinged_s = math.inf
         self._stuck_bytes = 0
         self._stuck_until_s = math.inf
+        self._spare_bytes = 0
+        self._spare_until_s = math.inf
         self._discarded_bytes = 0
         self._counted_bytes = 0
         self._unacknowledged_bytes = 0
@@ -372,7 +374,7 @@ class GrpcConnection(CallsUnderway, Timed):
             return False
         self._machine.send_data(stream_id, view[:size])
         self._frames.sent(1)
-        self._server.held.now_bytes -= size
+        self._count_unsent(-size)
         call.write_deadline_s = self._loop.time() + self._server.limits.wire.write_timeout_s
         if size < len(view):
             call.unsent[0] = view[size:]
@@ -409,7 +411,7 @@ class GrpcConnection(CallsUnderway, Timed):
             self._frames.sent(2)
             self._soon()
             return
-        self._server.held.now_bytes += size
+        self._count_unsent(size)
         call.unsent.append(memoryview(framed))
         if stream_id not in self._sending:
             self._sending[stream_id] = call
@@ -603,6 +605,26 @@ class GrpcConnection(CallsUnderway, Timed):
         if not self._ended:
             self._look_at_pings(now)
             self._flush()
+
+    def recount(self) -> None:
+        """Nothing: what is unsent is counted whenever it changes."""
+
+    def make_room(self, now: float) -> None:
+        """Too much is held: hang up on a client that takes too little of its answers, after `crowded_grace_s`."""
+        wire = self._server.limits.wire
+        if now > self._spare_until_s + wire.crowded_grace_s or self._spare_until_s == math.inf:
+            self._spare_until_s = now + wire.crowded_grace_s
+            self._spare_bytes = self.unsent_bytes - int(wire.min_body_bytes_per_s * wire.crowded_grace_s)
+        elif now >= self._spare_until_s:
+            self._spare_until_s = math.inf
+            if self.unsent_bytes > self._spare_bytes:
+                self._server.log_fault(
+                    _logger, logging.WARNING, "a client that left its answers unread made room for others"
+                )
+                self._ended = True
+                for call in list(self._calls.values()):
+                    self._close(call)
+                self._transport.abort()
 
     def _is_stuck(self, now: float) -> bool:
         """Whether the network has taken nothing of what was handed to it for as long as it may."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.dialects.base import MethodNotAllowed
+from gateway.dialects.json_reference import NotJson
 from gateway.dialects.openai_body import FieldFault
 from inference import errors
 from inference.errors import ModelNotReady, RequestError, SluiceError
@@ -19,7 +20,7 @@ _TOLD = (RequestError, ModelNotReady)
 
 KINDS: Mapping[str, type[SluiceError]] = {
     kind.__name__: kind
-    for kind in (*vars(errors).values(), MethodNotAllowed)
+    for kind in (*vars(errors).values(), MethodNotAllowed, NotJson)
     if isinstance(kind, type) and issubclass(kind, _TOLD)
 }
 

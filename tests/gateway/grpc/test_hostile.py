@@ -319,6 +319,24 @@ async def test_answers_that_nobody_takes_are_counted_and_end(caplog: pytest.LogC
         assert (await client.answer(3)).messages == [b""]
 
 
+async def test_those_who_take_nothing_make_room_for_others(caplog: pytest.LogCaptureFixture) -> None:
+    limits = GrpcLimits(
+        wire=LaneLimits(write_timeout_s=1000, crowded_grace_s=0.02), keepalive_time_s=1000, keepalive_timeout_s=0.1
+    )
+    async with served(limits, max_held_bytes=15_000) as server, peer(server, settings=b"\x00\x04" + bytes(4)) as idle:
+        idle.call(1, b"/t/Echo", b"x" * 10_000)
+        async with peer(server) as reader:
+            reader.call(1, b"/t/Echo", b"")
+            assert (await reader.answer(1)).messages == [b""]
+            server.held.now_bytes += 10_000  # what others hold
+            assert await idle.hung_up() is None
+            assert server.held.now_bytes == 10_000
+            server.held.now_bytes -= 10_000
+            reader.call(3, b"/t/Echo", b"y")
+            assert (await reader.answer(3)).messages == [b"y"]
+    assert "made room for others" in caplog.text
+
+
 async def test_silence_has_an_end() -> None:
     """Before the preface, before the first call, within a frame, within a list of headers, and within a message."""
     limits = GrpcLimits(wire=LaneLimits(request_read_timeout_s=0.1, linger_s=0.2))

@@ -59,7 +59,7 @@ class OneModel(Catalogue):
 
     def version(self, callee: Callee) -> Any:
         return SimpleNamespace(
-            callee=callee, walk=self._answer, metrics=self._meters, repeats=Repeats(), objective_s=None
+            callee=callee, walk=self._answer, metrics=self._meters, repeats=Repeats(), gate=None, objective_s=None
         )
 
     def resolve(self, model: str, version: int | None, label: str | None = None) -> Any:
