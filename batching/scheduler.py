@@ -10,7 +10,7 @@ from itertools import chain
 
 import msgspec
 
-from batching.admission import HOPELESS_RUNS, Load, Verdict, alone_s, verdict
+from batching.admission import HOPELESS_PART, HOPELESS_RUNS, Load, Verdict, alone_s, verdict
 from batching.apart import apart
 from batching.curve import LatencyCurve
 from batching.curves import Curves
@@ -84,8 +84,10 @@ class Scheduler:
         """The p95 of the run time by rows, as it is predicted now, for each key."""
         return self._curves.snapshot()
 
-    def enter(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+    def enter(self, job: Job, curve: LatencyCurve, now_s: float, came_s: float = math.inf) -> None:
         """Let a job in, in pieces where it has more rows than a batch; put it on standby, with an objective; or raise.
+
+        Its promise counts from `came_s`, if that is before now.
 
         Raises `Overloaded` for a job that would be late for what is before it and cannot be on standby,
         `DeadlineExceeded` for one that would be late in any case, `QueueFull` and `RequestTooLarge` as `Queue.admit`.
@@ -93,7 +95,7 @@ class Scheduler:
         job.work_s = (job.rows or 1) * curve.row_s
         if self._traffic is not None:
             self._traffic.arrived(job.rows, now_s)
-            self._promise(job, curve, now_s)
+            self._promise(job, curve, now_s, min(came_s, now_s))
         match self._foresee(job, curve, now_s):
             case Verdict.ADMIT:
                 self._push(job, curve, now_s)
@@ -145,6 +147,8 @@ class Scheduler:
 
     def sent(self, batch: Batch, vacancy: Vacancy, now_s: float) -> Trip:
         """A batch has left, into this vacancy."""
+        for job in batch.jobs:
+            job.begin()
         trip = self._underway.left(batch, self._curves.used(batch.key), now_s, behind=not vacancy.idle)
         if self._traffic is not None:
             self._traffic.watch(now_s, busy=True)
@@ -180,7 +184,7 @@ class Scheduler:
     def next_due_s(self) -> float:
         """When the first job that waits is to be dropped."""
         once = [job.deadline_s for job in self._let_in_once() if not job.future.done()]
-        return min([*[job.due_s for job in self.queue], *once], default=math.inf)
+        return min([*[job.ends_s for job in self.queue], *once], default=math.inf)
 
     def _let_in_once(self) -> Iterator[Job]:
         """Jobs that are out, or that are to be run again."""
@@ -191,11 +195,12 @@ class Scheduler:
         again = chain.from_iterable([batch.jobs for batch in (*self.again, *self.docket.waiting)])
         return (job for job in chain(self.queue, self.standby, again) if not job.future.done())
 
-    def _promise(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+    def _promise(self, job: Job, curve: LatencyCurve, now_s: float, came_s: float) -> None:
         """Lay the objective over the caller's own deadline."""
-        job.promised_s = min(job.deadline_s, now_s + self._objective_s)
+        job.promised_s = min(job.deadline_s, came_s + self._objective_s)
         within_s, run_s = self._objective_s - self._delivery_s, alone_s(curve, job.places)
-        job.due_s = min(job.deadline_s, now_s + (within_s if run_s <= within_s else HOPELESS_RUNS * run_s))
+        job.kept = run_s > HOPELESS_PART * within_s
+        job.due_s = min(job.deadline_s, now_s + max(within_s, HOPELESS_RUNS * run_s) if job.kept else came_s + within_s)
 
     def _push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
         if job.rows <= self._max_rows or self._unbatched:
@@ -218,7 +223,10 @@ class Scheduler:
         said = verdict(curve, job.places, job.deadline_s - now_s, slack_s, load)
         nothing_else = not (self._underway or self.again or self.queue.rows)
         if said is not Verdict.ADMIT and nothing_else and curve.probe(now_s):
-            job.due_s = now_s + HOPELESS_RUNS * alone_s(curve, job.places)  # it is not to be dropped by the same belief
+            job.due_s, job.kept = (
+                now_s + HOPELESS_RUNS * alone_s(curve, job.places),
+                True,
+            )  # not to be dropped by the same
             return Verdict.ADMIT
         return said
 

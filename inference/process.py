@@ -12,8 +12,8 @@ from typing import Self
 import msgspec
 
 from inference.deaths import REGISTER
-from inference.errors import ModelFailed, ModelLoadError, WorkerDied
-from inference.exchange import Exchange, Wanted
+from inference.errors import ModelFailed, ModelLoadError, RequestTooLarge, WorkerDied
+from inference.exchange import UNLIMITED_BYTES, Exchange, Wanted
 from inference.spawn import EXIT_PATIENCE_S, end, kill, load, spawn
 from inference.types import Arrays, BatchResult, Cause, Death
 from inference.watch import Watch
@@ -28,12 +28,13 @@ class WorkerLimits(msgspec.Struct, frozen=True):
 
     run_timeout_s: float
     load_timeout_s: float
+    max_answer_bytes: int = UNLIMITED_BYTES
 
 
 class InFlight(msgspec.Struct, frozen=True):
-    """A batch in flight. `rows` is `None` for a single part, whose outputs may have any size.
+    """A batch in flight, since `sent_s`. `rows` is `None` for a single part, whose outputs may have any size.
 
-    Once it runs, it may do so for `limit_s`.
+    Once it runs, it may do so for `limit_s`. `parts` is how many requests it answers.
     """
 
     answer: asyncio.Future[BatchResult]
@@ -41,6 +42,8 @@ class InFlight(msgspec.Struct, frozen=True):
     wanted: Wanted
     rows: int | None
     limit_s: float
+    sent_s: float
+    parts: int = 1
 
 
 class WorkerProcess:
@@ -80,7 +83,8 @@ class WorkerProcess:
         self._watch = Watch(process.pid)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_s = 0.0
-        self._exchange = Exchange(channel, loaded.signature, loaded.plan.max_rows)
+        self._free_since_s = 0.0
+        self._exchange = Exchange(channel, loaded.signature, loaded.plan.max_rows, limits.max_answer_bytes)
         REGISTER.look(time.monotonic())
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(channel.fileno(), self._on_readable)
@@ -154,7 +158,8 @@ class WorkerProcess:
             self._gone = True  # its last answers are still to be read, and then its end
             raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
         answer: asyncio.Future[BatchResult] = self._loop.create_future()
-        self._in_flight.append(InFlight(answer, slot, wanted, rows, min(limit_s, self._run_timeout_s)))
+        limit_s = min(limit_s, self._run_timeout_s)
+        self._in_flight.append(InFlight(answer, slot, wanted, rows, limit_s, now_s, len(parts)))
         if len(self._in_flight) == 1:
             self._watch_oldest(now_s)
         return answer
@@ -197,8 +202,11 @@ class WorkerProcess:
             self._lose(Cause.GARBLED, "was killed: it sent an answer that nobody asked for")
             return
         now_s = time.monotonic()
-        run_s = now_s - self._oldest_since_s
         batch = self._in_flight.popleft()
+        # By the worker's own clock: this process may have been busy when the answer came, and that is not the model's.
+        ended_s = answer.began_s + answer.compute_s if isinstance(answer, Done) else now_s
+        run_s = ended_s - max(batch.sent_s, self._free_since_s)
+        self._free_since_s = ended_s
         self.answered += 1
         if self._in_flight:
             self._watch_oldest(now_s)
@@ -221,7 +229,7 @@ class WorkerProcess:
     def _result(self, batch: InFlight, answer: Done | Failed, descriptor: int | None, run_s: float) -> BatchResult:
         if isinstance(answer, Failed):
             raise ModelFailed(answer.message, invalid_input=answer.invalid_input)
-        outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted)
+        outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted, batch.parts)
         if batch.rows is not None:
             _check_rows(batch.rows, batch.wanted.names, outputs)
         return BatchResult(outputs, answer.compute_s, run_s, answer.began_s)
@@ -301,8 +309,8 @@ class WorkerProcess:
             running = False
 
 
-def _as_model_failed(error: Exception) -> ModelFailed:
-    if isinstance(error, ModelFailed):
+def _as_model_failed(error: Exception) -> ModelFailed | RequestTooLarge:
+    if isinstance(error, ModelFailed | RequestTooLarge):
         return error
     failed = ModelFailed(f"the outputs could not be taken from the worker: {error!r}")
     failed.__cause__ = error

@@ -106,8 +106,9 @@ class BatchResult(msgspec.Struct, frozen=True):
 
     `outputs` has one array per wanted output. Of a batched model, axis 0 has the rows of all stacked parts, in order.
     `compute_s` is the time that the engine ran, measured in the worker. `run_s` is how long the batch kept its worker,
-    as the gateway saw it: from when it was sent, or from the answer to the batch before it, to its own answer.
-    `began_s` is when the engine began, monotonic: on Linux that clock is the same for all processes of a machine.
+    by the worker's clock: from when it was sent, or from the end of the batch before it, to its own end. What the
+    gateway takes to come to the answer is not in it. `began_s` is when the engine began, monotonic: on Linux that clock
+    is the same for all processes of a machine.
     """
 
     outputs: Arrays
@@ -259,7 +260,10 @@ class Timings(msgspec.Struct, frozen=True):
 
 
 class Recall(Protocol):
-    """The entry of the cache that an answer was taken from."""
+    """The entry of the cache that an answer was taken from, which takes `size_bytes` as long as somebody holds it."""
+
+    @property
+    def size_bytes(self) -> int: ...  # noqa: D102
 
     def again(self) -> bool:
         """Whether the same query would be answered from the very same entry now. If so, it counts as a hit."""

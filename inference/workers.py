@@ -201,7 +201,8 @@ class Workers:
 
     async def _fill(self, order: Load, count: int) -> list[WorkerProcess]:
         """Starts so many more workers at the same time."""
-        limits = WorkerLimits(self._options.run_timeout_s, self._options.load_timeout_s)
+        options = self._options
+        limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s, options.max_answer_bytes)
         events = Events(self._tell_vacancy, self._tell_restart, self._tell_death)
         posts = [Post(order, self._held, limits, events) for _ in range(count)]
         self._posts += tuple(posts)

@@ -7,7 +7,6 @@ from platform import python_version
 from typing import Any
 
 from prometheus_client import (
-    CollectorRegistry,
     Counter,
     Gauge,
     GCCollector,
@@ -16,6 +15,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from gateway.telemetry.exposition import SlicedRegistry
 from gateway.telemetry.statistics import Ledger
 from gateway.telemetry.tally import CounterFamily, HistogramFamily
 
@@ -36,7 +36,7 @@ class Families:
 
     def __init__(self, sluice_version: str, engine_version: str = "", dialects: Sequence[str] = ()) -> None:
         self.dialects = tuple(dialects)
-        self.registry = registry = CollectorRegistry()
+        self.registry = registry = SlicedRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -181,6 +181,12 @@ class Families:
         self.broken = Gauge(
             "sluice_models_broken",
             "Models of the repository, and versions of them, that cannot be served.",
+            registry=registry,
+        )
+        self.doors_reopened = Counter(
+            "sluice_doors_reopened",
+            "Doors that accepted no connections and were opened anew.",
+            ["door"],
             registry=registry,
         )
         self.traced = CounterFamily(

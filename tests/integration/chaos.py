@@ -162,8 +162,8 @@ def _calls(random: Random) -> Iterator[Call]:
                 yield _made("linear", {"x": ("FP32", 1, x)}, [2.0 * each - 1 for each in x])
             case "tiny":
                 values = [random.random() for _ in range(4 * rows)]
-                y = np.asarray(next(iter(reference.run(None, {"x": np.array(values, np.float32).reshape(rows, 4)}))))
-                yield _made("tiny", {"x": ("FP32", 4, values)}, y.ravel().tolist())
+                (y,) = reference.run(None, {"x": np.array(values, np.float32).reshape(rows, 4)})
+                yield _made("tiny", {"x": ("FP32", 4, values)}, np.asarray(y).ravel().tolist())
             case "divide":
                 by = [random.randint(1, 50) for _ in range(rows)]
                 quotients = [float(int(each / other)) for each, other in zip(x, by, strict=True)]
