@@ -393,7 +393,7 @@ class Batcher:
         self._look_again.cancel()
         self._time_up.cancel()
         self._scheduler.again.clear()
-        self._scheduler.docket.waiting.clear()
+        self._scheduler.docket.clear()
         self._scheduler.standby.clear()
         self._scheduler.queue.sweep(self._clock())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -30,8 +30,8 @@ MOST_WAITING = 64
 SAMPLES = 64
 """Numbers of each input that are looked at before all of it is digested."""
 
-SPACING_S = 1.0
-"""While others wait, suspects are tried no more often than that: each may cost a worker, and all need the workers."""
+SPACING_S = 5.0
+"""While others wait, the next suspect is tried so long after the last: each may cost a worker, and all need them."""
 
 Content: TypeAlias = tuple[Hashable, bytes]
 
@@ -50,18 +50,29 @@ class Docket:
     A content is what makes two requests the same for the model: key, rows, and the bytes of the inputs. Copies share a
     record, and while one is suspected the others wait until it is known what came of it. A request is digested only
     where another is on record that has the same key, rows and size, and the same numbers in some places.
+
+    Where a content is shown to be at fault, others of its shape (key and rows) may be so, too, until one passes: those
+    that were in company with a death, and those that would travel with requests of another shape, are tried before it
+    in the same way. So a poison in ever new forms does not take its neighbours along.
     """
 
     def __init__(self) -> None:
-        self.waiting: deque[Batch] = deque()
-        """Batches of one job, which are to be tried alone."""
+        self._like_suspects: deque[Batch] = deque()
+        self._suspects: deque[Batch] = deque()
         self._entries: dict[Content, Entry] = {}
         self._outlines: dict[Hashable, int] = {}
+        self._shapes: dict[Hashable, float] = {}
+        self._on_trial: Job | None = None
         self._tried_s = -SPACING_S
 
     def __bool__(self) -> bool:
         """Whether anything is on record."""
-        return bool(self._entries)
+        return bool(self._entries or self._shapes)
+
+    @property
+    def waiting(self) -> list[Batch]:
+        """Batches of one job, which are to be tried alone, in this order: those first that are only like a suspect."""
+        return [*self._like_suspects, *self._suspects]
 
     @property
     def due_s(self) -> float:
@@ -74,6 +85,9 @@ class Docket:
         That is nothing where the batch waits to be tried. A blow from outside that met copies at the same time is one.
         """
         self._forget_old(now_s)
+        if weight_of(death) >= SUSPECT:
+            self._shapes.pop(_shape(batch.jobs[0]), None)
+            self._shapes[_shape(batch.jobs[0])] = now_s
         content = content_of(batch.jobs[0])
         entry = self._take(content) or Entry(Record(), now_s)
         if sent_s >= entry.last_s or weight_of(death) >= SUSPECT or not entry.record.deaths:
@@ -83,28 +97,36 @@ class Docket:
         if entry.record.condemned:
             entry.told = verdict(batch.deaths, entry.record, death)
             return WorkerKilled(entry.told)
-        if entry.record.weight < SUSPECT or len(self.waiting) >= MOST_WAITING:
+        if entry.record.weight < SUSPECT:
             return (batch,)
-        self.waiting.append(batch)
+        self._suspects.append(batch)
         self._tried_s = now_s
         return ()
 
     def cleared(self, job: Job) -> list[Batch]:
-        """A job has run to its end, so that its content is no suspect. The batches that waited only because it was."""
-        content = self._known_content(job)
-        if content is None or self._take(content) is None:
+        """A job has run to its end, so that its content and its shape are no suspects. Who waited only for that."""
+        content, shape = self._known_content(job), _shape(job)
+        if content is None and shape not in self._shapes:
             return []
-        free = [batch for batch in self.waiting if content_of(batch.jobs[0]) == content]
-        self.waiting = deque([batch for batch in self.waiting if batch not in free])
+        if content is not None:
+            self._take(content)
+        self._shapes.pop(shape, None)
+        free = [batch for batch in self.waiting if _shape(batch.jobs[0]) == shape and self._is_free(batch.jobs[0])]
+        for line in (self._like_suspects, self._suspects):
+            left = [batch for batch in line if batch not in free]
+            line.clear()
+            line.extend(left)
         return free
 
     def admitted(self, batch: Batch, now_s: float) -> Batch | None:
         """What is left of a batch that is about to run; `None` if that is nothing.
 
-        Jobs of condemned content are ended. Those of suspected content wait to be tried alone, unless they are alone.
+        Jobs of condemned content are ended. Those of suspected content wait to be tried alone, as do those of a
+        suspected shape that were there when a worker died or have others beside them, up to `MOST_WAITING`.
         """
         self._forget_old(now_s)
-        left = [job for job in batch.jobs if not self._held_back(job, batch, now_s)]
+        by_shape = batch.deaths > 0 or not all([_shape(job) in self._shapes for job in batch.jobs])
+        left = [job for job in batch.jobs if not self._held_back(job, batch, now_s, by_shape=by_shape)]
         if len(left) == len(batch.jobs):
             return batch
         return batch_of(left, batch.deaths, batch.weight) if left else None
@@ -112,25 +134,36 @@ class Docket:
     def next(self, now_s: float) -> Batch:
         """The next suspect, which is tried now."""
         self._tried_s = now_s
-        return self.waiting.popleft()
+        batch = (self._like_suspects or self._suspects).popleft()
+        self._on_trial = batch.jobs[0]
+        return batch
 
-    def jobs(self) -> Iterator[Job]:
-        """Those that wait."""
-        return (batch.jobs[0] for batch in self.waiting)
+    def clear(self) -> None:
+        """Nobody waits any more."""
+        self._like_suspects.clear()
+        self._suspects.clear()
 
-    def _held_back(self, job: Job, batch: Batch, now_s: float) -> bool:
+    def _held_back(self, job: Job, batch: Batch, now_s: float, *, by_shape: bool) -> bool:
         content = self._known_content(job)
-        if content is None:
-            return False
-        entry = self._entries[content]
-        if entry.told is not None:
+        entry = None if content is None else self._entries[content]
+        if entry is not None and entry.told is not None:
             job.fail(WorkerKilled(f"the same input as {now_s - entry.last_s:.3g} s ago: {entry.told}"))
             return True
-        alone, suspected = len(batch.jobs) == 1, entry.record.weight >= SUSPECT
-        if alone or not suspected or len(self.waiting) >= MOST_WAITING:
+        if entry is not None and entry.record.weight >= SUSPECT:
+            line = self._suspects
+        elif by_shape and _shape(job) in self._shapes:
+            line = self._like_suspects
+        else:
             return False
-        self.waiting.append(batch_of([job], batch.deaths))
+        if job is self._on_trial or len(line) >= MOST_WAITING:
+            return False
+        line.append(batch_of([job], batch.deaths))
         return True
+
+    def _is_free(self, job: Job) -> bool:
+        """Whether nothing is held against one that waits."""
+        content = self._known_content(job)
+        return content is None or self._entries[content].record.weight < SUSPECT
 
     def _known_content(self, job: Job) -> Content | None:
         """The content of a job, if it is on record."""
@@ -144,8 +177,13 @@ class Docket:
         while self._entries:
             content, entry = next(iter(self._entries.items()))
             if now_s - entry.last_s <= KEEP_S and len(self._entries) < MOST_RECORDS:
-                return
+                break
             self._take(content)
+        while self._shapes:
+            shape, last_s = next(iter(self._shapes.items()))
+            if now_s - last_s <= KEEP_S and len(self._shapes) < MOST_RECORDS:
+                return
+            del self._shapes[shape]
 
     def _take(self, content: Content) -> Entry | None:
         entry = self._entries.pop(content, None)
@@ -171,6 +209,10 @@ def content_of(job: Job) -> Content:
         elif array.size:
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return _outline(job), digest.digest()
+
+
+def _shape(job: Job) -> Hashable:
+    return job.key, job.rows
 
 
 def _outline(job: Job) -> Hashable:

@@ -174,7 +174,7 @@ class Scheduler:
         self._unbatched = True
         self._curves.unbatch()
         again, self.again = deque([*self.again, *self.docket.waiting]), deque()
-        self.docket.waiting.clear()
+        self.docket.clear()
         for batch in (*self._underway, *again):
             self.again += apart(batch.jobs, gone, batch.deaths)
         self.again += [batch for batch in again if not batch.jobs[0].future.done()]

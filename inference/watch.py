@@ -11,7 +11,7 @@ from inference.vitals import LOOK_S, STOPPED_LOOKS, Vitals, vitals
 AT_WORK_PART = 0.1
 """A worker that had a processor for less than this part of the time did not compute: its run may be a short one."""
 
-SHORTEST_S = 0.1
+SHORTEST_S = 0.5
 """Over less, the kernel's count of processor time is too coarse to say anything."""
 
 

@@ -189,6 +189,54 @@ async def test_neighbours_are_served_between_two_deaths_of_a_suspect() -> None:
         assert [answer(each) for each in neighbours] == [[value] for value in range(2, 22)]
 
 
+async def test_a_poison_in_ever_new_forms_does_not_take_its_neighbours_along() -> None:
+    async with Door(puppet := Puppet(), max_rows=64) as door:
+        deaths, neighbours, poisons = 0, [], []
+        door.ask(-1)
+        for number in range(0, 240, 4):
+            poisons.append(door.ask(1000 + number, 1001 + number))
+            neighbours += [door.ask(number + each) for each in range(4)]
+            await quiet()
+            run = puppet.out[0]
+            guilty = any(len(part) == 2 for part in run.values)
+            deaths += guilty
+            await pass_time(0.05)
+            run.die(Cause.CRASHED) if guilty else run.finish()
+            await quiet()
+        assert deaths <= 15, "it would be each of 60 runs"
+        assert sum(each.done() for each in neighbours) > 0.7 * len(neighbours)
+        while puppet.out:
+            run = puppet.out[0]
+            run.die(Cause.CRASHED) if any(len(part) == 2 for part in run.values) else run.finish()
+            await quiet()
+        assert all(answer(each) == [value] for value, each in enumerate(neighbours))
+        assert all(isinstance(each.exception(), WorkerKilled) for each in poisons)
+
+
+async def test_one_that_passes_clears_its_shape() -> None:
+    async with Door(puppet := Puppet()) as door:
+        poison, like, other = door.ask(1, 2), door.ask(3, 4), door.ask(5)
+        await quiet()
+        puppet.out[0].die(Cause.CRASHED)
+        await quiet()
+        assert puppet.out[0].values == [[1, 2]]
+        puppet.out[0].die(Cause.CRASHED)
+        await quiet()
+        assert puppet.out[0].values == [[5]], "what is like the suspect waits for the others"
+        puppet.out[0].finish()
+        await quiet()
+        assert puppet.out[0].values == [[3, 4]]
+        puppet.out[0].finish()
+        await quiet()
+        fresh, beside = door.ask(6, 7), door.ask(8)
+        puppet.out[0].finish()
+        await quiet()
+        assert puppet.out[0].values == [[6, 7], [8]], "the shape is cleared"
+        puppet.out[0].finish()
+        await quiet()
+        assert [answer(each) for each in (poison, like, other, fresh, beside)] == [[1, 2], [3, 4], [5], [6, 7], [8]]
+
+
 async def test_a_suspect_has_until_its_deadline() -> None:
     async with Door(puppet := Puppet()) as door:
         suspect = door.ask(1, within_s=2)

@@ -50,9 +50,7 @@ class SluiceProcess:
     def workers(self) -> list[psutil.Process]:
         """The processes that run models; those that read large bodies are others."""
         children = psutil.Process(self.process.pid).children()
-        return [
-            child for child in children if child.is_running() and "gateway.reading" not in " ".join(child.cmdline())
-        ]
+        return [child for child in children if _is_worker(child)]
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of one series, summed over the labels that are not given."""
@@ -67,6 +65,14 @@ class SluiceProcess:
         """Send a signal and wait for the exit status."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
+
+
+def _is_worker(child: psutil.Process) -> bool:
+    """Whether it lives and is none of the processes that read large bodies."""
+    try:
+        return child.is_running() and "gateway.reading" not in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:  # it ends at this moment
+        return False
 
 
 @contextmanager
