@@ -52,6 +52,9 @@ TURN_S = 0.002
 UNSENT_BYTES = 256 * 1024
 """How much is handed to the network before it has taken something."""
 
+ROOM_S = 1.0
+"""How long a client may take nothing while more is held for all than may be."""
+
 FRAMES_AT_ONCE = 4
 """Frames of long answers that are put together before they are handed over."""
 
@@ -107,6 +110,7 @@ class GrpcConnection(CallsUnderway, Timed):
         self._discarded_bytes = 0
         self._counted_bytes = 0
         self._unacknowledged_bytes = 0
+        self._spare_until_s, self._spare_bytes = -math.inf, 0
         self._paused = False
         self.deadline = now_s + min(limits.wire.request_read_timeout_s, limits.keepalive_time_s)
 
@@ -146,6 +150,7 @@ class GrpcConnection(CallsUnderway, Timed):
     def pause_writing(self) -> None:
         """The network takes no more: nothing is sent, and nothing read that would have to be answered."""
         self._paused = True
+        self._count()
         self._stuck_bytes = self._transport.get_write_buffer_size()
         self._stuck_until_s = self._loop.time() + self._server.limits.wire.write_timeout_s
         self._due(self._stuck_until_s)
@@ -155,6 +160,7 @@ class GrpcConnection(CallsUnderway, Timed):
     def resume_writing(self) -> None:
         """Send what has been waiting."""
         self._paused = False
+        self._count()
         if not self._ended and self._turn is None:
             self._transport.resume_reading()
         self._pump()
@@ -550,10 +556,35 @@ class GrpcConnection(CallsUnderway, Timed):
             self._transport.abort()
 
     def _count(self) -> None:
-        unread_bytes = self._frames.unread_bytes
-        if unread_bytes != self._counted_bytes:
-            self._server.held.now_bytes += unread_bytes - self._counted_bytes
-            self._counted_bytes = unread_bytes
+        """Count what the connection itself holds: the rest of a frame, and what the network has not taken."""
+        held_bytes = self._frames.unread_bytes + self._transport.get_write_buffer_size()
+        if held_bytes != self._counted_bytes:
+            self._server.held.now_bytes += held_bytes - self._counted_bytes
+            self._counted_bytes = held_bytes
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was answered and has not gone."""
+        waiting_bytes = sum([len(view) for call in self._sending.values() for view in call.unsent])
+        return waiting_bytes + self._transport.get_write_buffer_size()
+
+    def recount(self) -> None:
+        """Count what is still unsent."""
+        if not self._ended:
+            self._count()
+
+    def make_room(self, now: float) -> None:
+        """Too much is held: cut the connection off if its client takes nothing of what is there for it."""
+        unsent_bytes = self.unsent_bytes
+        if not unsent_bytes or now > self._spare_until_s + ROOM_S:
+            self._spare_until_s, self._spare_bytes = now + ROOM_S, unsent_bytes
+        elif now >= self._spare_until_s:
+            self._spare_until_s = -math.inf
+            if unsent_bytes >= self._spare_bytes:
+                self._server.log_fault(
+                    _logger, logging.WARNING, "a gRPC client that took no answers made room for others"
+                )
+                self._transport.abort()
 
     # How long it may take.
 
