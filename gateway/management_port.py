@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvicorn
@@ -45,7 +46,7 @@ class ManagementDoor:
                 HeadAsGet(management_api(gateway, version)),
                 http=make_lane(
                     NoPredictions(),
-                    gateway.wire_limits(),
+                    replace(gateway.wire_limits(), max_connections=MAX_CONNECTIONS),
                     draining=lambda: gateway.drain.begun,
                     held=gateway.held,
                     budget=gateway.budget,
