@@ -83,6 +83,11 @@ class Acceptor:
         self._listener.close()
 
     @property
+    def listener(self) -> socket.socket:
+        """The socket that it listens on now."""
+        return self._listener
+
+    @property
     def fault(self) -> str | None:
         """What keeps it from accepting; `None` if nothing does."""
         if not self._open:

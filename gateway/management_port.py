@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.app import Gateway
 
 CONFLICT = Fault(409, "ConflictStatusException")
+MAX_CONNECTIONS = 64
 HTTP_FAULTS: Mapping[int, str] = {404: "ResourceNotFoundException", 405: "MethodNotAllowedException"}
 
 
@@ -46,7 +48,7 @@ class ManagementDoor:
                 api,
                 http=make_lane(
                     NoPredictions(),
-                    gateway.wire_limits(),
+                    replace(gateway.wire_limits(), max_connections=MAX_CONNECTIONS),
                     draining=lambda: gateway.drain.begun,
                     held=gateway.held,
                     budget=gateway.budget,

@@ -38,7 +38,6 @@ class CallsUnderway(asyncio.Protocol):
         """Those that have something to send."""
         self._limited: dict[int, ServerCall] = {}
         """Those that are ended here when their deadline has passed; the others see to it themselves."""
-        self.unsent_bytes = 0
 
     @property
     def crowded(self) -> bool:
@@ -165,7 +164,7 @@ class CallsUnderway(asyncio.Protocol):
         self._calls.pop(stream_id, None)
         self._reading.pop(stream_id, None)
         if self._sending.pop(stream_id, None) is not None:
-            self._count_unsent(-sum(map(len, call.unsent)))
+            self._server.held.now_bytes -= sum(map(len, call.unsent))
             call.unsent.clear()
         self._limited.pop(stream_id, None)
         self._server.calls_underway -= 1
@@ -175,10 +174,6 @@ class CallsUnderway(asyncio.Protocol):
             self._stop(call)
         if not self._calls:
             self._emptied()
-
-    def _count_unsent(self, more_bytes: int) -> None:
-        self.unsent_bytes += more_bytes
-        self._server.held.now_bytes += more_bytes
 
     def _post_if_open(self, call: ServerCall, body: Body, *, packed: bool) -> None:
         if not call.closed and call.trailers is None:

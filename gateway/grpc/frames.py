@@ -20,7 +20,7 @@ END_STREAM, END_HEADERS, ACK = 1, 4, 1
 RUN_FRAMES, RUN_BYTES = 32, 64 * 1024
 """How much is handed on in one go, at most."""
 
-IDLE_FRAMES, IDLE_FRAMES_PER_S, EARNED_FRAMES = 4096, 1024, 2
+IDLE_FRAMES, IDLE_FRAMES_PER_S, EARNED_FRAMES = 2048, 256, 2
 """So many frames that carry nothing a connection may send at once, so many more in a second, and so many for each frame
 that it is sent: who calls, cancels, and takes what comes never gets near."""
 

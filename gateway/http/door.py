@@ -24,7 +24,7 @@ class Door:
     """What all connections of one server share. One server, one loop.
 
     `held` is what this and all other doors hold of requests and answers: each connection sees to its own share. So it
-    does with its place in `budget`, which is that of all doors; without one, the limits' bound is this server's own.
+    does with its place in `budget`, which is that of all doors; the limits' bound is this server's own.
     """
 
     __slots__ = (
@@ -72,9 +72,8 @@ class Door:
 
     def surplus(self, connections: int) -> int:
         """How many connections are open beyond what may be, of so many of this server."""
-        if self._budget is None:
-            return connections - self.limits.max_connections
-        return self._budget.open - self._budget.limit
+        own = connections - self.limits.max_connections
+        return own if self._budget is None else max(own, self._budget.open - self._budget.limit)
 
     def left(self) -> None:
         """A connection is gone."""

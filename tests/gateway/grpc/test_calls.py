@@ -37,7 +37,7 @@ async def test_calls_are_answered_as_they_are_done() -> None:
 
 
 async def test_a_message_may_come_in_any_pieces() -> None:
-    body = bytes(range(256)) * 4
+    body = bytes(range(256))
     async with served() as server, peer(server) as client:
         for stream, size in ((1, 1), (3, 3), (5, 4), (7, 5), (9, 6), (11, 1000)):
             framed = message(body)
@@ -51,7 +51,7 @@ async def test_a_stream_has_messages_of_any_size_in_any_frames() -> None:
     bodies = [b"", b"a", b"b" * 20_000, b"", b"c" * 100, b"d" * 5]
     data = b"".join(map(message, bodies))
     async with served() as server, peer(server) as client:
-        for stream, size in ((1, 7), (3, 4096), (5, 16_384)):
+        for stream, size in ((1, 37), (3, 4096), (5, 16_384)):
             client.send(client.head(stream, request(b"/t/Each")))
             pieces = [data[at : at + size] for at in range(0, len(data), size)]
             client.send(*[frame(DATA, 0, stream, piece) for piece in pieces], frame(DATA, END_STREAM, stream))

@@ -1,0 +1,49 @@
+"""HTTP/2's state machine, as h2 has it, with our settings."""
+
+from __future__ import annotations
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import Frame
+
+from gateway.grpc.heads import KNOWN, PlainEncoder
+from gateway.grpc.limits import MAX_FRAME_BYTES, MAX_STREAMS, STREAM_WINDOW_BYTES, GrpcLimits
+
+# h2 writes every frame out, its body in hex, for a log that nobody keeps: 80 µs for one that is full. Nor should what
+# clients send stand in any log.
+Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
+
+CONFIG = H2Configuration(
+    client_side=False,
+    header_encoding=None,
+    # Headers are looked at once, in `head_of`, and what is wrong with them ends their call and not its neighbours.
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+    # What we send is right, and as it has to be.
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+
+class _Machine(H2Connection):
+    """h2's state machine, which remembers fewer streams that are over: each takes up memory until its client goes."""
+
+    MAX_CLOSED_STREAMS = 4 * MAX_STREAMS
+
+
+def machine_for(limits: GrpcLimits) -> H2Connection:
+    """The state machine of a new connection."""
+    machine = _Machine(CONFIG)
+    machine.local_settings = Settings(
+        client=False,
+        initial_values={
+            SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
+            SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
+            SettingCodes.MAX_HEADER_LIST_SIZE: limits.wire.max_header_bytes,
+        },
+    )
+    machine.decoder.max_header_list_size = limits.max_block_bytes
+    machine.encoder = PlainEncoder(KNOWN)  # type: ignore[assignment]  # has all that h2 uses
+    return machine

@@ -1,0 +1,41 @@
+"""A port may be bound by two as long as nobody listens; the second one to listen learns of it."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.grpc.server import GrpcDoor
+from gateway.settings import Settings
+from inference.errors import StartError
+
+
+def bound(port: int = 0) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
+
+
+async def test_a_port_that_is_taken_while_models_load_is_a_clear_error() -> None:
+    with bound() as listener:
+        port = listener.getsockname()[1]
+        gateway = Gateway(Settings(server={"grpc_port": port}), [])
+        with bound(port) as other:
+            other.listen()
+            with pytest.raises(
+                StartError, match=rf"cannot listen on 127\.0\.0\.1:{port} for gRPC \(server.grpc_port\)"
+            ):
+                await GrpcDoor(gateway, listener, gateway.wire_limits(), "0").__aenter__()
+
+
+async def test_so_it_is_for_http() -> None:
+    with bound() as listener:
+        port = listener.getsockname()[1]
+        server = Gateway(Settings(), []).server(lambda: None)
+        with bound(port) as other:
+            other.listen()
+            with pytest.raises(StartError, match=rf"cannot listen on 127\.0\.0\.1:{port} for http"):
+                await server.serve(sockets=[listener])
