@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gateway.dialects.bounds import check_rows
+from gateway.dialects.bounds import SPARE, check_rows
 from gateway.dialects.json_forms import MAX_AXES, shown
 from inference.errors import InvalidRequest
 from inference.types import STORAGE, Array, Datatype, Shape, Tensor, TensorSpec
@@ -52,16 +52,26 @@ def pieces_of(text: memoryview) -> Iterator[Piece]:
         raise InvalidRequest(f"lists are nested too deeply; at most {MAX_AXES} axes can be had")
     cut = _cut(depth, in_objects=bool(opening[2]))
     at = opening.start(1)
+    ahead = at  # where the next row ends that does not end before the piece is full
     while True:
-        found = cut.search(text, at + PIECE_BYTES, end)
-        stop = end if found is None else found.end() - 1
+        if ahead < at + PIECE_BYTES:
+            found = cut.search(text, at + PIECE_BYTES, end)
+            ahead = end if found is None else found.end() - 1
+        stop = ahead
         if stop - at > LONG_ROW_BYTES:
-            first = cut.search(text, at, stop)
-            stop = stop if first is None else first.end() - 1
+            stop = _last_before(cut, text, at, ahead) or stop
         yield Piece(text[at:stop], depth > 0 and stop - at > LONG_ROW_BYTES)
         if stop == end:
             return
         at = stop + 1
+
+
+def _last_before(cut: re.Pattern[bytes], text: memoryview, at: int, ahead: int) -> int | None:
+    """Where the last row ends that ends before the piece is full, if one does; `ahead` is where the next one does."""
+    last = None
+    for found in cut.finditer(text, at, ahead):
+        last = found.end() - 1
+    return last
 
 
 def depth_of(text: memoryview) -> int:
@@ -90,7 +100,7 @@ def _closing(text: memoryview) -> int:
 def _cut(depth: int, *, in_objects: bool) -> re.Pattern[bytes]:
     """What ends with a comma behind which a row begins, of rows that are lists so deep, objects, or neither."""
     if depth:
-        return re.compile(rb"(?:\][ \t\r\n]*){%d}," % depth)
+        return re.compile(rb"\](?:[ \t\r\n]*\]){%d}[ \t\r\n]*," % (depth - 1))
     return re.compile(rb"\}[ \t\r\n]*," if in_objects else rb",")
 
 
@@ -137,6 +147,8 @@ class Gathering:
                 for place, array in enumerate(arrays):
                     self._put(place, array)
             rows += count
+            if max_rows is None and not piece.long and not arrays[0].size:
+                check_rows(self._specs[0].name, rows, SPARE)  # what has no elements costs, too
             check_rows(self._specs[0].name, rows, max_rows)
             if own is not None and own != shapes:
                 raise InvalidRequest(

@@ -160,6 +160,9 @@ class Lifetime(Outgoing):
                 self._server.log_fault(
                     _logger, logging.WARNING, "a gRPC client that took no answers made room for others"
                 )
+                self._ended = True
+                for call in list(self._calls.values()):
+                    self._close(call)
                 self._transport.abort()
 
     # How long it may take.

@@ -25,7 +25,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHUNK = struct.Struct(">I4s")
 _HEADER = struct.Struct(">IIBBBBB")
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Of interlaced pictures: the first column and row of each pass, and the steps to the next ones."""
 
 _TAKEN_BYTES, _PIECE_BYTES = 64 * 1024, 256 * 1024
@@ -114,7 +114,7 @@ def _data_bytes(header: memoryview) -> int:
         raise InvalidRequest("the image cannot be read: its header is broken; expected a whole PNG file")
     width, height, depth, color, _, _, interlaced = _HEADER.unpack(header)
     bits = depth * _CHANNELS.get(color, 1)
-    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    passes = PASSES if interlaced else ((0, 0, 1, 1),)
     total = 0
     for left, top, across, down in passes:
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)

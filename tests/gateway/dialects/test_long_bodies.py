@@ -15,28 +15,12 @@ from gateway.dialects.tfs_examples import CLASSIFY
 from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
 from inference.config import ModelConfig
-from inference.errors import RequestTooLarge, SluiceError
+from inference.errors import InvalidRequest, RequestTooLarge, SluiceError
 from inference.types import Datatype, InferenceRequest, Signature, TensorSpec
 from tests.gateway.dialects.bodies import contents
 from tests.hostile_bodies import MODELS, bodies
 
 READERS = ("json_tensors", "v2_body", "tfs_body", "tfs_examples", "item_body")
-
-
-@pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every body is long, and every piece short."""
-    for reader in READERS:
-        monkeypatch.setattr(f"gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
-    monkeypatch.setattr(json_pieces, "PIECE_BYTES", 4)
-    monkeypatch.setattr(json_pieces, "LONG_ROW_BYTES", 16)
-
-
-def batched(datatype: Datatype, *own: int | None, max_rows: int = 65_536) -> Callee:
-    spec = (TensorSpec("x", datatype, (None, *own)),)
-    return Callee(
-        "m", 1, Signature(spec, (TensorSpec("y", datatype, (None, *own)),), True), ModelConfig(), None, max_rows
-    )
 
 
 def outcome(dialect: Any, body: bytes, callee: Callee, headers: Any = ()) -> Any:
@@ -88,3 +72,18 @@ def test_pieces_are_read_as_the_whole_is(monkeypatch: pytest.MonkeyPatch) -> Non
         assert pieces == whole, (case.number, case.body)
         answered += isinstance(whole, tuple)
     assert answered > 500
+
+
+def test_short_rows_before_a_long_one_are_read_once() -> None:
+    """Where a row ends is looked for once, however far it is."""
+    callee = Callee("m", 1, Signature((TensorSpec("x", Datatype.FP32, (None, None)),), (), True), ModelConfig())
+    rows = [[0]] * 30_000 + [[0] * 600_000]
+    body = orjson.dumps(rows)
+    assert len(body) > json_pieces.PIECES_FROM_BYTES
+    text = memoryview(body)
+    pieces = list(json_pieces.pieces_of(text))
+    assert b",".join([bytes(piece.text) for piece in pieces]) == body[1:-1]
+    assert [piece.long for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert len(pieces) < 6
+    with pytest.raises(InvalidRequest, match="rows differ in shape"):
+        TorchServe().decode(body, ((b"content-type", b"application/json"),), callee)
