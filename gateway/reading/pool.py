@@ -32,8 +32,11 @@ MEMORY_TIMES = 8
 OWN_BYTES = 64 << 20
 """What a reader may have beside that: the interpreter, the libraries, and what the last body left behind."""
 
-PIXEL_BYTES = 12
+PIXEL_BYTES = 16
 """What reading a picture may take for each pixel that its model allows."""
+
+CHARACTER_BYTES, TOKENIZER_TIMES = 128, 16
+"""What tokenising may take for each character that a call may have, and a tokenizer for each byte of its file."""
 
 READ_S = 30.0
 """How long reading one body may take."""
@@ -142,7 +145,7 @@ class Readers:
         if sum([len(name) + len(value) for name, value in headers]) > HEADER_BYTES:
             raise RequestTooLarge(f"the headers that say what the body is are longer than {HEADER_BYTES} bytes")
         number, told = self._number_of(callee), tuple(headers)
-        may_take_bytes = MEMORY_TIMES * len(body) + PIXEL_BYTES * _most_pixels(callee)
+        may_take_bytes = MEMORY_TIMES * len(body) + _extra_bytes(callee, len(body))
 
         def prepare(reader: ReaderProcess) -> Decode:
             reader.meet(number, lambda: described(callee))
@@ -296,9 +299,14 @@ def planned_readers(setting: int) -> int:
     return setting or max(2, len(os.sched_getaffinity(0)) // 2)
 
 
-def _most_pixels(callee: Callee) -> int:
-    declared = [each.image.max_pixels for each in callee.config.input.values() if each.image is not None]
-    return max(declared, default=0)
+def _extra_bytes(callee: Callee, body_bytes: int) -> int:
+    """What the libraries for pictures and texts may take beside, by what the model allows of either."""
+    pixels = [each.image.max_pixels for each in callee.config.input.values() if each.image is not None]
+    extra_bytes = PIXEL_BYTES * max(pixels, default=0)
+    if callee.config.text is not None and callee.tokenizer is not None:
+        extra_bytes += CHARACTER_BYTES * min(body_bytes, callee.config.text.max_characters)
+        extra_bytes += TOKENIZER_TIMES * callee.tokenizer.lie.size_bytes
+    return extra_bytes
 
 
 def _fault(answer: Answer) -> Exception:

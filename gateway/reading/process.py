@@ -24,7 +24,7 @@ from inference.wire import Channel, NotSent, PeerGone, WireError
 LOOK_S = 0.02
 """How often a reader at work is looked at: its memory, and its time."""
 
-STALLED_S = 5.0
+STALLED_S = 10.0
 """A reader at work that got no processor time at all for so long is stopped, or hangs in the kernel."""
 
 _PAGE_BYTES = resource.getpagesize()

@@ -32,7 +32,9 @@ RESERVED_TIMES, RESERVED_BYTES = 3, 256 << 20
 case and use a part of it. It holds what grows faster than the gateway looks."""
 
 _PR_SET_PDEATHSIG = 1
-_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES = -3, 256 << 10
+
+TRIM_FROM_BYTES = 8 << 20
+"""What bodies from this length on took is given back at once; that of shorter ones is good for the next."""
 
 
 def main(sends: int, receives: int, gateway: int) -> None:
@@ -45,8 +47,6 @@ def main(sends: int, receives: int, gateway: int) -> None:
         signal.signal(stop, signal.SIG_IGN)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("700")  # before a worker, and long before the gateway
-    # What is large is given back when it is let go, and not kept for the next body.
-    libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
     channel = Channel(Ends(socket.socket(fileno=sends), socket.socket(fileno=receives)), ORDERS)
     reader = Reader(channel, lambda: libc.malloc_trim(0))
     with suppress(PeerGone):
@@ -96,7 +96,8 @@ class Reader:
                 memory.close()
             del content
             _reserve(None)
-            self._trim()
+            if order.size_bytes >= TRIM_FROM_BYTES:
+                self._trim()
 
     def _decoded(self, order: Decode, content: bytes) -> tuple[Decoded, SharedMemory]:
         callee = self._callee(order)

@@ -10,10 +10,12 @@ from inference.arena import (
     LARGEST_AREA_BYTES,
     SLOTS,
     SMALLEST_AREA_BYTES,
+    LentMemory,
     SharedMemory,
     arena_shape,
+    lender,
 )
-from inference.types import Datatype, Signature, TensorSpec
+from inference.types import Array, Datatype, Signature, TensorSpec
 from tests.inference.running import nothing_left, shared_mappings
 
 
@@ -85,3 +87,42 @@ def test_areas_do_not_overlap() -> None:
     assert starts == [index * shape.input_bytes for index in range(2 * SLOTS)]
     assert shape.size_bytes == 2 * SLOTS * shape.input_bytes
     assert all(start % 64 == 0 for start in starts)
+
+
+def lent(array: Array) -> Array:
+    """The same values in memory that another process might have written."""
+    with SharedMemory.create(array.nbytes + 64) as own:
+        np.ndarray(array.shape, array.dtype, own.buffer, 64)[...] = array
+        memory = LentMemory(os.dup(own.descriptor), array.nbytes + 64)
+    seen: Array = np.ndarray(array.shape, array.dtype, memory, 64)
+    return seen
+
+
+def test_arrays_in_lent_memory_say_where_they_lie() -> None:
+    array = lent(np.arange(12, dtype=np.float32).reshape(4, 3))
+    found = lender((array, array[1:3]))
+    assert found is not None
+    memory, offsets = found
+    assert offsets == (64, 64 + 12)
+    assert os.pread(memory.descriptor, 12, 64 + 12) == array[1].tobytes()
+    with pytest.raises(ValueError, match="read-only"):
+        array[0, 0] = 1
+
+
+def test_other_arrays_are_not_lent() -> None:
+    array = lent(np.arange(12, dtype=np.float32).reshape(4, 3))
+    for others in ((array.copy(),), (array, lent(array)), (array[:, :2],), (array.T,), (array, np.zeros(1)), ()):
+        assert lender(others) is None
+
+
+def test_lent_memory_goes_with_its_last_array() -> None:
+    array = lent(np.zeros(4, np.float32))
+    found = lender((array,))
+    assert found is not None
+    descriptor = found[0].descriptor
+    view = array[1:]
+    del array, found
+    assert os.fstat(descriptor).st_size
+    del view
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

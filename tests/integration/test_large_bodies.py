@@ -18,7 +18,7 @@ from tests import models
 from tests.gateway.reading.reading import is_reader, stopped
 from tests.integration.server import SluiceProcess, serving, v2
 
-COLUMNS = 400_000
+COLUMNS = 500_000
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import RequestIds
 from gateway.observer import Observer
 from gateway.plane import Plane
-from gateway.reading.codecs import PLAIN_BYTES
+from gateway.reading import codecs
 from gateway.reading.intake import Intake
 from gateway.reading.pool import Readers
 from gateway.repeats import Repeats
@@ -101,6 +101,12 @@ class Bench:
         await until(lambda: len(self.model.asked) >= calls)
 
 
+@pytest.fixture(autouse=True)
+def _sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies of 1 MiB are read apart, so that tests are quick."""
+    monkeypatch.setattr(codecs, "PLAIN_BYTES", MIB)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def readers() -> AsyncIterator[Readers]:
     async with Readers(2) as made:
@@ -115,7 +121,7 @@ def v2(size_bytes: int, parameters: str = "") -> bytes:
     return head + data + b"]}]" + parameters.encode() + b"}"
 
 
-@pytest.mark.parametrize("size_bytes", [LARGE_BYTES // 2, LARGE_BYTES * 2, PLAIN_BYTES * 2])
+@pytest.mark.parametrize("size_bytes", [LARGE_BYTES // 2, LARGE_BYTES * 2, MIB * 2])
 @pytest.mark.parametrize("packed", [False, True])
 async def test_sizes_around_the_thresholds_are_one_and_the_same(
     readers: Readers, size_bytes: int, packed: bool
@@ -129,7 +135,7 @@ async def test_sizes_around_the_thresholds_are_one_and_the_same(
     [one], [other] = with_readers.model.asked, without.model.asked
     assert np.array_equal(one.inputs[0].array, other.inputs[0].array)
     assert (one.id, dict(one.parameters)) == (other.id, dict(other.parameters)) == ("i", {"a": 1})
-    assert bool(with_readers.read_apart) == (size_bytes >= PLAIN_BYTES)
+    assert bool(with_readers.read_apart) == (size_bytes >= MIB)
 
 
 async def test_what_is_counted_is_the_tensor_once_the_body_is_read(readers: Readers) -> None:

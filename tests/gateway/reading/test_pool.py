@@ -45,7 +45,12 @@ async def reading(readers: Readers, patience_s: float = PATIENCE_S) -> asyncio.T
     """A call that is being read, by a reader that the test has stopped."""
     bodies = readers.statistics().bodies
     task: asyncio.Task[object] = asyncio.create_task(read(readers, V2(), BODY, CALLEE, patience_s=patience_s))
-    await until(lambda: readers.statistics().bodies > bodies and readers.statistics().busy > 0)
+
+    def begun() -> bool:
+        now = readers.statistics()
+        return task.done() or (now.bodies > bodies and now.busy > 0)
+
+    await until(begun)
     return task
 
 
