@@ -15,6 +15,7 @@ from gateway.http import wire
 from gateway.http.connection import BARE_500, BODY, NOTHING, Connection
 from gateway.http.messages import HttpResponse
 from gateway.http.prediction import Prediction
+from gateway.http.unsent import beneath
 
 _logger = logging.getLogger("sluice.http")
 
@@ -44,7 +45,9 @@ class Answers(Connection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Have it told of every answer that the kernel does not take whole, however short it is."""
-        transport.set_write_buffer_limits(high=1, low=0)
+        self._beneath = beneath(transport)
+        if self._beneath is transport:
+            transport.set_write_buffer_limits(high=1, low=0)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -191,6 +194,8 @@ class Answers(Connection):
         self._write(prediction.method, response, b"")
         if self._held or self._stage or self.flow.write_paused:
             self._advance()
+        elif self._waits_beneath():
+            self._settle()
         else:
             self.deadline = self.loop.time() + self._keep_alive_s
 
