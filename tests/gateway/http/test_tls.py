@@ -7,6 +7,7 @@ import ipaddress
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -102,7 +103,8 @@ def test_an_answer_that_is_not_read_counts_until_it_is(
     served: Served, context: ssl.SSLContext, plane: PuppetPlane, prefix: str
 ) -> None:
     """Also where TLS says that nothing waits."""
-    door = served.server.config.http_protocol_class.door
+    protocol: Any = served.server.config.http_protocol_class
+    door = protocol.door
     with Client(served.address, context, receive_buffer_bytes=4096) as client:
         client.send(request(f"{prefix}/large/10000000"))
         served.until(lambda: door.held.now_bytes >= 10_000_000)
