@@ -106,6 +106,7 @@ class Answers(Connection):
             self._current.body = bytearray()
         self._current = None
         if self._counted_bytes:
+            self._head_bytes = 0
             self._count()
         if self._lingering or self.transport.is_closing():
             self._settle()
@@ -186,6 +187,7 @@ class Answers(Connection):
         self.server_state.total_requests += 1
         self._current = None
         if self._counted_bytes:
+            self._head_bytes = 0
             self._count()
         if not prediction.keep_alive or ((self._leaving or self.door.draining()) and not self.pipeline):
             self._write(prediction.method, response, wire.CLOSE)

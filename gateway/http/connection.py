@@ -49,6 +49,7 @@ class Connection(HttpToolsProtocol, Timed):
         "_discarded_bytes",
         "_ended",
         "_filling",
+        "_head_bytes",
         "_held",
         "_keep_alive_s",
         "_leaving",
@@ -91,6 +92,8 @@ class Connection(HttpToolsProtocol, Timed):
         self._unread = memoryview(b"")
         # What TLS writes to; the transport itself where there is no TLS.
         self._beneath: asyncio.Transport = self.transport
+        # What has come of a head that is too long for one slice, until its request is answered.
+        self._head_bytes = 0
         # How much of `door.held` is held here.
         self._counted_bytes = 0
         # Nothing will be parsed any more.
@@ -170,7 +173,7 @@ class Connection(HttpToolsProtocol, Timed):
         return self._beneath is not self.transport and self._beneath.get_write_buffer_size() > 0
 
     def _count(self) -> None:
-        held_bytes = len(self._unread)
+        held_bytes = len(self._unread) + self._head_bytes
         if self._long_body is not None:
             held_bytes += self._long_body.received_bytes
         elif isinstance(self._current, Prediction):
