@@ -17,6 +17,7 @@ from gateway.http.connection import BARE_500, BODY, NOTHING, Connection
 from gateway.http.long_body import LARGE_BYTES
 from gateway.http.messages import HttpResponse
 from gateway.http.prediction import Prediction
+from gateway.http.unsent import beneath
 
 _logger = logging.getLogger("sluice.http")
 
@@ -46,7 +47,9 @@ class Answers(Connection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Have it told of every answer that the kernel does not take whole, however short it is."""
-        transport.set_write_buffer_limits(high=1, low=0)
+        self._beneath = beneath(transport)
+        if self._beneath is transport:
+            transport.set_write_buffer_limits(high=1, low=0)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,6 +108,7 @@ class Answers(Connection):
             self._current.body = bytearray()
         self._current = None
         if self._counted_bytes:
+            self._head_bytes = 0
             self._count()
         if self._lingering or self.transport.is_closing():
             self._settle()
@@ -192,6 +196,7 @@ class Answers(Connection):
         self.server_state.total_requests += 1
         self._current = None
         if self._counted_bytes:
+            self._head_bytes = 0
             self._count()
         if not prediction.keep_alive or ((self._leaving or self.door.draining()) and not self.pipeline):
             self._write(prediction.method, response, wire.CLOSE)
@@ -200,6 +205,8 @@ class Answers(Connection):
         self._write(prediction.method, response, b"")
         if self._held or self._stage or self.flow.write_paused:
             self._advance()
+        elif self._waits_beneath():
+            self._settle()
         else:
             self.deadline = self.loop.time() + self._keep_alive_s
 

@@ -43,11 +43,13 @@ class Connection(HttpToolsProtocol, Timed):
     """
 
     __slots__ = (
+        "_beneath",
         "_counted_bytes",
         "_current",
         "_discarded_bytes",
         "_ended",
         "_filling",
+        "_head_bytes",
         "_held",
         "_keep_alive_s",
         "_leaving",
@@ -88,6 +90,10 @@ class Connection(HttpToolsProtocol, Timed):
         # Nothing may be parsed for now: `_unread` waits.
         self._held = False
         self._unread = memoryview(b"")
+        # What TLS writes to; the transport itself where there is no TLS.
+        self._beneath: asyncio.Transport = self.transport
+        # What has come of a head that is too long for one slice, until its request is answered.
+        self._head_bytes = 0
         # How much of `door.held` is held here.
         self._counted_bytes = 0
         # Nothing will be parsed any more.
@@ -160,8 +166,19 @@ class Connection(HttpToolsProtocol, Timed):
 
     # How much it holds.
 
+    def _waiting_bytes(self) -> int:
+        """What is written and not with the kernel yet."""
+        waiting_bytes = self.transport.get_write_buffer_size()
+        return (
+            waiting_bytes if self._beneath is self.transport else waiting_bytes + self._beneath.get_write_buffer_size()
+        )
+
+    def _waits_beneath(self) -> bool:
+        """Whether something waits of which TLS says nothing."""
+        return self._beneath is not self.transport and self._beneath.get_write_buffer_size() > 0
+
     def _count(self) -> None:
-        held_bytes = len(self._unread)
+        held_bytes = len(self._unread) + self._head_bytes
         if self._long_body is not None:
             held_bytes += self._long_body.received_bytes
         elif isinstance(self._current, Prediction):
@@ -169,7 +186,7 @@ class Connection(HttpToolsProtocol, Timed):
         if isinstance(self.cycle, RequestResponseCycle):
             held_bytes += len(self.cycle.body)
         held_bytes += len(self.pipeline) * _WAITING_BYTES + self._waiting_pages * _WAITING_PAGE_BYTES
-        if unsent := self.transport.get_write_buffer_size():
+        if unsent := self._waiting_bytes():
             # The transport keeps an answer whole until its last byte is gone.
             held_bytes += max(unsent, self._unsent_whole_bytes)
         self._set_counted(held_bytes)
@@ -203,15 +220,17 @@ class Connection(HttpToolsProtocol, Timed):
 
         It has `crowded_grace_s` to take what it is to take in that time.
         """
-        if not self.transport.get_write_buffer_size():
+        if not self._waiting_bytes():
             return
         limits = self.door.limits
         if now > self._spare_until + limits.crowded_grace_s or self._spare_until == math.inf:
             self._spare_until = now + limits.crowded_grace_s
-            self._spare_bytes = unsent_bytes(self.transport) - int(limits.min_body_bytes_per_s * limits.crowded_grace_s)
+            self._spare_bytes = unsent_bytes(self.transport, self._waiting_bytes()) - int(
+                limits.min_body_bytes_per_s * limits.crowded_grace_s
+            )
         elif now >= self._spare_until:
             self._spare_until = math.inf
-            if unsent_bytes(self.transport) > self._spare_bytes:
+            if unsent_bytes(self.transport, self._waiting_bytes()) > self._spare_bytes:
                 self.door.log_fault(
                     _logger, logging.WARNING, "a client that left its answer unread made room for others"
                 )
@@ -272,8 +291,10 @@ class Connection(HttpToolsProtocol, Timed):
         """Set the deadline that the state of the connection asks for."""
         limits = self.door.limits
         self.unsent_bytes = 0
-        if self.flow.write_paused or self.transport.is_closing():
-            self.unsent_bytes = self.transport.get_write_buffer_size()
+        if self._waits_beneath():
+            self._count()
+        if self.flow.write_paused or self.transport.is_closing() or self._waits_beneath():
+            self.unsent_bytes = self._waiting_bytes()
             allowed_s = limits.write_timeout_s
         elif self._lingering:
             allowed_s = limits.linger_s
@@ -288,14 +309,17 @@ class Connection(HttpToolsProtocol, Timed):
 
     def overdue(self, now: float) -> None:
         """Close, cut off or refuse, whichever the state asks for."""
-        unsent_bytes = self.transport.get_write_buffer_size()
-        if unsent_bytes:
-            if self.unsent_bytes and unsent_bytes >= self.unsent_bytes:
+        unsent = self._waiting_bytes()
+        if unsent:
+            if self.unsent_bytes and unsent >= self.unsent_bytes:
                 self.transport.abort()
-            self.unsent_bytes = unsent_bytes
+            self.unsent_bytes = unsent
             self.deadline = now + self.door.limits.write_timeout_s
         elif self._lingering or self.transport.is_closing():
             self.transport.abort()
+        elif self.unsent_bytes:
+            # All is taken, of which TLS has told nobody.
+            self._settle()
         elif self._stage == NOTHING:
             self.transport.close()
         elif self._stage == BODY and self._filling is None and self.flow.read_paused:

@@ -78,6 +78,7 @@ class LaneProtocol(Answers):
         "_head_slack_bytes",
         "_known_heads",
         "_max_body_bytes",
+        "_max_headers",
         "_quiet_bytes",
         "_reading",
         "_recognise",
@@ -94,6 +95,7 @@ class LaneProtocol(Answers):
         plane, limits = self.door.plane, self.door.limits
         self._recognise = plane.recognise
         self._max_body_bytes = plane.max_body_bytes
+        self._max_headers = limits.max_headers
         self._known_heads = self.door.known_heads
         # A head whose slices before the last are within this is within the limit: no need to weigh it.
         self._head_slack_bytes = limits.max_header_bytes - 2 * _SLICE_BYTES
@@ -191,7 +193,7 @@ class LaneProtocol(Answers):
     def on_headers_complete(self) -> None:
         """Tell a prediction from everything else, and give it its place in the order."""
         parser = self.parser
-        if self._quiet_bytes > self._head_slack_bytes:
+        if self._quiet_bytes > self._head_slack_bytes or len(self.headers) > self._max_headers:
             self._weigh_head()
         self._quiet_bytes = -1
         if parser.should_upgrade() and parser.get_method() != b"CONNECT":
@@ -277,16 +279,18 @@ class LaneProtocol(Answers):
 
     def _weigh_head(self) -> None:
         head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if head_bytes > self.door.limits.max_header_bytes:
+        if head_bytes > self.door.limits.max_header_bytes or len(self.headers) > self._max_headers:
             self._refuse_head()
             raise _EndedError
 
     def _on_incomplete(self, fed_bytes: int) -> None:
         """A slice is parsed, and the request in it is not complete."""
         self._quiet_bytes = self._quiet_bytes + fed_bytes if self._quiet_bytes >= 0 else 0
-        if self._quiet_bytes > self.door.limits.max_header_bytes:
+        if self._quiet_bytes > self.door.limits.max_header_bytes or len(self.headers) > self._max_headers:
             self._refuse_head()
             return
+        if self._stage == HEAD:
+            self._head_bytes = self._quiet_bytes
         prediction = self._filling
         if prediction is not None and not prediction.examined:
             if prediction.examine(self.parser.get_http_version()) > self._max_body_bytes:
@@ -294,10 +298,10 @@ class LaneProtocol(Answers):
                 return
             if prediction is self._current:
                 self._invite(prediction)
-        if self._stage == BODY:
+        if self._stage == BODY or self._head_bytes:
             self._count()
             self._refuse_if_crowded()
-            if prediction is None and not self._ended:
+            if self._stage == BODY and prediction is None and not self._ended:
                 self._bound_unwanted()
             if self._ended:
                 return
@@ -348,8 +352,12 @@ class LaneProtocol(Answers):
             self._refuse(wire.plain(400, "Invalid HTTP request received."))
 
     def _refuse_head(self) -> None:
-        limit_bytes = self.door.limits.max_header_bytes
-        self._refuse(wire.plain(431, f"The request line and headers are over the limit of {limit_bytes} bytes."))
+        limits = self.door.limits
+        text = (
+            f"The request line and headers are over the limit of {limits.max_header_bytes} bytes"
+            f" or {limits.max_headers} headers."
+        )
+        self._refuse(wire.plain(431, text))
 
     def _refuse_large(self, prediction: Prediction) -> None:
         error = RequestTooLarge(f"the body is larger than the limit of {self._max_body_bytes} bytes")

@@ -19,6 +19,9 @@ class LaneLimits:
     max_header_bytes: int = 64 * 1024
     """Request line and headers, and what frames a body (chunk extensions, trailers). Beyond it: 431, and close."""
 
+    max_headers: int = 256
+    """Headers of a request, or trailers: each takes some hundred bytes here, be it one letter long. Beyond it: 431."""
+
     request_read_timeout_s: float = 30.0
     """From the first byte of a request to the last of its body. Beyond it: 408, and close."""
 
@@ -37,7 +40,7 @@ class LaneLimits:
     """How much all connections together hold: what was read but may not be parsed yet, requests that wait behind
     others, bodies until they are answered, and what of answers is not sent yet. A request that would pass it is told
     503 to, and its connection closed; while more is held, no prediction is begun. A request that comes whole, alone,
-    and in at most 4 KiB is not counted."""
+    and in at most 4 KiB is not counted, nor are the first 4 KiB of a head."""
 
     crowded_grace_s: float = 1.0
     """While more than `max_buffered_bytes` is held, a client that takes less of its answers than `min_body_bytes_per_s`

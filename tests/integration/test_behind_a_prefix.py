@@ -31,12 +31,13 @@ def proxy(target: str, more: Mapping[str, str]) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {**dict(self.headers.items()), **more}
             path = self.path.removeprefix(PREFIX)
-            answer = httpx.request(self.command, target + path, content=body, headers=headers, timeout=PATIENCE_S)
+            with httpx.stream(self.command, target + path, content=body, headers=headers, timeout=PATIENCE_S) as answer:
+                content = b"".join(answer.iter_raw())
             self.send_response(answer.status_code)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answer.content)
+            self.wfile.write(content)
 
         do_GET = do_POST = do_HEAD = pass_on  # noqa: N815 - the class's names
 

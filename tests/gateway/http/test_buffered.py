@@ -121,3 +121,18 @@ def test_what_a_page_has_read_is_given_back() -> None:
         client.send(request("/app/echo", b"x" * 150_000))
         assert len(client.answer().body) == 150_000
         assert server.ask(lambda: door.held.now_bytes) == 0
+
+
+def test_a_head_counts_while_it_comes_in_and_until_it_is_answered() -> None:
+    plane = PuppetPlane()
+    head = request("/v2/wait/head", b"", *["X-Long: " + "x" * 5000] * 4)
+    with served(plane) as (server, door), Client(server.address) as client:
+        client.send(head[:-100])
+        server.until(lambda: 10_000 < door.held.now_bytes < 21_000)
+        client.send(head[-100:])
+        assert plane.gate("head").began.wait(10)
+        assert server.ask(lambda: door.held.now_bytes) > 10_000
+        plane.gate("head").open()
+        assert client.answer().body == b"head"
+        assert server.ask(lambda: door.held.now_bytes) == 0
+        assert client.is_open()

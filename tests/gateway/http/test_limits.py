@@ -209,6 +209,19 @@ def test_an_answer_that_is_not_read_holds_the_next_request_back() -> None:
             assert len(client.answer().body) == size
 
 
+@pytest.mark.parametrize("pieces", [1, 40])
+@pytest.mark.parametrize("prefix", ["/v2", "/app"])
+def test_too_many_headers(prefix: str, pieces: int) -> None:
+    with served(LaneLimits(max_headers=100)) as server, Client(server.address) as client:
+        client.send(request(f"{prefix}/echo", b"body", *["a: b"] * 98))
+        assert client.answer().body == b"body"
+        sent = request(f"{prefix}/echo", b"body", *["a: b"] * 4000)
+        size = len(sent) // pieces + 1
+        client.send_what_is_taken([sent[at : at + size] for at in range(0, len(sent), size)])
+        assert client.answer().status == 431
+        assert client.ended_without_reset()
+
+
 def test_one_connection_too_many() -> None:
     with served(LaneLimits(max_connections=2)) as server, Client(server.address) as first:
         with Client(server.address) as second:
@@ -305,6 +318,7 @@ def test_as_many_connections_as_there_is_room_for(max_connections: int, descript
     "name",
     [
         "max_header_bytes",
+        "max_headers",
         "request_read_timeout_s",
         "min_body_bytes_per_s",
         "max_connections",

@@ -7,6 +7,7 @@ import ipaddress
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -95,3 +96,32 @@ def test_a_client_that_goes_cancels_its_answer(served: Served, context: ssl.SSLC
         client.send(request("/v2/wait/tls"))
         assert plane.gate("tls").began.wait(10)
     assert plane.gate("tls").cancelled.wait(10)
+
+
+@pytest.mark.parametrize("prefix", ["/v2", "/app"])
+def test_an_answer_that_is_not_read_counts_until_it_is(
+    served: Served, context: ssl.SSLContext, plane: PuppetPlane, prefix: str
+) -> None:
+    """Also where TLS says that nothing waits."""
+    protocol: Any = served.server.config.http_protocol_class
+    door = protocol.door
+    with Client(served.address, context, receive_buffer_bytes=4096) as client:
+        client.send(request(f"{prefix}/large/10000000"))
+        served.until(lambda: door.held.now_bytes >= 10_000_000)
+        connection = served.connection_of(client)
+        assert served.ask(lambda: connection.unsent_bytes) > 0
+        assert len(client.answer().body) == 10_000_000
+        served.until(lambda: door.held.now_bytes == 0)
+        assert client.is_open()
+
+
+def test_a_client_that_never_reads_is_cut_off(certificate: tuple[Path, Path], context: ssl.SSLContext) -> None:
+    plane = PuppetPlane()
+    lane = make_lane(plane, LaneLimits(write_timeout_s=0.25))
+    app = AsgiLane(plane, PuppetApp(plane))
+    with Served(app, http=lane, ssl_certfile=certificate[0], ssl_keyfile=certificate[1]) as server:
+        with Client(server.address, context, receive_buffer_bytes=4096) as client:
+            client.send(request("/v2/large/20000000"))
+            client.begun()
+            server.until_connections(0)
+        assert lane.door.held.now_bytes == 0
