@@ -29,7 +29,7 @@ class WorkerLimits(msgspec.Struct, frozen=True):
 class InFlight(msgspec.Struct, frozen=True):
     """A batch in flight. `rows` is `None` for a single part, whose outputs may have any size.
 
-    Once it runs, it may do so for `limit_s`. `parts` is how many requests it answers.
+    Once it runs, it may do so for `limit_s`.
     """
 
     answer: asyncio.Future[BatchResult]
@@ -37,7 +37,6 @@ class InFlight(msgspec.Struct, frozen=True):
     wanted: Wanted
     rows: int | None
     limit_s: float
-    parts: int = 1
 
 
 class WorkerProcess:
@@ -145,7 +144,7 @@ class WorkerProcess:
             self._gone = True  # its last answers are still to be read, and then its end
             raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
         answer: asyncio.Future[BatchResult] = self._loop.create_future()
-        self._in_flight.append(InFlight(answer, slot, wanted, rows, min(limit_s, self._run_timeout_s), len(parts)))
+        self._in_flight.append(InFlight(answer, slot, wanted, rows, min(limit_s, self._run_timeout_s)))
         if len(self._in_flight) == 1:
             self._watch_oldest(now_s)
         return answer
@@ -201,7 +200,7 @@ class WorkerProcess:
     def _result(self, batch: InFlight, answer: Done | Failed, descriptor: int | None, run_s: float) -> BatchResult:
         if isinstance(answer, Failed):
             raise ModelFailed(answer.message, invalid_input=answer.invalid_input)
-        outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted, batch.parts)
+        outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted)
         if batch.rows is not None:
             _check_rows(batch.rows, batch.wanted.names, outputs)
         return BatchResult(outputs, answer.compute_s, run_s, answer.began_s)
