@@ -723,3 +723,18 @@ def test_a_thread_is_not_waited_for_past_the_deadline() -> None:
             busy.set()
 
     asyncio.run(play())
+
+
+@in_virtual_time
+async def test_what_is_fetched_while_all_is_forgotten_does_not_come_back() -> None:
+    shelf = Shelf()
+    await cache_of(shelf).answer(ask(1, 2, 3), Prompt())
+    shelf.takes_s = 1.0
+    for numbers in ((1, 2, 3), (1,)):
+        cache, model = cache_of(shelf), Prompt()
+        asked = asyncio.ensure_future(cache.answer(ask(*numbers), model))
+        await pass_time(0.5)
+        cache.forget()
+        assert right(await asked, ask(*numbers))
+        assert not model.runs
+        assert counts(cache, Tier.MEMORY)[2] == 0
