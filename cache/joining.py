@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -45,6 +45,8 @@ async def joined(found: Mapping[bytes, Arrays], keys: Sequence[bytes], limits: L
         limits.check(_bytes_of(first))
         return first
     size_bytes = len(keys) * sum([array.nbytes for array in first])
+    if size_bytes > limits.max_bytes and not _are_alike(found.values()):
+        return None
     limits.check(size_bytes)
     whole = tuple([np.empty((len(keys), *array.shape[1:]), array.dtype) for array in first])
     texts = [place for place, array in enumerate(first) if array.dtype.hasobject]
@@ -89,6 +91,11 @@ async def _copied(array: Array, turns: Turns, deadline_s: float) -> Array:
             await turns.next(deadline_s)
         whole[start:stop] = array[start:stop]
     return whole
+
+
+def _are_alike(rows: Iterable[Arrays]) -> bool:
+    kinds = {tuple([(array.shape, array.dtype) for array in row]) for row in rows}
+    return len(kinds) == 1
 
 
 def _bytes_of(arrays: Arrays) -> int:

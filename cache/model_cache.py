@@ -155,7 +155,7 @@ class ModelCache:
                 await limits.turn()
             begun = True
             began_s = clock()
-            step = next(digests) if quick else await asyncio.to_thread(next, digests)
+            step = next(digests) if quick else await self._in_a_thread(digests, query.deadline_s)
             keys += step
             if look:
                 held = tiers.recall(step, began_s)
@@ -179,6 +179,11 @@ class ModelCache:
                 yield row_keys(hasher, inputs, start, stop)
         else:
             yield [only_key(hasher, inputs)]
+
+    async def _in_a_thread(self, digests: Iterator[list[bytes]], deadline_s: float) -> list[bytes]:
+        """The next keys. All threads may be busy with others: they are not waited for past the deadline."""
+        async with self._turns.before(deadline_s):
+            return await asyncio.to_thread(next, digests)
 
     def _is_quick(self, query: Query) -> bool:
         """Whether a step takes too little time for a thread, which holds no lock, to be worth it."""

@@ -158,11 +158,12 @@ class Tiers:
         """What Redis holds of one key, as `fetch` does."""
         if self._redis is None or not self.fetchable:
             return None
+        epoch = self.epoch
         looked = await self._look(self._redis, (key,), self._share_s(query))
         if looked is None:
             self._looked_up(1, 0, None)
             return None
-        entry = self._decoded_one(query, key, looked.values[0], 1)
+        entry = self._decoded_one(query, key, looked.values[0], 1, epoch)
         self._looked_up(1, 0 if entry is None else 1, looked)
         return entry
 
@@ -171,7 +172,7 @@ class Tiers:
 
         Raises what `land` raises.
         """
-        redis = self._redis
+        redis, epoch = self._redis, self.epoch
         ends_s = self._clock() + self._share_s(query)
         for start in range(0, len(keys), TRIP_KEYS):
             if start:
@@ -184,7 +185,8 @@ class Tiers:
             if looked is None:
                 self._looked_up(len(part) * weight, 0, None)
                 return
-            hits = await self._decoded(query, dict(zip(part, looked.values, strict=True)), weight, limits, land)
+            found = dict(zip(part, looked.values, strict=True))
+            hits = await self._decoded(query, found, weight, epoch, limits, land)
             self._looked_up(len(part) * weight, hits * weight, looked)
 
     async def _look(self, redis: RemoteTier, keys: Sequence[bytes], left_s: float) -> Looked | None:
@@ -232,7 +234,7 @@ class Tiers:
 
     async def awaited(self, query: Query, keys: Sequence[bytes], weight: int, limits: Limits, land: Landing) -> None:
         """Land what others have computed of these keys, once it is there or their leases are over."""
-        redis = self._redis
+        redis, epoch = self._redis, self.epoch
         for start in range(0, len(keys), CLAIMED_KEYS):
             if start:
                 await limits.turn()
@@ -241,7 +243,7 @@ class Tiers:
             part = keys[start : start + CLAIMED_KEYS]
             found = await _within(query.deadline_s - self._clock(), redis.awaited(self._space, part))
             if found is not None:
-                await self._decoded(query, dict(zip(part, found, strict=True)), weight, limits, land)
+                await self._decoded(query, dict(zip(part, found, strict=True)), weight, epoch, limits, land)
 
     def followed(self, rows: int) -> None:
         """Count rows that somebody else has computed. Having looked them up has paid."""
@@ -287,7 +289,7 @@ class Tiers:
         return tuple(states)
 
     async def _decoded(
-        self, query: Query, found: Mapping[bytes, bytes | None], weight: int, limits: Limits, land: Landing
+        self, query: Query, found: Mapping[bytes, bytes | None], weight: int, epoch: int, limits: Limits, land: Landing
     ) -> int:
         """Land what is good of these values, in steps; how many they were."""
         entries: dict[bytes, Entry] = {}
@@ -302,20 +304,21 @@ class Tiers:
                 await limits.turn()
             rows += 1
             size_bytes += len(value)
-            entry = self._decoded_one(query, key, value, weight)
+            entry = self._decoded_one(query, key, value, weight, epoch)
             if entry is not None:
                 entries[key] = entry
         land(entries)
         return landed + len(entries)
 
-    def _decoded_one(self, query: Query, key: bytes, value: bytes | None, weight: int) -> Entry | None:
+    def _decoded_one(self, query: Query, key: bytes, value: bytes | None, weight: int, epoch: int) -> Entry | None:
+        """The entry in a value, if it is a good one. It stays in memory, unless all was forgotten since `epoch`."""
         if value is None:
             return None
         outputs = values.decode(value, key, self._specs(query.outputs))
         if outputs is None or (self.by_row and any([_rows(array) != 1 for array in outputs])):
             self.redis_counts.errors += weight
             return None
-        return self.store(key, outputs, self.there, weight)
+        return self.store(key, outputs, self.there if self.epoch == epoch else NOWHERE, weight)
 
     def _specs_of(self, outputs: tuple[str, ...]) -> tuple[TensorSpec, ...]:
         specs = {spec.name: spec for spec in self._subject.signature.outputs}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 
 from inference.errors import DeadlineExceeded
 
@@ -29,9 +30,14 @@ class Turns:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._calling = False
 
-    def left_s(self, deadline_s: float) -> float:
-        """The time until a deadline."""
-        return max(0.0, deadline_s - self._clock())
+    @asynccontextmanager
+    async def before(self, deadline_s: float) -> AsyncIterator[None]:
+        """A block that ends at the deadline, with `DeadlineExceeded`, whatever it waits for."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline_s - self._clock())):
+                yield
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline was over before the request had come to the queue") from None
 
     async def next(self, deadline_s: float) -> None:
         """Wait for one's turn. Raises `DeadlineExceeded` where the time is over by then. Bears cancellation."""

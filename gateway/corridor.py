@@ -81,19 +81,19 @@ def taken_in(course: Course, answer: Answering) -> Stage:
     sure_rows, all_known = bounds.sure_rows, bounds.knows(all_outputs)
     has_texts = any([spec.datatype is Datatype.BYTES for spec in course.signature.inputs])
 
-    async def stage(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
-        arrays, rows, key = intake.take(request.inputs)
-        if rows > sure_rows:
-            bounds.check_rows(rows)
-        if has_texts:
-            bounds.check_texts(arrays)
-        wanted = request.outputs or all_outputs
+    def check(request: InferenceRequest, arrays: Arrays, rows: int, wanted: tuple[str, ...]) -> None:
+        bounds.check_rows(rows)
+        bounds.check_texts(arrays)
         if request.outputs:
             _check_outputs(request.outputs, specs)
-        if request.parameters:
-            bounds.check_parameters(request.parameters)
-        if rows > sure_rows:
-            bounds.check_answer(rows, wanted)
+        bounds.check_parameters(request.parameters)
+        bounds.check_answer(rows, wanted)
+
+    async def stage(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
+        arrays, rows, key = intake.take(request.inputs)
+        wanted = request.outputs or all_outputs
+        if rows > sure_rows or request.outputs or request.parameters or has_texts:
+            check(request, arrays, rows, wanted)
         timeout_s = course.request_timeout_s
         if request.timeout_s is not None:
             if request.timeout_s <= 0:

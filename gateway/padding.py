@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from msgspec.structs import replace
@@ -13,7 +12,6 @@ from batching.job import JobResult
 from cache.joining import contiguous
 from cache.turns import STEP_BYTES, Turns, steps
 from cache.walk import Compute, Computed
-from inference.errors import DeadlineExceeded
 from inference.padding import Cut, Padding
 from inference.signature import row_count, shape_key
 from inference.types import Arrays, Query, Signature
@@ -42,7 +40,7 @@ def through_padding(padder: Padder | None, signature: Signature, turns: Turns, c
         return compute(replace(query, inputs=inputs, rows=rows, shape_key=key))
 
     async def submitted_in_steps(query: Query, cut: Cut, size_bytes: int) -> Awaitable[Computed]:
-        async with _before(query.deadline_s, turns), one_at_a_time:
+        async with turns.before(query.deadline_s), one_at_a_time:
             inputs = padding.room(query.inputs, cut)
             for start, stop in steps(query.rows, size_bytes, len(inputs)):
                 await turns.next(query.deadline_s)
@@ -62,13 +60,3 @@ def through_padding(padder: Padder | None, signature: Signature, turns: Turns, c
         return JobResult(outputs, result.queue_s, result.batch_s, result.compute_s, result.batch_rows, result.late)
 
     return stage
-
-
-@asynccontextmanager
-async def _before(deadline_s: float, turns: Turns) -> AsyncIterator[None]:
-    """A block that ends at the deadline, with `DeadlineExceeded`."""
-    try:
-        async with asyncio.timeout(turns.left_s(deadline_s)):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded("the deadline was over before the request was padded") from None

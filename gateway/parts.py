@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
-from gateway.request_bounds import RequestBounds
+from gateway.request_bounds import RequestBounds, tensor_bytes
 from inference.errors import DeadlineExceeded
 from inference.types import CacheUse, InferenceRequest, InferenceResponse, Tensor, Timings, Trace
 
@@ -78,7 +78,8 @@ class _Parts:
         part = replace(self._request, inputs=inputs, parts=(), timeout_s=left_s)
         answer = self._answers[place] = await self._walk(part, self._trace)
         self._room.release()
-        self._answer_bytes += sum([tensor.array.nbytes for tensor in answer.outputs])
+        for array in [tensor.array for tensor in answer.outputs]:
+            self._answer_bytes += tensor_bytes(array.reshape(-1), 0, array.size)
         self._bounds.check_outputs(self._answer_bytes)
 
 

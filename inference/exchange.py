@@ -45,6 +45,7 @@ class Exchange:
         self._shape = arena_shape(signature, max_batch_rows)
         self._max_answer_bytes = max_answer_bytes
         self._free = list(range(SLOTS))
+        self._parts = [1] * SLOTS
         self._places = {spec.name: place for place, spec in enumerate(signature.outputs)}
         self._datatypes = tuple([spec.datatype for spec in signature.outputs])
         self._arena = SharedMemory.create(self._shape.size_bytes)
@@ -72,6 +73,7 @@ class Exchange:
         if the worker does not take them. The slot stays free then.
         """
         slot = self._free[-1]
+        self._parts[slot] = len(parts)
         if len(parts) == 1 and self._lend(slot, parts[0], wanted):
             return self._free.pop()
         planned = plan(list(zip(*parts, strict=True)))
@@ -103,12 +105,13 @@ class Exchange:
             write_file(planned, own)
             self._channel.send(Run(slot, planned.placed, wanted.places, planned.size_bytes), own.descriptor)
 
-    def take(self, slot: int, done: Done, descriptor: int | None, wanted: Wanted, parts: int = 1) -> Arrays:
+    def take(self, slot: int, done: Done, descriptor: int | None, wanted: Wanted) -> Arrays:
         """The outputs, copied out. `descriptor` is of outputs that did not fit the slot.
 
-        Nothing is copied of outputs that are larger than the answers to so many parts may be: of a single part, that
+        Nothing is copied of outputs that are larger than the answers to the batch's parts may be: of a single part that
         raises `RequestTooLarge`, of several `ModelFailed`, for nobody knows yet whose they are.
         """
+        parts = self._parts[slot]
         size_bytes = sum([placed.size_bytes for placed in done.outputs])
         if size_bytes > parts * self._max_answer_bytes:
             if descriptor is not None:

@@ -34,7 +34,7 @@ class WorkerLimits(msgspec.Struct, frozen=True):
 class InFlight(msgspec.Struct, frozen=True):
     """A batch in flight, since `sent_s`. `rows` is `None` for a single part, whose outputs may have any size.
 
-    Once it runs, it may do so for `limit_s`. `parts` is how many requests it answers.
+    Once it runs, it may do so for `limit_s`.
     """
 
     answer: asyncio.Future[BatchResult]
@@ -43,7 +43,6 @@ class InFlight(msgspec.Struct, frozen=True):
     rows: int | None
     limit_s: float
     sent_s: float
-    parts: int = 1
 
 
 class WorkerProcess:
@@ -159,7 +158,7 @@ class WorkerProcess:
             raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
         answer: asyncio.Future[BatchResult] = self._loop.create_future()
         limit_s = min(limit_s, self._run_timeout_s)
-        self._in_flight.append(InFlight(answer, slot, wanted, rows, limit_s, now_s, len(parts)))
+        self._in_flight.append(InFlight(answer, slot, wanted, rows, limit_s, now_s))
         if len(self._in_flight) == 1:
             self._watch_oldest(now_s)
         return answer
@@ -229,7 +228,7 @@ class WorkerProcess:
     def _result(self, batch: InFlight, answer: Done | Failed, descriptor: int | None, run_s: float) -> BatchResult:
         if isinstance(answer, Failed):
             raise ModelFailed(answer.message, invalid_input=answer.invalid_input)
-        outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted, batch.parts)
+        outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted)
         if batch.rows is not None:
             _check_rows(batch.rows, batch.wanted.names, outputs)
         return BatchResult(outputs, answer.compute_s, run_s, answer.began_s)

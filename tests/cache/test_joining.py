@@ -121,3 +121,8 @@ async def test_a_caller_that_goes_stops_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await joining
     assert turns.taken < 10
+
+
+async def test_rows_that_do_not_fit_together_are_not_too_large_for_the_first_of_them() -> None:
+    found: dict[bytes, Arrays] = {b"a": (np.zeros((1, 5000), np.uint8),), b"b": (np.zeros((1, 1), np.uint8),)}
+    assert await joined(found, [b"a", b"b"], limits(9999)) is None

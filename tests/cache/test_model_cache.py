@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -701,3 +704,37 @@ async def test_to_forget_lets_go_of_all_that_belongs_to_the_cache() -> None:
     cache.forget()
     assert cache._keys.remembered == 0
     assert forgotten == [True]
+
+
+def test_a_thread_is_not_waited_for_past_the_deadline() -> None:
+    """They may all be busy with other requests."""
+
+    async def play() -> None:
+        busy, pool = threading.Event(), ThreadPoolExecutor(1)
+        asyncio.get_running_loop().set_default_executor(pool)
+        pool.submit(busy.wait)
+        try:
+            cache = ModelCache(subject(), MemoryTier(1 << 24, lambda _: None), None)
+            x = np.zeros((1, STEP_BYTES // 4 + 1), np.float32)
+            query = Query((x, x), 1, (x.shape[1:],) * 2, ("y",), time.monotonic() + 0.01)
+            with pytest.raises(DeadlineExceeded):
+                await cache.answer(query, Prompt())
+        finally:
+            busy.set()
+
+    asyncio.run(play())
+
+
+@in_virtual_time
+async def test_what_is_fetched_while_all_is_forgotten_does_not_come_back() -> None:
+    shelf = Shelf()
+    await cache_of(shelf).answer(ask(1, 2, 3), Prompt())
+    shelf.takes_s = 1.0
+    for numbers in ((1, 2, 3), (1,)):
+        cache, model = cache_of(shelf), Prompt()
+        asked = asyncio.ensure_future(cache.answer(ask(*numbers), model))
+        await pass_time(0.5)
+        cache.forget()
+        assert right(await asked, ask(*numbers))
+        assert not model.runs
+        assert counts(cache, Tier.MEMORY)[2] == 0

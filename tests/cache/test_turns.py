@@ -74,3 +74,12 @@ def test_steps_are_bounded_in_rows_in_bytes_and_in_arrays() -> None:
     assert list(steps(3, 100 * STEP_BYTES)) == [(0, 1), (1, 2), (2, 3)]
     assert list(steps(1, 0, 10_000)) == [(0, 1)]
     assert list(steps(0, 0)) == []
+
+
+async def test_nothing_is_waited_for_past_the_deadline() -> None:
+    turns = Turns()
+    with pytest.raises(DeadlineExceeded):
+        async with turns.before(0.0):
+            await asyncio.Event().wait()
+    async with turns.before(math.inf):
+        await turns.next(math.inf)
