@@ -15,6 +15,9 @@ MOST_ROWS = float(1 << 17)
 OWN_PART = 0.1
 """The gateway may take so much of the objective for itself. The rest is for the wait before it, and for the engine."""
 
+LEAST_SHARE = 0.5
+"""Where the engine takes longer than the gateway, it is the engine that needs rows in hand."""
+
 SHRINK, GROW = 0.6, 1.25
 """The most by which one round trip changes the allowance."""
 
@@ -60,9 +63,9 @@ class Allowance:
         self.took_s, own_s = self._took_s.percentile(0.5), max(self._own_s.percentile(0.5), 1e-9)
         self._moved_s = now_s
         most_rows, self._most_rows = float(self._most_rows), 0
-        if own_s > self._target_s:
+        if own_s > self._target_s and own_s > LEAST_SHARE * self.took_s:
             self.rows = max(LEAST_ROWS, min(self.rows, most_rows) * max(SHRINK, self._target_s / own_s))
         elif self.rows < math.inf:
-            self.rows *= min(GROW, self._target_s / own_s)
+            self.rows *= min(GROW, max(1.0, self._target_s / own_s))
             if self.rows > MOST_ROWS:
                 self.rows = math.inf
