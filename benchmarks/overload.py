@@ -4,9 +4,9 @@
     python -m benchmarks.overload ../before/.venv/bin/sluice    # beside another checkout, in turns
 
 *Capacity* is the goodput of a closed loop of `CALLERS` connections, and is measured anew before each run, as the speed
-of a shared machine drifts; a run is left out where it was zero. Generator, gateway and worker share the machine: what the generator takes, the gateway does
-not have. So goodput is shown for each second of the gateway's processor time as well, as a share of the same figure of
-the closed loop.
+of a shared machine drifts; a run is left out where it was zero. Generator, gateway and worker share the machine: what
+the generator takes, the gateway does not have. So goodput is shown for each second of the gateway's processor time as
+well, as a share of the same figure of the closed loop.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ class Gate:
     after anything of ours. Callers who are refused at once come again at once, and soon the gateway does nothing else.
     So whoever cannot be let in now waits here, as bytes: those who come first are let in first, as long as they would
     be in time, and the others are refused when the objective is over. A caller who waits sends nothing, and costs
-    nothing.
+    nothing. While there is next to nothing in hand, everybody is let in, and answered late if need be: there is always
+    something to learn from.
 
     It stands open where the cache is asked: nobody can tell what the cache would answer before a call is decoded, and
     the batcher refuses what the cache does not have.
