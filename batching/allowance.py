@@ -15,6 +15,9 @@ MOST_ROWS = float(1 << 17)
 OWN_PART = 0.1
 """The gateway may take so much of the objective for itself. The rest is for the wait before it, and for the engine."""
 
+LEAST_SHARE = 0.5
+"""Where the engine takes longer than the gateway, it is the engine that needs rows in hand."""
+
 SHRINK, GROW = 0.6, 1.25
 """The most by which one round trip changes the allowance."""
 
@@ -32,8 +35,8 @@ class Allowance:
     SIGCOMM 1994; Netflix's concurrency-limits). It moves once for each round trip: an answer counts if its request was
     let in after the last move.
 
-    There is none until answers are too slow, and none any more after some dozens of quick round trips. `took_s` is how
-    long an answer takes lately, from being let in on.
+    There is none until answers are too slow, and none any more after some dozens of quick round trips. `took_s` is the
+    quickest of the latest round trips: who would be late even so is late.
     """
 
     def __init__(self, objective_s: float) -> None:
@@ -42,7 +45,7 @@ class Allowance:
         self._target_s = OWN_PART * objective_s
         self._took_s = Window(ROUND_TRIPS)
         self._own_s = Window(ROUND_TRIPS)
-        self._moved_s = -math.inf
+        self.moved_s = -math.inf
         self._most_rows = 0
 
     def full(self, rows: int) -> bool:
@@ -53,16 +56,16 @@ class Allowance:
 
     def answered(self, began_s: float, took_s: float, own_s: float, now_s: float) -> None:
         """A request that was let in at `began_s` was answered, after `took_s`. Of these, `own_s` are the gateway's."""
-        if began_s < self._moved_s:
+        if began_s < self.moved_s:
             return
         self._took_s.add(took_s)
         self._own_s.add(own_s)
-        self.took_s, own_s = self._took_s.percentile(0.5), max(self._own_s.percentile(0.5), 1e-9)
-        self._moved_s = now_s
+        self.took_s, own_s = self._took_s.percentile(0.0), max(self._own_s.percentile(0.5), 1e-9)
+        self.moved_s = now_s
         most_rows, self._most_rows = float(self._most_rows), 0
-        if own_s > self._target_s:
+        if own_s > self._target_s and own_s > LEAST_SHARE * took_s:
             self.rows = max(LEAST_ROWS, min(self.rows, most_rows) * max(SHRINK, self._target_s / own_s))
         elif self.rows < math.inf:
-            self.rows *= min(GROW, self._target_s / own_s)
+            self.rows *= min(GROW, max(1.0, self._target_s / own_s))
             if self.rows > MOST_ROWS:
                 self.rows = math.inf

@@ -199,8 +199,11 @@ class Scheduler:
         """Lay the objective over the caller's own deadline."""
         job.promised_s = min(job.deadline_s, came_s + self._objective_s)
         within_s, run_s = self._objective_s - self._delivery_s, alone_s(curve, job.places)
-        job.kept = run_s > HOPELESS_PART * within_s
-        job.due_s = min(job.deadline_s, now_s + max(within_s, HOPELESS_RUNS * run_s) if job.kept else came_s + within_s)
+        if run_s > HOPELESS_PART * within_s:
+            job.kept, within_s = True, max(within_s, HOPELESS_RUNS * run_s)
+        elif came_s + within_s < now_s + run_s:
+            job.kept = True  # it came too late: whoever lets it in all the same wants to see it answered
+        job.due_s = min(job.deadline_s, (now_s if job.kept else came_s) + within_s)
 
     def _push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
         if job.rows <= self._max_rows or self._unbatched:

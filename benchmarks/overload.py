@@ -4,9 +4,9 @@
     python -m benchmarks.overload ../before/.venv/bin/sluice    # beside another checkout, in turns
 
 *Capacity* is the goodput of a closed loop of `CALLERS` connections, and is measured anew before each run, as the speed
-of a shared machine drifts. Generator, gateway and worker share the machine: what the generator takes, the gateway does
-not have. So goodput is shown for each second of the gateway's processor time as well, as a share of the same figure of
-the closed loop.
+of a shared machine drifts; a run is left out where it was zero. Generator, gateway and worker share the machine: what
+the generator takes, the gateway does not have. So goodput is shown for each second of the gateway's processor time as
+well, as a share of the same figure of the closed loop.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def overload(models: Path, rounds: int, duration_s: int, before: Path | None = N
             for connections, times, history in product(CONNECTIONS, TIMES, HISTORIES):
                 for name, server in servers.items():
                     capacity_per_s, per_cpu_s = _closed_loop(servers["now"])
+                    if not capacity_per_s:
+                        continue  # the machine did something else meanwhile
                     capacities_per_s.append(capacity_per_s)
                     run = _open_loop(server, connections, times, history, duration_s, capacity_per_s, per_cpu_s)
                     runs.setdefault(Setting(name, connections, times, history), []).append(run)

@@ -16,7 +16,7 @@ from gateway.dialects.base import Dialect
 from gateway.footing import Footing
 from gateway.http.messages import HttpResponse
 from inference.errors import Overloaded
-from inference.types import InferenceResponse
+from inference.types import InferenceResponse, Timings
 
 LATEST_PART = 0.85
 """Nobody is let in any more who would be answered after this part of the objective."""
@@ -47,7 +47,8 @@ class Gate:
     after anything of ours. Callers who are refused at once come again at once, and soon the gateway does nothing else.
     So whoever cannot be let in now waits here, as bytes: those who come first are let in first, as long as they would
     be in time, and the others are refused when the objective is over. A caller who waits sends nothing, and costs
-    nothing.
+    nothing. While there is next to nothing in hand, everybody is let in, and answered late if need be: there is always
+    something to learn from.
 
     It stands open where the cache is asked: nobody can tell what the cache would answer before a call is decoded, and
     the batcher refuses what the cache does not have.
@@ -56,13 +57,20 @@ class Gate:
     """
 
     def __init__(
-        self, batcher: Batcher, footing: Footing, objective_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        batcher: Batcher,
+        footing: Footing,
+        objective_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        worked: Callable[[], float] = time.thread_time,
     ) -> None:
         self.came_s = math.inf
         self._batcher = batcher
         self._footing = footing
         self._objective_s = objective_s
         self._clock = clock
+        self._worked = worked
+        self._worked_s = worked()
         self._waiting: deque[_Waiting] = deque()
         self._late: deque[_Waiting] = deque()
         self._entering = 0
@@ -97,14 +105,26 @@ class Gate:
 
     def answered(self, began_s: float, now_s: float, response: InferenceResponse) -> None:
         """A call that was let in at `began_s` has its answer."""
-        batcher, timings = self._batcher, response.timings
+        timings = response.timings
         self._to_tell += TOLD_PER_ANSWER
         if timings.batch_rows:
-            took_s = now_s - began_s
-            engine_s = timings.queue_s + timings.batch_s - batcher.lag_s
-            batcher.allowance.answered(began_s, took_s, took_s - engine_s, now_s)
+            self._learn(began_s, now_s, timings)
         if self._waiting:
             self._let_in(now_s)
+
+    def _learn(self, began_s: float, now_s: float, timings: Timings) -> None:
+        """Once for each round trip: how much of it the gateway has worked in what neither queue nor engine took.
+
+        A process that is not given the processor is late, too, and fewer rows in hand would not help it.
+        """
+        allowance = self._batcher.allowance
+        if began_s < allowance.moved_s:
+            return
+        worked_s, took_s = self._worked(), now_s - began_s
+        share = min(1.0, (worked_s - self._worked_s) / max(now_s - allowance.moved_s, 1e-6))
+        self._worked_s = worked_s
+        engine_s = timings.queue_s + timings.batch_s - self._batcher.lag_s
+        allowance.answered(began_s, took_s, share * (took_s - engine_s), now_s)
 
     def _latest_s(self, now_s: float) -> float:
         """When a call must have come to be in time, if it is let in now."""

@@ -82,7 +82,7 @@ class _Door:
             clock=loop.time,
             came_s=lambda: self._gate.came_s,
         )
-        self._gate = Gate(self._batcher, Footing(), trial.objective_s, clock=loop.time)
+        self._gate = Gate(self._batcher, Footing(), trial.objective_s, loop.time, lambda: loop.spent_s)
         self._server.on_room = self._batcher.wake
         if trial.paused_s < math.inf:
             loop.call_at(trial.paused_s, loop.spend, trial.pause_s)

@@ -32,6 +32,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.complaints: list[dict[str, Any]] = []
         self.turned_s = 0.0
         """When the turn began that it is in: the last time it looked for timers and what else has come."""
+        self.spent_s = 0.0
+        """The processor's time that was spent in all."""
         self._now_s = 0.0
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
@@ -43,6 +45,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def spend(self, seconds: float) -> None:
         """What runs now takes so long of the processor's time: whatever becomes due meanwhile is late."""
         self._now_s += seconds
+        self.spent_s += seconds
 
     def call_soon(  # type: ignore[override] # nobody checks the arguments of callbacks here
         self, callback: Callable[..., object], *args: Any, context: Context | None = None

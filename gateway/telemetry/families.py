@@ -102,7 +102,7 @@ class Families:
         )
         self.batch_run = HistogramFamily(
             "sluice_batch_run_seconds",
-            "How long a batch kept its worker, in seconds; batches that gave an answer.",
+            "How long a batch kept its worker, by the worker's clock, in seconds; batches that gave an answer.",
             model,
             bounds=SECONDS_BUCKETS,
             registry=registry,

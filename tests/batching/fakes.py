@@ -123,6 +123,7 @@ class Door:
         knots: Sequence[Knot] = (),
         delivery_s: float = 0.0,
         drain_timeout_s: float = 30.0,
+        came_s: Callable[[], float] = lambda: math.inf,
         **limits: int,
     ) -> None:
         self.reports: list[BatchReport] = []
@@ -135,6 +136,7 @@ class Door:
             delivery_s=delivery_s,
             drain_timeout_s=drain_timeout_s,
             clock=virtual_loop().time,
+            came_s=came_s,
         )
 
     async def __aenter__(self) -> Door:

@@ -37,6 +37,8 @@ def test_a_slow_engine_is_not_the_gateways_fault() -> None:
     trips = Trips()
     trips.make(100, TARGET_S / 2, 5000, engine_s=OBJECTIVE_S)
     assert trips.allowance.rows == math.inf
+    trips.make(100, 2 * TARGET_S, 5000, engine_s=3 * TARGET_S)
+    assert trips.allowance.rows == math.inf
 
 
 def test_it_finds_the_rows_with_which_the_gateway_is_quick_enough() -> None:

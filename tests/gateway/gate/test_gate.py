@@ -6,6 +6,8 @@ import asyncio
 import math
 from typing import Any, cast
 
+import pytest
+
 from gateway.dialects.v2 import V2
 from gateway.footing import Footing
 from gateway.gate import LATEST_PART, LOOK_S, Gate, Refusal
@@ -25,6 +27,7 @@ class PuppetBatcher:
         self.least = True
         self.lag_s = 0.0
         self.took_s = 0.0
+        self.moved_s = -math.inf
         self.told: list[tuple[float, float, float, float]] = []
         self.allowance = self
 
@@ -50,7 +53,8 @@ class Calls:
     def __init__(self, footing: Footing | None = None) -> None:
         self.batcher = PuppetBatcher()
         clock = virtual_loop().time
-        self.gate = Gate(cast(Any, self.batcher), footing or Footing(), OBJECTIVE_S, clock=clock)
+        self.worked_s = 0.0
+        self.gate = Gate(cast(Any, self.batcher), footing or Footing(), OBJECTIVE_S, clock, lambda: self.worked_s)
         self.clock = clock
 
     def come(self, age_s: float = 0.0) -> asyncio.Task[Refusal | None]:
@@ -142,16 +146,18 @@ async def test_all_are_told_in_the_end_and_no_timer_is_left() -> None:
     assert virtual_loop().armed_timers() == 0
 
 
-async def test_the_gateways_own_time_is_what_neither_the_queue_nor_the_engine_took() -> None:
+@pytest.mark.parametrize("share", [1.0, 0.25])
+async def test_the_gateways_own_time_is_what_neither_queue_nor_engine_took_and_it_has_worked_in(share: float) -> None:
     calls = Calls()
     calls.batcher.lag_s = 0.003
-    now_s = calls.clock()
+    now_s = calls.batcher.moved_s = calls.clock()
+    calls.worked_s = share * 0.035
     timings = Timings(queue_s=0.010, batch_s=0.020, compute_s=0.015, batch_rows=4)
     calls.gate.answered(now_s, now_s + 0.035, InferenceResponse("m", 1, (), timings=timings))
     ((began_s, took_s, own_s, _),) = calls.batcher.told
     assert began_s == now_s
     assert round(took_s, 9) == 0.035
-    assert round(own_s, 9) == 0.008
+    assert own_s == pytest.approx(share * 0.008)
 
 
 async def test_what_the_cache_answered_says_nothing_of_the_engine() -> None:
