@@ -9,9 +9,10 @@ import msgspec
 from batching.curve import LatencyCurve
 from batching.queue import Ahead
 
-HOPELESS_RUNS = 3.0
-"""An objective that is shorter than the request's own run can never be kept. The request is served all the same, and
-counted as late, if it is done within so many runs: to refuse it would be to refuse it for ever."""
+HOPELESS_RUNS, HOPELESS_PART = 3.0, 0.9
+"""An objective that is shorter than the request's own run, or hardly longer, can never be kept for sure. The request is
+served all the same, late if need be, where it should be done within so many runs: to refuse it would be to refuse it
+for ever. Once it is let in it is not dropped, as its caller would be told so long after the objective."""
 
 
 class Verdict(StrEnum):

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Protocol
 
 from batching.alarm import Alarm
+from batching.allowance import LEAST_ROWS, Allowance
 from batching.job import Batch, Job, JobResult, Key, size_bytes
 from batching.policy import Reason, after_dispatch
 from batching.rate import DrainRate
@@ -19,7 +20,6 @@ from batching.scheduler import BatchLimits, Scheduler
 from batching.underway import Trip
 from inference.errors import (
     DeadlineExceeded,
-    ExecutionError,
     ModelFailed,
     ModelNotReady,
     Overloaded,
@@ -27,7 +27,7 @@ from inference.errors import (
     WorkerDied,
     WorkerKilled,
 )
-from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Knot, Trace, Vacancy
+from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Death, Knot, Trace, Vacancy
 
 __all__ = ["BatchLimits", "BatchReport", "Batcher", "Executor"]
 
@@ -36,6 +36,14 @@ SWEEP_SPACING_S = 0.02
 
 STUCK_RUNS, STUCK_S = 20.0, 5.0
 """A batch that has run for so many times its p95, and for so long, is not slow but stuck."""
+
+
+def _unknown() -> float:
+    return math.inf
+
+
+OVERSHOOT_PART = 0.5
+"""Who has passed the gate is not refused for others that came in between. Who came another way is, beyond that."""
 
 
 class Executor(Protocol):
@@ -65,14 +73,16 @@ class Batcher:
     not be are refused when they come or dropped when their turn comes, and batches are held back where they gain by it.
     Without one, nothing waits while a worker is idle, but for the rest of one turn of the event loop, so that all
     requests read in the same turn travel together. `knots` are measurements from which the prediction starts;
-    `delivery_s` is what an answer takes from here to its caller.
+    `delivery_s` is what an answer takes from here to its caller. `came_s` says when the request may have come that is
+    submitted now, from when its promise counts; `allowance` is for whoever lets requests in, and is told of answers.
 
     Bounds: the queue holds what `limits` says; beyond it there are only batches in the executor's places, and those
     that came back from them.
 
     A batch whose worker died, or that the model failed, is run again before the queue as `batching.recovery` says, so
-    that only a guilty job fails: with the model's own error, or with `WorkerKilled`. Any other exception of the
-    executor ends the jobs of its batch with that exception.
+    that only a guilty job fails: with the model's own error, or with `WorkerKilled`. So does a job of the same input,
+    without being run, for a while after. Any other exception of the executor ends the jobs of its batch with that
+    exception.
 
     `on_batch` is called once for each batch that a worker began. All methods belong to the event loop's thread.
     `clock` is the clock of deadlines and must be monotonic.
@@ -89,12 +99,18 @@ class Batcher:
         delivery_s: float = 0.0,
         drain_timeout_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
+        came_s: Callable[[], float] = _unknown,
     ) -> None:
+        self.allowance = Allowance(math.inf if objective_s is None else objective_s)
+        self.rows_out = 0
+        self.lag_s = 0.0
+        """How long the answer to the last batch had been there before the event loop came to it."""
         self._executor = executor
         self._scheduler = Scheduler(limits, objective_s, knots, delivery_s)
         self._on_batch = on_batch
         self._drain_timeout_s = drain_timeout_s
         self._clock = clock
+        self._came_s = came_s
         self._running: dict[asyncio.Task[None], Batch] = {}
         self._rate = DrainRate()
         self._accepting = False
@@ -148,6 +164,8 @@ class Batcher:
             raise DeadlineExceeded("the deadline had passed before the request came to the queue")
         scheduler = self._scheduler
         curve = scheduler.curve_of(key)
+        if self.room() < -OVERSHOOT_PART * self.allowance.rows:
+            raise Overloaded("overloaded: the gateway has as much to do as it can in time", self.retry_after_s())
         future: asyncio.Future[JobResult] = self._loop.create_future()
         job = Job(
             *(rows, size_bytes(inputs), key, inputs, outputs, future),
@@ -155,9 +173,9 @@ class Batcher:
             trace=trace,
         )
         try:
-            scheduler.enter(job, curve, now_s)
+            scheduler.enter(job, curve, now_s, min(self._came_s(), now_s))
         except (QueueFull, Overloaded) as refusal:
-            refusal.retry_after_s = self._rate.retry_after_s(scheduler.queue.rows)
+            refusal.retry_after_s = self.retry_after_s()
             raise
         if scheduler.standby.rows:
             self._drop(scheduler.standby.turned_away(now_s), now_s)
@@ -166,6 +184,22 @@ class Batcher:
             self._time_up.set(max(first_s, now_s + SWEEP_SPACING_S), now_s)
         self.wake()
         return future
+
+    def full(self) -> bool:
+        """Whether the gateway has as many rows in hand as it answers in time."""
+        return self.allowance.full(self._scheduler.queue.rows + self.rows_out)
+
+    def room(self) -> float:
+        """The rows that may come in now; negative where more are in hand than should be."""
+        return self.allowance.rows - self._scheduler.queue.rows - self.rows_out
+
+    def has_least(self) -> bool:
+        """Whether there is enough in hand to learn from."""
+        return self._scheduler.queue.rows + self.rows_out >= LEAST_ROWS
+
+    def retry_after_s(self) -> float:
+        """When whoever is refused now may come back."""
+        return self._rate.retry_after_s(self._scheduler.queue.rows)
 
     def wake(self) -> None:
         """Look for room in the workers once this turn of the event loop is over. May be called at any time."""
@@ -192,9 +226,9 @@ class Batcher:
         scheduler = self._scheduler
         return BatcherStatistics(
             queue=scheduler.queue.statistics(),
-            again_batches=len(scheduler.again),
+            again_batches=len(scheduler.again) + len(scheduler.docket.waiting),
             running_batches=len(self._running),
-            running_rows=sum([batch.rows for batch in self._running.values()]),
+            running_rows=self.rows_out,
             rows_per_s=self._rate.rows_per_s,
         )
 
@@ -213,8 +247,11 @@ class Batcher:
         while (decision := scheduler.decide(vacancy, now_s)).reason is not None:
             taken = scheduler.next_batch(vacancy, now_s)
             self._drop(taken.dropped, now_s)
-            if taken.batch is not None:
-                self._send(taken.batch, decision.reason, vacancy, now_s)
+            batch = taken.batch
+            if batch is not None and scheduler.docket:
+                batch = scheduler.docket.admitted(batch, now_s)
+            if batch is not None:
+                self._send(batch, decision.reason, vacancy, now_s)
                 vacancy = after_dispatch(vacancy)
                 sent = True
         if sent and (scheduler.again or scheduler.queue.rows):
@@ -230,6 +267,7 @@ class Batcher:
         trip = self._scheduler.sent(batch, vacancy, now_s)
         task = self._loop.create_task(self._run(trip, reason, now_s))
         self._running[task] = batch
+        self.rows_out += batch.rows
         task.add_done_callback(self._forget)
 
     async def _run(self, trip: Trip, reason: Reason, sent_s: float) -> None:
@@ -239,16 +277,27 @@ class Batcher:
         limit_s = max(STUCK_S, STUCK_RUNS * predicted_s) if curve.confirmed else math.inf
         try:
             result = await self._executed(trip, limit_s)
-            batch.answer(result, sent_s, self._clock())
+            answered_s = self._clock()
+            batch.answer(result, sent_s, answered_s)
+            self._clear(batch)
             compute_s, run_s, began_s = result.compute_s, result.run_s, result.began_s
+            self.lag_s = answered_s - began_s - compute_s if began_s else 0.0
             outcome = Outcome.ANSWERED
         except WorkerDied as death:
-            self._retry(batch, after_death(batch, running=death.running), _worker_killed())
             if not death.running:
+                self._retry(batch, (batch,))
                 return
+            if len(batch.jobs) > 1:
+                self._retry(batch, after_death(batch, death.death))
+            else:
+                self._judge(batch, death.death, sent_s)
             outcome = Outcome.DIED
         except ModelFailed as failure:
-            self._retry(batch, after_failure(batch), failure)
+            self._clear(batch)
+            if again := after_failure(batch):
+                self._retry(batch, again)
+            else:
+                batch.fail(failure)
             outcome = Outcome.FAILED
         except Exception as error:
             batch.fail(error)
@@ -282,11 +331,23 @@ class Batcher:
         finally:
             self._scheduler.returned(trip, self._clock())
 
-    def _retry(self, batch: Batch, again: Sequence[Batch], verdict: ExecutionError) -> None:
-        """Run the batches that recovery made of this one, or end it with the verdict if it made none."""
-        if not again:
-            batch.fail(verdict)
-            return
+    def _clear(self, batch: Batch) -> None:
+        """The batch has run to its end: nobody in it is a suspect."""
+        docket = self._scheduler.docket
+        if docket:
+            for job in batch.jobs:
+                self._scheduler.again.extend(docket.cleared(job))
+
+    def _judge(self, batch: Batch, death: Death | None, sent_s: float) -> None:
+        """A worker died while it ran a job alone: its end, or it is run again."""
+        found = self._scheduler.docket.died(batch, death, sent_s, self._clock())
+        if isinstance(found, WorkerKilled):
+            batch.fail(found)
+        else:
+            self._retry(batch, found)
+
+    def _retry(self, batch: Batch, again: Sequence[Batch]) -> None:
+        """Run the batches that recovery made of this one; none where its only job waits in the docket."""
         self._scheduler.again.extend(again)
         now_s = self._clock()
         self._time_up.set(max(min([job.deadline_s for job in batch.jobs]), now_s + SWEEP_SPACING_S), now_s)
@@ -294,6 +355,7 @@ class Batcher:
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         batch = self._running.pop(task)
+        self.rows_out -= batch.rows
         if task.cancelled():
             batch.fail(_stopped())
             self.wake()
@@ -309,7 +371,7 @@ class Batcher:
             if job.deadline_s <= now_s:
                 job.fail(DeadlineExceeded(f"the deadline could not be kept: the request had waited {waited_s:.3f} s"))
             else:
-                retry_after_s = self._rate.retry_after_s(self._scheduler.queue.rows)
+                retry_after_s = self.retry_after_s()
                 text = f"overloaded: the request had waited {waited_s:.3f} s, and could not be answered in time"
                 job.fail(Overloaded(text, retry_after_s))
 
@@ -331,13 +393,10 @@ class Batcher:
         self._look_again.cancel()
         self._time_up.cancel()
         self._scheduler.again.clear()
+        self._scheduler.docket.waiting.clear()
         self._scheduler.standby.clear()
         self._scheduler.queue.sweep(self._clock())
 
 
 def _stopped() -> ModelNotReady:
     return ModelNotReady("the model stopped before it could answer")
-
-
-def _worker_killed() -> WorkerKilled:
-    return WorkerKilled("the request ended its worker process more than once, the last time running alone")

@@ -31,7 +31,10 @@ FLAT = 1.25
 """A budget that one row takes up is stretched by so much: up to there, more rows cost hardly anything."""
 
 STALE_S = 1.0
-"""A curve that no batch has confirmed for so long refuses nobody at a worker that has nothing to do: see `probe`."""
+REFUSED_PER_PROBE = 100
+DOUBT = 0.8
+"""A curve that no batch has confirmed for so long, or that has refused so many at a worker that has nothing to do, lets
+one in against its prediction: see `probe`. One that ran in less than this part of it is followed by another at once."""
 
 
 class LatencyCurve:
@@ -71,6 +74,8 @@ class LatencyCurve:
         self._tail = [TAIL_DEFAULT] * len(self._rows)
         self._batches = 0
         self._confirmed_s = -math.inf
+        self._refused = 0
+        self._doubted = False
         self._settle()
 
     @property
@@ -89,12 +94,17 @@ class LatencyCurve:
         return self._rows[-1]
 
     def probe(self, now_s: float) -> bool:
-        """Whether a request is to be let in against the prediction, to see if it still holds: one in `STALE_S`.
+        """Whether a request is to be let in against the prediction, to see if it still holds. Asked of each in turn.
 
-        What has refused everything for a while, nothing else would ever correct.
+        What has refused everything for a while, nothing else would ever correct. One in `REFUSED_PER_PROBE` is late at
+        the worst; where few come, one in `STALE_S`. As long as probes are quicker than predicted, they follow each
+        other, so that half of `SPEED_WINDOW` of them and with it the truth are there a moment later.
         """
-        if now_s - self._confirmed_s <= STALE_S:
+        self._refused += 1
+        due = self._refused > REFUSED_PER_PROBE or now_s - self._confirmed_s > STALE_S
+        if not (due or self._doubted):
             return False
+        self._refused = 0
         self._confirmed_s = now_s
         return True
 
@@ -127,6 +137,7 @@ class LatencyCurve:
             return
         if not self.known:
             self._scale_to(rows, run_s)
+        self._doubted = run_s < DOUBT * self.typical_s(rows)
         self._speeds.add(run_s / value_at(self._rows, self._shape, rows))
         self._speed = self._speeds.percentile(0.5)
         self._to_learn.append((rows, run_s))

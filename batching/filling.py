@@ -19,8 +19,8 @@ class Filling:
     The batch never holds more than a full one, nor more than its most urgent job allows: its p95 is over before that
     job is due. The first job is taken whatever its size. `left` are the jobs that have gone from the line: `jobs`, the
     cancelled, and `dropped`. Dropped are those that would be late even if they ran alone; and those that would make the
-    batch so small that those behind it would be late (early drop: H. Shen et al., "Nexus", SOSP 2019). `rows_per_s` is
-    the traffic.
+    batch so small that those behind it would be late (early drop: H. Shen et al., "Nexus", SOSP 2019); but none that is
+    kept. `rows_per_s` is the traffic.
     """
 
     def __init__(self, line: Line, now_s: float, start_s: float, rows_per_s: float) -> None:
@@ -93,9 +93,13 @@ class Filling:
             places = job.rows or 1
             slack_s = job.due_s - self._start_s
             cap = min(self._cap, self._curve.rows_within(slack_s))
-            if places > self._cap and self._curve.p95_s(places) <= slack_s:
+            if places > self._cap and (job.kept or self._curve.p95_s(places) <= slack_s):
                 cap = places
-            if (
+            if job.kept:
+                if job.deadline_s > self._now_s:
+                    self._cap = min(self._cap, cap) if cap >= places else max(self._cap, places)
+                    return place
+            elif (
                 job.due_s > self._now_s
                 and cap >= places
                 and (cap >= self._cap or not self._costs_others(cap, waiting_rows, jobs, place))

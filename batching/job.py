@@ -44,7 +44,8 @@ class Job(msgspec.Struct, eq=False):
 
     All times are monotonic. After `deadline_s` its caller does not want the answer any more. It should have been
     answered by `promised_s`, at the latest `deadline_s`. At `due_s` it is dropped: the promise, or later where that
-    could never be kept. `work_s` is its part in the run time of a full batch. The queue writes `enqueued_s`, and
+    could never be kept; but once it is `kept`, it is late rather than dropped, up to its caller's own deadline.
+    `work_s` is its part in the run time of a full batch. The queue writes `enqueued_s`, and
     `urgent_s`, which is what it is ordered by. `trace` is that of its caller, where the call is traced.
     """
 
@@ -63,11 +64,20 @@ class Job(msgspec.Struct, eq=False):
     enqueued_s: float = 0.0
     urgent_s: float = math.inf
     trace: Trace | None = None
+    kept: bool = False
+
+    @property
+    def ends_s(self) -> float:
+        """When it is dropped, if it still waits then."""
+        return self.deadline_s if self.kept else self.due_s
 
     @property
     def places(self) -> int:
         """What the job counts for in bounds: its rows, or one if it has none, so that empty jobs are bounded too."""
         return self.rows or 1
+
+    def begin(self) -> None:
+        """It leaves with a batch."""
 
     def answer(self, result: JobResult) -> None:
         """End the job with its result. It must not be over."""
@@ -82,12 +92,14 @@ class Job(msgspec.Struct, eq=False):
 class Batch(msgspec.Struct, frozen=True, eq=False):
     """Jobs of one key that travel together: at least one, and none is added once the batch is born.
 
-    `deaths` is how many workers have died while they ran these jobs.
+    `deaths` is how many workers have died while they ran these jobs together, and `weight` what that counts for, by
+    `batching.recovery`. Of a job that runs alone, these are deaths in company, which are not held against it.
     """
 
     jobs: tuple[Job, ...]
     rows: int
     deaths: int = 0
+    weight: int = 0
 
     @property
     def key(self) -> Key:
@@ -134,9 +146,9 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
                 job.answer(JobResult(own, queue_s, batch_s, compute_s, rows, now_s > job.promised_s))
 
 
-def batch_of(jobs: list[Job], deaths: int = 0) -> Batch:
+def batch_of(jobs: list[Job], deaths: int = 0, weight: int = 0) -> Batch:
     """The batch that these jobs make, in this order."""
-    return Batch(tuple(jobs), sum([job.rows for job in jobs]), deaths)
+    return Batch(tuple(jobs), sum([job.rows for job in jobs]), deaths, weight)
 
 
 def size_bytes(arrays: Arrays) -> int:

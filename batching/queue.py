@@ -170,15 +170,15 @@ class Queue:
         return Taken(None, dropped)
 
     def sweep(self, now_s: float) -> list[Job]:
-        """Take out every job whose client has gone or that was due before now, and return the latter. O(jobs)."""
+        """Take out every job whose client has gone or whose time is over, and return the latter. O(jobs)."""
         late: list[Job] = []
         for line in list(self._lines.values()):
             for tier in list(line.tiers.values()):
                 left: list[Job] = []
                 for flow in tier.ring:
-                    gone = [job for job in flow.jobs if job.future.done() or job.due_s <= now_s]
+                    gone = [job for job in flow.jobs if job.future.done() or job.ends_s <= now_s]
                     if gone:
-                        flow.jobs = [job for job in flow.jobs if not (job.future.done() or job.due_s <= now_s)]
+                        flow.jobs = [job for job in flow.jobs if not (job.future.done() or job.ends_s <= now_s)]
                         flow.rows -= sum([job.places for job in gone])
                         left += gone
                 late += [job for job in left if not job.future.done()]

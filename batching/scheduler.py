@@ -10,13 +10,14 @@ from itertools import chain
 
 import msgspec
 
-from batching.admission import HOPELESS_RUNS, Load, Verdict, alone_s, verdict
+from batching.admission import HOPELESS_PART, HOPELESS_RUNS, Load, Verdict, alone_s, verdict
 from batching.apart import apart
 from batching.curve import LatencyCurve
 from batching.curves import Curves
+from batching.docket import Docket
 from batching.job import Batch, Job, JobResult, Key, batch_of
 from batching.line import Line
-from batching.policy import Decision, Front, Growth, at_once, behind, to_idle_worker
+from batching.policy import Decision, Front, Growth, Reason, at_once, behind, to_idle_worker
 from batching.queue import Queue, Taken
 from batching.split import split
 from batching.standby import Standby
@@ -62,6 +63,7 @@ class Scheduler:
     ) -> None:
         self.queue = Queue(limits.max_queue_rows, limits.max_queue_bytes)
         self.again: deque[Batch] = deque()
+        self.docket = Docket()
         self._max_rows = limits.max_rows
         self._objective_s = math.inf if objective_s is None else objective_s
         self._delivery_s = min(delivery_s, DELIVERY_PART * self._objective_s)
@@ -82,8 +84,10 @@ class Scheduler:
         """The p95 of the run time by rows, as it is predicted now, for each key."""
         return self._curves.snapshot()
 
-    def enter(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+    def enter(self, job: Job, curve: LatencyCurve, now_s: float, came_s: float = math.inf) -> None:
         """Let a job in, in pieces where it has more rows than a batch; put it on standby, with an objective; or raise.
+
+        Its promise counts from `came_s`, if that is before now.
 
         Raises `Overloaded` for a job that would be late for what is before it and cannot be on standby,
         `DeadlineExceeded` for one that would be late in any case, `QueueFull` and `RequestTooLarge` as `Queue.admit`.
@@ -91,7 +95,7 @@ class Scheduler:
         job.work_s = (job.rows or 1) * curve.row_s
         if self._traffic is not None:
             self._traffic.arrived(job.rows, now_s)
-            self._promise(job, curve, now_s)
+            self._promise(job, curve, now_s, min(came_s, now_s))
         match self._foresee(job, curve, now_s):
             case Verdict.ADMIT:
                 self._push(job, curve, now_s)
@@ -124,12 +128,15 @@ class Scheduler:
         """Whether a batch should leave now, and why; or when to look again."""
         self._workers = vacancy.workers or 1
         line = self.queue.next_line(now_s)
+        suspects = bool(self.docket.waiting) and vacancy.idle + vacancy.spare > 0
+        if suspects and self.docket.due_s <= now_s:
+            self.again.append(self.docket.next(now_s))
         decision = self._decide(vacancy, line, now_s)
         holding = decision.reason is None and vacancy.idle > 0 and line is not None
         self._held_until_s = decision.look_again_s if holding else None
         if self._traffic is not None:
             self._traffic.watch(now_s, busy=holding or len(self._underway) > 0)
-        return decision
+        return self._or_suspect(decision, vacancy, now_s) if suspects and decision.reason is None else decision
 
     def next_batch(self, vacancy: Vacancy, now_s: float) -> Taken:
         """The batch that is to leave, and the jobs that are too late for any."""
@@ -140,6 +147,8 @@ class Scheduler:
 
     def sent(self, batch: Batch, vacancy: Vacancy, now_s: float) -> Trip:
         """A batch has left, into this vacancy."""
+        for job in batch.jobs:
+            job.begin()
         trip = self._underway.left(batch, self._curves.used(batch.key), now_s, behind=not vacancy.idle)
         if self._traffic is not None:
             self._traffic.watch(now_s, busy=True)
@@ -164,7 +173,8 @@ class Scheduler:
         """
         self._unbatched = True
         self._curves.unbatch()
-        again, self.again = self.again, deque()
+        again, self.again = deque([*self.again, *self.docket.waiting]), deque()
+        self.docket.waiting.clear()
         for batch in (*self._underway, *again):
             self.again += apart(batch.jobs, gone, batch.deaths)
         self.again += [batch for batch in again if not batch.jobs[0].future.done()]
@@ -174,22 +184,23 @@ class Scheduler:
     def next_due_s(self) -> float:
         """When the first job that waits is to be dropped."""
         once = [job.deadline_s for job in self._let_in_once() if not job.future.done()]
-        return min([*[job.due_s for job in self.queue], *once], default=math.inf)
+        return min([*[job.ends_s for job in self.queue], *once], default=math.inf)
 
     def _let_in_once(self) -> Iterator[Job]:
         """Jobs that are out, or that are to be run again."""
-        return chain.from_iterable([batch.jobs for batch in (*self.again, *self._underway)])
+        return chain.from_iterable([batch.jobs for batch in (*self.again, *self.docket.waiting, *self._underway)])
 
     def waiting(self) -> Iterator[Job]:
         """Jobs that have not ended and are not out."""
-        again = chain.from_iterable([batch.jobs for batch in self.again])
+        again = chain.from_iterable([batch.jobs for batch in (*self.again, *self.docket.waiting)])
         return (job for job in chain(self.queue, self.standby, again) if not job.future.done())
 
-    def _promise(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
+    def _promise(self, job: Job, curve: LatencyCurve, now_s: float, came_s: float) -> None:
         """Lay the objective over the caller's own deadline."""
-        job.promised_s = min(job.deadline_s, now_s + self._objective_s)
+        job.promised_s = min(job.deadline_s, came_s + self._objective_s)
         within_s, run_s = self._objective_s - self._delivery_s, alone_s(curve, job.places)
-        job.due_s = min(job.deadline_s, now_s + (within_s if run_s <= within_s else HOPELESS_RUNS * run_s))
+        job.kept = run_s > HOPELESS_PART * within_s
+        job.due_s = min(job.deadline_s, now_s + max(within_s, HOPELESS_RUNS * run_s) if job.kept else came_s + within_s)
 
     def _push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
         if job.rows <= self._max_rows or self._unbatched:
@@ -212,7 +223,10 @@ class Scheduler:
         said = verdict(curve, job.places, job.deadline_s - now_s, slack_s, load)
         nothing_else = not (self._underway or self.again or self.queue.rows)
         if said is not Verdict.ADMIT and nothing_else and curve.probe(now_s):
-            job.due_s = now_s + HOPELESS_RUNS * alone_s(curve, job.places)  # it is not to be dropped by the same belief
+            job.due_s, job.kept = (
+                now_s + HOPELESS_RUNS * alone_s(curve, job.places),
+                True,
+            )  # not to be dropped by the same
             return Verdict.ADMIT
         return said
 
@@ -224,6 +238,15 @@ class Scheduler:
         if not vacancy.idle:
             return behind(self._front(now_s), rows, full_rows, self._objective_s, now_s)
         return to_idle_worker(self._growth(line, now_s), now_s)
+
+    def _or_suspect(self, decision: Decision, vacancy: Vacancy, now_s: float) -> Decision:
+        """What is done when nothing else leaves: an idle worker tries a suspect, and else its time is waited for."""
+        if not self.docket.waiting:
+            return decision
+        if vacancy.idle:
+            self.again.append(self.docket.next(now_s))
+            return Decision(Reason.AGAIN)
+        return Decision(None, min(decision.look_again_s, self.docket.due_s))
 
     def _rows_per_s(self, now_s: float) -> float:
         return 0.0 if self._traffic is None else self._traffic.rows_per_s(now_s)
@@ -252,4 +275,4 @@ class Scheduler:
         waiting = [job for job in batch.jobs if not job.future.done()]
         late = [job for job in waiting if job.deadline_s <= now_s]
         left = [job for job in waiting if job.deadline_s > now_s]
-        return Taken(batch_of(left, batch.deaths) if left else None, late)
+        return Taken(batch_of(left, batch.deaths, batch.weight) if left else None, late)

@@ -18,6 +18,10 @@ class Piece(Job, kw_only=True):
     whole: Whole
     place: int
 
+    def begin(self) -> None:
+        """It leaves with a batch: what is paid for in part is not thrown away, and the others are kept."""
+        self.whole.begin()
+
     def answer(self, result: JobResult) -> None:
         """Hand in this piece's part. The request must not be over."""
         self.whole.put(self, result)
@@ -26,14 +30,22 @@ class Piece(Job, kw_only=True):
 class Whole:
     """The parts of one request, gathered until none is missing."""
 
-    __slots__ = ("_max_rows", "_missing", "_parts", "request")
+    __slots__ = ("_max_rows", "_missing", "_parts", "pieces", "request")
 
     def __init__(self, request: Job, pieces: int, max_rows: int) -> None:
         self.request: Job | None = request
         """As it came, for whoever wants it to run in one piece after all; `None` once somebody has it."""
+        self.pieces: list[Piece] = []
+        """Those that have not begun, until the first of them does."""
         self._max_rows = max_rows
         self._parts: list[JobResult | None] = [None] * pieces
         self._missing = pieces
+
+    def begin(self) -> None:
+        """The first piece leaves, and the request goes on to its end."""
+        pieces, self.pieces = self.pieces, []
+        for piece in pieces:
+            piece.kept = True
 
     def put(self, piece: Piece, result: JobResult) -> None:
         """Take in one part, and end the request if it was the last."""
@@ -78,10 +90,12 @@ def split(job: Job, max_rows: int) -> list[Piece]:
                 job.client,
                 job.work_s * part_rows / job.rows,
                 trace=job.trace,
+                kept=job.kept,
                 whole=whole,
                 place=place,
             )
         )
+    whole.pieces += pieces
     return pieces
 
 

@@ -19,6 +19,7 @@ from benchmarks.embeddings import embeddings
 from benchmarks.grpc_calls import grpc_unary
 from benchmarks.hashing import hashing
 from benchmarks.objective import objective
+from benchmarks.overload import overload
 from benchmarks.proving import proving
 from benchmarks.scenarios import Report
 from tests import models as built
@@ -33,7 +34,7 @@ def main(names: Sequence[str], rounds: int, seconds: int, only: str) -> None:
     """Run the benchmarks NAMES, all by default.
 
     They are tiny, observing, mlp, decode, binary, image, dialects, tfs-decode, rest, grpc, embeddings, batcher,
-    objective, proving and costs, and of the cache hit, redis, zipf, identical, frozen and hashing.
+    objective, overload, proving and costs, and of the cache hit, redis, zipf, identical, frozen and hashing.
     """
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -53,6 +54,7 @@ def main(names: Sequence[str], rounds: int, seconds: int, only: str) -> None:
             "embeddings": lambda: embeddings(models, rounds, seconds),
             "batcher": lambda: batcher(models, rounds),
             "objective": lambda: objective(models, rounds, seconds),
+            "overload": lambda: overload(models, rounds, seconds),
             "proving": lambda: proving(models / "proving", rounds),
             "costs": lambda: costs(rounds, only),
             "hit": lambda: hit(models, rounds, seconds),
@@ -65,12 +67,12 @@ def main(names: Sequence[str], rounds: int, seconds: int, only: str) -> None:
         missed = 0
         for name in names or runs:
             report = runs[name]()
-            click.echo(_markdown(report))
+            click.echo(markdown(report))
             missed += sum(not check.holds for check in report.checks)
     sys.exit(1 if missed else 0)
 
 
-def _markdown(report: Report) -> str:
+def markdown(report: Report) -> str:
     lines = [f"### {report.title}", "", _row(report.columns), _row(["---"] * len(report.columns))]
     lines += [_row([_text(cell) for cell in row]) for row in report.rows]
     lines += ["", _row(["claim", "measured", "bound", ""]), _row(["---"] * 4)]

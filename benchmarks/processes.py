@@ -40,6 +40,11 @@ class Server:
             total += times.user + times.system
         return total
 
+    def gateway_cpu_s(self) -> float:
+        """User and system time so far of the server process alone, in seconds."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
     def gateway_rss_bytes(self) -> int:
         """Resident memory of the server process alone, without its children."""
         rss: int = self._process.memory_info().rss

@@ -15,6 +15,7 @@ from cache.model_cache import ModelCache
 from cache.redis_tier import RedisOptions, RedisTier
 from cache.report import CacheState, Owner
 from cache.tiers import CachedModel
+from cache.turns import Turns
 
 
 class CacheOptions(msgspec.Struct, frozen=True):
@@ -48,6 +49,8 @@ class Cache:
     ) -> None:
         self._options = options
         self._clock = clock
+        self.turns = Turns(clock)
+        """What the steps of large requests take turns by, whatever model they are for."""
         self._models: list[ModelCache] = []
         self._memory = MemoryTier(options.memory_bytes, self._evicted) if options.memory_bytes else None
         self._redis = None if options.redis is None else _shared(options.redis, on_change, clock)
@@ -68,7 +71,7 @@ class Cache:
 
     def of_model(self, subject: CachedModel) -> ModelCache:
         """The cache of one version, until it is retired. While a version is replaced, there are two of its number."""
-        model = ModelCache(subject, self._memory, self._redis, self._clock)
+        model = ModelCache(subject, self._memory, self._redis, self._clock, self.turns)
         self._models.append(model)
         return model
 

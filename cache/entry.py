@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
 from cache.report import Owner
-from inference.types import Array, Arrays
+from inference.types import Arrays
 
 OVERHEAD_BYTES = 448
 """What an entry costs beside its arrays: the structs, the key, its places in the tables, and a ghost. Measured."""
@@ -56,16 +55,3 @@ def row_of(outputs: Arrays, row: int) -> Arrays:
 def has_rows(outputs: Arrays, rows: int) -> bool:
     """Whether each output has so many rows along axis 0."""
     return all([array.shape[:1] == (rows,) for array in outputs])
-
-
-def join(rows: Sequence[Arrays]) -> Arrays | None:
-    """The outputs of these rows, one below the other; `None` if they do not fit together. Copies, save for one row."""
-    if len(rows) == 1:
-        return rows[0]
-    joined: list[Array] = []
-    for parts in zip(*rows, strict=True):
-        shape, dtype = parts[0].shape, parts[0].dtype
-        if any([part.shape != shape or part.dtype != dtype for part in parts]):
-            return None
-        joined.append(np.concatenate(parts))
-    return tuple(joined)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import msgspec
 
@@ -11,17 +11,34 @@ from cache.entry import Entry
 from inference.types import Query
 
 
-class Flight(msgspec.Struct, eq=False):
+class Waiter:
+    """Somebody who waits until some flights are over. `waiting` counts those that are not."""
+
+    __slots__ = ("all_over", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.all_over: asyncio.Future[None] = loop.create_future()
+        self.waiting = 0
+
+    def one_over(self) -> None:
+        """One flight less to wait for."""
+        self.waiting -= 1
+        if not self.waiting and not self.all_over.done():
+            self.all_over.set_result(None)
+
+
+class Flight(msgspec.Struct, eq=False, gc=False):
     """One row that somebody computes. Its leader lands it with an entry, or gives it up; then it is over.
 
     `failed` is true of one that was given up for an error and not because the leader's client has gone.
-    `landing` is there once somebody waits for it: most rows are never asked for twice at the same time.
+    `waiters` are there once somebody waits for it: most rows are never asked for twice at the same time. They are in a
+    circle with it until it is over, as every flight is once; so no collection need look at it.
     """
 
     priority: int
     deadline_s: float
     entry: Entry | None = None
-    landing: asyncio.Future[None] | None = None
+    waiters: set[Waiter] | None = None
     over: bool = False
     failed: bool = False
 
@@ -64,25 +81,35 @@ class Flights:
         flight.over = True
         if self._flights.get(key) is flight:
             del self._flights[key]
-        if flight.landing is not None and not flight.landing.done():
-            flight.landing.set_result(None)
+        if flight.waiters is not None:
+            for waiter in flight.waiters:
+                waiter.one_over()
+            flight.waiters = None
 
     def forget(self) -> None:
         """Let nobody follow what is under way now."""
         self._flights.clear()
 
 
-async def landed(flights: Iterable[Flight], timeout_s: float) -> bool:
+async def landed(flights: Collection[Flight], timeout_s: float) -> bool:
     """Wait until all flights are over; false if that takes too long. A caller that is cancelled disturbs nobody."""
-    loop = asyncio.get_running_loop()
-    landings = set()
+    waiter = Waiter(asyncio.get_running_loop())
     for flight in flights:
-        if flight.over:
-            continue
-        if flight.landing is None:
-            flight.landing = loop.create_future()
-        landings.add(flight.landing)
-    if not landings:
+        if not flight.over:
+            if flight.waiters is None:
+                flight.waiters = set()
+            flight.waiters.add(waiter)
+            waiter.waiting += 1
+    if not waiter.waiting:
         return True
-    _, waiting = await asyncio.wait(landings, timeout=max(0.0, timeout_s))
-    return not waiting
+    try:
+        async with asyncio.timeout(max(0.0, timeout_s)):
+            await waiter.all_over
+    except TimeoutError:
+        return False
+    finally:
+        if waiter.waiting:
+            for flight in flights:
+                if flight.waiters is not None:
+                    flight.waiters.discard(waiter)
+    return True

@@ -7,9 +7,9 @@ in common, and the digested bytes are the row alone, so that no two rows that di
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from struct import Struct
 from typing import Literal, TypeAlias
 from zlib import crc32
 
@@ -17,14 +17,21 @@ import msgspec
 import numpy as np
 from blake3 import blake3
 
+from cache.turns import STEP_BYTES, STEP_ROWS
 from inference.types import Array, Arrays, ParameterValue, Query, Shape, Signature
+
+_LENGTH = Struct("<Q")
 
 KEY_BYTES = 16
 FORM = 1
 """Goes up with every change of what is digested or of how answers are cut: keys of other forms are strangers then."""
 
-REMEMBERED_KINDS = 256
-"""So many kinds of rows are remembered. Most models have one; axes of any size make more."""
+REMEMBERED_KINDS, REMEMBERED_CHARACTERS = 256, 1024
+"""So many kinds of rows are remembered, with parameters up to this length. Most models have one kind; axes of any size,
+and parameters, which callers choose, make more."""
+
+STEP_ELEMENTS = 2048
+"""BYTES elements that are digested in one step."""
 
 PEEKED_BYTES = 1024
 
@@ -48,10 +55,22 @@ class Keys:
     def hasher(self, query: Query) -> Hasher:
         """What all rows of the query begin with. Copied for each row, and never fed itself."""
         rows = None if self._by_row else query.rows
-        parameters = tuple(sorted(query.parameters.items())) if query.parameters else ()
+        if not query.parameters:
+            return self._hasher(query.shape_key, rows, query.outputs, (), "")
+        parameters = tuple(sorted(query.parameters.items()))
+        if _characters(parameters) > REMEMBERED_CHARACTERS:
+            return self._keyed(query.shape_key, rows, query.outputs, parameters, "")
         # To Python 1, 1.0 and True are equal, and so are 0.0 and -0.0.
-        written = repr(parameters) if parameters else ""
-        return self._hasher(query.shape_key, rows, query.outputs, parameters, written)
+        return self._hasher(query.shape_key, rows, query.outputs, parameters, repr(parameters))
+
+    @property
+    def remembered(self) -> int:
+        """How many kinds of rows are remembered now."""
+        return self._hasher.cache_info().currsize
+
+    def forget(self) -> None:
+        """Let go of the kinds that were seen so far."""
+        self._hasher.cache_clear()
 
     def _keyed(
         self,
@@ -89,9 +108,59 @@ def row_keys(hasher: Hasher, inputs: Arrays, start: int, stop: int) -> list[byte
     return keys
 
 
-def content_bytes(inputs: Arrays) -> int:
-    """How much there is to digest, about."""
-    return sum([array.nbytes for array in inputs])
+def element_keys(hasher: Hasher, inputs: Arrays, rows: int | None) -> Iterator[list[bytes]]:
+    """The keys of all rows where inputs have BYTES, which may be as many and as long as they like.
+
+    Comes a step at a time: whatever was digested by then, which may be nothing but a part of a row. `rows` is `None`
+    for one key of all.
+    """
+    if rows is None:
+        yield from _long_key(hasher, inputs)
+        return
+    row_elements = sum([array.size for array in inputs if array.dtype.hasobject]) // rows
+    step = max(1, min(STEP_ROWS // len(inputs), STEP_ELEMENTS // max(1, row_elements)))
+    for start in range(0, rows, step):
+        stop = min(rows, start + step)
+        if content_bytes([array[start:stop] for array in inputs]) <= STEP_BYTES:
+            yield row_keys(hasher, inputs, start, stop)
+        else:
+            for row in range(start, stop):
+                yield from _long_key(hasher, [array[row : row + 1] for array in inputs])
+
+
+def _long_key(hasher: Hasher, inputs: Sequence[Array]) -> Iterator[list[bytes]]:
+    """The key of all that the inputs hold, as `only_key` makes it. Comes last, after any number of empty steps."""
+    own = hasher.copy()
+    for array in inputs:
+        flat = array.reshape(-1)
+        if not array.dtype.hasobject:
+            content = flat.view(np.uint8).data
+            for start in range(0, len(content), STEP_BYTES):
+                own.update(content[start : start + STEP_BYTES])
+                yield []
+            continue
+        for start in range(0, flat.size, STEP_ELEMENTS):
+            elements = flat[start : start + STEP_ELEMENTS].tolist()
+            if sum(map(len, elements)) <= STEP_BYTES:
+                own.update(_elements(elements))
+                yield []
+                continue
+            for element in elements:
+                own.update(_LENGTH.pack(len(element)))
+                for at in range(0, len(element), STEP_BYTES):
+                    own.update(element[at : at + STEP_BYTES])
+                    yield []
+    yield [own.digest(KEY_BYTES)]
+
+
+def content_bytes(inputs: Sequence[Array]) -> int:
+    """How much there is to digest, about: at least this, of BYTES elements that are too many to look at each."""
+    size = 0
+    for array in inputs:
+        size += array.nbytes
+        if array.dtype.hasobject:
+            size += sum(map(len, array.ravel().tolist())) if array.size <= STEP_ELEMENTS else STEP_BYTES + 1
+    return size
 
 
 def peek(inputs: Arrays) -> int:
@@ -129,4 +198,9 @@ def _row_reader(array: Array, start: int, stop: int) -> Callable[[int], bytes | 
 
 def _elements(elements: Sequence[bytes]) -> bytes:
     """BYTES elements with their lengths before them, so that none can be taken for a part of its neighbour."""
-    return b"".join([struct.pack("<Q", len(element)) + element for element in elements])
+    pack = _LENGTH.pack
+    return b"".join([pack(len(element)) + element for element in elements])
+
+
+def _characters(parameters: Sequence[tuple[str, ParameterValue]]) -> int:
+    return sum([len(name) + (len(value) if isinstance(value, str) else 8) for name, value in parameters])

@@ -53,6 +53,11 @@ class MemoryTier:
         """How many there are, with those that have expired and not left yet."""
         return len(self._table)
 
+    @property
+    def ghosts(self) -> int:
+        """Keys that are remembered of entries that have gone: no more than there are entries."""
+        return len(self._ghosts)
+
     def held(self, owner: Owner) -> tuple[int, int]:
         """The owner's entries, and the bytes that they take."""
         entries, held_bytes = self._held.get(owner, (0, 0))
@@ -89,13 +94,18 @@ class MemoryTier:
 
     def remove(self, owner: Owner) -> int:
         """Throw away all entries of an owner; how many there were."""
-        gone = [key for key, entry in self._table.items() if entry.owner == owner]
-        for key in gone:
-            self._count(self._table.pop(key), -1)
+        before = self._table
+        # A new table, for the old one would stay as large as it has ever been.
+        self._table = {key: entry for key, entry in before.items() if entry.owner != owner}
+        for entry in before.values():
+            if entry.owner == owner:
+                self._count(entry, -1)
         self._held.pop(owner, None)
         self._small = deque([key for key in self._small if key in self._table])
         self._main = deque([key for key in self._main if key in self._table])
-        return len(gone)
+        ghosts = list(self._ghosts)
+        self._ghosts = OrderedDict.fromkeys(ghosts[max(0, len(ghosts) - len(self._table)) :])
+        return len(before) - len(self._table)
 
     def _make_room(self, now_s: float) -> None:
         """Let entries go until the bound is kept, and move up those on the way that are to stay."""

@@ -6,22 +6,20 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from functools import partial
 
 import msgspec
 
-from cache.entry import Entry, has_rows, join
+from cache.entry import Entry, has_rows
 from cache.flights import Flights
-from cache.keys import Keys, content_bytes, only_key, row_keys
+from cache.joining import Limits, joined
+from cache.keys import Keys, content_bytes, element_keys, only_key, row_keys
 from cache.memory import MemoryTier
 from cache.remote import RemoteTier
 from cache.report import ModelState
-from cache.tiers import NOWHERE, STEP_ROWS, CachedModel, Tiers, Use
+from cache.tiers import NOWHERE, CachedModel, Tiers, Use
+from cache.turns import STEP_BYTES, Turns, steps
 from cache.walk import Answer, Compute, Walk, uncached
 from inference.types import Arrays, CacheUse, Caching, Query
-
-INLINE_BYTES = 1 << 20
-"""Up to so much is digested at once, in a fraction of a millisecond; more goes to a thread, which holds no lock."""
 
 # A name of a module is found in half the time of a member of an enumeration.
 USE, RENEW, PASS = Caching
@@ -37,6 +35,11 @@ class EntryRecall(msgspec.Struct, frozen=True, gc=False):
     key: bytes
     entry: Entry
     clock: Callable[[], float]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the entry takes."""
+        return self.entry.size_bytes
 
     def again(self) -> bool:
         """Whether the row would be answered from the very same entry now. If so, it counts as a hit."""
@@ -55,7 +58,9 @@ class ModelCache:
     would have without them, and at most a short, bounded time later. Rows that a query shares with another one that is
     being computed are not computed again, unless the query is more urgent than the other.
 
-    All methods belong to the event loop's thread. `clock` is the clock of deadlines and must be monotonic.
+    Queries of many rows go through in steps, between which others have their `turns`, and end at their deadline at
+    whatever step that is. All methods belong to the event loop's thread. `clock` is the clock of deadlines and must be
+    monotonic.
     """
 
     def __init__(
@@ -64,8 +69,12 @@ class ModelCache:
         memory: MemoryTier | None,
         redis: RemoteTier | None,
         clock: Callable[[], float] = time.monotonic,
+        turns: Turns | None = None,
     ) -> None:
         self.owner = subject.owner
+        self._max_answer_bytes = subject.max_answer_bytes
+        self._on_forget = subject.on_forget
+        self._turns = Turns(clock) if turns is None else turns
         self._scope = subject.scope
         self._clock = clock
         self._objective_s = math.inf if subject.objective_s is None else subject.objective_s
@@ -73,11 +82,19 @@ class ModelCache:
         self._tiers = Tiers(subject, memory, redis, clock)
         self._flights = Flights()
 
+    @property
+    def pays(self) -> bool:
+        """Whether all rows are looked up, and not only a sample of them."""
+        tiers = self._tiers
+        there = tiers.there
+        return (there.memory and tiers.memory_pays.pays) or (there.redis and tiers.redis_pays.pays)
+
     async def answer(self, query: Query, compute: Compute) -> Answer:
         """The answer to a query, with `compute` asked for what no tier holds.
 
-        Raises what `compute` raises, and `DeadlineExceeded` where the deadline was over before another query had
-        computed a row that this one waited for.
+        Raises what `compute` raises, `DeadlineExceeded` where the deadline was over before all rows were looked up, or
+        before another query had computed a row that this one waited for, and `RequestTooLarge` where the rows make an
+        answer of more than `max_answer_bytes`.
         """
         rows = query.rows
         if query.caching is PASS or not rows:
@@ -87,7 +104,7 @@ class ModelCache:
         if use is NOWHERE:
             return uncached(await compute(query), ONE_MISS if rows == 1 else CacheUse(rows, 0))
         started_s = self._clock()
-        if rows > 1 or content_bytes(query.inputs) > INLINE_BYTES:
+        if rows > 1 or content_bytes(query.inputs) > STEP_BYTES:
             return await self._answer_many(query, compute, use)
         key = only_key(self._keys.hasher(query), query.inputs)
         if use.memory and query.caching is USE:
@@ -104,9 +121,9 @@ class ModelCache:
         tiers = self._tiers
         flight, epoch = self._flights.begin(key, query), tiers.epoch
         try:
-            if use.redis and query.caching is USE and (fetched := await tiers.fetch(query, (key,), 1)):
-                self._flights.land(key, flight, fetched[key])
-                return Answer(fetched[key].outputs, cached=ONE_HIT)
+            if use.redis and query.caching is USE and (fetched := await tiers.fetch_one(query, key)) is not None:
+                self._flights.land(key, flight, fetched)
+                return Answer(fetched.outputs, cached=ONE_HIT)
             computed = await compute(query)
             tiers.model.computed(computed.compute_s, computed.batch_rows, 1)
             if not tiers.by_row or has_rows(computed.outputs, 1):
@@ -125,40 +142,48 @@ class ModelCache:
         """The same in steps, between which others have their turn."""
         tiers, clock, rows = self._tiers, self._clock, query.rows
         started_s = clock()
+        limits = Limits(self._turns, query.deadline_s, self._max_answer_bytes)
         look = use.memory and query.caching is USE
         keys: list[bytes] = []
         found: dict[bytes, Arrays] = {}
-        spent_s = 0.0
-        for digest in self._steps(query):
-            if keys:
-                await asyncio.sleep(0)
+        hits, spent_s, begun = 0, 0.0, False
+        total = rows if tiers.by_row else 1
+        quick = self._is_quick(query)
+        digests = self._digests(query)
+        while len(keys) < total:
+            if begun:
+                await limits.turn()
+            begun = True
             began_s = clock()
-            step = digest() if self._is_quick(query) else await asyncio.to_thread(digest)
+            step = next(digests) if quick else await asyncio.to_thread(next, digests)
             keys += step
             if look:
-                found |= tiers.recall(step, began_s)
+                held = tiers.recall(step, began_s)
+                hits += sum([key in held for key in step])
+                found |= held
             spent_s += clock() - began_s
         if look:
-            hits = sum([key in found for key in keys]) * rows // len(keys)
+            hits = hits * rows // total
             tiers.recalled(rows, hits, spent_s)
-            if hits == rows and (outputs := join([found[key] for key in keys])) is not None:
+            if hits == rows and (outputs := await joined(found, keys, limits)) is not None:
                 return Answer(outputs, cached=CacheUse(rows, rows))
         return await self._walk(query, compute, use, keys, found, started_s)
 
-    def _steps(self, query: Query) -> Iterator[Callable[[], list[bytes]]]:
-        """What gives the keys, in order, a bounded number of bytes at a time."""
-        hasher, inputs, rows = self._keys.hasher(query), query.inputs, query.rows
-        if not self._tiers.by_row:
-            yield lambda: [only_key(hasher, inputs)]
-            return
-        step = max(1, min(STEP_ROWS, INLINE_BYTES * rows // max(1, content_bytes(inputs))))
-        for start in range(0, rows, step):
-            yield partial(row_keys, hasher, inputs, start, min(rows, start + step))
+    def _digests(self, query: Query) -> Iterator[list[bytes]]:
+        """The keys, in order, digested as they are asked for: a bounded number of bytes at a time."""
+        hasher, inputs, by_row = self._keys.hasher(query), query.inputs, self._tiers.by_row
+        if any([array.dtype.hasobject for array in inputs]):
+            yield from element_keys(hasher, inputs, query.rows if by_row else None)
+        elif by_row:
+            for start, stop in steps(query.rows, content_bytes(inputs), len(inputs)):
+                yield row_keys(hasher, inputs, start, stop)
+        else:
+            yield [only_key(hasher, inputs)]
 
     def _is_quick(self, query: Query) -> bool:
-        """Whether a step takes too little time for a thread to be worth it."""
-        size_bytes = content_bytes(query.inputs)
-        return size_bytes <= INLINE_BYTES * (query.rows if self._tiers.by_row else 1)
+        """Whether a step takes too little time for a thread, which holds no lock, to be worth it."""
+        size_bytes = sum([array.nbytes for array in query.inputs])
+        return size_bytes <= STEP_BYTES * (query.rows if self._tiers.by_row else 1)
 
     def _walk(
         self,
@@ -170,7 +195,8 @@ class ModelCache:
         started_s: float,
     ) -> Coroutine[None, None, Answer]:
         promised_s = min(query.deadline_s, started_s + self._objective_s)
-        return Walk(self._tiers, self._flights, use, query, compute, keys, found, self._clock, promised_s).run()
+        limits = Limits(self._turns, query.deadline_s, self._max_answer_bytes)
+        return Walk(self._tiers, self._flights, use, query, compute, keys, found, self._clock, promised_s, limits).run()
 
     @property
     def space(self) -> str:
@@ -182,9 +208,14 @@ class ModelCache:
         self._tiers.memory_counts.evicted += 1
 
     def forget(self) -> None:
-        """Keep nothing of what is being computed now, and let nobody follow it: what was kept is being thrown away."""
+        """Keep nothing of what is being computed now, and let nobody follow it: what was kept is being thrown away.
+
+        With it goes what is remembered of the kinds of rows, and whatever else holds answers of this cache.
+        """
         self._tiers.epoch += 1
         self._flights.forget()
+        self._keys.forget()
+        self._on_forget()
 
     def state(self) -> ModelState:
         """What stands now."""

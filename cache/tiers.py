@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -14,20 +14,23 @@ import msgspec
 from cache import values
 from cache.economy import SAMPLED, Economy, ModelCost
 from cache.entry import Entry, entry_of
+from cache.joining import Limits
 from cache.keys import PEEKED_BYTES, Scope, peek
 from cache.memory import MemoryTier
-from cache.remote import RemoteTier
+from cache.remote import Looked, RemoteTier
 from cache.report import Owner, Tier, TierCounts, TierState
+from cache.turns import STEP_BYTES, STEP_ROWS
 from inference.types import STORAGE, Array, Arrays, Datatype, Query, Signature, TensorSpec
 
 SPACE_DIGITS = 16
 """Keys of one digest stand together in Redis, under its first so many hexadecimal digits."""
 
-STEP_ROWS = 256
-"""After so many rows of one request the event loop gets its turn."""
-
 REDIS_SHARE = 0.25
-"""A lookup in Redis takes at most this part of the time that a request has left."""
+"""Lookups in Redis take at most this part of the time that a request has left, and claiming rows there as much."""
+
+TRIP_KEYS = 512
+CLAIMED_KEYS = 128
+"""What one request looks up, or claims, in one round trip."""
 
 
 class CachedModel(msgspec.Struct, frozen=True):
@@ -35,7 +38,8 @@ class CachedModel(msgspec.Struct, frozen=True):
 
     `digest` names its files, and `engine` whatever else its answers may depend on. `batch_s` is what a batch costs
     beside the engine, in seconds, and `objective_s` the latency that is promised, if one is. With `adaptive`, tiers
-    that do not pay are bypassed. `observe` gives, for a tier, whom to tell how long each lookup took, in seconds.
+    that do not pay are bypassed. `observe` gives, for a tier, whom to tell how long each lookup took, in seconds. An
+    answer that is put together here has at most `max_answer_bytes`. `on_forget` hears when answers are thrown away.
     """
 
     owner: Owner
@@ -48,6 +52,12 @@ class CachedModel(msgspec.Struct, frozen=True):
     batch_s: float
     objective_s: float | None
     observe: Callable[[Tier], Callable[[float], None]]
+    max_answer_bytes: int = 64 << 20
+    on_forget: Callable[[], None] = lambda: None
+
+
+Landing: TypeAlias = Callable[[Mapping[bytes, Entry]], None]
+"""Takes entries that were found; none perhaps."""
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -63,7 +73,8 @@ NOWHERE = Use(memory=False, redis=False)
 class Tiers:
     """Memory, then Redis, either of which may not be there. `weight` is how many rows one key stands for.
 
-    All methods but `fetch` and its like are called from the event loop's thread and return at once.
+    All methods but `fetch` and its like are called from the event loop's thread and return at once. Those take many
+    keys in steps, and raise `DeadlineExceeded` between two of them.
     """
 
     def __init__(
@@ -143,46 +154,94 @@ class Tiers:
         """Whether Redis is there and answers, as far as is known."""
         return self._redis is not None and self._redis.readable
 
-    async def fetch(self, query: Query, keys: Sequence[bytes], weight: int) -> dict[bytes, Entry]:
-        """What Redis holds of these keys, which goes to memory too. Empty where it does not answer in time."""
-        redis, counts = self._redis, self.redis_counts
-        if redis is None or not self.fetchable:
-            return {}
+    async def fetch_one(self, query: Query, key: bytes) -> Entry | None:
+        """What Redis holds of one key, as `fetch` does."""
+        if self._redis is None or not self.fetchable:
+            return None
+        looked = await self._look(self._redis, (key,), self._share_s(query))
+        if looked is None:
+            self._looked_up(1, 0, None)
+            return None
+        entry = self._decoded_one(query, key, looked.values[0], 1)
+        self._looked_up(1, 0 if entry is None else 1, looked)
+        return entry
+
+    async def fetch(self, query: Query, keys: Sequence[bytes], weight: int, limits: Limits, land: Landing) -> None:
+        """Land what Redis holds of these keys, which goes to memory too. Ends early where it does not answer in time.
+
+        Raises what `land` raises.
+        """
+        redis = self._redis
+        ends_s = self._clock() + self._share_s(query)
+        for start in range(0, len(keys), TRIP_KEYS):
+            if start:
+                await limits.turn()
+            left_s = ends_s - self._clock()
+            if redis is None or not self.fetchable or (start and left_s <= 0):
+                return
+            part = keys[start : start + TRIP_KEYS]
+            looked = await self._look(redis, part, left_s)
+            if looked is None:
+                self._looked_up(len(part) * weight, 0, None)
+                return
+            hits = await self._decoded(query, dict(zip(part, looked.values, strict=True)), weight, limits, land)
+            self._looked_up(len(part) * weight, hits * weight, looked)
+
+    async def _look(self, redis: RemoteTier, keys: Sequence[bytes], left_s: float) -> Looked | None:
+        """The values of as many keys as fit a round trip; `None` where nobody answered in time."""
         started_s = self._clock()
-        share_s = (query.deadline_s - started_s) * REDIS_SHARE
-        if share_s >= redis.longest_lookup_s:
+        if left_s >= redis.longest_lookup_s:
             looked = await redis.lookup(self._space, keys)
         else:
-            looked = await _within(share_s, redis.lookup(self._space, keys))
-        ended_s = self._clock()
-        counts.observe(ended_s - started_s)
-        rows = len(keys) * weight
-        if looked is None:
-            counts.misses += rows
-            counts.errors += rows
-            return {}
-        found = await self._decoded(query, dict(zip(keys, looked.values, strict=True)), weight)
-        hits = len(found) * weight
+            looked = await _within(left_s, redis.lookup(self._space, keys))
+        self.redis_counts.observe(self._clock() - started_s)
+        return looked
+
+    def _looked_up(self, rows: int, hits: int, looked: Looked | None) -> None:
+        counts = self.redis_counts
         counts.hits += hits
         counts.misses += rows - hits
-        self.redis_pays.looked_up(rows, hits, looked.cost_s)
-        return found
+        if looked is None:
+            counts.errors += rows
+        else:
+            self.redis_pays.looked_up(rows, hits, looked.cost_s)
 
-    async def claim(self, keys: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def _share_s(self, query: Query) -> float:
+        return (query.deadline_s - self._clock()) * REDIS_SHARE
+
+    async def claim(self, keys: Sequence[bytes], limits: Limits) -> tuple[list[bytes], list[bytes]]:
         """The keys that this process is to compute, and those that another one is computing already."""
         redis = self._redis
-        if redis is None or not redis.leasing or not redis.readable:
-            return list(keys), []
-        granted = await redis.claim(self._space, keys)
-        mine = [key for key, own in zip(keys, granted, strict=True) if own]
-        return mine, [key for key, own in zip(keys, granted, strict=True) if not own]
+        mine: list[bytes] = []
+        others: list[bytes] = []
+        ends_s = self._clock() + (limits.deadline_s - self._clock()) * REDIS_SHARE
+        try:
+            for start in range(0, len(keys), CLAIMED_KEYS):
+                if start:
+                    await limits.turn()
+                part = keys[start : start + CLAIMED_KEYS]
+                if redis is None or not redis.leasing or not redis.readable or self._clock() >= ends_s:
+                    mine += keys[start:]
+                    break
+                for key, own in zip(part, await redis.claim(self._space, part), strict=True):
+                    (mine if own else others).append(key)
+        except BaseException:
+            self.release(mine)
+            raise
+        return mine, others
 
-    async def awaited(self, query: Query, keys: Sequence[bytes], weight: int) -> dict[bytes, Entry]:
-        """What others have computed of these keys, once it is there or their leases are over."""
-        if self._redis is None:
-            return {}
-        found = await _within(query.deadline_s - self._clock(), self._redis.awaited(self._space, keys))
-        return {} if found is None else await self._decoded(query, dict(zip(keys, found, strict=True)), weight)
+    async def awaited(self, query: Query, keys: Sequence[bytes], weight: int, limits: Limits, land: Landing) -> None:
+        """Land what others have computed of these keys, once it is there or their leases are over."""
+        redis = self._redis
+        for start in range(0, len(keys), CLAIMED_KEYS):
+            if start:
+                await limits.turn()
+            if redis is None:
+                return
+            part = keys[start : start + CLAIMED_KEYS]
+            found = await _within(query.deadline_s - self._clock(), redis.awaited(self._space, part))
+            if found is not None:
+                await self._decoded(query, dict(zip(part, found, strict=True)), weight, limits, land)
 
     def followed(self, rows: int) -> None:
         """Count rows that somebody else has computed. Having looked them up has paid."""
@@ -227,20 +286,36 @@ class Tiers:
             states.append(_state(Tier.REDIS, self.redis_counts, self.redis_pays, None, None))
         return tuple(states)
 
-    async def _decoded(self, query: Query, found: Mapping[bytes, bytes | None], weight: int) -> dict[bytes, Entry]:
-        specs = self._specs(query.outputs)
+    async def _decoded(
+        self, query: Query, found: Mapping[bytes, bytes | None], weight: int, limits: Limits, land: Landing
+    ) -> int:
+        """Land what is good of these values, in steps; how many they were."""
         entries: dict[bytes, Entry] = {}
-        for place, (key, value) in enumerate(found.items(), 1):
-            if place % STEP_ROWS == 0:
-                await asyncio.sleep(0)
+        landed = rows = size_bytes = 0
+        for key, value in found.items():
             if value is None:
                 continue
-            outputs = values.decode(value, key, specs)
-            if outputs is None or (self.by_row and any([_rows(array) != 1 for array in outputs])):
-                self.redis_counts.errors += weight
-                continue
-            entries[key] = self.store(key, outputs, self.there, weight)
-        return entries
+            if rows * len(query.outputs) >= STEP_ROWS or size_bytes >= STEP_BYTES:
+                land(entries)
+                landed += len(entries)
+                entries, rows, size_bytes = {}, 0, 0
+                await limits.turn()
+            rows += 1
+            size_bytes += len(value)
+            entry = self._decoded_one(query, key, value, weight)
+            if entry is not None:
+                entries[key] = entry
+        land(entries)
+        return landed + len(entries)
+
+    def _decoded_one(self, query: Query, key: bytes, value: bytes | None, weight: int) -> Entry | None:
+        if value is None:
+            return None
+        outputs = values.decode(value, key, self._specs(query.outputs))
+        if outputs is None or (self.by_row and any([_rows(array) != 1 for array in outputs])):
+            self.redis_counts.errors += weight
+            return None
+        return self.store(key, outputs, self.there, weight)
 
     def _specs_of(self, outputs: tuple[str, ...]) -> tuple[TensorSpec, ...]:
         specs = {spec.name: spec for spec in self._subject.signature.outputs}

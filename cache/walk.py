@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
 
-from cache.entry import Entry, has_rows, join, row_of
+from cache.entry import Entry, has_rows, row_of
 from cache.flights import Flight, Flights, landed
-from cache.tiers import NOWHERE, STEP_ROWS, Tiers, Use
+from cache.joining import Limits, joined, taken_out
+from cache.tiers import NOWHERE, Tiers, Use
+from cache.turns import light_steps, steps
 from inference.errors import DeadlineExceeded
 from inference.types import Arrays, CacheUse, Caching, Query, Recall
 
@@ -72,6 +74,8 @@ class Walk:
     other. When a leader is cancelled or fails, the first of its followers to wake up leads.
 
     `keys` are the query's, in order, and `found` what memory holds of them. `promised_s` is when the answer is due.
+    Each stage goes in steps, between which others have their turns and the deadline is looked at; but what the model
+    has answered is kept first.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Walk:
         found: dict[bytes, Arrays],
         clock: Callable[[], float],
         promised_s: float,
+        limits: Limits,
     ) -> None:
         self._tiers = tiers
         self._flights = flights
@@ -95,6 +100,7 @@ class Walk:
         self._found = found
         self._clock = clock
         self._promised_s = promised_s
+        self._limits = limits
         self._weight = query.rows // len(keys)
         self._epoch = tiers.epoch
         self._computed_rows = self._batch_rows = 0
@@ -103,22 +109,18 @@ class Walk:
         self._whole: Arrays | None = None
 
     async def run(self) -> Answer:
-        """The answer. Raises what the model refused or failed with, and `DeadlineExceeded`."""
-        places: dict[bytes, int] = {}
-        for place, key in enumerate(self._keys):
-            if key not in self._found:
-                places.setdefault(key, place)
+        """The answer. Raises what the model refused or failed with, `DeadlineExceeded` and `RequestTooLarge`."""
+        places = await self._places()
         failures = 0
         alone = self._query.caching is Caching.RENEW
         while places and self._whole is None:
-            led, followed = self._parted(places, alone=alone)
-            if led:
-                await self._lead(led, places)
+            followed = await self._go_ahead(places, alone=alone)
             if followed and self._whole is None:
                 failures += await self._follow(followed)
-            places = {key: place for key, place in places.items() if key not in self._found}
+            # What was led is found, or it has raised.
+            places = {key: places[key] for key in followed if key not in self._found}
             alone = failures >= SHARED_FAILURES
-        outputs = self._whole or join([self._found[key] for key in self._keys])
+        outputs = self._whole or await joined(self._found, self._keys, self._limits)
         if outputs is None:
             # The model gave these rows outputs of different shapes at different times: it alone can tell.
             outputs = await self._whole_anew()
@@ -126,17 +128,49 @@ class Walk:
         times = (self._queue_s, self._batch_s, self._compute_s)
         return Answer(outputs, *times, self._late, cached, None, self._batch_rows)
 
-    def _parted(self, keys: Iterable[bytes], *, alone: bool) -> tuple[dict[bytes, Flight], dict[bytes, Flight]]:
-        """The keys to lead, with a new flight each, and the flights to follow."""
+    async def _places(self) -> dict[bytes, int]:
+        """The first place of each key that memory does not hold."""
+        keys, found = self._keys, self._found
+        places: dict[bytes, int] = {}
+        for start, stop in light_steps(len(keys)):
+            if start:
+                await self._limits.turn()
+            for place, key in enumerate(keys[start:stop], start):
+                if key not in found:
+                    places.setdefault(key, place)
+        return places
+
+    async def _go_ahead(self, places: Mapping[bytes, int], *, alone: bool) -> dict[bytes, Flight]:
+        """Find or compute the rows that nobody else computes, for all who want them; the flights of the others."""
         led: dict[bytes, Flight] = {}
         followed: dict[bytes, Flight] = {}
+        keys = list(places)
+        try:
+            for start, stop in light_steps(len(keys)):
+                if start:
+                    await self._limits.turn()
+                self._part(keys[start:stop], led, followed, alone=alone)
+            if led:
+                await self._lead(led, places)
+        except Exception:
+            for flight in led.values():
+                flight.failed = not flight.over
+            raise
+        finally:
+            for key, flight in led.items():
+                self._flights.end(key, flight)
+        return followed
+
+    def _part(
+        self, keys: Iterable[bytes], led: dict[bytes, Flight], followed: dict[bytes, Flight], *, alone: bool
+    ) -> None:
+        """Begin a flight for each key that is not to be followed."""
         for key in keys:
             flight = None if alone else self._flights.to_follow(key, self._query)
             if flight is None:
                 led[key] = self._flights.begin(key, self._query)
             else:
                 followed[key] = flight
-        return led, followed
 
     async def _follow(self, followed: Mapping[bytes, Flight]) -> int:
         """Take what others compute; 1 if one of them failed."""
@@ -147,40 +181,50 @@ class Walk:
                 f"the deadline was over: the request had waited {waited_s:.3f} s for rows that another one had computed"
             )
         self._late = self._late or self._clock() > self._promised_s
-        taken = {key: flight.entry.outputs for key, flight in followed.items() if flight.entry is not None}
-        self._found |= taken
-        self._tiers.followed(len(taken) * self._weight)
+        taken = 0
+        for key, flight in followed.items():
+            if flight.entry is not None:
+                self._found[key] = flight.entry.outputs
+                taken += 1
+        self._tiers.followed(taken * self._weight)
         return int(any([flight.failed for flight in followed.values()]))
 
     async def _lead(self, flights: Mapping[bytes, Flight], places: Mapping[bytes, int]) -> None:
-        """Find or compute rows, for oneself and for all who follow."""
-        try:
-            if self._use.redis and self._query.caching is not Caching.RENEW:
-                self._land(await self._tiers.fetch(self._query, list(flights), self._weight), flights)
-            mine = self._missing(flights)
-            others: list[bytes] = []
-            if self._use.redis and mine:
-                mine, others = await self._tiers.claim(mine)
+        mine: Sequence[bytes] = list(flights)
+        others: Sequence[bytes] = ()
+        if self._use.redis:
+            if self._query.caching is not Caching.RENEW:
+                mine = await self._fetched(mine, flights)
             if mine:
-                await self._have_computed(mine, flights, places)
-            if others and self._whole is None:
-                self._land(await self._tiers.awaited(self._query, others, self._weight), flights)
-                if still := self._missing(others):
-                    await self._have_computed(still, flights, places)
-        except Exception:
-            for flight in flights.values():
-                flight.failed = True
-            raise
-        finally:
-            for key, flight in flights.items():
-                self._flights.end(key, flight)
+                mine, others = await self._tiers.claim(mine, self._limits)
+        if mine:
+            await self._have_computed(mine, flights, places)
+        if others and self._whole is None:
+            await self._tiers.awaited(
+                *(self._query, others, self._weight, self._limits), lambda entries: self._land(entries, flights)
+            )
+            if still := await self._missing(others):
+                await self._have_computed(still, flights, places)
+
+    async def _fetched(self, keys: Sequence[bytes], flights: Mapping[bytes, Flight]) -> list[bytes]:
+        """Take from Redis what it holds of these keys; the others."""
+        size_bytes = 0
+
+        def land(entries: Mapping[bytes, Entry]) -> None:
+            nonlocal size_bytes
+            self._land(entries, flights)
+            size_bytes += sum([array.nbytes for entry in entries.values() for array in entry.outputs])
+            self._limits.check(size_bytes)
+
+        await self._tiers.fetch(self._query, keys, self._weight, self._limits, land)
+        return await self._missing(keys)
 
     async def _have_computed(
         self, keys: Sequence[bytes], flights: Mapping[bytes, Flight], places: Mapping[bytes, int]
     ) -> None:
         """Have the model compute these keys' rows, in one query, and keep and land the answers."""
         try:
-            part = self._part([places[key] for key in keys])
+            part = await self._query_of([places[key] for key in keys])
             outputs = await self._ask(part)
         except BaseException:
             self._tiers.release(keys)
@@ -195,13 +239,15 @@ class Walk:
         await self._keep(keys, outputs, flights)
 
     async def _keep(self, keys: Sequence[bytes], outputs: Arrays, flights: Mapping[bytes, Flight]) -> None:
-        tiers = self._tiers
-        for start in range(0, len(keys), STEP_ROWS):
+        """Keep what the model gave, deadline or not: others may be waiting for it."""
+        tiers, turns = self._tiers, self._limits.turns
+        size_bytes = sum([array.nbytes for array in outputs])
+        for start, stop in steps(len(keys), size_bytes, len(outputs)):
             if start:
-                await asyncio.sleep(0)
+                await turns.next(math.inf)
             use = self._use if tiers.epoch == self._epoch else NOWHERE
             kept: dict[bytes, Entry] = {}
-            for place, key in enumerate(keys[start : start + STEP_ROWS], start):
+            for place, key in enumerate(keys[start:stop], start):
                 row = row_of(outputs, place) if tiers.by_row else outputs
                 kept[key] = tiers.store(key, row, use, self._weight)
             self._land(kept, flights)
@@ -223,16 +269,21 @@ class Walk:
         self._computed_rows = 0
         return await self._ask(self._query)
 
-    def _part(self, places: Sequence[int]) -> Query:
+    async def _query_of(self, places: Sequence[int]) -> Query:
         """The query of these rows alone; of all of them, the query itself."""
         query = self._query
         if len(places) * self._weight == query.rows:
             return query
-        inputs = tuple([array[places] for array in query.inputs])
+        inputs = await taken_out(query.inputs, places, self._limits)
         return msgspec.structs.replace(query, inputs=inputs, rows=len(places))
 
-    def _missing(self, keys: Iterable[bytes]) -> list[bytes]:
-        return [key for key in keys if key not in self._found]
+    async def _missing(self, keys: Sequence[bytes]) -> list[bytes]:
+        missing: list[bytes] = []
+        for start, stop in light_steps(len(keys)):
+            if start:
+                await self._limits.turn()
+            missing += [key for key in keys[start:stop] if key not in self._found]
+        return missing
 
     def _land(self, entries: Mapping[bytes, Entry], flights: Mapping[bytes, Flight]) -> None:
         for key, entry in entries.items():

@@ -23,7 +23,7 @@ FLUSH_S = 0.5
 """How long leaving waits for what is still to be written."""
 
 
-class Write(msgspec.Struct, frozen=True, eq=False):
+class Write(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One value to be stored under a name, for so many milliseconds."""
 
     name: bytes

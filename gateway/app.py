@@ -29,16 +29,22 @@ from gateway.dialects.tfs import TfsExamples, TfsPredict
 from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
 from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
+from gateway.door_watch import DoorWatch, open_descriptors
 from gateway.held_bytes import HeldBytes
 from gateway.http.asgi import AsgiLane
+from gateway.http.connection_budget import ConnectionBudget
 from gateway.http.head_as_get import HeadAsGet
 from gateway.http.lane import make_lane
 from gateway.http.limits import LaneLimits, connection_cap
+from gateway.http.page_bodies import MAX_PAGE_BYTES, PageBodies
 from gateway.http.proxy_prefix import ProxyPrefix
 from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.http.trailing_slash import TrailingSlash
 from gateway.observer import Observer
 from gateway.plane import Plane
+from gateway.readiness import Readiness
+from gateway.reading.intake import Intake
+from gateway.reading.pool import Readers, planned_readers
 from gateway.repository_control import RepositoryControl
 from gateway.sections import CacheSettings, ServerSettings, TracingSettings
 from gateway.serving import ENGINE_VERSION
@@ -46,17 +52,23 @@ from gateway.settings import Settings
 from gateway.shutdown import Drain, DrainingServer, StopSignals
 from gateway.telemetry.cache_metrics import CacheCollector
 from gateway.telemetry.call_log import CallLog
+from gateway.telemetry.connection_metrics import ConnectionCollector
 from gateway.telemetry.log_metrics import LogCollector
 from gateway.telemetry.logs import log, tell_of_redis
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.reader_metrics import ReadersCollector
 from gateway.telemetry.tracing.tracer import Tracer
 from inference.errors import StartError
 from inference.repository import Broken, ModelVersion
 
 VERSION = distribution_version("sluice")
 RESERVED_DESCRIPTORS = 256
-"""Open files that are not for connections: workers' sockets and memory, logs, and what the kernel has accepted."""
+"""Open files that are not for connections: workers' sockets and memory, logs, Redis, and models that come later. Where
+few are allowed, it is half of them, or what is open already and as much as replacing workers takes."""
+
+REPLACING_DESCRIPTORS = 64
+"""Open files beyond those of a gateway at rest, for workers that are replaced and for everything that is read."""
 
 DIALECTS: Sequence[Dialect] = (
     V2(),
@@ -88,6 +100,12 @@ class Gateway:
         self.catalogue = Catalogue(models, settings, self.metrics, self.cache, self._tracer, broken)
         self.control = RepositoryControl(self.catalogue, allowed=settings.server.model_control)
         self.held = HeldBytes(settings.server.max_buffered_bytes)
+        self.readers = Readers(planned_readers(settings.server.readers))
+        ReadersCollector(self.readers, self.held, self.metrics.registry)
+        self.budget = ConnectionBudget(settings.server.max_connections)
+        self.doors = DoorWatch(self.budget, self.metrics.door_reopened)
+        ConnectionCollector(self.budget, self.metrics.registry)
+        self.readiness = Readiness(self.catalogue, self.drain, self.doors)
         self._request_ids = RequestIds()
         logs = settings.logs
         call_log = CallLog(logs.successes_per_s, logs.refusals_per_s, slow_s=logs.slow_ms / 1e3)
@@ -98,6 +116,8 @@ class Gateway:
             observer,
             max_body_bytes=settings.server.max_body_bytes,
             compress_from_bytes=settings.server.compress_from_bytes,
+            request_timeout_s=settings.server.request_timeout_s,
+            intake=Intake(self.held, settings.server.max_body_bytes, self.readers),
         )
 
     @cached_property
@@ -107,15 +127,22 @@ class Gateway:
         from gateway.management import management_app
 
         prefixed = ProxyPrefix(management_app(self, DIALECTS, VERSION), self.settings.server.root_path)
-        pages = HeadAsGet(TrailingSlash(prefixed, "/v2/"))
+        pages = PageBodies(
+            HeadAsGet(TrailingSlash(prefixed, "/v2/")),
+            self.held,
+            DIALECTS[0].refuse,
+            max_bytes=min(MAX_PAGE_BYTES, self.settings.server.max_body_bytes),
+        )
         return AsgiLane(self.plane, RequestIdMiddleware(pages, self._request_ids))
 
     async def __aenter__(self) -> Gateway:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(LoopLag(self.metrics.tick))
+            await stack.enter_async_context(self.doors)
             if self._tracer is not None:
                 await stack.enter_async_context(self._tracer)
             await stack.enter_async_context(self.cache)
+            await stack.enter_async_context(self.readers)
             await stack.enter_async_context(self.catalogue)
             self._entered = stack.pop_all()
         return self
@@ -130,22 +157,14 @@ class Gateway:
         Raises `StartError` if the TLS files cannot be used.
         """
         server = self.settings.server
-        max_connections = connection_cap(server.max_connections, _descriptor_limit(), RESERVED_DESCRIPTORS)
-        if max_connections < server.max_connections:
-            log.warning("open files are limited, and so are connections", max_connections=max_connections)
         config = uvicorn.Config(
             self.app,
             http=make_lane(
                 self.plane,
-                LaneLimits(
-                    max_header_bytes=server.max_header_bytes,
-                    max_buffered_bytes=server.max_buffered_bytes,
-                    max_connections=max_connections,
-                    request_read_timeout_s=server.read_timeout_s,
-                    write_timeout_s=server.write_timeout_s,
-                ),
+                self.wire_limits(),
                 draining=lambda: self.drain.begun,
                 held=self.held,
+                budget=self.budget,
             ),
             loop="uvloop",
             lifespan="off",
@@ -164,7 +183,34 @@ class Gateway:
         except OSError as error:
             files = [str(file) for file in (server.tls_cert, server.tls_key, server.tls_client_ca) if file is not None]
             raise StartError(f"the TLS files {', '.join(files)} cannot be used together: {error}") from error
-        return DrainingServer(config, self.drain, server.shutdown_delay_s, on_started)
+        return DrainingServer(
+            config,
+            self.drain,
+            self.budget,
+            self.doors,
+            shutdown_delay_s=server.shutdown_delay_s,
+            handshake_timeout_s=server.read_timeout_s,
+            on_started=on_started,
+        )
+
+    def wire_limits(self) -> LaneLimits:
+        """What every connection of every door is held to."""
+        server = self.settings.server
+        return LaneLimits(
+            max_header_bytes=server.max_header_bytes,
+            max_buffered_bytes=server.max_buffered_bytes,
+            max_connections=server.max_connections,
+            request_read_timeout_s=server.read_timeout_s,
+            write_timeout_s=server.write_timeout_s,
+        )
+
+    def bound_connections(self) -> None:
+        """Let in as many connections as leave room for everything else, which is open by now."""
+        wanted, limit = self.settings.server.max_connections, _descriptor_limit()
+        reserved = max(open_descriptors() + REPLACING_DESCRIPTORS, min(RESERVED_DESCRIPTORS, limit // 2))
+        self.budget.set_limit(connection_cap(wanted, limit, reserved))
+        if self.budget.limit < wanted:
+            log.warning("open files are limited, and so are connections", max_connections=self.budget.limit)
 
 
 def tls_options(settings: ServerSettings) -> dict[str, Any]:
@@ -238,23 +284,20 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def grpc_reserved(settings: ServerSettings) -> Iterator[None]:
-    """The port for gRPC, bound, so that a taken one is known before any model is loaded. Raises `StartError`.
-
-    Nobody listens on it but gRPC's own server, which may bind it once more since nobody else does.
-    """
+def grpc_listener(settings: ServerSettings) -> Iterator[socket.socket | None]:
+    """The bound socket for gRPC, if there is to be one. Raises `StartError`."""
     if not settings.grpc_port:
-        yield
+        yield None
         return
     try:
-        reserved = listen(settings.host, settings.grpc_port)
+        listener = listen(settings.host, settings.grpc_port)
     except OSError as error:
         raise StartError(
             f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {error.strerror or error}; choose "
             "another port with --grpc-port (server.grpc_port), or 0 to turn gRPC off"
         ) from None
-    with reserved:
-        yield
+    with listener:
+        yield listener
 
 
 @contextmanager
@@ -287,16 +330,17 @@ async def run(
     listener: socket.socket,
     on_started: Callable[[], None],
     management: socket.socket | None = None,
+    grpc: socket.socket | None = None,
 ) -> None:
     """Load the models, serve on a bound socket until SIGTERM or SIGINT, and leave in order.
 
-    The management API, if there is a socket for it, answers as long as the gateway is there. A signal while the models
-    load ends the loading. Raises `StartError` before anything is served.
+    gRPC is served if there is a socket for it. So is the management API, which answers as long as the gateway is there.
+    A signal while the models load ends the loading. Raises `StartError` before anything is served.
     """
     signals = StopSignals()
     with signals.caught():
         async with AsyncExitStack() as stack:
-            server = await _loaded(gateway, stack, signals, on_started)
+            server = await _loaded(gateway, stack, signals, on_started, grpc)
             if server is None:
                 return
             if management is not None:
@@ -308,14 +352,13 @@ async def run(
                 await server.serve(sockets=[listener])
 
 
-async def _enter_grpc(gateway: Gateway, stack: AsyncExitStack, server: DrainingServer) -> None:
+async def _enter_grpc(gateway: Gateway, stack: AsyncExitStack, server: DrainingServer, listener: socket.socket) -> None:
     """Open the door for gRPC beside a server's, and let both close together."""
-    if gateway.settings.server.grpc_port:
-        # Imported only where it is served: it takes a while.
-        from gateway.grpc.server import GrpcDoor
+    # Imported only where it is served: it takes a while.
+    from gateway.grpc.server import GrpcDoor
 
-        door = await stack.enter_async_context(GrpcDoor(gateway, VERSION))
-        server.beside = door.stop
+    door = await stack.enter_async_context(GrpcDoor(gateway, listener, gateway.wire_limits(), VERSION))
+    server.beside = door.stop
 
 
 async def _enter_management(gateway: Gateway, stack: AsyncExitStack, listener: socket.socket) -> None:
@@ -326,7 +369,11 @@ async def _enter_management(gateway: Gateway, stack: AsyncExitStack, listener: s
 
 
 async def _loaded(
-    gateway: Gateway, stack: AsyncExitStack, signals: StopSignals, on_started: Callable[[], None]
+    gateway: Gateway,
+    stack: AsyncExitStack,
+    signals: StopSignals,
+    on_started: Callable[[], None],
+    grpc: socket.socket | None,
 ) -> DrainingServer | None:
     """Enter the gateway and make its server; `None` if a signal came first."""
     stopped = False
@@ -335,10 +382,12 @@ async def _loaded(
         async with asyncio.TaskGroup() as group:
             group.create_task(stack.enter_async_context(gateway))
             await asyncio.to_thread(import_module, "gateway.management")
-            if gateway.settings.server.grpc_port:
+            if grpc is not None:
                 await asyncio.to_thread(import_module, "gateway.grpc.server")
             server = gateway.server(on_started)
-        await _enter_grpc(gateway, stack, server)
+        gateway.bound_connections()
+        if grpc is not None:
+            await _enter_grpc(gateway, stack, server, grpc)
         return server
 
     loading = asyncio.ensure_future(load())

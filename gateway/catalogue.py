@@ -174,6 +174,12 @@ class Catalogue:
         """What was to be served and cannot be, by name."""
         return tuple([each for name in sorted(self._broken) for each in self._broken[name]])
 
+    def standing(self) -> tuple[object, ...]:
+        """What readiness depends on, as a value that differs when any of it has changed."""
+        versions = [each.served for standing in self._standing.values() for each in standing.values()]
+        defaults = [(name, served.version) for name, served in self._default.items()]
+        return tuple([(each.name, each.version, each.ready) for each in versions]), tuple(defaults), self.broken
+
     def stranded(self, now_s: float) -> tuple[ServedVersion, ...]:
         """The versions in service that have had no worker, and could get none, for as long as they may."""
         standing = [each.served for versions in self._standing.values() for each in versions.values()]

@@ -51,14 +51,19 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
     # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
-    from gateway.app import Gateway, grpc_reserved, listen, management_listener, run
+    from gateway.allocation import give_large_blocks_back
+    from gateway.app import Gateway, grpc_listener, listen, management_listener, run
     from gateway.banner import banner
-    from gateway.telemetry.logs import configure_logs, log
+    from gateway.standard_streams import open_standard_streams, tell
+    from gateway.telemetry.logs import configure_logs, log, log_what_nobody_catches
     from inference.errors import StartError
     from inference.repository import look
 
+    open_standard_streams()
     settings = _load(config_file, options | {"models": models}).settings
-    configure_logs(settings.logs.format, settings.logs.level)
+    give_large_blocks_back()
+    configure_logs(settings.logs.format, settings.logs.level, secrets=settings.secrets)
+    log_what_nobody_catches()
     try:
         found = look(settings.models.path, settings.model_defaults, settings.models.allow)
         for line in found.passed_over:
@@ -73,10 +78,11 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     try:
         with ExitStack() as stack:
             stack.enter_context(listener)
-            stack.enter_context(grpc_reserved(settings.server))
+            grpc = stack.enter_context(grpc_listener(settings.server))
             management = stack.enter_context(management_listener(settings.server))
             runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-            runner.run(run(gateway, listener, lambda: click.echo(banner(gateway, listener.getsockname())), management))
+            started = lambda: tell(banner(gateway, listener.getsockname()) + "\n")  # noqa: E731
+            runner.run(run(gateway, listener, started, management, grpc))
     except StartError as error:
         raise click.ClickException(str(error)) from None
 

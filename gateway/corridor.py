@@ -7,24 +7,26 @@ belongs to one concrete model version, so nothing in it asks which version is me
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec.structs import replace
 
 from batching.batcher import Batcher
 from batching.job import JobResult
-from cache.walk import Answer, Compute, Computed, uncached
+from cache.turns import Turns, light_steps
+from cache.walk import Answer, Compute, uncached
 from gateway.footing import Footing
+from gateway.padding import Padder, through_padding
+from gateway.parts import Stage, in_parts
+from gateway.request_bounds import RequestBounds, tensor_bytes
 from inference.errors import DeadlineExceeded, InvalidRequest
-from inference.padding import Padding
-from inference.signature import Intake, row_count, shape_key
+from inference.signature import Intake, shown_name
 from inference.types import (
     Array,
-    CacheUse,
+    Arrays,
+    Datatype,
     InferenceRequest,
     InferenceResponse,
     Query,
@@ -35,95 +37,63 @@ from inference.types import (
     Trace,
 )
 
-Stage: TypeAlias = Callable[[InferenceRequest, Trace | None], Coroutine[Any, Any, InferenceResponse]]
+__all__ = ["Course", "Stage", "corridor"]
+
 Answering: TypeAlias = Callable[[Query], Awaitable[Answer]]
 
 
-class Padder(msgspec.Struct, frozen=True):
-    """A model's padding. `on_padded` is told of each request's own and added elements."""
-
-    padding: Padding
-    on_padded: Callable[[int, int], None]
-
-
 class Course(msgspec.Struct, frozen=True):
-    """What the stages need to know of a model version. `request_timeout_s` bounds what a caller may ask for."""
+    """What the stages need to know of a model version. `request_timeout_s` bounds what a caller may ask for.
+
+    `turns` are those that the steps of all large requests take, whatever model they are for.
+    """
 
     model: str
     version: int
     signature: Signature
     batcher: Batcher
     request_timeout_s: float
+    bounds: RequestBounds
+    turns: Turns
     footing: Footing
     padder: Padder | None = None
 
 
 def corridor(course: Course) -> Stage:
     """The stages of one model version, first to last."""
-    return in_parts(taken_in(course, through_cache(course, through_padding(course, through_batcher(course)))))
-
-
-def in_parts(walk: Stage) -> Stage:
-    """Requests of several parts: each part walks by itself, all at the same time, and the answers are joined.
-
-    The first part to fail fails the request, and the others are given up.
-    """
-
-    def stage(request: InferenceRequest, trace: Trace | None) -> Coroutine[Any, Any, InferenceResponse]:
-        return _all_parts(walk, request, trace) if request.parts else walk(request, trace)
-
-    return stage
-
-
-async def _all_parts(walk: Stage, request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
-    try:
-        async with asyncio.TaskGroup() as group:
-            walks = [
-                group.create_task(walk(replace(request, inputs=inputs, parts=()), trace))
-                for inputs in (request.inputs, *request.parts)
-            ]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return joined([each.result() for each in walks])
-
-
-def joined(answers: Sequence[InferenceResponse]) -> InferenceResponse:
-    """The answers to all parts of a request, in order, as one."""
-    timings = [answer.timings for answer in answers]
-    uses = [answer.cached for answer in answers if answer.cached is not None]
-    return replace(
-        answers[0],
-        timings=Timings(
-            queue_s=max(each.queue_s for each in timings),
-            batch_s=max(each.batch_s for each in timings),
-            compute_s=max(each.compute_s for each in timings),
-            cache_s=max(each.cache_s for each in timings),
-            batch_rows=max(each.batch_rows for each in timings),
-        ),
-        late=any(answer.late for answer in answers),
-        cached=CacheUse(sum(use.rows for use in uses), sum(use.hits for use in uses)) if uses else None,
-        recall=None,
-        parts=tuple([answer.outputs for answer in answers[1:]]),
-    )
+    compute = through_padding(course.padder, course.signature, course.turns, through_batcher(course))
+    walk = taken_in(course, through_cache(course, compute))
+    return in_parts(walk, course.bounds, course.request_timeout_s)
 
 
 def taken_in(course: Course, answer: Answering) -> Stage:
     """A request, or a part of one, becomes a query, and the answer is put into words.
 
-    Raises `InvalidRequest` if the tensors are not what the model takes or an unknown output is wanted, and
-    `DeadlineExceeded` if its time was over before.
+    Nothing is done for each row before it is known that they are not too many. Raises `RequestTooLarge` for these and
+    for an answer that is too large, `InvalidRequest` if the tensors are not what the model takes or an unknown output
+    is wanted, and `DeadlineExceeded` if its time was over before.
     """
-    intake = Intake(course.signature)
+    intake, bounds = Intake(course.signature), course.bounds
     specs = {spec.name: spec for spec in course.signature.outputs}
     all_outputs = tuple(specs)
     footing = course.footing
     cached = footing.cache is not None
+    sure_rows, all_known = bounds.sure_rows, bounds.knows(all_outputs)
+    has_texts = any([spec.datatype is Datatype.BYTES for spec in course.signature.inputs])
 
     async def stage(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
         arrays, rows, key = intake.take(request.inputs)
+        if rows > sure_rows:
+            bounds.check_rows(rows)
+        if has_texts:
+            bounds.check_texts(arrays)
         wanted = request.outputs or all_outputs
         if request.outputs:
             _check_outputs(request.outputs, specs)
+        if request.parameters:
+            bounds.check_parameters(request.parameters)
+        if rows > sure_rows:
+            bounds.check_answer(rows, wanted)
         timeout_s = course.request_timeout_s
         if request.timeout_s is not None:
             if request.timeout_s <= 0:
@@ -146,6 +116,8 @@ def taken_in(course: Course, answer: Answering) -> Stage:
         result = await answer(query)
         if footing.cache is not before and not _ran_alone(result, rows):
             result = await answer(query)  # meanwhile it was found out that rows influence each other
+        if not (all_known or bounds.knows(wanted)):
+            bounds.check_outputs(await _size_bytes(result.outputs, course.turns, query.deadline_s))
         return InferenceResponse(
             model=course.model,
             version=course.version,
@@ -185,23 +157,6 @@ def through_cache(course: Course, compute: Compute) -> Answering:
     return stage
 
 
-def through_padding(course: Course, compute: Compute) -> Compute:
-    """Inputs of varying length become as long as others, so that they can share a batch, and outputs are cut back."""
-    if (padder := course.padder) is None:
-        return compute
-    signature = course.signature
-
-    async def stage(query: Query) -> Computed:
-        inputs, cut = padder.padding.pad(query.inputs)
-        padder.on_padded(cut.own_elements, cut.added_elements)
-        rows, key = row_count(signature, inputs), shape_key(signature, inputs)
-        result = await compute(replace(query, inputs=inputs, rows=rows, shape_key=key))
-        outputs = padder.padding.cut(result.outputs, query.outputs, cut)
-        return JobResult(outputs, result.queue_s, result.batch_s, result.compute_s, result.batch_rows, result.late)
-
-    return stage
-
-
 def through_batcher(course: Course) -> Compute:
     """The innermost stage: admission to the queue, and the walk in a batch. Raises whatever the batcher raises."""
     submit = course.batcher.submit
@@ -230,13 +185,28 @@ def _ran_alone(answer: Answer, rows: int) -> bool:
     return use is None or (not use.hits and answer.batch_rows == rows)
 
 
+async def _size_bytes(outputs: Arrays, turns: Turns, deadline_s: float) -> int:
+    """What the outputs take, with the content of BYTES, which has to be looked at element by element."""
+    size_bytes = 0
+    for array in outputs:
+        if not array.dtype.hasobject:
+            size_bytes += array.nbytes
+            continue
+        flat = array.reshape(-1)
+        for start, stop in light_steps(flat.size):
+            if start:
+                await turns.next(deadline_s)
+            size_bytes += tensor_bytes(flat, start, stop)
+    return size_bytes
+
+
 def _tensor(spec: TensorSpec, array: Array) -> Tensor:
     return Tensor(spec.name, spec.datatype, array)
 
 
 def _check_outputs(wanted: tuple[str, ...], specs: dict[str, TensorSpec]) -> None:
-    unknown = [name for name in wanted if name not in specs]
-    if unknown:
-        raise InvalidRequest(f"unknown output {unknown[0]!r}; the model has {', '.join(map(repr, specs))}")
-    if len(set(wanted)) < len(wanted):
+    unknown = next((name for name in wanted if name not in specs), None)
+    if unknown is not None:
+        raise InvalidRequest(f"unknown output {shown_name(unknown)}; the model has {', '.join(map(repr, specs))}")
+    if len(wanted) > len(specs) or len(set(wanted)) < len(wanted):
         raise InvalidRequest("an output is asked for more than once; name each output once")

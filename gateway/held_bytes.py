@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
+
+from inference.errors import Unavailable
 
 
 class HeldBytes:
@@ -37,3 +40,35 @@ class HeldBytes:
             yield
         finally:
             self.now_bytes -= size_bytes
+
+
+class Share:
+    """What one call holds of it, for as long as a block runs; it changes on the call's way.
+
+    `grow` raises `Unavailable` where there is no room for more.
+    """
+
+    __slots__ = ("_held", "size_bytes")
+
+    def __init__(self, held: HeldBytes) -> None:
+        self._held = held
+        self.size_bytes = 0
+
+    def grow(self, more_bytes: int) -> None:
+        """Hold so much more, if it fits."""
+        if not self._held.fits(more_bytes):
+            raise Unavailable(
+                f"the requests being read and answered are over the limit of {self._held.limit_bytes} bytes"
+            )
+        self.become(self.size_bytes + more_bytes)
+
+    def become(self, size_bytes: int) -> None:
+        """Hold this much from now on: what is held already has got another form."""
+        self._held.now_bytes += size_bytes - self.size_bytes
+        self.size_bytes = size_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.become(0)

@@ -14,7 +14,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gateway.dialects.torchserve import FAULTS, Fault, problem, refusal
+from gateway.http.accepting_server import AcceptingServer
 from gateway.http.head_as_get import HeadAsGet
+from gateway.http.lane import make_lane
+from gateway.http.no_predictions import NoPredictions
+from gateway.http.page_bodies import PageBodies
 from gateway.pages.torchserve import ping_routes
 from gateway.pages.torchserve_models import AlreadyRegistered, torchserve_model_routes
 from gateway.telemetry.logs import log
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
 
 CONFLICT = Fault(409, "ConflictStatusException")
 HTTP_FAULTS: Mapping[int, str] = {404: "ResourceNotFoundException", 405: "MethodNotAllowedException"}
-MAX_CONNECTIONS = 64
 
 
 class ManagementDoor:
@@ -37,19 +40,31 @@ class ManagementDoor:
     def __init__(self, gateway: Gateway, listener: socket.socket, tls: Mapping[str, Any], version: str) -> None:
         self._listener = listener
         settings = gateway.settings.server
+        api = PageBodies(HeadAsGet(management_api(gateway, version)), gateway.held, refusal)
         self._server = _Server(
             uvicorn.Config(
-                HeadAsGet(management_api(gateway, version)),
+                api,
+                http=make_lane(
+                    NoPredictions(),
+                    gateway.wire_limits(),
+                    draining=lambda: gateway.drain.begun,
+                    held=gateway.held,
+                    budget=gateway.budget,
+                ),
                 lifespan="off",
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 headers=[("server", "sluice")],
-                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=settings.keep_alive_timeout_s,  # type: ignore[arg-type]  # any number will do
                 timeout_graceful_shutdown=settings.shutdown_timeout_s,  # type: ignore[arg-type]  # any number will do
                 **tls,
-            )
+            ),
+            "management",
+            gateway.budget,
+            gateway.doors,
+            settings.read_timeout_s,
         )
 
     async def __aenter__(self) -> ManagementDoor:
@@ -64,11 +79,11 @@ class ManagementDoor:
         await self._serving
 
 
-class _Server(uvicorn.Server):
+class _Server(AcceptingServer):
     """uvicorn's server, which leaves signals to the main one, and tells when it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -84,7 +99,7 @@ class _Server(uvicorn.Server):
 def management_api(gateway: Gateway, version: str) -> FastAPI:
     """The routes, with every error in TorchServe's form."""
     app = FastAPI(title="Sluice: TorchServe's management API", version=version, docs_url=None, redoc_url=None)
-    app.include_router(ping_routes(gateway.catalogue, gateway.drain))
+    app.include_router(ping_routes(gateway.readiness))
     app.include_router(torchserve_model_routes(gateway.catalogue, gateway.settings.models.path))
 
     def refuse(_: Request, error: Exception) -> Response:

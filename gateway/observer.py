@@ -18,6 +18,9 @@ from gateway.trace_context import TRACEPARENT, TRACESTATE, trace_parent
 from inference.errors import SluiceError
 from inference.types import InferenceResponse, Timings
 
+NAME_CHARACTERS = 256
+"""What is kept of a caller's word for a model, which a trace may hold for a while."""
+
 
 class Observer:
     """Follows each call from `begin` to one of its ends, which returns the value of `Server-Timing`."""
@@ -35,8 +38,9 @@ class Observer:
 
     def begin(self, dialect: str, call: Call, headers: tuple[Header, ...]) -> CallRecord:
         """The record of a call that begins now."""
+        model = call.model if len(call.model) <= NAME_CHARACTERS else call.model[:NAME_CHARACTERS]
         record = CallRecord(
-            *(dialect, call.model, call.version, self._request_ids.of(headers), self._unknown_model, time.monotonic())
+            *(dialect, model, call.version, self._request_ids.of(headers), self._unknown_model, time.monotonic())
         )
         parent = trace_parent(headers) if headers else None
         if parent is not None and parent.sampled:

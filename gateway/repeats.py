@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.dialects.base import Dialect
 from gateway.http.coding import ACCEPT_ENCODING
@@ -24,14 +25,19 @@ IDENTITIES = frozenset({REQUEST_ID, TRACEPARENT, TRACESTATE, ACCEPT_ENCODING})
 
 REMEMBERED = 2048
 LONGEST_BYTES = 2048
-"""So many calls are remembered for each version, with bodies and answers up to this length: 8 MiB at the most."""
+"""So many calls are remembered for each version, with bodies and answers up to this length."""
+
+REMEMBERED_BYTES = 8 << 20
+OVERHEAD_BYTES = 1024
+"""All of them together take so much at the most, with the entries that they stand by, and what each costs beside."""
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """A call that was answered from the cache, and its answer."""
+    """A call that was answered from the cache, and its answer. The `response` has no tensors any more."""
 
     response: InferenceResponse
     answer: HttpResponse
+    size_bytes: int
 
 
 _Key: TypeAlias = tuple[Dialect, bytes, tuple[Header, ...]]
@@ -46,6 +52,15 @@ class Repeats:
 
     def __init__(self) -> None:
         self._repeats: OrderedDict[_Key, Repeat] = OrderedDict()
+        self._size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._repeats)
+
+    @property
+    def size_bytes(self) -> int:
+        """What they take together, about."""
+        return self._size_bytes
 
     def find(self, dialect: Dialect, body: bytes | bytearray, heeded: tuple[Header, ...]) -> Repeat | None:
         """The answer to a call, if it is the same as before in all that matters, and the cache stands by it."""
@@ -60,7 +75,7 @@ class Repeats:
         recall = repeat.response.recall
         if recall is not None and recall.again():
             return repeat
-        del self._repeats[dialect, body, reading]
+        self._drop((dialect, body, reading))
         return None
 
     def keep(
@@ -73,13 +88,34 @@ class Repeats:
         answer: HttpResponse,
     ) -> None:
         """Remember a call, if it was answered from the cache and may be answered so again."""
-        if response.recall is None or request.timeout_s is not None or type(body) is not bytes:
+        recall = response.recall
+        if recall is None or request.timeout_s is not None or type(body) is not bytes:
             return
         reading = _reading(dialect, heeded)
-        if reading is not None and sum(map(len, (body, *chain(*reading)))) <= LONGEST_BYTES >= len(answer.body):
-            self._repeats[dialect, body, reading] = Repeat(response, answer)
-            if len(self._repeats) > REMEMBERED:
-                self._repeats.popitem(last=False)
+        if reading is None:
+            return
+        call_bytes = sum(map(len, (body, *chain(*reading))))
+        if call_bytes > LONGEST_BYTES or len(answer.body) > LONGEST_BYTES:
+            return
+        # An answer may tell a small part of its tensors only: they belong to the cache, which counts them.
+        size_bytes = call_bytes + len(answer.body) + recall.size_bytes + OVERHEAD_BYTES
+        if size_bytes > REMEMBERED_BYTES // 8:
+            return
+        key = (dialect, body, reading)
+        if key in self._repeats:
+            self._drop(key)
+        self._repeats[key] = Repeat(replace(response, outputs=()), answer, size_bytes)
+        self._size_bytes += size_bytes
+        while len(self._repeats) > REMEMBERED or self._size_bytes > REMEMBERED_BYTES:
+            self._drop(next(iter(self._repeats)))
+
+    def forget(self) -> None:
+        """Let go of all calls: the answers that they had are being thrown away."""
+        self._repeats.clear()
+        self._size_bytes = 0
+
+    def _drop(self, key: _Key) -> None:
+        self._size_bytes -= self._repeats.pop(key).size_bytes
 
 
 def _reading(dialect: Dialect, heeded: tuple[Header, ...]) -> tuple[Header, ...] | None:

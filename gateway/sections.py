@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -13,6 +14,9 @@ from pydantic_core import PydanticCustomError
 from gateway.http.proxy_prefix import plain_prefix
 from inference.config import KIB, MIB, Bytes, CacheConfig, Truth
 from inference.faults import Section
+
+ANYWHERE = frozenset({"0.0.0.0", "::"})
+"""Addresses that are all of a machine's."""
 
 REDIS_SCHEMES = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
 
@@ -82,6 +86,12 @@ class ServerSettings(Section):
     max_answer_bytes: Bytes = Field(
         64 * MIB, ge=1, description="Tensors of one answer, at most, before they are put into words."
     )
+    readers: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Processes that read large requests, at most; 0: half as many as processors, from 2 up.",
+    )
     max_connections: int = Field(10_000, ge=1, description="Connections open at the same time.")
     keep_alive_timeout_s: float = Field(75.0, gt=0, description="How long an idle connection stays open.")
     read_timeout_s: float = Field(
@@ -121,6 +131,21 @@ class ServerSettings(Section):
             if getattr(self, key) is not None and getattr(self, partner) is None:
                 raise PydanticCustomError(
                     "lonely", "needs server.{partner} beside it", {"key": key, "partner": partner}
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        """Two sockets may be bound to the same address as long as none listens: nobody would notice until then."""
+        doors = {"port": self.host, "grpc_port": self.host, "management_port": self.management_host}
+        for key, other in combinations(doors, 2):
+            port = getattr(self, key)
+            same_host = doors[key] == doors[other] or not ANYWHERE.isdisjoint({doors[key], doors[other]})
+            if port and port == getattr(self, other) and same_host:
+                raise PydanticCustomError(
+                    "same_port",
+                    "is {port}, as server.{other} is; each needs a port of its own",
+                    {"key": key, "other": other, "port": port},
                 )
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,6 +11,7 @@ from importlib.metadata import version as distribution_version
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from batching.batcher import Batcher, BatchLimits
 from batching.report import BatchReport
@@ -18,13 +20,16 @@ from cache.report import Owner
 from cache.tiers import CachedModel
 from gateway.audit.auditor import Auditor
 from gateway.caching import CachePlan, cache_plan
-from gateway.corridor import Course, Padder, Stage, corridor
+from gateway.corridor import Course, Stage, corridor
 from gateway.dialects.base import Callee
 from gateway.footing import Footing
 from gateway.forgetting import Forgetting
+from gateway.gate import Gate
 from gateway.images.reader import ImageReader, image_readers
+from gateway.padding import Padder
 from gateway.recording import Recorder
 from gateway.repeats import Repeats
+from gateway.request_bounds import request_bounds
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.memory import resident_bytes
@@ -66,6 +71,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     record_sample: Callable[[], Path]
     metrics: ModelMetrics
     repeats: Repeats
+    gate: Gate | None
     workers: Workers
     batcher: Batcher
     objective_s: float | None
@@ -100,9 +106,10 @@ async def serve_version(
     tokenizer does not suit it.
     """
     began_s = time.monotonic()
+    repeats = Repeats()
     meters = metrics.of_model(source.name, source.version)
     config = source.config
-    options = worker_options(config)
+    options = replace(worker_options(config), max_answer_bytes=settings.server.max_answer_bytes)
 
     def on_batch(report: BatchReport) -> None:
         meters.batch_ended(report)
@@ -117,6 +124,7 @@ async def serve_version(
                 source.file, options, on_vacancy=lambda: None, on_restart=meters.worker_restarted, files=source.files
             )
         )
+        workers.on_death = meters.worker_died
         _check_labels(source, workers.signature)
         config = _with_class_names(config, workers)
         embedder = await asyncio.to_thread(_embedder, source, workers.signature)
@@ -126,6 +134,7 @@ async def serve_version(
         footing = Footing(batched=workers.signature.batched, unbatched_because=alone_because)
         unbatching = Unbatching(footing, cache, source.name, source.version)
         auditor: Auditor | None = None
+        gate: Gate | None = None
         share = config.batching.audited_share
         if footing.batched and share:
             outputs = workers.signature.outputs
@@ -141,8 +150,11 @@ async def serve_version(
                 knots=[Knot(knot.rows, knot.run_s + BATCH_COST_S) for knot in workers.plan.knots],
                 delivery_s=DELIVERY_S,
                 drain_timeout_s=settings.server.shutdown_timeout_s,
+                came_s=lambda: math.inf if gate is None else gate.came_s,
             )
         )
+        if options.objective_s is not None:
+            gate = Gate(batcher, footing, options.objective_s)
         workers.on_vacancy = batcher.wake
         if auditor is not None:
             auditor.on_vacancy, workers.on_vacancy = batcher.wake, auditor.room
@@ -150,6 +162,7 @@ async def serve_version(
         _tell(source, workers, caching, options.objective_s)
         if caching.enabled and cache.there:
             kept = _cached_model(source, workers.signature, caching, options.objective_s, meters)
+            kept = replace(kept, max_answer_bytes=settings.server.max_answer_bytes, on_forget=repeats.forget)
             unbatching.kept, footing.cache = kept, cache.of_model(kept)
             stack.callback(unbatching.retire)
         forgetting = await stack.enter_async_context(Forgetting(cache, source.name, source.version))
@@ -157,12 +170,20 @@ async def serve_version(
         load_s = time.monotonic() - began_s
         meters.watch(_gauges(workers, batcher, footing, options.objective_s, load_s))
         stack.callback(meters.forget)
+        bounds = request_bounds(
+            workers.signature,
+            max_rows=settings.server.max_rows,
+            max_queue_rows=config.batching.max_queue_rows,
+            max_answer_bytes=settings.server.max_answer_bytes,
+        )
         course = Course(
             source.name,
             source.version,
             workers.signature,
             batcher,
             settings.server.request_timeout_s,
+            bounds,
+            cache.turns,
             footing,
             padder,
         )
@@ -181,13 +202,15 @@ async def serve_version(
                 workers.signature,
                 config,
                 embedder,
-                max_rows=min(settings.server.max_rows, config.batching.max_queue_rows),
+                max_rows=bounds.max_rows,
                 images=images,
+                tokenizer=source.tokenizer,
             ),
             walk=recorder.walk,
             record_sample=recorder.record_next,
             metrics=meters,
-            repeats=Repeats(),
+            repeats=repeats,
+            gate=gate,
             workers=workers,
             batcher=batcher,
             objective_s=options.objective_s,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from pydantic import ValidationError
@@ -61,6 +62,19 @@ class Settings(BaseSettings):
         """What a model's own `model.toml` overrides."""
         cache = CacheConfig(**{name: getattr(self.cache, name) for name in CacheConfig.model_fields})
         return ModelConfig(batching=self.batching, workers=self.workers, cache=cache)
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """What must stand in no log line: credentials, as they were given and as they are sent."""
+        found = list(self.tracing.header_pairs.values())
+        addresses = [self.tracing.endpoint or ""]
+        if self.cache.redis_url is not None:
+            addresses.append(self.cache.redis_url.get_secret_value())
+        for address in map(urlsplit, addresses):
+            found += [address.password or "", unquote(address.password or ""), address.query]
+            if not address.password:
+                found.append(address.username or "")
+        return [secret for secret in found if secret]
 
     @classmethod
     def settings_customise_sources(

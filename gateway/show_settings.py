@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from gateway.settings import LoadedSettings
 from inference.config import GIB, KIB, MIB
-from inference.faults import MASK, shown
+from inference.faults import MASK, shown, without_credentials
 
 NOT_SET = "-"
 
@@ -53,6 +53,8 @@ def plain(value: object) -> object:
             return [plain(each) for each in value]
         case Path():
             return str(value)
+        case str():
+            return without_credentials(value)
         case _:
             return value
 

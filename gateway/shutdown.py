@@ -11,6 +11,9 @@ from types import FrameType
 
 import uvicorn
 
+from gateway.door_watch import DoorWatch
+from gateway.http.accepting_server import AcceptingServer
+from gateway.http.connection_budget import ConnectionBudget
 from gateway.telemetry.logs import log
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -33,7 +36,7 @@ class Drain:
         await self._noticed.wait()
 
 
-class DrainingServer(uvicorn.Server):
+class DrainingServer(AcceptingServer):
     """uvicorn's server with a way out that load balancers can follow.
 
     The first signal begins the drain: readiness is refused and answers carry `Connection: close`, while new connections
@@ -46,16 +49,24 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, drain: Drain, shutdown_delay_s: float, on_started: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        budget: ConnectionBudget,
+        doors: DoorWatch,
+        *,
+        shutdown_delay_s: float,
+        handshake_timeout_s: float,
+        on_started: Callable[[], None],
     ) -> None:
-        super().__init__(config)
+        super().__init__(config, "http", budget, doors, handshake_timeout_s)
         self._on_started = on_started
         self._drain = drain
         self._shutdown_delay_s = shutdown_delay_s
         self.beside: Callable[[], Awaitable[None]] | None = None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what is in flight, here and beside."""
+        """Stop listening, and finish what is in flight, here and beside."""
         if self.beside is None:
             await super().shutdown(sockets)
             return

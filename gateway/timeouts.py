@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -27,6 +28,11 @@ def within_timeout(request: InferenceRequest, headers: Sequence[Header], spent_s
     if not granted_s:
         return request
     return msgspec.structs.replace(request, timeout_s=min(granted_s) - spent_s)
+
+
+def granted_s(headers: Sequence[Header]) -> float:
+    """The seconds that the headers alone grant; infinite where they say nothing. Raises `InvalidRequest`."""
+    return min([timeout_s(value) for name, value in headers if name == REQUEST_TIMEOUT], default=math.inf)
 
 
 def timeout_s(value: bytes) -> float:

@@ -11,8 +11,9 @@ from contextlib import suppress
 from typing import Self
 
 import msgspec
+import numpy as np
 
-from inference.types import STORAGE, Datatype, Signature, TensorSpec
+from inference.types import STORAGE, Array, Datatype, Signature, TensorSpec
 
 SLOTS = 2
 """Batches in flight per worker: one runs while the next is being stacked."""
@@ -70,6 +71,49 @@ class SharedMemory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class LentMemory(mmap.mmap):
+    """A memory file of another process, mapped for reading, which may be lent on. Owns its descriptor.
+
+    Both go with the last array that looks at it.
+    """
+
+    descriptor: int
+
+    def __new__(cls, descriptor: int, size_bytes: int) -> Self:
+        """Maps the file; the descriptor is closed, be it after an `OSError`."""
+        try:
+            self = super().__new__(cls, descriptor, size_bytes, access=mmap.ACCESS_READ)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.descriptor = descriptor
+        return self
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+def lender(arrays: Sequence[Array]) -> tuple[LentMemory, tuple[int, ...]] | None:
+    """The one lent memory that all of the arrays lie in as they are, and where in it; `None` if there is none."""
+    found: LentMemory | None = None
+    for array in arrays:
+        owner: object = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if not isinstance(owner, LentMemory) or found not in (None, owner) or not array.flags.c_contiguous:
+            return None
+        found = owner
+    if found is None:
+        return None
+    begin = _address(np.frombuffer(found, np.uint8))
+    return found, tuple([_address(array) - begin for array in arrays])
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 class ArenaShape(msgspec.Struct, frozen=True, array_like=True):

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, Validat
 from pydantic_core import PydanticCustomError
 
 from inference.errors import RepositoryError
-from inference.faults import Section, faults, read_toml
+from inference.faults import Section, faults, read_toml, shown
+from inference.fence import Fence, plain_name
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -20,6 +21,9 @@ GIB = 1024 * MIB
 
 LONGEST_BUCKET = 2**31 - 1
 """Lengths that an input may be padded to, at most; many engines count an axis in 32 bits."""
+
+MOST_LABELS, MOST_LABELS_BYTES = 2**20, 16 * MIB
+"""Names of classes in one file, and its length."""
 
 LONGEST_TTL_S = 365 * 86400.0
 
@@ -283,7 +287,7 @@ class ImageConfig(Section):
         (), max_length=3, description="What the rest is divided by: one number, or one for each channel."
     )
     max_pixels: int = Field(
-        50_000_000, ge=1, le=2**30, description="Pixels in one image, at most; each takes about 10 bytes of memory."
+        50_000_000, ge=1, le=2**30, description="Pixels in one image, at most; each takes 4 to 16 bytes of memory."
     )
 
 
@@ -310,8 +314,8 @@ class ModelConfig(Section):
     )
 
 
-def load_model_config(file: Path, defaults: ModelConfig) -> ModelConfig:
-    """The `defaults`, save for the keys that the file sets.
+def load_model_config(file: Path, defaults: ModelConfig, fence: Fence | None = None) -> ModelConfig:
+    """The `defaults`, save for the keys that the file sets. Files that it names lie in its folder, within the `fence`.
 
     Raises `RepositoryError` with every fault of the file: broken TOML with its line; unknown keys and wrong values with
     the dotted key and what is allowed.
@@ -328,20 +332,31 @@ def load_model_config(file: Path, defaults: ModelConfig) -> ModelConfig:
         config = ModelConfig.model_validate(merged)
     except ValidationError as error:
         raise RepositoryError("\n".join(f"{file}: {fault}" for fault in faults(ModelConfig, error))) from error
-    labels = {output: _read_labels(file, output, given) for output, given in config.labels.items()}
+    within = fence or Fence(file.parent)
+    labels = {output: _read_labels(file, output, given, within) for output, given in config.labels.items()}
     return config.model_copy(update={"labels": labels})
 
 
-def _read_labels(file: Path, output: str, given: tuple[str, ...] | str) -> tuple[str, ...]:
+def _read_labels(file: Path, output: str, given: tuple[str, ...] | str, fence: Fence) -> tuple[str, ...]:
     if not isinstance(given, str):
         return given
+    where = f"{file}: labels.{output}"
+    if not plain_name(given):
+        raise RepositoryError(f"{where} = {shown(given)}: expected the name of a file in {file.parent}")
+    place = file.parent / given
     try:
-        return tuple(_regular(file.parent / given).read_text().splitlines())
+        if _regular(place).is_file():
+            fence.check(place, file, MOST_LABELS_BYTES)
+        with place.open("rb") as content:
+            names = content.read(MOST_LABELS_BYTES).decode().splitlines()
     except RepositoryError as error:
-        raise RepositoryError(f"{file}: labels.{output}: {error}") from error
+        raise RepositoryError(f"{where}: {error}") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
-        raise RepositoryError(f"{file}: labels.{output}: {file.parent / given}: {reason}") from error
+        raise RepositoryError(f"{where}: {place}: {reason}") from None
+    if len(names) > MOST_LABELS:
+        raise RepositoryError(f"{where}: {place}: has {len(names)} lines; at most {MOST_LABELS} classes have names")
+    return tuple(names)
 
 
 def _regular(file: Path) -> Path:

@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 
 from inference.backends.onnx.model_file import external_files
-from inference.config import GIB, ModelConfig
+from inference.config import GIB, MIB, ModelConfig
 from inference.errors import RepositoryError
+from inference.fence import Fence, is_below, kernel_devices
 from inference.snapshot import FileState, Snapshot, changed_file, read
 
 MAX_ENTRIES = 10_000
@@ -29,7 +30,7 @@ KUBERNETES = ".."
 """What the names begin with under which Kubernetes mounts a volume's files before it links to them; it changes them
 with every write to the volume, though the files may be the same."""
 
-_KERNEL = ("/proc", "/sys")
+MOST_TOKENIZER_BYTES = 256 * MIB
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -42,18 +43,6 @@ class Contents(msgspec.Struct, frozen=True):
     tokenizer: FileState | None
     digest: str
     passed_over: tuple[str, ...] = ()
-
-
-class Fence(msgspec.Struct, frozen=True):
-    """Where the files that a graph names may lie: below the root of the repository, or of what the operator allows."""
-
-    root: Path
-    allowed: tuple[Path, ...] = ()
-
-    def holds(self, path: str, *, resolved: bool) -> bool:
-        """Whether an absolute path is at or below one of the places, with links resolved on both sides or on none."""
-        made = os.path.realpath if resolved else os.path.abspath
-        return any(_is_below(path, made(place)) for place in (self.root, *self.allowed))
 
 
 def contents(model_file: Path, config: ModelConfig, fence: Fence, folder: Path | None) -> Contents:
@@ -70,6 +59,10 @@ def contents(model_file: Path, config: ModelConfig, fence: Fence, folder: Path |
     states = {name: read(file) for name, file in needed.items()}
     states |= _readable({name: file for name, file in files.items() if name not in needed}, passed_over)
     tokenizer_at = None if folder is None else tokenizer_file(folder, config)
+    if tokenizer_at is not None and tokenizer_at.exists():
+        if not tokenizer_at.is_file():
+            raise RepositoryError(f"{tokenizer_at}: is no file; put the tokenizer there")
+        Fence(tokenizer_at.parent, (fence.root, *fence.allowed)).check(tokenizer_at, model_file, MOST_TOKENIZER_BYTES)
     tokenizer = None if tokenizer_at is None else read(tokenizer_at)
     changed = changed_file([*states.values(), *([] if tokenizer is None else [tokenizer])])
     if changed is not None:
@@ -97,7 +90,7 @@ def _named(model_file: Path, name: str, fence: Fence) -> Path:
     lexical, real = os.path.abspath(file), os.path.realpath(file)
     beside = os.path.dirname(os.path.realpath(model_file))
     inside = fence.holds(lexical, resolved=False) and real == os.path.realpath(lexical)
-    if not inside or not (fence.holds(real, resolved=True) or _is_below(real, beside)):
+    if not inside or not (fence.holds(real, resolved=True) or is_below(real, beside)):
         raise RepositoryError(
             f"{says}, which is {real}, outside of {fence.root}; put that file into the version's folder, or name it or "
             "its folder in the setting models.allow"
@@ -116,17 +109,13 @@ def _is_apart(model_file: Path, name: str) -> bool:
     if not os.path.exists(real) or not os.path.samefile(real, file):
         return True  # behind /proc/PID/root links lead elsewhere than they say, and the engine believes them
     folders = (os.path.realpath(model_file.parent), os.path.dirname(os.path.realpath(model_file)))
-    return os.path.isabs(name) or not any(_is_below(real, folder) for folder in folders)
-
-
-def _is_below(path: str, place: str) -> bool:
-    return path == place or path.startswith(place.rstrip("/") + "/")
+    return os.path.isabs(name) or not any(is_below(real, folder) for folder in folders)
 
 
 def _files_below(folder: Path, passed_over: list[str]) -> Iterator[tuple[str, Path]]:
     """The files of a folder and all folders in it, by their names from there. Links are followed, but in no circle."""
     left = MAX_ENTRIES
-    kernels = {os.stat(place).st_dev for place in _KERNEL if os.path.isdir(place)}
+    kernels = kernel_devices()
     pending: list[tuple[Path, tuple[tuple[int, int], ...]]] = [(folder, ())]
     while pending:
         parent, way = pending.pop()

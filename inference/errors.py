@@ -16,13 +16,15 @@ SluiceError
  ├─ ExecutionError              the model was run and gave no answer
  │   ├─ ModelFailed             it raised an error
  │   ├─ WorkerDied              its process ended before the answer; the batch may be run again
- │   └─ WorkerKilled            this very request ended the worker process more than once
+ │   └─ WorkerKilled            worker processes died so often while they ran it alone that it is run no more
  └─ StartError                  told to the operator, not to a caller
      ├─ RepositoryError         the model repository or a model.toml is wrong
      └─ ModelLoadError          a worker could not load the model
 """
 
 from __future__ import annotations
+
+from inference.types import Death
 
 
 class SluiceError(Exception):
@@ -96,16 +98,18 @@ class ModelFailed(ExecutionError):
 class WorkerDied(ExecutionError):
     """The worker process ended before it answered.
 
-    `running` is true for the batch that the worker was running, false for one that it had not begun.
+    `running` is true for the batch that the worker was running, false for one that it had not begun. `death` is what is
+    known of its end; `None` where that is nothing.
     """
 
-    def __init__(self, message: str, *, running: bool) -> None:
+    def __init__(self, message: str, *, running: bool, death: Death | None = None) -> None:
         super().__init__(message)
         self.running = running
+        self.death = death
 
 
 class WorkerKilled(ExecutionError):
-    """This request ended its worker process more than once, the last time running alone."""
+    """Worker processes died so often while they ran this request alone that it is run no more."""
 
 
 class StartError(SluiceError):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import msgspec
 
-from inference.arena import SLOTS, SharedMemory, arena_shape
-from inference.errors import ModelFailed
-from inference.layout import Plan, copies, plan, write
+from inference.arena import SLOTS, SharedMemory, arena_shape, lender
+from inference.errors import ModelFailed, RequestTooLarge
+from inference.layout import Placed, Plan, copies, plan, write, write_file
 from inference.types import Arrays, Datatype, Signature
 from inference.wire import Answer, Channel, Done, Run, Share
+
+UNLIMITED_BYTES = 1 << 62
+
+LEND_FROM_BYTES = 1 << 20
+"""Inputs from this size on are lent where they can be: to map them costs the worker less than a copy costs here."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -28,9 +34,16 @@ class Exchange:
     take it.
     """
 
-    def __init__(self, channel: Channel[Answer], signature: Signature, max_batch_rows: int) -> None:
+    def __init__(
+        self,
+        channel: Channel[Answer],
+        signature: Signature,
+        max_batch_rows: int,
+        max_answer_bytes: int = UNLIMITED_BYTES,
+    ) -> None:
         self._channel = channel
         self._shape = arena_shape(signature, max_batch_rows)
+        self._max_answer_bytes = max_answer_bytes
         self._free = list(range(SLOTS))
         self._places = {spec.name: place for place, spec in enumerate(signature.outputs)}
         self._datatypes = tuple([spec.datatype for spec in signature.outputs])
@@ -59,6 +72,8 @@ class Exchange:
         if the worker does not take them. The slot stays free then.
         """
         slot = self._free[-1]
+        if len(parts) == 1 and self._lend(slot, parts[0], wanted):
+            return self._free.pop()
         planned = plan(list(zip(*parts, strict=True)))
         if planned.size_bytes <= self._shape.input_bytes:
             write(planned, self._arena.buffer, self._shape.input_start(slot))
@@ -67,6 +82,17 @@ class Exchange:
             self._send_apart(slot, planned, wanted)
         return self._free.pop()
 
+    def _lend(self, slot: int, inputs: Arrays, wanted: Wanted) -> bool:
+        """Large inputs that lie in shared memory already are not copied: the worker is given that memory."""
+        if sum([array.nbytes for array in inputs]) < LEND_FROM_BYTES or (lent := lender(inputs)) is None:
+            return False
+        memory, offsets = lent
+        placed = tuple(
+            [Placed(offset, array.nbytes, array.shape) for offset, array in zip(offsets, inputs, strict=True)]
+        )
+        self._channel.send(Run(slot, placed, wanted.places, len(memory)), memory.descriptor)
+        return True
+
     def _send_apart(self, slot: int, planned: Plan, wanted: Wanted) -> None:
         """Inputs larger than the slot: in memory of their own, which the worker has once it is sent."""
         try:
@@ -74,11 +100,20 @@ class Exchange:
         except OSError as error:
             raise _no_memory(planned.size_bytes, error) from error
         with own:
-            write(planned, own.buffer, 0)
+            write_file(planned, own)
             self._channel.send(Run(slot, planned.placed, wanted.places, planned.size_bytes), own.descriptor)
 
-    def take(self, slot: int, done: Done, descriptor: int | None, wanted: Wanted) -> Arrays:
-        """The outputs, copied out. `descriptor` is of outputs that did not fit the slot."""
+    def take(self, slot: int, done: Done, descriptor: int | None, wanted: Wanted, parts: int = 1) -> Arrays:
+        """The outputs, copied out. `descriptor` is of outputs that did not fit the slot.
+
+        Nothing is copied of outputs that are larger than the answers to so many parts may be: of a single part, that
+        raises `RequestTooLarge`, of several `ModelFailed`, for nobody knows yet whose they are.
+        """
+        size_bytes = sum([placed.size_bytes for placed in done.outputs])
+        if size_bytes > parts * self._max_answer_bytes:
+            if descriptor is not None:
+                os.close(descriptor)
+            raise self._too_large(size_bytes, parts)
         if not done.own_bytes:
             return copies(self._arena.buffer, self._shape.output_start(slot), done.outputs, wanted.datatypes)
         if descriptor is None:
@@ -89,6 +124,17 @@ class Exchange:
             raise _no_memory(done.own_bytes, error) from error
         with own:
             return copies(own.buffer, 0, done.outputs, wanted.datatypes)
+
+    def _too_large(self, size_bytes: int, parts: int) -> RequestTooLarge | ModelFailed:
+        limit = self._max_answer_bytes
+        if parts > 1:
+            return ModelFailed(
+                f"the outputs of {parts} requests have {size_bytes} bytes; each may have at most {limit}"
+            )
+        return RequestTooLarge(
+            f"the model's answer has {size_bytes} bytes; it may have at most {limit} (server.max_answer_bytes): send "
+            "fewer rows or shorter ones, or ask for fewer outputs"
+        )
 
     def release(self, slot: int) -> None:
         """The slot is free again."""

@@ -27,6 +27,10 @@ from pydantic_core import ErrorDetails, PydanticKnownError
 MASK = "**********"
 LONGEST_VALUE = 80
 
+MOST_TOML_BYTES = 1024 * 1024
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@]+(?=@)|(?<=\?).+")
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 _KINDS: Mapping[str, str] = {
@@ -89,9 +93,12 @@ def leaves(tree: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Field
 def read_toml(file: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises `ValueError` naming the file, what was wrong, and the line where it was."""
     try:
-        data = file.read_bytes()
+        with file.open("rb") as content:
+            data = content.read(MOST_TOML_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
+    if len(data) > MOST_TOML_BYTES:
+        raise ValueError(f"{file}: is longer than the {MOST_TOML_BYTES} bytes that are read of configuration")
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
@@ -99,6 +106,8 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: line {line} is not UTF-8; a TOML file must be") from error
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{file}: not valid TOML: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{file}: has lists or tables in one another too deeply to be read") from None
 
 
 def dotted(parts: Sequence[str]) -> str:
@@ -114,8 +123,17 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def shown(value: object) -> str:
     """A value as it would be written in TOML, cut where it is very long."""
-    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    bare = without_credentials(value) if isinstance(value, str) else value
+    try:
+        text = repr(value) if isinstance(value, float) else json.dumps(bare, ensure_ascii=False, default=str)
+    except RecursionError:
+        return "[…]"
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def without_credentials(text: str) -> str:
+    """An address without what stands before its `@` and behind its `?`; any other text as it is."""
+    return _CREDENTIALS.sub(MASK, text) if "://" in text else text
 
 
 def _fault(tree: type[BaseModel], details: ErrorDetails) -> Fault:

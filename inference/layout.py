@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
 import numpy as np
 
+from inference.arena import SharedMemory
 from inference.types import STORAGE, Array, Arrays, Datatype, Shape
 
 ALIGNMENT_BYTES = 64
@@ -74,6 +76,19 @@ def write(planned: Plan, buffer: mmap.mmap, start: int) -> None:
             np.copyto(view, content[0], casting="equiv")
         else:
             np.concatenate(content, axis=0, out=view, casting="equiv")
+
+
+def write_file(planned: Plan, memory: SharedMemory) -> None:
+    """As `write`, to memory that nobody has touched yet: written to as a file, it costs half as much."""
+    for place, content in zip(planned.placed, planned.contents, strict=True):
+        if not isinstance(content, bytes) and (len(content) > 1 or not content[0].flags.c_contiguous):
+            write(Plan((place,), (content,), place.size_bytes), memory.buffer, 0)
+            continue
+        left = memoryview(content) if isinstance(content, bytes) else content[0].reshape(-1).view(np.uint8).data
+        at = place.offset_bytes
+        while left:
+            size = os.pwrite(memory.descriptor, left, at)
+            left, at = left[size:], at + size
 
 
 def views(buffer: mmap.mmap, start: int, placed: Sequence[Placed], datatypes: Sequence[Datatype]) -> Arrays:

@@ -13,6 +13,7 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
 OWN_STATUS = Path("/proc/self/status")
 OWN_PEAK = Path("/proc/self/clear_refs")
+VMSTAT = Path("/proc/vmstat")
 
 
 def available_cores() -> int:
@@ -62,6 +63,19 @@ def limit_left_bytes(own_cgroups: Path, cgroups: Path) -> int | None:
         unused = _field(_read(folder / "memory.stat"), "inactive_file" if version == 2 else "total_inactive_file")
         left.append(max(0, int(limit) - int(used) + (unused or 0)))
     return min(left, default=None)
+
+
+def oom_kills(own_cgroups: Path = OWN_CGROUPS, cgroups: Path = CGROUPS, vmstat: Path = VMSTAT) -> int:
+    """Processes that the kernel has killed for want of memory so far, in this process' own control group.
+
+    In the whole machine where no group is to be seen; 0 where the kernel does not say. Source: the kernel's
+    Documentation/admin-guide/cgroup-v2.rst (`memory.events`) and cgroup-v1/memory.rst (`memory.oom_control`).
+    """
+    for version, folder in _groups(own_cgroups, cgroups, "memory"):
+        count = _field(_read(folder / ("memory.events" if version == 2 else "memory.oom_control")), "oom_kill")
+        if count is not None:
+            return count
+    return _field(_read(vmstat), "oom_kill") or 0
 
 
 def resident_bytes() -> int:

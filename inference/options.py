@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from inference.config import ModelConfig
+from inference.exchange import UNLIMITED_BYTES
 from inference.findings import Batched
 from inference.machine import available_cores, available_memory_bytes
 from inference.plan import PlanTerms
@@ -36,6 +37,9 @@ class WorkerOptions(msgspec.Struct, frozen=True):
 
     objective_s: float | None = None
     """The latency that is promised. Batches are planned so that two of them, one after the other, keep it."""
+
+    max_answer_bytes: int = UNLIMITED_BYTES
+    """The outputs for one request, at most. Larger ones are not taken from the worker."""
 
     batched: Batched = None
     """The operator's word on the batch axis; `None` lets the worker find out."""

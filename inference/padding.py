@@ -38,6 +38,11 @@ class Cut(msgspec.Struct, frozen=True):
     own_elements: int
     added_elements: int
 
+    @property
+    def is_padded(self) -> bool:
+        """Whether any input has become longer."""
+        return any([length.sent != length.padded for length in self.lengths])
+
 
 class Padding:
     """Pads requests for one model and cuts their outputs back.
@@ -66,8 +71,8 @@ class Padding:
             [spec.name for spec in signature.outputs if spec.name not in config.outputs and None in spec.shape[1:]]
         )
 
-    def pad(self, arrays: Arrays) -> tuple[Arrays, Cut]:
-        """The arrays with padded lengths. What needs no padding is passed on, not copied.
+    def measure(self, arrays: Arrays) -> tuple[Cut, int]:
+        """What is to be padded, and the bytes of the padded inputs: known before any memory is asked for.
 
         `arrays` conform to the signature and are in its order. Raises `InvalidRequest` where inputs that are to be
         equally long are not, and `RequestTooLarge` for what would not fit into an empty queue once it is padded.
@@ -87,10 +92,44 @@ class Padding:
             own_elements += array.size
             added_elements += elements - array.size
         cut = Cut(tuple(lengths), own_elements, added_elements)
-        if all([length.sent == length.padded for length in lengths]):
-            return arrays, cut
-        self._check_size(arrays[0].shape[0], padded_bytes)
-        return self._padded(arrays, lengths), cut
+        if cut.is_padded:
+            self._check_size(arrays[0].shape[0], padded_bytes)
+        return cut, padded_bytes
+
+    def pad(self, arrays: Arrays) -> tuple[Arrays, Cut]:
+        """The arrays with padded lengths, and what was done. Raises as `measure`.
+
+        What needs no padding is passed on, not copied.
+        """
+        cut, _ = self.measure(arrays)
+        return self.padded(arrays, cut), cut
+
+    def padded(self, arrays: Arrays, cut: Cut) -> Arrays:
+        """The arrays with padded lengths, as they were measured."""
+        padded = self.room(arrays, cut)
+        self.fill(arrays, padded, cut, 0, len(arrays[0]))
+        return padded
+
+    def room(self, arrays: Arrays, cut: Cut) -> Arrays:
+        """The memory for padded arrays, which is to be filled; what needs no padding is passed on."""
+        room = list(arrays)
+        for rule in self._pads:
+            length = cut.lengths[rule.group]
+            if length.sent != length.padded:
+                array = arrays[rule.place]
+                shape = (*array.shape[: rule.axis], length.padded, *array.shape[rule.axis + 1 :])
+                room[rule.place] = np.empty(shape, array.dtype)
+        return tuple(room)
+
+    def fill(self, arrays: Arrays, room: Arrays, cut: Cut, start: int, stop: int) -> None:
+        """Write these rows of the padded arrays, every element once."""
+        for rule in self._pads:
+            length = cut.lengths[rule.group]
+            if length.sent != length.padded:
+                before, rows = _before(rule.axis), slice(start, stop)
+                filled = room[rule.place][rows]
+                filled[(*before, slice(length.sent))] = arrays[rule.place][rows]
+                filled[(*before, slice(length.sent, None))] = rule.fill
 
     def cut(self, outputs: Arrays, names: Sequence[str], cut: Cut) -> Arrays:
         """The outputs of those names as the caller would have got them without padding.
@@ -99,6 +138,11 @@ class Padding:
         that was not padded, or that is not configured, is passed on as it is. Raises `ModelFailed` for an output that
         does not have the padded length where it should: nobody knows then which of its elements are the caller's.
         """
+        views = self.views(outputs, names, cut)
+        return tuple([array if array.flags.c_contiguous else np.ascontiguousarray(array) for array in views])
+
+    def views(self, outputs: Arrays, names: Sequence[str], cut: Cut) -> Arrays:
+        """The same, as views that need not be contiguous: nothing is copied."""
         return tuple([self._cut_one(array, name, cut) for array, name in zip(outputs, names, strict=True)])
 
     def _cut_one(self, array: Array, name: str, cut: Cut) -> Array:
@@ -115,15 +159,7 @@ class Padding:
                 f"{rule.like!r} was padded to {length.padded}, so it cannot be cut back; model.toml has to say in "
                 "[padding.outputs] which outputs follow which inputs"
             )
-        return np.ascontiguousarray(array[(*_before(rule.axis), slice(length.sent))])
-
-    def _padded(self, arrays: Arrays, lengths: Sequence[Length]) -> Arrays:
-        padded = list(arrays)
-        for rule in self._pads:
-            length = lengths[rule.group]
-            if length.sent != length.padded:
-                padded[rule.place] = _filled(arrays[rule.place], rule, length)
-        return tuple(padded)
+        return array[(*_before(rule.axis), slice(length.sent))]
 
     def _check_size(self, rows: int, padded_bytes: int) -> None:
         if rows > self._max_rows:
@@ -154,15 +190,6 @@ def _elements(array: Array, axis: int, length: int) -> int:
         if at != axis:
             elements *= size
     return elements
-
-
-def _filled(array: Array, rule: PadRule, length: Length) -> Array:
-    """A longer copy. Every element of it is written once."""
-    before = _before(rule.axis)
-    filled: Array = np.empty((*array.shape[: rule.axis], length.padded, *array.shape[rule.axis + 1 :]), array.dtype)
-    filled[(*before, slice(length.sent))] = array
-    filled[(*before, slice(length.sent, None))] = rule.fill
-    return filled
 
 
 def _before(axis: int) -> tuple[slice, ...]:

@@ -12,11 +12,14 @@ import msgspec
 from inference.errors import ModelLoadError
 from inference.process import WorkerLimits, WorkerProcess
 from inference.snapshot import Held
-from inference.spawn import how_it_ended
+from inference.types import Death
 from inference.wire import Known, Load, Loaded
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0
+
+RAN_FAILURES = 5
+"""Workers that died of what they ran do not make the next one wait for longer than so many failed starts."""
 
 _log = logging.getLogger("sluice.workers")
 
@@ -31,9 +34,14 @@ def restart_delay_s(failures: int) -> float:
     return min(FIRST_DELAY_S * 2.0 ** min(failures - 2, 30), LONGEST_DELAY_S)
 
 
-def failures_with(failures: int, answered: int, lived_s: float) -> int:
-    """The failures in a row, once another worker is lost: the first again after one that answered or lived long."""
-    return 1 if answered or lived_s > LONGEST_DELAY_S else failures + 1
+def failures_with(failures: int, answered: int, lived_s: float, *, ran: bool = False) -> int:
+    """The failures in a row, once another worker is lost: the first again after one that answered or lived long.
+
+    `ran`: it was lost while it ran a batch, so that it is no fault of the place that it was started in.
+    """
+    if answered or lived_s > LONGEST_DELAY_S:
+        return 1
+    return max(failures, min(failures + 1, RAN_FAILURES)) if ran else failures + 1
 
 
 def known_order(order: Load, loaded: Loaded) -> Load:
@@ -42,10 +50,11 @@ def known_order(order: Load, loaded: Loaded) -> Load:
 
 
 class Events(msgspec.Struct, frozen=True):
-    """Whom a post tells: `on_vacancy` when a worker has room again, `on_restart` when one is started anew."""
+    """Whom a post tells: when a worker has room again, when one is started anew, and what one died of."""
 
     on_vacancy: Callable[[], None]
     on_restart: Callable[[], None]
+    on_death: Callable[[Death], None]
 
 
 class Post:
@@ -102,8 +111,10 @@ class Post:
         while True:
             began_s = loop.time()
             await worker.lost.wait()
-            failures = failures_with(failures, worker.answered, loop.time() - began_s)
+            lived_s = loop.time() - began_s
             await self._see_off(worker)
+            ran = worker.death is not None and worker.death.ran_s is not None
+            failures = failures_with(failures, worker.answered, lived_s, ran=ran)
             worker, failures = await self._replace(worker, failures)
             self.worker = worker
             self.failing_since_s = None
@@ -111,13 +122,13 @@ class Post:
 
     async def _see_off(self, worker: WorkerProcess) -> None:
         try:
-            exit_code = await worker.close()
+            await worker.close()
         except Exception:
             _log.warning("worker %d of %s was lost", worker.pid, self._order.model_file, exc_info=True)
-        else:
-            how = how_it_ended(exit_code) if worker.killed_because is None else worker.killed_because
-            _log.warning("worker %d of %s %s", worker.pid, self._order.model_file, how)
         self.worker = None
+        if (death := worker.death) is not None:
+            _log.warning("worker %d of %s %s", worker.pid, self._order.model_file, death.how)
+            asyncio.get_running_loop().call_soon(self._events.on_death, death)
 
     async def _replace(self, lost: WorkerProcess, failures: int) -> tuple[WorkerProcess, int]:
         """The next worker that loads the same model, and the failures up to it. It measures nothing again."""

@@ -11,11 +11,16 @@ from typing import Self
 
 import msgspec
 
-from inference.errors import ModelFailed, ModelLoadError, WorkerDied
-from inference.exchange import Exchange, Wanted
-from inference.spawn import end, kill, load, spawn
-from inference.types import Arrays, BatchResult
+from inference.deaths import REGISTER
+from inference.errors import ModelFailed, ModelLoadError, RequestTooLarge, WorkerDied
+from inference.exchange import UNLIMITED_BYTES, Exchange, Wanted
+from inference.spawn import EXIT_PATIENCE_S, end, kill, load, spawn
+from inference.types import Arrays, BatchResult, Cause, Death
+from inference.watch import Watch
 from inference.wire import Answer, Channel, Done, Failed, Load, Loaded, NotSent, PeerGone, WireError
+
+TELL_S = 1.0
+"""Batches of a lost worker learn of it after so long at the latest, whether it is known how it ended or not."""
 
 
 class WorkerLimits(msgspec.Struct, frozen=True):
@@ -23,12 +28,13 @@ class WorkerLimits(msgspec.Struct, frozen=True):
 
     run_timeout_s: float
     load_timeout_s: float
+    max_answer_bytes: int = UNLIMITED_BYTES
 
 
 class InFlight(msgspec.Struct, frozen=True):
-    """A batch in flight. `rows` is `None` for a single part, whose outputs may have any size.
+    """A batch in flight, since `sent_s`. `rows` is `None` for a single part, whose outputs may have any size.
 
-    Once it runs, it may do so for `limit_s`.
+    Once it runs, it may do so for `limit_s`. `parts` is how many requests it answers.
     """
 
     answer: asyncio.Future[BatchResult]
@@ -36,15 +42,18 @@ class InFlight(msgspec.Struct, frozen=True):
     wanted: Wanted
     rows: int | None
     limit_s: float
+    sent_s: float
+    parts: int = 1
 
 
 class WorkerProcess:
     """A worker that has loaded its model. Takes as many batches at once as its arena has slots, answers in their order.
 
-    Owns the process, the sockets and the arena until `close`. It is lost when its process ends, breaks the protocol, or
-    runs one batch for longer than `run_timeout_s` or than that batch may; it is killed then, `lost` is set, and every
-    batch in flight raises `WorkerDied`, the oldest with `running`. `on_room` is called after each answer, when a slot
-    is free again.
+    Owns the process, the sockets and the arena until `close`. It is lost when its process ends, breaks the protocol,
+    runs one batch for longer than `run_timeout_s` or than that batch may, or is found stopped while it should run one;
+    it is killed then, and `lost` is set. Its owner is to `close` it, which finds out how it ended: every batch in
+    flight raises `WorkerDied` with that, the oldest with `running`, within `TELL_S`. `on_room` is called after each
+    answer, when a slot is free again.
     """
 
     def __init__(
@@ -58,8 +67,8 @@ class WorkerProcess:
         self.pid = process.pid
         self.loaded = loaded
         self.lost = asyncio.Event()
-        self.killed_because: str | None = None
-        """Plain words that go on after its name where the gateway killed it; `None` for one that ended otherwise."""
+        self.death: Death | None = None
+        """How it ended, once it is lost and that is known."""
         self.answered = 0
         self._process = process
         self._channel = channel
@@ -67,10 +76,16 @@ class WorkerProcess:
         self._on_room = on_room
         self._in_flight: deque[InFlight] = deque()
         self._gone = False
+        self._killed: tuple[Cause, str] | None = None
+        self._ran_s: float | None = None
+        self._untold: asyncio.TimerHandle | None = None
         self._oldest_since_s = 0.0
+        self._watch = Watch(process.pid)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_s = 0.0
-        self._exchange = Exchange(channel, loaded.signature, loaded.plan.max_rows)
+        self._free_since_s = 0.0
+        self._exchange = Exchange(channel, loaded.signature, loaded.plan.max_rows, limits.max_answer_bytes)
+        REGISTER.look(time.monotonic())
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(channel.fileno(), self._on_readable)
 
@@ -139,26 +154,38 @@ class WorkerProcess:
             raise ModelFailed(f"the batch could not be given to a worker: {error}") from error
         except (PeerGone, WireError) as error:
             if isinstance(error, WireError):
-                self._lose("was killed: it does not take batches any more")
+                self._lose(Cause.GARBLED, "was killed: it does not take batches any more")
             self._gone = True  # its last answers are still to be read, and then its end
             raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
         answer: asyncio.Future[BatchResult] = self._loop.create_future()
-        self._in_flight.append(InFlight(answer, slot, wanted, rows, min(limit_s, self._run_timeout_s)))
+        limit_s = min(limit_s, self._run_timeout_s)
+        self._in_flight.append(InFlight(answer, slot, wanted, rows, limit_s, now_s, len(parts)))
         if len(self._in_flight) == 1:
             self._watch_oldest(now_s)
         return answer
 
     def dismiss(self, how: str) -> None:
         """Kills it: its answers are not to be trusted any more. `how` goes on after its name, in plain words."""
-        self._lose(f"was killed: {how}")
+        self._lose(Cause.DISMISSED, f"was killed: {how}")
 
     async def close(self) -> int:
         """Ends the worker, and returns its exit code. Batches still in flight raise `WorkerDied`.
 
-        A worker that is not lost ends by itself when its sockets close, and is killed if it does not.
+        One that the gateway has not killed ends by itself when its sockets close, and is killed if it does not.
         """
-        self._let_go("was closed")
-        return await end(self._process)
+        self._let_go()
+        if not self.lost.is_set():
+            self._bury(None)
+        closed_s = time.monotonic()
+        try:
+            exit_code = await end(self._process)
+        except BaseException:
+            self._bury(None)
+            raise
+        if self._killed is None and exit_code and time.monotonic() - closed_s >= EXIT_PATIENCE_S:
+            self._killed = Cause.GARBLED, "was killed: it closed its sockets, and did not end"
+        self._bury(exit_code)
+        return exit_code
 
     def _on_readable(self) -> None:
         try:
@@ -166,17 +193,20 @@ class WorkerProcess:
         except BlockingIOError:
             return
         except PeerGone:
-            self._give_up("ended")
+            self._give_up()  # and let it end by itself: killed now, it could not say how it ended
             return
         except WireError as error:
-            self._lose(f"was killed: it sent an answer that cannot be read: {error}")
+            self._lose(Cause.GARBLED, f"was killed: it sent an answer that cannot be read: {error}")
             return
         if not self._in_flight or not isinstance(answer, Done | Failed):
-            self._lose("was killed: it sent an answer that nobody asked for")
+            self._lose(Cause.GARBLED, "was killed: it sent an answer that nobody asked for")
             return
         now_s = time.monotonic()
-        run_s = now_s - self._oldest_since_s
         batch = self._in_flight.popleft()
+        # By the worker's own clock: this process may have been busy when the answer came, and that is not the model's.
+        ended_s = answer.began_s + answer.compute_s if isinstance(answer, Done) else now_s
+        run_s = ended_s - max(batch.sent_s, self._free_since_s)
+        self._free_since_s = ended_s
         self.answered += 1
         if self._in_flight:
             self._watch_oldest(now_s)
@@ -199,7 +229,7 @@ class WorkerProcess:
     def _result(self, batch: InFlight, answer: Done | Failed, descriptor: int | None, run_s: float) -> BatchResult:
         if isinstance(answer, Failed):
             raise ModelFailed(answer.message, invalid_input=answer.invalid_input)
-        outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted)
+        outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted, batch.parts)
         if batch.rows is not None:
             _check_rows(batch.rows, batch.wanted.names, outputs)
         return BatchResult(outputs, answer.compute_s, run_s, answer.began_s)
@@ -210,47 +240,46 @@ class WorkerProcess:
         Not by the loop's own clock, which may stand still while the loop is busy and counts in milliseconds only.
         """
         self._oldest_since_s = now_s
-        due_s = now_s + self._in_flight[0].limit_s
+        self._watch.begin(self._in_flight[0].limit_s, now_s)
         if self._timer is not None:
-            if self._timer_due_s <= due_s:
+            if self._timer_due_s <= self._watch.due_s:
                 return
             self._timer.cancel()
-        self._set_timer(due_s, now_s)
+        self._set_timer(now_s)
 
-    def _set_timer(self, due_s: float, now_s: float) -> None:
-        self._timer_due_s = due_s
-        self._timer = self._loop.call_later(max(0.0, due_s - now_s), self._check_oldest)
+    def _set_timer(self, now_s: float) -> None:
+        self._timer_due_s = self._watch.due_s
+        self._timer = self._loop.call_later(max(0.0, self._timer_due_s - now_s), self._check_oldest)
 
     def _check_oldest(self) -> None:
         self._timer = None
-        if self._in_flight and self._left_s() <= 0:
+        if self._in_flight and time.monotonic() >= self._watch.due_s:
             self._on_readable()  # a gateway that was held up may have the answer unread
         if not self._in_flight or self._timer is not None:
             return
-        left_s = self._left_s()
-        if left_s > 0:
-            now_s = time.monotonic()
-            self._set_timer(now_s + left_s, now_s)
+        now_s = time.monotonic()
+        found = self._watch.look(now_s)
+        if found is None:
+            self._set_timer(now_s)
         else:
-            self._lose(f"was killed: a batch ran for longer than {self._in_flight[0].limit_s:g} s")
+            self._lose(*found)
 
-    def _left_s(self) -> float:
-        """How long the oldest batch may still run."""
-        return self._oldest_since_s + self._in_flight[0].limit_s - time.monotonic()
-
-    def _lose(self, how: str) -> None:
+    def _lose(self, cause: Cause, how: str) -> None:
         """Kills it for what it did."""
-        if self.killed_because is None and not self.lost.is_set():
-            self.killed_because = how
-        self._give_up(how)
-
-    def _give_up(self, how: str) -> None:
+        if not self.lost.is_set():
+            self._killed = cause, how
         kill(self._process)
-        self._let_go(how)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._in_flight and not self.lost.is_set():
+            self._ran_s = time.monotonic() - self._oldest_since_s
+            self._untold = self._loop.call_later(TELL_S, self._bury, None)
+        self._let_go()
         self._gone = True
         self.lost.set()
 
-    def _let_go(self, how: str) -> None:
+    def _let_go(self) -> None:
         """Closes everything but the process. May be called again."""
         if self._channel.fileno() < 0:
             return
@@ -259,16 +288,29 @@ class WorkerProcess:
         self._exchange.close()
         if self._timer is not None:
             self._timer.cancel()
+
+    def _bury(self, exit_code: int | None) -> None:
+        """Tells everybody how it ended, as far as that is known now. May be called again."""
+        if self._untold is not None:
+            self._untold.cancel()
+        if self.death is None and self.lost.is_set():
+            now_s = time.monotonic()
+            if self._killed is None:
+                self.death = REGISTER.enter(exit_code, self._ran_s, now_s)
+            else:
+                self.death = REGISTER.enter_killed(*self._killed, self._ran_s, now_s)
+        how = "was closed" if self.death is None else self.death.how
         running = True
         while self._in_flight:
             answer = self._in_flight.popleft().answer
             if not answer.done():
-                answer.set_exception(WorkerDied(f"worker process {self.pid} {how}", running=running))
+                died = WorkerDied(f"worker process {self.pid} {how}", running=running, death=self.death)
+                answer.set_exception(died)
             running = False
 
 
-def _as_model_failed(error: Exception) -> ModelFailed:
-    if isinstance(error, ModelFailed):
+def _as_model_failed(error: Exception) -> ModelFailed | RequestTooLarge:
+    if isinstance(error, ModelFailed | RequestTooLarge):
         return error
     failed = ModelFailed(f"the outputs could not be taken from the worker: {error!r}")
     failed.__cause__ = error

@@ -24,8 +24,9 @@ import msgspec
 
 from inference.backends.onnx.model_file import random_operators
 from inference.config import ModelConfig, load_model_config
-from inference.contents import Fence, contents
+from inference.contents import contents
 from inference.errors import RepositoryError
+from inference.fence import Fence
 from inference.sample import SampleFile, find_sample
 from inference.snapshot import FileState, Snapshot
 
@@ -226,11 +227,14 @@ class _Scan:
         try:
             # A link that leads nowhere is no leave to serve the model without its settings.
             there = config_file.exists() or config_file.is_symlink()
-            config = load_model_config(config_file, self._defaults) if there else self._defaults
+            config = load_model_config(config_file, self._defaults, self._fence) if there else self._defaults
         except RepositoryError as error:
             breaks(str(error))
             return
         sample = folder / SAMPLE_FILE if (folder / SAMPLE_FILE).is_file() else None
+        if sample is not None and not self._fence.holds(os.path.realpath(sample), resolved=True):
+            self._passed_over.append(f"{sample}: leads out of the repository")
+            sample = None
         for entry in numbered:
             self._version(name, entry / MODEL_FILE, config, sample, entry)
 

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from inference.draws import FLOATS, stored
-from inference.errors import InvalidRequest
+from inference.errors import InvalidRequest, RepositoryError
+from inference.fence import Fence
 from inference.signature import conform
 from inference.types import STORAGE, Array, Arrays, Datatype, Signature, Tensor, TensorSpec
 
@@ -58,10 +59,21 @@ def find_sample(model_file: Path) -> SampleFile | None:
     files = [folder / name for folder in folders for name in SAMPLE_NAMES]
     for file in files:
         with suppress(OSError):  # a sample is only ever a help
-            if file.is_file():
+            if file.is_file() and _lies_with(file, model_file):
                 found = file.stat()
                 return SampleFile(file, found.st_size, found.st_mtime_ns)
     return None
+
+
+def _lies_with(file: Path, model_file: Path) -> bool:
+    """Whether a sample really lies in the repository of its model, or in the store that both are links to."""
+    folder = model_file.parent
+    root = folder.parent.parent if folder.name.isdigit() else folder
+    try:
+        Fence(root).check(file, model_file, SAMPLE_BYTES)
+    except RepositoryError:
+        return False
+    return True
 
 
 def sample_place(model_file: Path) -> Path:

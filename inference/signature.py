@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from inference.errors import InvalidRequest
 from inference.types import Arrays, Shape, Signature, Tensor, TensorSpec
+
+SHOWN, NAME_CHARACTERS = 8, 128
+"""What a message has of names that a caller made up: so many of each kind of fault, and so much of each."""
 
 
 def conform(signature: Signature, tensors: Sequence[Tensor]) -> Arrays:
@@ -99,12 +104,19 @@ def _named(name: str, signature: Signature, tensors: Sequence[Tensor]) -> Tensor
 
 
 def _wrong_names(signature: Signature, tensors: Sequence[Tensor]) -> InvalidRequest:
-    expected = [spec.name for spec in signature.inputs]
-    given = [tensor.name for tensor in tensors]
-    faults = [f"missing {name!r}" for name in expected if name not in given]
-    faults += [f"unknown {name!r}" for name in given if name not in expected]
-    faults += [f"repeated {name!r}" for name in sorted(set(given)) if given.count(name) > 1]
+    expected = {spec.name for spec in signature.inputs}
+    given = Counter([tensor.name for tensor in tensors])
+    faults = [f"missing {spec.name!r}" for spec in signature.inputs if spec.name not in given]
+    faults += [
+        f"unknown {shown_name(name)}" for name in islice((each for each in given if each not in expected), SHOWN)
+    ]
+    faults += [f"repeated {shown_name(name)}" for name in islice((each for each in given if given[each] > 1), SHOWN)]
     return InvalidRequest(f"wrong inputs: {', '.join(faults)}; expected {_listed(signature.inputs)}")
+
+
+def shown_name(name: str) -> str:
+    """A caller's name as messages have it: quoted, and not at any length."""
+    return repr(name if len(name) <= NAME_CHARACTERS else f"{name[:NAME_CHARACTERS]}...")
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:

@@ -10,7 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import inference
+from inference.deaths import how_it_ended
 from inference.errors import ModelLoadError
+from inference.vitals import LOOK_S, STOPPED_LOOKS, vitals
 from inference.wire import ANSWERS, Answer, Channel, Load, Loaded, LoadFailed, PeerGone, WireError, connected
 
 EXIT_PATIENCE_S = 2.0
@@ -66,10 +68,17 @@ async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
 
 
 async def load(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> Loaded:
-    """Has the worker load its model. Raises `ModelLoadError`, after which the process is still to be ended."""
+    """Has the worker load its model. Raises `ModelLoadError`, after which the process is still to be ended.
+
+    So it does for a replacement that somebody has stopped, and that would keep its place empty for as long as a load
+    may take. The first worker of a model may be in the hands of a debugger.
+    """
     try:
         channel.send(order)
-        await _readable(channel)
+        if order.known is None:
+            await _readable(channel)
+        else:
+            await _readable_unless_stopped(process, channel, order)
         answer, _ = channel.receive()
     except PeerGone:
         ended = how_it_ended(await end(process))
@@ -106,17 +115,17 @@ def kill(process: asyncio.subprocess.Process) -> None:
             os.kill(process.pid, signal.SIGKILL)  # process.kill() would reap it, and the event loop miss its exit code
 
 
-def how_it_ended(exit_code: int) -> str:
-    """Plain words for an exit code as `asyncio.subprocess.Process` has it."""
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    try:
-        return f"was ended by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"was ended by signal {-exit_code}"
+async def _readable_unless_stopped(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> None:
+    stopped = 0
+    while not await _readable(channel, LOOK_S):
+        seen = vitals(process.pid)
+        stopped = stopped + 1 if seen is not None and seen.stopped else 0
+        if stopped >= STOPPED_LOOKS:
+            raise ModelLoadError(f"{order.model_file}: the worker process was stopped while it loaded the model")
 
 
-async def _readable(channel: Channel[Answer]) -> None:
+async def _readable(channel: Channel[Answer], patience_s: float | None = None) -> bool:
+    """Waits until there is something to receive; whether there is."""
     loop = asyncio.get_running_loop()
     arrived = loop.create_future()
 
@@ -126,7 +135,8 @@ async def _readable(channel: Channel[Answer]) -> None:
 
     loop.add_reader(channel.fileno(), arrive)
     try:
-        await arrived
+        done, _ = await asyncio.wait([arrived], timeout=patience_s)
+        return bool(done)
     finally:
         loop.remove_reader(channel.fileno())
 

@@ -106,8 +106,9 @@ class BatchResult(msgspec.Struct, frozen=True):
 
     `outputs` has one array per wanted output. Of a batched model, axis 0 has the rows of all stacked parts, in order.
     `compute_s` is the time that the engine ran, measured in the worker. `run_s` is how long the batch kept its worker,
-    as the gateway saw it: from when it was sent, or from the answer to the batch before it, to its own answer.
-    `began_s` is when the engine began, monotonic: on Linux that clock is the same for all processes of a machine.
+    by the worker's clock: from when it was sent, or from the end of the batch before it, to its own end. What the
+    gateway takes to come to the answer is not in it. `began_s` is when the engine began, monotonic: on Linux that clock
+    is the same for all processes of a machine.
     """
 
     outputs: Arrays
@@ -125,6 +126,38 @@ class Vacancy(msgspec.Struct, frozen=True):
     idle: int
     spare: int
     workers: int
+
+
+class Cause(StrEnum):
+    """What a worker process died of, as far as the gateway can know."""
+
+    CRASHED = "crashed"
+    """A fault of its own: SIGSEGV, SIGABRT, SIGBUS and the like, or it ended by itself."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The kernel killed it for want of memory, and has counted that."""
+    TOO_LONG = "too_long"
+    """It computed one batch for longer than it may, and the gateway killed it."""
+    GARBLED = "garbled"
+    """It broke the protocol, and the gateway killed it."""
+    KILLED = "killed"
+    """Somebody outside ended it: a signal that no run raises by itself, SIGKILL above all."""
+    FROZEN = "frozen"
+    """It did not answer and did not compute either: stopped, or without a processor. The gateway killed it."""
+    DISMISSED = "dismissed"
+    """The gateway killed it for a reason that has nothing to do with what it ran."""
+
+
+class Death(msgspec.Struct, frozen=True):
+    """How one worker died. `how` goes on after its name, in plain words, and says the rest, too.
+
+    `ran_s` is for how long it had run its batch, `None` if it had nothing to do. `beside` counts other workers of this
+    gateway, of whatever model, that died in the same second in a way that speaks of the machine and not of a batch.
+    """
+
+    cause: Cause
+    how: str
+    ran_s: float | None = None
+    beside: int = 0
 
 
 class Knot(msgspec.Struct, frozen=True, array_like=True):
@@ -227,7 +260,10 @@ class Timings(msgspec.Struct, frozen=True):
 
 
 class Recall(Protocol):
-    """The entry of the cache that an answer was taken from."""
+    """The entry of the cache that an answer was taken from, which takes `size_bytes` as long as somebody holds it."""
+
+    @property
+    def size_bytes(self) -> int: ...  # noqa: D102
 
     def again(self) -> bool:
         """Whether the same query would be answered from the very same entry now. If so, it counts as a hit."""

@@ -1,11 +1,13 @@
 """The worker process: one model, one gateway, one batch after another.
 
 Started by `inference.spawn`, never by hand. Loads the model that the first message names, answers runs in their order,
-and ends when the gateway closes its ends of the sockets or has ended itself, in the middle of a run too.
+and ends when the gateway closes its ends of the sockets or has ended itself, in the middle of a run and when it has
+been stopped, too.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -46,6 +48,8 @@ from inference.wire import (
     clipped,
 )
 
+PR_SET_PDEATHSIG = 1
+
 MOST_NOTES = 4
 """Notes that are passed on."""
 
@@ -55,6 +59,7 @@ def main(sends: int, receives: int) -> None:
     for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the gateway still needs its workers then
         signal.signal(stop, signal.SIG_IGN)
     _die_before_the_gateway()
+    _die_with_the_gateway()
     threading.Thread(target=_end_with_gateway, args=(receives,), daemon=True).start()
     channel = Channel(Ends(socket.socket(fileno=sends), socket.socket(fileno=receives)), ORDERS)
     with suppress(PeerGone):
@@ -67,6 +72,15 @@ def _die_before_the_gateway() -> None:
     """When memory runs out, the kernel is to end a worker, which is replaced, and never the gateway."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _die_with_the_gateway() -> None:
+    """A worker that is stopped could not see that the gateway has ended, and would stay for ever: the kernel kills it.
+
+    Source: prctl(2). Should the gateway have ended before this, the sockets tell.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _end_with_gateway(receives: int) -> None:

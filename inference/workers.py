@@ -19,7 +19,7 @@ from inference.post import Events, Post, known_order
 from inference.process import WorkerLimits, WorkerProcess
 from inference.sample import find_sample
 from inference.snapshot import Held, Snapshot, take_snapshot
-from inference.types import Arrays, BatchResult, Signature, Vacancy
+from inference.types import Arrays, BatchResult, Death, Signature, Vacancy
 from inference.wire import Load
 
 LOOK_S = 0.5
@@ -55,9 +55,9 @@ class Workers:
     workers that may have seen other weights are killed.
 
     `on_vacancy` is called when there is room that was not there before: after each answer, and for each replacement.
-    `on_restart` is called at each start of a replacement, and `on_overwritten` when workers were killed for what was
-    written into their weights. All are called from the event loop, between two steps of other tasks, and must not
-    block.
+    `on_restart` is called at each start of a replacement, `on_death` when a worker was lost, with what it died of, and
+    `on_overwritten` when workers were killed for what was written into their weights. All are called from the event
+    loop, between two steps of other tasks, and must not block.
     """
 
     signature: Signature
@@ -86,6 +86,7 @@ class Workers:
     ) -> None:
         self.on_vacancy = on_vacancy
         self.on_restart = on_restart
+        self.on_death: Callable[[Death], None] = lambda _: None
         self.on_overwritten: Callable[[], None] = lambda: None
         self._options = options
         self._model_file = model_file
@@ -150,8 +151,8 @@ class Workers:
         `parts` has the arrays of each job, in the signature's order, in storage dtypes, equal in all axes but the
         first; they are stacked along it before the first suspension, and free to go then. A model that is not batched
         takes one part. `outputs` names the wanted outputs in the wanted order, at least one.
-        A worker that runs this batch for longer than `limit_s`, or than the `run_timeout_s` of all, is killed and
-        replaced. The time that the batch waits behind another does not count.
+        A worker that runs this batch for longer than `limit_s`, or than the `run_timeout_s` of all, or that is found
+        stopped meanwhile, is killed and replaced. The time that the batch waits behind another does not count.
 
         Raises `ModelFailed`, also where the outputs of several parts do not have their rows along axis 0; `WorkerDied`
         where the worker ended before its answer, with `running` false for a batch that it had not begun or could not be
@@ -184,6 +185,9 @@ class Workers:
     def _tell_restart(self) -> None:
         self.on_restart()
 
+    def _tell_death(self, death: Death) -> None:
+        self.on_death(death)
+
     def _least_loaded(self) -> WorkerProcess | None:
         best: WorkerProcess | None = None
         for post in self._posts:
@@ -197,8 +201,9 @@ class Workers:
 
     async def _fill(self, order: Load, count: int) -> list[WorkerProcess]:
         """Starts so many more workers at the same time."""
-        limits = WorkerLimits(self._options.run_timeout_s, self._options.load_timeout_s)
-        events = Events(self._tell_vacancy, self._tell_restart)
+        options = self._options
+        limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s, options.max_answer_bytes)
+        events = Events(self._tell_vacancy, self._tell_restart, self._tell_death)
         posts = [Post(order, self._held, limits, events) for _ in range(count)]
         self._posts += tuple(posts)
         async with asyncio.TaskGroup() as group:

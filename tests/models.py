@@ -326,6 +326,32 @@ def loop() -> bytes:
     return _model(nodes, inputs, [_floats("y", ["N", 1])], constants)
 
 
+def divide() -> bytes:
+    """int64[N,1] `x`, int64[N,1] `by` -> int64[N,1] `y` = x / by, which ends its process by SIGFPE for -2**63 / -1.
+
+    The engine refuses to divide by zero, and does not look for the one quotient that does not fit.
+    """
+    inputs = [_value(name, TensorProto.INT64, ["N", 1]) for name in ("x", "by")]
+    return _model([helper.make_node("Div", ["x", "by"], ["y"])], inputs, [_value("y", TensorProto.INT64, ["N", 1])])
+
+
+def spread() -> bytes:
+    """float32[N,1] `x`, int64[N,1] `size` -> float32[N,1] `y` = x times the largest size, added up one by one.
+
+    It holds `size` numbers at once: as much memory as its input says.
+    """
+    nodes = [
+        helper.make_node("ReduceMax", ["size"], ["most"], keepdims=0),
+        helper.make_node("Unsqueeze", ["most", "first"], ["width"]),
+        helper.make_node("Concat", ["one", "width"], ["shape"], axis=0),
+        helper.make_node("Expand", ["x", "shape"], ["wide"]),
+        helper.make_node("ReduceSum", ["wide", "columns"], ["y"], keepdims=1),
+    ]
+    constants: dict[str, Array] = {"first": np.array([0]), "one": np.array([1]), "columns": np.array([1])}
+    inputs = [_floats("x", ["N", 1]), _value("size", TensorProto.INT64, ["N", 1])]
+    return _model(nodes, inputs, [_floats("y", ["N", 1])], constants)
+
+
 def lookup(entries: int = 5) -> bytes:
     """int64[N] `index` -> float32[N,2] `y`: an index outside [-entries, entries) fails, and fails its whole batch."""
     table = np.arange(2 * entries, dtype=np.float32).reshape(entries, 2)

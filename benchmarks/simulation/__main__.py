@@ -11,6 +11,8 @@ import click
 import msgspec
 
 from benchmarks.simulation.checks import checks
+from benchmarks.simulation.overloads import NAME as OVERLOADS
+from benchmarks.simulation.overloads import overloads
 from benchmarks.simulation.run import POLICIES, run
 from benchmarks.simulation.scenarios import SCENARIOS
 from benchmarks.simulation.score import Score, mean
@@ -39,15 +41,24 @@ def main(
     """Simulate the scenarios whose names begin with SCENARIO, all by default. Exits with 1 if a bound was missed."""
     scenarios = [name for name in SCENARIOS if not names or any([name.startswith(start) for start in names])]
     chosen = [each.strip() for each in policies.split(",")] if policies else list(POLICIES)
-    if not scenarios:
-        raise click.BadParameter(f"no scenario begins so; there are {', '.join(SCENARIOS)}", param_hint="SCENARIO")
+    with_overloads = not policies and (not names or any([OVERLOADS.startswith(start) for start in names]))
+    if not (scenarios or with_overloads):
+        raise click.BadParameter(
+            f"no scenario begins so; there are {', '.join([*SCENARIOS, OVERLOADS])}", param_hint="SCENARIO"
+        )
     if unknown := set(chosen) - set(POLICIES):
         raise click.BadParameter(f"{unknown.pop()!r} is none of {', '.join(POLICIES)}", param_hint="--policies")
     scores = mean(_scores(scenarios, chosen, range(seed, seed + seeds), processes))
     made = checks(scores)
     if markdown:
         click.echo(details(scores))
-    click.echo(f"Goodput as a share of the ideal\n\n{overview(scores)}\n\n{verdicts(made)}")
+    if scores:
+        click.echo(f"Goodput as a share of the ideal\n\n{overview(scores)}\n")
+    if with_overloads:
+        table, more = overloads()
+        made += more
+        click.echo(f"Goodput of an overloaded gateway, as a share of what it takes\n\n{table}\n")
+    click.echo(verdicts(made))
     if file is not None:
         file.write_bytes(msgspec.json.format(msgspec.json.encode(scores)))
     if plots is not None:

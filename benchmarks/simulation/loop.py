@@ -30,6 +30,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def __init__(self) -> None:
         self.complaints: list[dict[str, Any]] = []
+        self.turned_s = 0.0
+        """When the turn began that it is in: the last time it looked for timers and what else has come."""
         self._now_s = 0.0
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
@@ -37,6 +39,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def time(self) -> float:
         return self._now_s
+
+    def spend(self, seconds: float) -> None:
+        """What runs now takes so long of the processor's time: whatever becomes due meanwhile is late."""
+        self._now_s += seconds
 
     def call_soon(  # type: ignore[override] # nobody checks the arguments of callbacks here
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -94,7 +100,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             heappop(timers)
         if not timers:
             raise RuntimeError("the simulation waits for something that nothing is going to do")
-        self._now_s = max(self._now_s, timers[0][0])
+        self._now_s = self.turned_s = max(self._now_s, timers[0][0])
         while timers and timers[0][0] <= self._now_s:
             self._ready.append(heappop(timers)[2])
 

@@ -12,6 +12,7 @@ import numpy as np
 from batching.batcher import Batcher, BatchLimits, BatchReport
 from batching.job import JobResult
 from benchmarks.simulation.arrivals import Request
+from benchmarks.simulation.loop import VirtualLoop
 from benchmarks.simulation.machine import Machine
 from benchmarks.simulation.policy import Bench
 from benchmarks.simulation.server import Ran, Server
@@ -40,7 +41,7 @@ class Sluice:
         self._ledger = bench.ledger
         self._now_s = bench.loop.time
         self._batcher = Batcher(
-            _Executor(self.server, bench),
+            Executor(self.server, bench.loop),
             BatchLimits(max_rows=bench.machine.max_rows),
             on_batch=self.reports.append,
             objective_s=bench.objective_s,
@@ -81,12 +82,12 @@ class Sluice:
             raise error
 
 
-class _Executor:
+class Executor:
     """The simulated workers behind the face that the batcher knows."""
 
-    def __init__(self, server: Server, bench: Bench) -> None:
+    def __init__(self, server: Server, loop: VirtualLoop) -> None:
         self._server = server
-        self._loop = bench.loop
+        self._loop = loop
 
     def vacancy(self) -> Vacancy:
         return self._server.vacancy()
@@ -98,7 +99,7 @@ class _Executor:
         ran = await end
         if ran.killed or not ran.begun:
             raise WorkerDied("the simulated worker was killed", running=ran.begun)
-        return BatchResult(rows_of(rows), ran.ended_s - ran.started_s, ran.kept_s)
+        return BatchResult(rows_of(rows), ran.ended_s - ran.started_s, ran.kept_s, ran.started_s)
 
 
 def measured_knots(machine: Machine, seed: int) -> tuple[Knot, ...]:

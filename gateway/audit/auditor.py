@@ -16,7 +16,7 @@ from gateway.audit.budget import Budget
 from gateway.audit.examine import Examination, Finding, Outcome, Suspicions, examine
 from gateway.audit.sample import Choice, Sample, rows_of, sample_of
 from gateway.telemetry.logs import log
-from inference.errors import ModelFailed, WorkerDied
+from inference.errors import ModelFailed, RequestTooLarge, WorkerDied
 from inference.types import Arrays, BatchResult, TensorSpec, Vacancy
 
 SPACING_S = 0.1
@@ -232,7 +232,7 @@ class Auditor:
             self._claims = False
             self.on_vacancy()  # to the place behind this run
             result = await self._workers.run([inputs], outputs, math.inf)
-        except ModelFailed:
+        except (ModelFailed, RequestTooLarge):
             self._budget.spend(self._budget.look_s)
             return None, 0.0
         finally:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
 
+from gateway.dialects.slices import at_once
 from gateway.http.messages import Header, HttpResponse
 from gateway.images.reader import ImageReader
 from gateway.text.embedder import Embedder
 from inference.config import ModelConfig
 from inference.errors import InvalidRequest, SluiceError
+from inference.snapshot import FileState
 from inference.types import InferenceRequest, InferenceResponse, Signature
 
 POST = frozenset({"POST"})
@@ -35,7 +37,7 @@ class Call(msgspec.Struct, frozen=True):
     label: str | None = None
 
 
-class Callee(msgspec.Struct, frozen=True):
+class Callee(msgspec.Struct, frozen=True, weakref=True):
     """The model version that a call has come to, as far as its codec may know it."""
 
     name: str
@@ -48,6 +50,8 @@ class Callee(msgspec.Struct, frozen=True):
     """Rows that one request may have. Held against it before anything is done for each of them."""
     images: Mapping[str, ImageReader] = NO_IMAGES
     """How pictures become inputs, by the input's name, where `model.toml` declares it."""
+    tokenizer: FileState | None = None
+    """The file that the embedder's tokenizer is from."""
 
 
 class Dialect(Protocol):
@@ -93,10 +97,16 @@ class Dialect(Protocol):
         ...
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
-        """The answer. Raises `InvalidRequest` if the dialect cannot carry it.
+        """The answer. Raises `InvalidRequest` if the dialect cannot carry it, and `RequestTooLarge` if it is too long.
 
         What it needs to know of the call, beside the outputs, `decode` has put into `request.reply`.
         """
+        return at_once(self.encode_in_steps(request, response))
+
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
+        """As `encode`, in steps of about a millisecond, after each of which the event loop may turn to others."""
         ...
 
     def refuse(self, error: SluiceError) -> HttpResponse:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
 from gateway.dialects import bfloat16
 from gateway.dialects.json_forms import shown
+from gateway.dialects.slices import Text, rows_at_a_time
 from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, Tensor
+
+RANKS = 2048
+"""Strings that are made in one step, at most."""
 
 
 def top_classes(values: Array, count: int) -> Array:
@@ -23,25 +27,35 @@ def top_classes(values: Array, count: int) -> Array:
     return places
 
 
-def classified(tensor: Tensor, count: int, labels: Sequence[str], *, batched: bool) -> Tensor:
+def classified_in_steps(
+    tensor: Tensor, count: int, labels: Sequence[str], *, batched: bool
+) -> Generator[None, None, Tensor]:
     """The tensor with the strings `value:place[:label]` of each row's highest values: BYTES[rows, count].
 
-    Without rows, BYTES[count]. Raises `InvalidRequest` for strings and for an output without values.
+    Without rows, BYTES[count]. Raises `InvalidRequest` for strings and for an output without values, and
+    `RequestTooLarge` for labels so long that the strings would be beyond all bounds.
     """
     array = tensor.array
     if tensor.datatype is Datatype.BYTES:
         raise InvalidRequest(f"output {shown(tensor.name)} holds strings; only numbers can be classified")
-    if tensor.datatype is Datatype.BF16:
-        array = bfloat16.to_float32(array)
     rows = array.shape[0] if batched and array.ndim else 1
     if array.size == 0 or array.ndim == 0:
         raise InvalidRequest(f"output {shown(tensor.name)} of shape {list(array.shape)} has no classes to choose from")
     flat = array.reshape(rows, -1)
-    places = top_classes(flat, count)
-    strings = np.empty(places.shape, np.object_)
-    for row, chosen in enumerate(places.tolist()):
-        for rank, place in enumerate(chosen):
-            strings[row, rank] = _text(flat[row, place].item(), place, labels).encode()
+    strings = np.empty((rows, min(count, flat.shape[1])), np.object_)
+    text = Text()
+    for part in rows_at_a_time(rows, flat.shape[1]):
+        some = bfloat16.to_float32(flat[part]) if tensor.datatype is Datatype.BF16 else flat[part]
+        places = top_classes(some, count)
+        for row, chosen in enumerate(places.tolist()):
+            for begin in range(0, len(chosen), RANKS):
+                for rank, place in enumerate(chosen[begin : begin + RANKS], begin):
+                    told = strings[part.start + row, rank] = _text(some[row, place].item(), place, labels).encode()
+                    text.weigh(len(told))
+                if len(chosen) > RANKS:
+                    yield
+        if rows > part.stop:
+            yield
     return Tensor(tensor.name, Datatype.BYTES, strings if batched else strings[0])
 
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from gateway.dialects.bounds import check_strings
 from gateway.dialects.json_forms import shown
 from gateway.dialects.raw_tensors import shaped
 from gateway.grpc import inference_pb2 as pb
@@ -50,6 +51,7 @@ def tensor_from_contents(
             f"input {shown(name)} has {len(values)} elements in {field}; its shape {shown(list(shape))} takes {count}"
         )
     if datatype is Datatype.BYTES:
+        check_strings(name, count)
         strings = np.empty(count, np.object_)
         strings[:] = list(values)
         return Tensor(name, datatype, shaped(name, strings, shape))

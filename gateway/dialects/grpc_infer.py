@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -17,10 +17,11 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.dialects.base import Call, Callee, Dialect
+from gateway.dialects.bounds import check_rows, rows_bound
 from gateway.dialects.grpc_contents import tensor_from_contents
 from gateway.dialects.grpc_wire import address_of
-from gateway.dialects.json_forms import element_count, form_of, shown
-from gateway.dialects.raw_tensors import raw_data, tensor_from_raw
+from gateway.dialects.json_forms import MAX_AXES, element_count, form_of, shown
+from gateway.dialects.raw_tensors import raw_in_steps, tensor_from_raw
 from gateway.dialects.v2_outputs import Output, Reply, reply_of
 from gateway.dialects.v2_schedule import UNSAID, schedule_of
 from gateway.grpc import inference_pb2 as pb
@@ -67,7 +68,7 @@ WANTS_FINAL, IS_FINAL = "triton_enable_empty_final_response", "triton_final_resp
 HEAVY_BYTES, HEAVY_STRINGS_BYTES = 1024 * 1024, 64 * 1024
 
 
-class GrpcReply(msgspec.Struct, frozen=True):
+class GrpcReply(msgspec.Struct, frozen=True, tag="grpc"):
     """What a request wishes for in its answer: to be told that it is the last, and classes in place of numbers."""
 
     final: bool = False
@@ -104,10 +105,14 @@ class GrpcInfer(Dialect):
         return len(body) >= HEAVY_BYTES or any([spec.datatype is Datatype.BYTES for spec in callee.signature.inputs])
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
-        """The request in a message. Raises `InvalidRequest`, naming the input and what was expected."""
+        """The request in a message. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
         message = parsed(pb.ModelInferRequest, body)
         if len(message.inputs) > 1:
             _refuse_repeated("input", [each.name for each in message.inputs])
+        max_rows = rows_bound(callee)
+        for each in message.inputs:
+            if len(each.shape) and max_rows is not None:
+                check_rows(each.name, each.shape[0], max_rows)
         raws = message.raw_input_contents
         if raws:
             _refuse_contents(message)
@@ -132,18 +137,26 @@ class GrpcInfer(Dialect):
         reply = GrpcReply(final, classes) if final or classes is not None else None
         return InferenceRequest(inputs, names, message.id or None, rest, timeout_s, priority, reply=reply)
 
-    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
         """The answer, its outputs raw. Raises `InvalidRequest` if an output has no classes to tell."""
         reply = request.reply if isinstance(request.reply, GrpcReply) else PLAIN
         outputs = response.outputs
         if reply.classes is not None:
-            outputs = tuple([reply.classes.shaped(tensor) for tensor in outputs])
+            shaped: list[Tensor] = []
+            for tensor in outputs:
+                shaped += [(yield from reply.classes.shaped_in_steps(tensor))]
+            outputs = tuple(shaped)
+        raw: list[bytes] = []
+        for tensor in outputs:
+            raw += [(yield from raw_in_steps(tensor))]
         message = pb.ModelInferResponse(
             model_name=response.model,
             model_version=str(response.version),
             id=response.id or "",
             outputs=[_output_head(tensor) for tensor in outputs],
-            raw_output_contents=[raw_data(tensor) for tensor in outputs],
+            raw_output_contents=raw,
         )
         for name, value in response.parameters.items():
             _set(message.parameters[name], value)
@@ -196,7 +209,7 @@ def _typed_tensor(each: pb.ModelInferRequest.InferInputTensor) -> Tensor:
 def _head(each: pb.ModelInferRequest.InferInputTensor) -> tuple[Datatype, tuple[int, ...], int]:
     """An input's datatype, shape and number of elements."""
     refuse_shared_memory(f"input {shown(each.name)}", each.parameters)
-    shape = tuple(each.shape)
+    shape = tuple(each.shape[: MAX_AXES + 1])
     return form_of(each.name, each.datatype).datatype, shape, element_count(each.name, shape)
 
 

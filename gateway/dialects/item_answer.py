@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Generator, Mapping, Sequence
 
 import orjson
 from msgspec.structs import replace
@@ -10,7 +11,8 @@ from msgspec.structs import replace
 from gateway.dialects import bfloat16
 from gateway.dialects.classes import top_classes
 from gateway.dialects.item_body import OPEN, TFS, Form, Question
-from gateway.dialects.json_values import columns_json, nested_json, row_json, rows_json
+from gateway.dialects.json_values import columns_in_steps, nested_json, rows_in_steps
+from gateway.dialects.slices import Text, rows_at_a_time
 from gateway.http.messages import Header, HttpResponse
 from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor
 
@@ -21,7 +23,9 @@ TOP_CLASSES = 5
 Labels = Mapping[str, Sequence[str]]
 
 
-def answer_of(request: InferenceRequest, response: InferenceResponse, labels: Labels) -> HttpResponse:
+def answer_in_steps(
+    request: InferenceRequest, response: InferenceResponse, labels: Labels
+) -> Generator[None, None, HttpResponse]:
     """The answer in the question's form. Raises `InvalidRequest` if JSON cannot carry an output.
 
     In the place of an output with `labels` stands an object of its five highest classes, the highest first.
@@ -29,20 +33,29 @@ def answer_of(request: InferenceRequest, response: InferenceResponse, labels: La
     question = request.reply
     assert isinstance(question, Question)
     if question.form is Form.V2:
-        return OPEN.encode(replace(request, reply=question.inner), response)
+        return (yield from OPEN.encode_in_steps(replace(request, reply=question.inner), response))
     if question.form is Form.TFS:
-        return TFS.encode(replace(request, reply=question.inner), response)
+        return (yield from TFS.encode_in_steps(replace(request, reply=question.inner), response))
     outputs = response.outputs
     if not question.batched:
-        return HttpResponse(200, columns_json(outputs), JSON)
+        return HttpResponse(200, (yield from columns_in_steps(outputs)), JSON)
     if labels:
-        rows = _labelled_rows(outputs, labels)
-        text = rows[0] if question.form is Form.ITEM else b"[%b]" % b",".join(rows)
+        text = yield from _labelled_in_steps(outputs, labels, whole=question.form is not Form.ITEM)
     elif question.form is Form.ITEM:
-        text = row_json(outputs, 0)
+        text = yield from columns_in_steps([Tensor(each.name, each.datatype, each.array[0, ...]) for each in outputs])
     else:
-        text = rows_json(outputs, outputs[0].array.shape[0])
+        text = yield from rows_in_steps(outputs, outputs[0].array.shape[0])
     return HttpResponse(200, text, JSON)
+
+
+def _labelled_in_steps(outputs: Sequence[Tensor], labels: Labels, *, whole: bool) -> Generator[None, None, bytes]:
+    """All rows, or the first one by itself."""
+    text, width = Text(), sum([math.prod(each.array.shape[1:]) for each in outputs])
+    for part in rows_at_a_time(len(outputs[0].array) if whole else 1, width):
+        for row in _labelled_rows([Tensor(each.name, each.datatype, each.array[part]) for each in outputs], labels):
+            text.add(row)
+        yield
+    return b"[%b]" % text.joined(b",") if whole else text.joined()
 
 
 def _labelled_rows(outputs: Sequence[Tensor], labels: Labels) -> list[bytes]:

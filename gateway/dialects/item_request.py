@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.dialects.base import Callee
+from gateway.dialects.bounds import check_structure, rows_bound
 from gateway.dialects.csv_rows import tensor_from_csv
 from gateway.dialects.item_body import (
     ROWS,
@@ -49,7 +50,10 @@ def request_from_body(body: bytes | bytearray, content_type: bytes, callee: Call
         raise InvalidRequest("the body is empty")
     if kind == b"text/csv":
         spec = only_input(callee.signature)
-        return InferenceRequest((tensor_from_csv(spec, body),), reply=ROWS if callee.signature.batched else WHOLE)
+        check_structure(body, callee)
+        return InferenceRequest(
+            (tensor_from_csv(spec, body, rows_bound(callee)),), reply=ROWS if callee.signature.batched else WHOLE
+        )
     is_json = kind in (b"application/json", b"application/x-json") or kind.endswith(b"+json")
     if (is_json and not body.startswith(FILES)) or (looks_like_json(body) and not _takes_text(callee.signature)):
         return request_from_json(body, callee)

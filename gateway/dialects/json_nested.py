@@ -11,7 +11,10 @@ import binascii
 import json
 import math
 import struct
+from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,9 @@ import orjson
 import simdjson
 
 from gateway.dialects import bfloat16
+from gateway.dialects.bounds import check_objects, check_strings
 from gateway.dialects.json_forms import FORMS, MAX_AXES, Form, array_of, shown
+from gateway.dialects.json_reference import NotJson
 from gateway.dialects.json_tape import numbers_from_tape
 from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, Shape, Tensor, TensorSpec
@@ -32,16 +37,49 @@ _OF_NUMBERS = b"0123456789.eE+- \t\r\n"
 
 
 def parsed_json(body: bytes | bytearray) -> Any:
-    """A JSON text, in which numbers may also be `NaN`, `Infinity` and `-Infinity`. Raises `InvalidRequest`."""
+    """A JSON text, in which numbers may also be `NaN`, `Infinity` and `-Infinity`.
+
+    Raises `NotJson`, and `RequestTooLarge` if there are so many objects in it that they would take too much memory.
+    """
+    check_objects(body)
     try:
         return orjson.loads(body)
     except ValueError as error:
         if b"NaN" not in body and b"Infinity" not in body:
-            raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+            raise NotJson(f"the body is not valid JSON: {error}") from None
+    if not any([word in body for word in _LITERALS]):
+        # Without a call for each number, as `json` needs them.
+        with suppress(ValueError):
+            return _spoken(orjson.loads(_literally(body)))
     try:
         return json.loads(body, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+        raise NotJson(f"the body is not valid JSON: {error}") from None
+
+
+_LITERALS = (b"null", b"true", b"false")
+_NUMBERS: Mapping[object, float] = MappingProxyType({None: math.nan, True: math.inf, False: -math.inf})
+
+
+def _literally(body: bytes | bytearray) -> bytes:
+    """A text without literals of its own, with one in the place of each number that JSON does not have."""
+    return bytes(body).replace(b"NaN", b"null").replace(b"-Infinity", b"false").replace(b"Infinity", b"true")
+
+
+def _spoken(value: Any) -> Any:
+    """What stands in a text, of a value that was read from it literally. Raises `ValueError` where that is unclear."""
+    if type(value) is list:
+        kinds = set(map(type, value))
+        if kinds & {list, dict, str}:
+            return [_spoken(each) for each in value]
+        return [_NUMBERS[each] if each is None or type(each) is bool else each for each in value]
+    if type(value) is dict:
+        return {_spoken(name): _spoken(each) for name, each in value.items()}
+    if type(value) is str:
+        if any([word.decode() in value for word in _LITERALS]):
+            raise ValueError("a string has a literal in it")
+        return value
+    return _NUMBERS[value] if value is None or type(value) is bool else value
 
 
 def _finite(text: str) -> float:
@@ -118,6 +156,7 @@ def _has_structure(text: bytes, shape: Shape) -> bool:
 
 def _array(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
     if form.datatype is Datatype.BYTES:
+        check_strings(name, len(elements))
         strings = np.empty(len(elements), np.object_)
         strings[:] = [_string(name, each) for each in elements]
         return strings.reshape(shape)

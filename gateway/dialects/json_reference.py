@@ -14,6 +14,10 @@ from inference.errors import InvalidRequest
 from inference.types import Shape
 
 
+class NotJson(InvalidRequest):
+    """A text is no JSON."""
+
+
 class Token(msgspec.Struct, frozen=True):
     """A number that Python has no finite value for, as it was written: `1e400`, `NaN`."""
 
@@ -26,6 +30,7 @@ def _float(text: str) -> float | Token:
 
 
 _DECODER = msgspec.json.Decoder(float_hook=_float)
+_LENGTH = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def elements_of(name: str, form: Form, shape: Shape, text: msgspec.Raw | bytes) -> list[Any]:
@@ -40,6 +45,16 @@ def elements_of(name: str, form: Form, shape: Shape, text: msgspec.Raw | bytes) 
         # Of what passed as JSON before, only integers of thousands of digits get here.
         raise InvalidRequest(f"input {shown(name)}: data{_place(str(error))}") from None
     return checked_elements(name, form, shape, value)
+
+
+def length_of(name: str, text: bytes) -> int:
+    """How long a list is. Raises `NotJson` for what is none."""
+    try:
+        return len(_LENGTH.decode(text))
+    except RecursionError:
+        raise InvalidRequest(f"input {shown(name)}: data is nested too deeply") from None
+    except ValueError as error:
+        raise NotJson(f"input {shown(name)}: data is no list: {error}") from None
 
 
 def checked_elements(name: str, form: Form, shape: Shape, value: Any) -> list[Any]:

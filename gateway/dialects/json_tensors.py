@@ -4,18 +4,20 @@ Numbers go through double precision and are then rounded once, to nearest, ties 
 would; a number that rounds to infinity is refused. Elements are one flat list in row-major order, or nested as the
 shape says. The element of a shape without axes may also stand alone.
 
-There are three ways in, which agree on every text that they accept:
+There are four ways in, which agree on every text that they accept:
 
 - `tensor_from_json`: typed lists, a Python object for each element; the quickest for small tensors and the way of
   booleans and strings;
 - `json_tape.numbers_from_tape`: no object per number; for large numeric tensors;
+- `json_long.long_tensor_from_json`: a piece at a time, by one of the others; for what is long;
 - `json_reference.elements_of`: slow, decides every odd case, and says exactly what is wrong.
 """
 
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
+from collections.abc import Generator
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -24,18 +26,30 @@ import numpy as np
 import orjson
 
 from gateway.dialects import bfloat16
-from gateway.dialects.json_forms import FORMS, Form, array_of, element_count, shown
-from gateway.dialects.json_reference import elements_of
+from gateway.dialects.bounds import check_objects, check_strings
+from gateway.dialects.json_forms import Form, array_of, element_count, shown
+from gateway.dialects.json_long import long_tensor_from_json
+from gateway.dialects.json_pieces import PIECES_FROM_BYTES
+from gateway.dialects.json_reference import NotJson, elements_of
+from gateway.dialects.json_typed import MAX_TYPED_AXES, nested_decoder
+from gateway.dialects.slices import STEP_ELEMENTS, Text, rows_at_a_time
 from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, Shape, Tensor
 
-MAX_TYPED_AXES = 8
-"""Deeper nesting is left to the reference: a decoder for it would have to be built first."""
+LIST = ord("[")
 
 
 def tensor_from_json(name: str, form: Form, shape: Shape, data: msgspec.Raw) -> Tensor:
     """One input from its JSON text. Raises `InvalidRequest`, naming the input and what was expected."""
     count = element_count(name, shape)
+    if form.datatype is Datatype.BYTES:
+        check_strings(name, count)
+    text = memoryview(data)
+    if len(text) >= PIECES_FROM_BYTES:
+        if text[0] == LIST and count and shape:
+            with suppress(NotJson):
+                return long_tensor_from_json(name, form, shape, text)
+        check_objects(bytes(text))
     try:
         values = _flat_or_nested(form, shape, data)
         if len(values) == count:
@@ -60,7 +74,7 @@ def _flat_or_nested(form: Form, shape: Shape, data: msgspec.Raw) -> list[Any]:
         return form.flat.decode(text)
     if len(shape) > MAX_TYPED_AXES:
         raise ValueError("nested more deeply than is usual")
-    rows = _nested(form.datatype, len(shape)).decode(text)
+    rows = nested_decoder(form.datatype, len(shape)).decode(text)
     if len(rows) != shape[0]:
         raise ValueError("not nested as the shape says")
     for size in shape[1:]:
@@ -68,14 +82,6 @@ def _flat_or_nested(form: Form, shape: Shape, data: msgspec.Raw) -> list[Any]:
             raise ValueError("not nested as the shape says")
         rows = list(chain.from_iterable(rows))
     return rows
-
-
-@lru_cache(maxsize=len(FORMS) * MAX_TYPED_AXES)
-def _nested(datatype: Datatype, depth: int) -> msgspec.json.Decoder[list[Any]]:
-    kind: Any = FORMS[datatype].element
-    for _ in range(depth):
-        kind = list[kind]
-    return msgspec.json.Decoder(kind)
 
 
 def data_json(tensor: Tensor) -> bytes:
@@ -90,6 +96,20 @@ def data_json(tensor: Tensor) -> bytes:
         array = bfloat16.to_float32(array)
     text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
     return _with_non_finite(text, array) if b"null" in text else text
+
+
+def data_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
+    """As `data_json`, made in steps."""
+    if tensor.array.size <= STEP_ELEMENTS:
+        return data_json(tensor)
+    flat, text = tensor.array.reshape(-1), Text()
+    for part in rows_at_a_time(flat.size, 1):
+        try:
+            text.add(data_json(Tensor(tensor.name, tensor.datatype, flat[part]))[1:-1])
+        except InvalidRequest as fault:
+            raise InvalidRequest(f"{fault} (counted from element {part.start})") from None
+        yield
+    return b"[%b]" % text.joined(b",")
 
 
 def _with_non_finite(text: bytes, array: Array) -> bytes:

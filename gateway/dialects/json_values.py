@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,6 +12,7 @@ import orjson
 
 from gateway.dialects import bfloat16
 from gateway.dialects.json_forms import shown
+from gateway.dialects.slices import STEP_ELEMENTS, Text, effort, rows_at_a_time
 from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, Tensor
 
@@ -35,13 +36,57 @@ def nested_json(tensor: Tensor) -> bytes:
     return _numbers(np.ascontiguousarray(array))
 
 
-def columns_json(outputs: Sequence[Tensor]) -> bytes:
+def nested_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
+    """As `nested_json`, made in steps."""
+    array = tensor.array
+    if array.ndim == 0 or effort(array) <= STEP_ELEMENTS:
+        return nested_json(tensor)
+    text, width = Text(), effort(array[:1])
+    for part in rows_at_a_time(len(array), width):
+        if width > STEP_ELEMENTS:
+            text.add((yield from nested_in_steps(Tensor(tensor.name, tensor.datatype, array[part.start, ...]))))
+        else:
+            text.add(nested_json(Tensor(tensor.name, tensor.datatype, array[part]))[1:-1])
+            yield
+    return b"[%b]" % text.joined(b",")
+
+
+def columns_in_steps(outputs: Sequence[Tensor]) -> Generator[None, None, bytes]:
     """Whole outputs by name; a single one by itself."""
+    if len(outputs) == 1:
+        return (yield from nested_in_steps(outputs[0]))
+    text = Text()
+    for each in outputs:
+        text.add(b"%b:%b" % (orjson.dumps(each.name), (yield from nested_in_steps(each))))
+    return b"{%b}" % text.joined(b",")
+
+
+def rows_in_steps(outputs: Sequence[Tensor], rows: int) -> Generator[None, None, bytes]:
+    """A list with the value of each row, by name where there are several outputs; all of them have so many rows."""
+    if len(outputs) == 1:
+        return (yield from nested_in_steps(outputs[0]))
+    width = sum([effort(each.array[:1]) for each in outputs])
+    if rows * width <= STEP_ELEMENTS:
+        return rows_json(outputs, rows)
+    text = Text()
+    for part in rows_at_a_time(rows, width):
+        some = [Tensor(each.name, each.datatype, each.array[part]) for each in outputs]
+        if width > STEP_ELEMENTS:
+            row = [Tensor(each.name, each.datatype, each.array[0, ...]) for each in some]
+            text.add((yield from columns_in_steps(row)))
+        else:
+            text.add(rows_json(some, part.stop - part.start)[1:-1])
+            yield
+    return b"[%b]" % text.joined(b",")
+
+
+def columns_json(outputs: Sequence[Tensor]) -> bytes:
+    """As `columns_in_steps`, at once."""
     return nested_json(outputs[0]) if len(outputs) == 1 else _named(outputs)
 
 
 def rows_json(outputs: Sequence[Tensor], rows: int) -> bytes:
-    """A list with the value of each row, by name where there are several outputs; all of them have so many rows."""
+    """As `rows_in_steps`, at once."""
     if len(outputs) == 1:
         return nested_json(outputs[0])
     if rows < MIN_ROWS_TO_CUT:

@@ -9,12 +9,18 @@ import struct
 import numpy as np
 
 from gateway.dialects import bfloat16
+from gateway.dialects.bounds import check_rows, check_strings
 from gateway.dialects.json_forms import FORMS, element_count, shown
 from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, Shape, Tensor, TensorSpec
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 4096
+PART = 1 << 20
+
+MOST_PADDING = 8
+"""Strings become equally long in a file, the longest one's length: it may be so many times what they are together."""
+
 _HEADER = re.compile(
     rb"\{\s*'descr':\s*'([<>|=]?[biufSU][0-9]{1,9})',\s*'fortran_order':\s*(True|False),\s*"
     rb"'shape':\s*\(([0-9, ]{0,1024})\),?\s*\}\s*"
@@ -23,12 +29,15 @@ _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
 """By the kind of number that an input takes: the kinds of arrays that hold such numbers."""
 
 
-def tensor_from_npy(spec: TensorSpec, body: bytes | bytearray | memoryview) -> Tensor:
+def tensor_from_npy(spec: TensorSpec, body: bytes | bytearray | memoryview, max_rows: int | None = None) -> Tensor:
     """The array of a file as an input, its numbers converted by value. Raises `InvalidRequest`.
 
-    Integers may become floats but not the other way round; text is for BYTES.
+    Integers may become floats but not the other way round; text is for BYTES. Raises `RequestTooLarge` for more than
+    `max_rows` rows, unless that is `None`.
     """
-    array = _array(bytes(body))
+    array = _array(memoryview(body).toreadonly())
+    if array.ndim and array.ndim == len(spec.shape):
+        check_rows(spec.name, len(array), max_rows)
     if spec.datatype is Datatype.BYTES:
         return Tensor(spec.name, spec.datatype, _strings(spec.name, array))
     form = FORMS[spec.datatype]
@@ -45,12 +54,23 @@ def tensor_from_npy(spec: TensorSpec, body: bytes | bytearray | memoryview) -> T
     with np.errstate(over="ignore", invalid="ignore"):
         numbers: Array = np.ascontiguousarray(array, form.dtype).reshape(array.shape)
     if wanted == "f":
-        lost = bool((np.isinf(numbers) & np.isfinite(array)).any())
+        lost = not np.can_cast(array.dtype, form.dtype) and _became_infinite(numbers, array)
     else:
         lost = bool(form.below and array.size) and not form.above < int(array.min()) <= int(array.max()) < form.below
     if lost:
         raise InvalidRequest(f"input {shown(spec.name)} has an element beyond the range of {spec.datatype}")
     return Tensor(spec.name, spec.datatype, numbers)
+
+
+def _became_infinite(numbers: Array, array: Array) -> bool:
+    """Whether a finite number was too large. A part at a time, so that it takes no memory that matters."""
+    after, before = numbers.reshape(-1), array.reshape(-1)
+    return any(
+        [
+            bool((np.isinf(after[at : at + PART]) & np.isfinite(before[at : at + PART])).any())
+            for at in range(0, after.size, PART)
+        ]
+    )
 
 
 def npy_of(tensor: Tensor) -> bytes:
@@ -59,6 +79,7 @@ def npy_of(tensor: Tensor) -> bytes:
     if tensor.datatype is Datatype.BF16:
         array = bfloat16.to_float32(array)
     if tensor.datatype is Datatype.BYTES:
+        _check_padding(array)
         array = array.astype(np.bytes_)
     order = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {_shape_text(array.shape)}, }}"
     padding = -(len(order) + 11) % 64
@@ -66,13 +87,22 @@ def npy_of(tensor: Tensor) -> bytes:
     return b"%b\x01\x00%b%b%b" % (MAGIC, struct.pack("<H", len(header)), header, array.tobytes())
 
 
+def _check_padding(array: Array) -> None:
+    lengths = [len(each) for each in array.ravel().tolist()]
+    if max(lengths, default=0) * len(lengths) > MOST_PADDING * sum(lengths) + PART:
+        raise InvalidRequest(
+            f"the strings are of {min(lengths)} to {max(lengths)} bytes, and in an .npy file all are as long "
+            "as the longest; accept application/json"
+        )
+
+
 def _shape_text(shape: Shape) -> str:
     return str(tuple([int(size) for size in shape]))
 
 
-def _array(body: bytes) -> Array:
+def _array(body: memoryview) -> Array:
     """The array that the file's header describes, over the file's own bytes: a header may claim any shape."""
-    if not body.startswith(MAGIC) or len(body) < 12:
+    if body[: len(MAGIC)] != MAGIC or len(body) < 12:
         raise InvalidRequest("the body is no .npy file; expected what numpy.save writes")
     long = body[6] > 1
     length = int.from_bytes(body[8:12] if long else body[8:10], "little")
@@ -90,7 +120,7 @@ def _array(body: bytes) -> Array:
             raise TypeError
     except (TypeError, ValueError):
         raise InvalidRequest(f"the .npy file holds {shown(header[1].decode())}; expected numbers or text") from None
-    data = memoryview(body)[begin + length :]
+    data = body[begin + length :]
     if math.prod(shape) * dtype.itemsize != len(data):
         raise InvalidRequest(
             f"the .npy file has {len(data)} bytes of data; {dtype} of shape {list(shape)} takes "
@@ -105,6 +135,7 @@ def _array(body: bytes) -> Array:
 def _strings(name: str, array: Array) -> Array:
     if array.dtype.kind not in "SU":
         raise InvalidRequest(f"input {shown(name)} is an array of {array.dtype}; expected text")
+    check_strings(name, array.size)
     strings = np.empty(array.size, np.object_)
     try:
         strings[:] = [each.encode() if isinstance(each, str) else each for each in array.ravel().tolist()]

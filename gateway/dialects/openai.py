@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import orjson
 from gateway.dialects.base import Call, Callee, Dialect
 from gateway.dialects.openai_body import EmbeddingsBody, FieldFault, model_of, read_body, rows_of
 from gateway.dialects.openai_openapi import embeddings_paths
+from gateway.dialects.slices import Text, rows_at_a_time
 from gateway.http.messages import Header, HttpResponse
 from gateway.text.embedder import Embedder, Parts
 from inference.errors import (
@@ -98,7 +99,7 @@ class OpenAI(Dialect):
                 "see GET /v1/models for the models that do",
                 param="model",
             )
-        asked = read_body(body)
+        asked = read_body(body, embedder.config.max_tokens)
         ids = rows_of(asked, embedder)
         parts = embedder.parts(ids)
         return InferenceRequest(
@@ -108,7 +109,9 @@ class OpenAI(Dialect):
             parts=parts.inputs[1:],
         )
 
-    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
         """The embeddings in the order of the texts. Raises `InvalidRequest` where the model has fewer dimensions."""
         reply = request.reply
         assert isinstance(reply, Reply)
@@ -117,10 +120,13 @@ class OpenAI(Dialect):
             embeddings = reply.embedder.embeddings(reply.parts, outputs, reply.dimensions)
         except InvalidRequest as fault:
             raise FieldFault(str(fault), param="dimensions") from None
-        vectors = _as_base64(embeddings) if reply.base64 else _as_numbers(embeddings)
-        data = b",".join(
-            [b'{"object":"embedding","index":%d,"embedding":%b}' % (place, each) for place, each in enumerate(vectors)]
-        )
+        text, told = Text(), _as_base64 if reply.base64 else _as_numbers
+        for part in rows_at_a_time(*embeddings.shape):
+            for place, each in enumerate(told(embeddings[part]), part.start):
+                text.add(b'{"object":"embedding","index":%d,"embedding":%b}' % (place, each))
+            if part.stop < len(embeddings):
+                yield
+        data = text.joined(b",")
         body = b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
             data,
             orjson.dumps(response.model),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 
 import msgspec
 
+from gateway.dialects.bounds import BOUNDED_FROM_BYTES
 from gateway.text.embedder import Embedder
 from inference.errors import InvalidRequest
 
@@ -44,6 +45,12 @@ class EmbeddingsBody(msgspec.Struct, frozen=True):
         return self.encoding_format == "base64"
 
 
+class _Input(msgspec.Struct):
+    input: msgspec.Raw
+
+
+_FIRST = re.compile(rb"\[[ \t\r\n]*([^ \t\r\n\]])")
+_INPUT = msgspec.json.Decoder(_Input)
 _ADDRESSED = msgspec.json.Decoder(_Addressed)
 _BODY = msgspec.json.Decoder(EmbeddingsBody)
 
@@ -56,12 +63,40 @@ def model_of(body: bytes | bytearray) -> str:
         raise _fault(error) from None
 
 
-def read_body(body: bytes | bytearray) -> EmbeddingsBody:
+def read_body(body: bytes | bytearray, max_tokens: int) -> EmbeddingsBody:
     """The body. Raises `InvalidRequest`, naming the member and what was expected."""
     try:
+        if len(body) >= BOUNDED_FROM_BYTES:
+            _check_input(bytes(_INPUT.decode(body).input), max_tokens)
         return _BODY.decode(body)
     except (ValueError, RecursionError) as error:
         raise _fault(error) from None
+
+
+def _check_input(text: bytes, max_tokens: int) -> None:
+    """Raises `FieldFault` for far too many texts or tokens, before an object is made of each.
+
+    A quote within a text has a backslash before it, and so may the one at its end: there may be more texts than this
+    says, twice as many at most.
+    """
+    first = _FIRST.match(text)
+    if first is None:
+        return
+    texts, most = 0, MOST_INPUTS * max_tokens
+    if first[1] == b'"':
+        texts = (text.count(b'"') - text.count(b'\\"')) // 2
+    elif first[1] == b"[":
+        texts = text.count(b"[") - 1
+    else:
+        most = max_tokens
+    if texts > MOST_INPUTS:
+        raise _too_many(texts)
+    if first[1] != b'"' and (tokens := text.count(b",") + 1) > most:
+        raise FieldFault(f"input has {tokens} tokens; it has at most {most}, {max_tokens} for each text", param="input")
+
+
+def _too_many(texts: int) -> FieldFault:
+    return FieldFault(f"input has {texts} texts; one call takes at most {MOST_INPUTS}", param="input")
 
 
 def rows_of(asked: EmbeddingsBody, embedder: Embedder) -> Sequence[Ids]:
@@ -75,7 +110,7 @@ def rows_of(asked: EmbeddingsBody, embedder: Embedder) -> Sequence[Ids]:
     if kinds == {int}:
         given = [cast(Ids, given)]
     if len(given) > MOST_INPUTS:
-        raise FieldFault(f"input has {len(given)} texts; one call takes at most {MOST_INPUTS}", param="input")
+        raise _too_many(len(given))
     try:
         if kinds == {str}:
             return embedder.tokenise(cast(Sequence[str], given))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gateway.dialects.bounds import check_strings
 from gateway.dialects.json_forms import shown
+from gateway.dialects.slices import STEP_ELEMENTS, Text, rows_at_a_time
 from inference.errors import InvalidRequest
 from inference.types import STORAGE, Array, Datatype, Shape, Tensor
 
@@ -47,6 +50,17 @@ def shaped(name: str, flat: Array, shape: Shape) -> Array:
         raise InvalidRequest(f"input {shown(name)} has shape {shown(list(shape))}, which is too large") from None
 
 
+def raw_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
+    """As `raw_data`, made in steps where it holds strings; numbers are copied at once."""
+    if tensor.datatype is not Datatype.BYTES or tensor.array.size <= STEP_ELEMENTS:
+        return raw_data(tensor)
+    flat, text = tensor.array.reshape(-1), Text()
+    for part in rows_at_a_time(flat.size, 1):
+        text.add(raw_data(Tensor(tensor.name, tensor.datatype, flat[part])))
+        yield
+    return text.joined()
+
+
 def raw_data(tensor: Tensor) -> bytes:
     """The bytes of a tensor."""
     if tensor.datatype is not Datatype.BYTES:
@@ -71,6 +85,7 @@ def _strings(name: str, count: int, raw: bytes | memoryview) -> npt.NDArray[np.o
         raise InvalidRequest(
             f"input {shown(name)} has {size} raw bytes; {count} BYTES elements take at least {_LENGTH.size} each"
         )
+    check_strings(name, count)
     strings: Array = np.empty(count, np.object_)
     at = 0
     for index in range(count):

@@ -8,20 +8,21 @@ Vertex AI's `instances` and `predictions` are TensorFlow Serving's.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.csv_rows import csv_of
-from gateway.dialects.item_answer import answer_of
+from gateway.dialects.csv_rows import csv_in_steps
+from gateway.dialects.item_answer import answer_in_steps
 from gateway.dialects.item_body import OPEN, Form, Question
 from gateway.dialects.item_request import is_heavy, request_from_body
 from gateway.dialects.npy import npy_of
 from gateway.dialects.sagemaker_openapi import invocation_paths
 from gateway.dialects.v2_binary import BINARY_LENGTH
+from gateway.dialects.v2_outputs import Reply as V2Reply
 from gateway.http.messages import Header, HttpResponse
 from inference.errors import InvalidRequest, SluiceError
 from inference.types import InferenceRequest, InferenceResponse, Tensor
@@ -32,10 +33,10 @@ BINARY = b"application/vnd.sagemaker-triton.binary+json"
 _JSON_SIZE = re.compile(rb"json-header-size=([^;\s]*)", re.IGNORECASE)
 
 
-class Wish(msgspec.Struct, frozen=True):
+class Wish(msgspec.Struct, frozen=True, tag="sagemaker"):
     """A question, and the content type that its answer is to have."""
 
-    question: object
+    question: Question
     medium: Literal["json", "csv", "npy"]
 
 
@@ -76,16 +77,21 @@ class SageMaker(Dialect):
             return _binary(body, content_type, callee)
         request = request_from_body(body, content_type, callee)
         medium = _medium(accept)
-        return request if medium == "json" else replace(request, reply=Wish(request.reply, medium))
+        if medium == "json":
+            return request
+        assert isinstance(request.reply, Question)
+        return replace(request, reply=Wish(request.reply, medium))
 
-    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
         """The answer. Raises `InvalidRequest` if what was asked for cannot carry the outputs."""
         if not isinstance(wish := request.reply, Wish):
-            return _with_json_size(answer_of(request, response, {}))
-        if isinstance(wish.question, Question) and wish.question.form is Form.V2:
-            return _with_json_size(answer_of(replace(request, reply=wish.question), response, {}))
+            return _with_json_size((yield from answer_in_steps(request, response, {})))
+        if wish.question.form is Form.V2:
+            return _with_json_size((yield from answer_in_steps(replace(request, reply=wish.question), response, {})))
         if wish.medium == "csv":
-            return HttpResponse(200, csv_of(response.outputs), ((CONTENT_TYPE, b"text/csv"),))
+            return HttpResponse(200, (yield from csv_in_steps(response.outputs)), ((CONTENT_TYPE, b"text/csv"),))
         return HttpResponse(200, npy_of(_only_output(response.outputs)), ((CONTENT_TYPE, b"application/x-npy"),))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
@@ -102,6 +108,7 @@ def _binary(body: bytes | bytearray, content_type: bytes, callee: Callee) -> Inf
     if size is None:
         raise InvalidRequest(f"the content type {BINARY.decode()} must say json-header-size=N, the bytes of the JSON")
     request = OPEN.decode(body, ((BINARY_LENGTH, size[1]),), callee)
+    assert request.reply is None or isinstance(request.reply, V2Reply)
     return replace(request, reply=Question(Form.V2, inner=request.reply))
 
 

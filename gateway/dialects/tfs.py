@@ -7,13 +7,14 @@ https://www.tensorflow.org/tfx/serving/api_rest is the specification. As there, 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.json_values import columns_json, rows_json
+from gateway.dialects.bounds import check_structure, rows_bound
+from gateway.dialects.json_values import columns_in_steps, rows_in_steps
 from gateway.dialects.tfs_body import Reply, decode_predict
-from gateway.dialects.tfs_examples import Wanted, decode_examples, results_of
+from gateway.dialects.tfs_examples import Wanted, decode_examples, results_in_steps
 from gateway.dialects.tfs_openapi import verb_paths
 from gateway.dialects.tfs_tape import COLUMNS
 from gateway.dialects.v2 import V2
@@ -70,16 +71,20 @@ class TfsPredict(Tfs):
     verb = "predict"
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
-        """The request in a body. Raises `InvalidRequest`."""
-        return decode_predict(body, callee.signature)
+        """The request in a body. Raises `InvalidRequest` and `RequestTooLarge`."""
+        check_structure(body, callee)
+        return decode_predict(body, callee.signature, rows_bound(callee))
 
-    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
         """The answer in the question's form. Raises `InvalidRequest` if there are no rows to make of the outputs."""
         assert isinstance(request.reply, Reply)
         outputs = response.outputs
         if request.reply.form == COLUMNS:
-            return HttpResponse(200, b'{"outputs":%b}' % columns_json(outputs), JSON)
-        return HttpResponse(200, b'{"predictions":%b}' % rows_json(outputs, _common_rows(outputs)), JSON)
+            return HttpResponse(200, b'{"outputs":%b}' % (yield from columns_in_steps(outputs)), JSON)
+        text = yield from rows_in_steps(outputs, _common_rows(outputs))
+        return HttpResponse(200, b'{"predictions":%b}' % text, JSON)
 
 
 def _common_rows(outputs: Sequence[Tensor]) -> int:
@@ -109,9 +114,12 @@ class TfsExamples(Tfs):
         self._wanted = wanted
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
-        """The request in a body. Raises `InvalidRequest`, also for a model that has no output of this kind."""
+        """The request in a body. Raises `InvalidRequest`, also for a model without such outputs."""
+        check_structure(body, callee)
         return decode_examples(body, callee, self._wanted)
 
-    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
         """A list of `[label, score]` pairs, or a value, for each example."""
-        return HttpResponse(200, b'{"results":%b}' % results_of(request, response), JSON)
+        return HttpResponse(200, b'{"results":%b}' % (yield from results_in_steps(request, response)), JSON)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -11,12 +13,19 @@ import orjson
 
 from gateway.dialects import bfloat16
 from gateway.dialects.base import Callee
+from gateway.dialects.bounds import check_rows, rows_bound
 from gateway.dialects.json_forms import shown
-from gateway.dialects.json_nested import tensor_from_nested
-from gateway.dialects.json_values import nested_json
-from gateway.dialects.tfs_body import columns_of, object_of
+from gateway.dialects.json_nested import parsed_json, tensor_from_nested
+from gateway.dialects.json_pieces import PIECES_FROM_BYTES
+from gateway.dialects.json_reference import NotJson
+from gateway.dialects.json_rows import tensors_from_rows
+from gateway.dialects.json_values import nested_in_steps, nested_json
+from gateway.dialects.json_views import begins_with_object, members_of
+from gateway.dialects.slices import Text, rows_at_a_time
+from gateway.dialects.tfs_body import check_signature_name, columns_of, object_of
+from gateway.dialects.tfs_tape import SIGNATURE_NAME
 from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor, TensorSpec
+from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec
 
 EXAMPLES, CONTEXT = "examples", "context"
 FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
@@ -32,7 +41,7 @@ class Wanted(msgspec.Struct, frozen=True):
 CLASSIFY, REGRESS = Wanted("classify", classes=True), Wanted("regress", classes=False)
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, tag="examples"):
     """How results are to be written: with the `labels` of the classes, or as values where they are `None`."""
 
     labels: Sequence[str] | None
@@ -41,36 +50,62 @@ class Reply(msgspec.Struct, frozen=True):
 def decode_examples(body: bytes | bytearray, callee: Callee, wanted: Wanted) -> InferenceRequest:
     """The request in a body: features of all examples (`context`), and those of each. Raises `InvalidRequest`."""
     output = _output(callee, wanted)
+    labels = callee.config.labels.get(output.name, ()) if wanted.classes else None
+    reply = Reply(tuple(labels) if labels is not None else None)
+    if len(body) >= PIECES_FROM_BYTES:
+        with suppress(NotJson):
+            return InferenceRequest(_long_features(memoryview(body), callee), (output.name,), reply=reply)
     members = object_of(body)
     examples, context = members.get(EXAMPLES), members.get(CONTEXT, {})
     if not isinstance(examples, list) or not examples:
         raise InvalidRequest(f"{EXAMPLES!r} is {shown(examples)}; expected a list with an object for each example")
+    check_rows(EXAMPLES, len(examples), rows_bound(callee))
+    return InferenceRequest(_features(examples, context, callee.signature), (output.name,), reply=reply)
+
+
+def _long_features(body: memoryview, callee: Callee) -> tuple[Tensor, ...]:
+    """The features in a long body, a piece at a time. Raises `NotJson` where it cannot be cut into pieces, too."""
+    members = members_of(body, (EXAMPLES, CONTEXT, SIGNATURE_NAME))
+    check_signature_name(members.get(SIGNATURE_NAME))
+    examples = members.get(EXAMPLES)
+    if examples is None or not begins_with_object(examples):
+        raise InvalidRequest(f"{EXAMPLES!r} is no list of objects; expected one for each example")
+    context = parsed_json(bytes(members[CONTEXT])) if CONTEXT in members else {}
+    signature = callee.signature
+    return tensors_from_rows(
+        signature.inputs, examples, rows_bound(callee), lambda rows: _features(rows, context, signature)
+    )
+
+
+def _features(examples: list[Any], context: Any, signature: Signature) -> tuple[Tensor, ...]:
     if not isinstance(context, dict):
         raise InvalidRequest(f"{CONTEXT!r} is {shown(context)}; expected an object of features")
     rows = [context | each if isinstance(each, dict) else each for each in examples]
-    columns = columns_of(rows, callee.signature, EXAMPLES)
-    tensors = tuple([_feature(spec, columns[spec.name]) for spec in callee.signature.inputs])
-    labels = callee.config.labels.get(output.name, ()) if wanted.classes else None
-    return InferenceRequest(tensors, (output.name,), reply=Reply(labels))
+    columns = columns_of(rows, signature, EXAMPLES)
+    return tuple([_feature(spec, columns[spec.name]) for spec in signature.inputs])
 
 
-def results_of(request: InferenceRequest, response: InferenceResponse) -> bytes:
+def results_in_steps(request: InferenceRequest, response: InferenceResponse) -> Generator[None, None, bytes]:
     """The results, one for each example."""
     assert isinstance(request.reply, Reply)
     [tensor] = response.outputs
     array, labels = tensor.array, request.reply.labels
     if labels is None:
-        return nested_json(Tensor(tensor.name, tensor.datatype, array.reshape(array.shape[0], -1)[:, 0]))
-    scores = bfloat16.to_float32(array) if tensor.datatype is Datatype.BF16 else array
-    names = [*labels, *[str(place) for place in range(len(labels), scores.shape[1])]]
-    return b"[%b]" % b",".join([_pairs(names, row) for row in scores])
+        values = array.reshape(array.shape[0], math.prod(array.shape[1:]))[:, 0]
+        return (yield from nested_in_steps(Tensor(tensor.name, tensor.datatype, values)))
+    names = [orjson.dumps(each) for each in (*labels, *map(str, range(len(labels), array.shape[1])))]
+    text = Text()
+    for part in rows_at_a_time(len(array), array.shape[1]):
+        scores = bfloat16.to_float32(array[part]) if tensor.datatype is Datatype.BF16 else array[part]
+        for row in scores:
+            text.add(_pairs(names, row))
+        yield
+    return b"[%b]" % text.joined(b",")
 
 
-def _pairs(names: Sequence[str], scores: Array) -> bytes:
+def _pairs(names: Sequence[bytes], scores: Array) -> bytes:
     numbers = nested_json(Tensor("", Datatype.FP32, np.ascontiguousarray(scores)))[1:-1].split(b",")
-    return b"[%b]" % b",".join(
-        [b"[%b,%b]" % (orjson.dumps(name), score) for name, score in zip(names, numbers, strict=False)]
-    )
+    return b"[%b]" % b",".join([b"[%b,%b]" % (name, score) for name, score in zip(names, numbers, strict=False)])
 
 
 def _feature(spec: TensorSpec, values: list[Any]) -> Tensor:

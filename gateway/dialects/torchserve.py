@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,7 +17,8 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
-from gateway.dialects.item_answer import JSON, Labels, answer_of
+from gateway.dialects.item_answer import JSON, Labels, answer_in_steps
+from gateway.dialects.item_body import Question
 from gateway.dialects.item_request import is_heavy, request_from_body
 from gateway.dialects.torchserve_openapi import prediction_paths
 from gateway.http.coding import UnknownEncoding
@@ -99,13 +100,16 @@ class TorchServe(Dialect):
         request = request_from_body(body, content_type, callee)
         if not callee.config.labels:
             return request
-        return replace(request, reply=_Labelled(request.reply, callee.config.labels))
+        assert isinstance(request.reply, Question)
+        return replace(request, reply=Labelled(request.reply, callee.config.labels))
 
-    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
         """The answer. Raises `InvalidRequest` if JSON cannot carry an output."""
-        if isinstance(reply := request.reply, _Labelled):
-            return answer_of(replace(request, reply=reply.question), response, reply.labels)
-        return answer_of(request, response, {})
+        if isinstance(reply := request.reply, Labelled):
+            return (yield from answer_in_steps(replace(request, reply=reply.question), response, reply.labels))
+        return (yield from answer_in_steps(request, response, {}))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
         """`{"code": …, "type": …, "message": …}`."""
@@ -116,8 +120,10 @@ class TorchServe(Dialect):
         return prediction_paths()
 
 
-class _Labelled(msgspec.Struct, frozen=True):
-    question: object
+class Labelled(msgspec.Struct, frozen=True, tag="labelled"):
+    """A question, and the names of the classes by output."""
+
+    question: Question
     labels: Labels
 
 

@@ -10,7 +10,7 @@ token is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -19,8 +19,10 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.json_tensors import data_json
-from gateway.dialects.raw_tensors import raw_data
+from gateway.dialects.bounds import check_structure, rows_bound
+from gateway.dialects.json_tensors import data_in_steps, data_json
+from gateway.dialects.raw_tensors import raw_in_steps
+from gateway.dialects.slices import STEP_ELEMENTS
 from gateway.dialects.v2_binary import BINARY_LENGTH, decode_binary, json_length
 from gateway.dialects.v2_body import decode_body
 from gateway.dialects.v2_openapi import prediction_paths
@@ -87,19 +89,23 @@ class V2(Dialect):
         return None
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
-        """The request in a body. Raises `InvalidRequest`, naming the input and what was expected."""
+        """The request in a body. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
         signature = callee.signature
+        max_rows = rows_bound(callee)
         lengths = [value for name, value in headers if name == BINARY_LENGTH]
         if lengths:
-            request = decode_binary(body, json_length(lengths[-1], len(body)), signature)
+            request = decode_binary(body, json_length(lengths[-1], len(body)), signature, max_rows)
         else:
-            request = decode_body(body, signature)
+            check_structure(body, callee)
+            request = decode_body(body, signature, max_rows)
         if isinstance(request.reply, Reply) and request.reply.wishes:
             reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)
             return replace(request, reply=reply)
         return request
 
-    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
         """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""
         pieces = [_opening(response.model, response.version)]
         if response.id is not None:
@@ -112,14 +118,15 @@ class V2(Dialect):
         separator = b""
         for tensor in response.outputs:
             if reply is not PLAIN:
-                tensor = reply.shaped(tensor)
+                tensor = yield from reply.shaped_in_steps(tensor)
             head = _output_head(tensor.name, tensor.datatype, tensor.array.shape)
             if reply is not PLAIN and reply.wish(tensor.name).binary:
-                data = raw_data(tensor)
+                data = yield from raw_in_steps(tensor)
                 binary.append(data)
                 pieces += [separator, head, b',"parameters":{"binary_data_size":%d}}' % len(data)]
             else:
-                pieces += [separator, head, b',"data":', data_json(tensor), b"}"]
+                data = data_json(tensor) if tensor.array.size <= STEP_ELEMENTS else (yield from data_in_steps(tensor))
+                pieces += [separator, head, b',"data":', data, b"}"]
             separator = b","
         pieces.append(b"]}")
         if not binary:

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from gateway.dialects.bounds import check_rows
 from gateway.dialects.json_forms import element_count, form_of, shown
 from gateway.dialects.json_tensors import tensor_from_json
 from gateway.dialects.raw_tensors import tensor_from_raw
-from gateway.dialects.v2_body import Head, InputHead, request_of
+from gateway.dialects.v2_body import Head, InputHead, check_shape, request_of
 from gateway.dialects.v2_faults import fault_of
 from gateway.dialects.v2_outputs import Reply
 from gateway.shared_memory import refuse_shared_memory
@@ -53,14 +54,16 @@ def json_length(value: bytes, body_bytes: int) -> int:
     return length
 
 
-def decode_binary(body: bytes | bytearray, length: int, signature: Signature) -> InferenceRequest:
+def decode_binary(
+    body: bytes | bytearray, length: int, signature: Signature, max_rows: int | None = None
+) -> InferenceRequest:
     """The request in a body whose first `length` bytes are JSON. Numbers stay where they are in the body.
 
-    Raises `InvalidRequest`, naming the input and what was expected.
+    Raises `InvalidRequest`, naming the input and what was expected, and `RequestTooLarge`.
     """
     raw = memoryview(body).toreadonly()
     if length == 0:
-        return _only_input(raw, signature)
+        return _only_input(raw, signature, max_rows)
     text = bytes(raw[:length])
     try:
         parsed = _BODY.decode(text)
@@ -69,6 +72,7 @@ def decode_binary(body: bytes | bytearray, length: int, signature: Signature) ->
     tensors = []
     at = length
     for each in parsed.inputs:
+        check_shape(each.name, each.shape, max_rows)
         tensor, at = _tensor(each, raw, at)
         tensors.append(tensor)
     if at != len(raw):
@@ -100,7 +104,7 @@ def _tensor(each: _Input, raw: memoryview, at: int) -> tuple[Tensor, int]:
     return tensor_from_raw(each.name, form.datatype, each.shape, raw[at : at + size]), at + size
 
 
-def _only_input(raw: memoryview, signature: Signature) -> InferenceRequest:
+def _only_input(raw: memoryview, signature: Signature, max_rows: int | None) -> InferenceRequest:
     """The body as the model's only input: rows of a known shape, or one string. The answer is binary, too."""
     if len(signature.inputs) != 1:
         raise InvalidRequest(
@@ -108,10 +112,10 @@ def _only_input(raw: memoryview, signature: Signature) -> InferenceRequest:
             f"{len(signature.inputs)}: send JSON that names them"
         )
     [spec] = signature.inputs
-    return InferenceRequest((_whole(spec, raw, signature),), reply=Reply(binary=True))
+    return InferenceRequest((_whole(spec, raw, signature, max_rows),), reply=Reply(binary=True))
 
 
-def _whole(spec: TensorSpec, raw: memoryview, signature: Signature) -> Tensor:
+def _whole(spec: TensorSpec, raw: memoryview, signature: Signature, max_rows: int | None) -> Tensor:
     own = spec.shape[1:] if signature.batched else spec.shape
     sizes = [size for size in own if size is not None]
     if len(sizes) < len(own):
@@ -125,4 +129,5 @@ def _whole(spec: TensorSpec, raw: memoryview, signature: Signature) -> Tensor:
         return Tensor(spec.name, spec.datatype, element)
     row_bytes = math.prod(sizes) * STORAGE[spec.datatype].itemsize
     rows = len(raw) // row_bytes if signature.batched and row_bytes else 1
+    check_rows(spec.name, rows, max_rows)
     return tensor_from_raw(spec.name, spec.datatype, (rows, *sizes) if signature.batched else tuple(sizes), raw)

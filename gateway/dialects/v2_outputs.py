@@ -6,12 +6,12 @@ Server has them: `extension_binary_data.md` and `extension_classification.md` of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
-from gateway.dialects.classes import classified
+from gateway.dialects.classes import classified_in_steps
 from gateway.dialects.json_forms import shown
 from gateway.shared_memory import refuse_shared_memory
 from inference.errors import InvalidRequest
@@ -35,7 +35,7 @@ class Wish(msgspec.Struct, frozen=True):
     classes: int = 0
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, tag="v2"):
     """How the outputs of an answer are to be written; those without a wish of their own are `binary` or not.
 
     `labels` are the names of the classes by output, and `batched` says whether axis 0 counts rows.
@@ -50,12 +50,13 @@ class Reply(msgspec.Struct, frozen=True):
         """What is wished for an output."""
         return self.wishes.get(name) or Wish(self.binary)
 
-    def shaped(self, tensor: Tensor) -> Tensor:
+    def shaped_in_steps(self, tensor: Tensor) -> Generator[None, None, Tensor]:
         """The output as it is to be written. Raises `InvalidRequest` if it has no classes."""
         classes = self.wish(tensor.name).classes
         if not classes:
             return tensor
-        return classified(tensor, classes, self.labels.get(tensor.name, ()), batched=self.batched)
+        labels = self.labels.get(tensor.name, ())
+        return (yield from classified_in_steps(tensor, classes, labels, batched=self.batched))
 
 
 def reply_of(outputs: Sequence[Output], parameters: Mapping[str, ParameterValue]) -> Reply | None:

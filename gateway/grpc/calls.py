@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from types import MappingProxyType
-from typing import TypeAlias, cast
+from collections.abc import AsyncIterator
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from gateway.dialects.base import Call
 from gateway.dialects.grpc_infer import OK, GrpcInfer
 from gateway.grpc import inference_pb2 as pb
+from gateway.grpc.codes import Code
+from gateway.grpc.methods import Body, CallEnded, Context
 from gateway.held_bytes import HeldBytes
 from gateway.http.messages import Header, HttpResponse
 from gateway.plane import Plane, Route
 from gateway.timeouts import REQUEST_TIMEOUT
-from inference.errors import SluiceError, Unavailable
-
-Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
-
-STATUS_CODES: Mapping[int, grpc.StatusCode] = MappingProxyType({code.value[0]: code for code in grpc.StatusCode})
+from inference.errors import SluiceError
 
 STREAM_IN_FLIGHT = 64
 """Messages of one stream that are read before the first of them is answered, at most. The client waits then."""
@@ -33,8 +28,8 @@ INFER_RESPONSE = b"\x12"
 class Calls:
     """`ModelInfer` and `ModelStreamInfer`.
 
-    Metadata are what headers are to HTTP, in both directions. A deadline counts like `x-request-timeout-ms`. A message
-    that would pass what `held` may be is refused.
+    Metadata are what headers are to HTTP, in both directions. A deadline counts like `x-request-timeout-ms`. The
+    messages of a stream are counted in `held` until they are answered; that of a single call is where it came from.
     """
 
     def __init__(self, plane: Plane, held: HeldBytes) -> None:
@@ -44,21 +39,27 @@ class Calls:
         self._stopping = False
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def infer(self, body: bytes, context: Context) -> bytes:
+    async def infer(self, body: Body, context: Context) -> bytes:
         """The answer to one message; any other status than `OK` ends the call."""
-        answer = await self._answer(body, _headers(context))
-        trailing = _trailing(answer)
+        answering = self._plane.answer(self._route(body), "POST", _headers(context), body)
+        del body  # a long one is let go once it is read
+        answer = await answering
         if answer.status != OK:
-            await context.abort(STATUS_CODES[answer.status], answer.body.decode(), trailing)
-        context.set_trailing_metadata(trailing)
+            raise CallEnded(answer.status, answer.body, _trailing(answer))
+        context.trailing = _trailing(answer)
         return answer.body
 
-    async def stream(self, bodies: AsyncIterator[bytes], context: Context) -> None:
+    def refuse(self, error: SluiceError, headers: tuple[Header, ...]) -> CallEnded:
+        """The end of a call whose message is not, or not wholly, read."""
+        answer = self._plane.refuse(Route(self._dialect, Call("")), headers, error)
+        return CallEnded(answer.status, answer.body, _trailing(answer))
+
+    async def stream(self, bodies: AsyncIterator[Body], context: Context) -> None:
         """An answer for each message, in their order; at most `STREAM_IN_FLIGHT` are asked at a time.
 
         An error ends the message it is about, and not the stream.
         """
-        answers: asyncio.Queue[tuple[bytes, asyncio.Task[HttpResponse]] | None] = asyncio.Queue()
+        answers: asyncio.Queue[tuple[Body, asyncio.Task[HttpResponse]] | None] = asyncio.Queue()
         places = asyncio.Semaphore(STREAM_IN_FLIGHT)
         async with asyncio.TaskGroup() as group:
 
@@ -82,7 +83,7 @@ class Calls:
                 await context.write(_streamed(body, await answering))
                 places.release()
         if self._stopping:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway is shutting down; connect again")
+            raise CallEnded(Code.UNAVAILABLE, b"the gateway is shutting down; connect again")
 
     def stop(self) -> None:
         """Read no further message of any stream. What was read is answered, and then the streams end."""
@@ -90,15 +91,11 @@ class Calls:
         for reader in self._readers:
             reader.cancel()
 
-    async def _answer(self, body: bytes, headers: tuple[Header, ...]) -> HttpResponse:
-        route = self._route(body)
-        if not self._held.fits(len(body)):
-            crowded = Unavailable("the gateway holds as many bytes of requests as it may")
-            return self._plane.refuse(route, headers, crowded)
+    async def _answer(self, body: Body, headers: tuple[Header, ...]) -> HttpResponse:
         with self._held.holding(len(body)):
-            return await self._plane.answer(route, "POST", headers, body)
+            return await self._plane.answer(self._route(body), "POST", headers, body)
 
-    def _route(self, body: bytes) -> Route:
+    def _route(self, body: Body) -> Route:
         try:
             return Route(self._dialect, self._dialect.address(body))
         except SluiceError as fault:
@@ -106,35 +103,29 @@ class Calls:
 
 
 def _headers(context: Context) -> tuple[Header, ...]:
-    """A call's metadata, and what is left of its deadline. Metadata in binary mean nothing here."""
-    headers = [
-        (name.encode(), value.encode("utf-8", "replace"))
-        for name, value in context.invocation_metadata() or ()
-        if isinstance(value, str)
-    ]
-    # Without a deadline there is none left, whatever the stubs say.
-    left_s = cast("float | None", context.time_remaining())
-    if left_s is not None and left_s < 1e9:
-        headers.append((REQUEST_TIMEOUT, b"%.3f" % max(0.001, left_s * 1e3)))
-    return tuple(headers)
+    """A call's metadata, and what is left of its deadline."""
+    left_s = context.time_remaining()
+    if left_s is None or left_s >= 1e9:
+        return context.headers
+    return (*context.headers, (REQUEST_TIMEOUT, b"%.3f" % max(0.001, left_s * 1e3)))
 
 
-def _trailing(answer: HttpResponse) -> tuple[tuple[str, str], ...]:
+def _trailing(answer: HttpResponse) -> tuple[Header, ...]:
     named = (
         (b"x-request-id", answer.request_id),
         (b"x-cache", answer.cached),
         (b"server-timing", answer.timing),
         (b"traceresponse", answer.trace),
     )
-    return tuple([(name.decode(), value.decode()) for name, value in (*answer.headers, *named) if value is not None])
+    return (*answer.headers, *[(name, value) for name, value in named if value is not None])
 
 
-def _streamed(body: bytes, answer: HttpResponse) -> bytes:
+def _streamed(body: Body, answer: HttpResponse) -> bytes:
     """A serialized `ModelStreamInferResponse` with an answer, or with an error and the id of its request."""
     if answer.status == OK:
         return b"".join((INFER_RESPONSE, _varint(len(answer.body)), answer.body))
     try:
-        request_id = pb.ModelInferRequest.FromString(body).id
+        request_id = pb.ModelInferRequest.FromString(bytes(body)).id
     except DecodeError:
         request_id = ""
     response = pb.ModelInferResponse(id=request_id)

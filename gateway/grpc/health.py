@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TypeAlias
-
-import grpc
-from grpc_health.v1 import health_pb2 as pb
 
 from gateway.catalogue import Catalogue
+from gateway.grpc import health_pb2 as pb
+from gateway.grpc.codes import Code
 from gateway.grpc.messages import parsed
-from gateway.shutdown import Drain
-from inference.errors import InvalidRequest, ModelNotFound, ModelNotReady
+from gateway.grpc.methods import Body, CallEnded, Context
+from gateway.readiness import Readiness
+from inference.errors import ModelNotFound, ModelNotReady
 
 NOT_SERVING, SERVING, SERVICE_UNKNOWN = (
     int(pb.HealthCheckResponse.ServingStatus.Value(name)) for name in ("NOT_SERVING", "SERVING", "SERVICE_UNKNOWN")
@@ -22,9 +21,8 @@ SERVICE = "grpc.health.v1.Health"
 INFERENCE = "inference.GRPCInferenceService"
 
 LOOK_S = 0.5
-"""How often a watched status is looked at. That the gateway is on its way out is told at once."""
-
-Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+"""How often it is looked whether anything has changed, once for all who watch. That the gateway is on its way out is
+told at once."""
 
 
 class Health:
@@ -32,57 +30,85 @@ class Health:
 
     The services are the empty name and `inference.GRPCInferenceService`, which are both the gateway, and the name of
     each model. None of them serves from the moment on that the gateway drains. Nothing is stored: whoever asks, is
-    told what is so.
+    told what is so. Who watches costs nothing until something changes.
     """
 
-    def __init__(self, catalogue: Catalogue, drain: Drain) -> None:
+    def __init__(self, catalogue: Catalogue, readiness: Readiness) -> None:
         self._catalogue = catalogue
-        self._drain = drain
-        self._stopping = asyncio.Event()
+        self._readiness = readiness
+        self._stopped = False
+        self._change = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+        self._watching = 0
 
     def status(self, service: str) -> int:
         """The status of a service now."""
         try:
             whole = service in ("", INFERENCE)
-            ready = self._catalogue.ready if whole else self._catalogue.resolve(service, None).ready
+            ready = whole or self._catalogue.resolve(service, None).ready
         except ModelNotFound:
             return SERVICE_UNKNOWN
         except ModelNotReady:
             return NOT_SERVING
-        return SERVING if ready and not self._drain.begun else NOT_SERVING
+        return SERVING if ready and (self._readiness.ready if whole else self._readiness.open) else NOT_SERVING
 
-    async def check(self, body: bytes, context: Context) -> bytes:
+    async def check(self, body: Body, context: Context) -> bytes:
         """The status of a service; `NOT_FOUND` for one that there is not."""
-        status = self.status(await _service(body, context))
+        status = self.status(_service(body))
         if status == SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service; services are named like models")
+            raise CallEnded(Code.NOT_FOUND, b"unknown service; services are named like models")
         return _said(status)
 
-    async def watch(self, body: bytes, context: Context) -> None:
+    async def watch(self, body: Body, context: Context) -> None:
         """The status of a service, and again whenever it changes, until the gateway stops."""
-        service = await _service(body, context)
+        service = _service(body)
         told: int | None = None
-        while not self._stopping.is_set():
-            status = self.status(service)
-            if status != told:
-                await context.write(_said(status))
-                told = status
-            # Once it drains, the only thing to wait for is the end.
-            awaited = self._stopping.wait() if self._drain.begun else self._drain.noticed()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(awaited, LOOK_S)
+        self._watching += 1
+        try:
+            while not self._stopped:
+                if self._looking is None:
+                    self._looking = asyncio.create_task(self._look())
+                change = self._change
+                status = self.status(service)
+                if status != told:
+                    await context.write(_said(status))
+                    told = status
+                await change.wait()
+        finally:
+            self._watching -= 1
+            if not self._watching and self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
 
     def stop(self) -> None:
         """End all watching."""
-        self._stopping.set()
+        self._stopped = True
+        self._tell()
+
+    async def _look(self) -> None:
+        """Tell those who watch when anything has changed that a status depends on."""
+        seen = self._state()
+        while True:
+            # Once it drains, the only thing to wait for is the end.
+            awaited = asyncio.sleep(LOOK_S) if self._readiness.draining else self._readiness.noticed()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(awaited, LOOK_S)
+            if (now := self._state()) != seen:
+                seen = now
+                self._tell()
+
+    def _state(self) -> object:
+        return self._readiness.ready, self._readiness.open, self._catalogue.standing()
+
+    def _tell(self) -> None:
+        change, self._change = self._change, asyncio.Event()
+        change.set()
 
 
 def _said(status: int) -> bytes:
-    return bytes(pb.HealthCheckResponse(status=status).SerializeToString())
+    return pb.HealthCheckResponse(status=status).SerializeToString()  # type: ignore[arg-type]  # an enumeration's number
 
 
-async def _service(body: bytes, context: Context) -> str:
-    try:
-        return str(parsed(pb.HealthCheckRequest, body).service)
-    except InvalidRequest as error:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+def _service(body: Body) -> str:
+    """The service that is asked for. Raises `InvalidRequest`."""
+    return parsed(pb.HealthCheckRequest, body).service

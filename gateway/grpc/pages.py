@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias, TypeVar
 
-import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
@@ -16,28 +15,28 @@ from gateway.dialects.grpc_wire import call_of
 from gateway.dialects.v2 import model_metadata
 from gateway.extensions import grpc_extensions
 from gateway.grpc import inference_pb2 as pb
-from gateway.grpc.calls import STATUS_CODES
+from gateway.grpc.codes import Code
 from gateway.grpc.messages import parsed
+from gateway.grpc.methods import Body, CallEnded, Context
 from gateway.grpc.shared_memory import SharedMemory
 from gateway.pages.model_config import model_config_page
 from gateway.pages.model_statistics import statistics_page
+from gateway.readiness import Readiness
 from gateway.repository_control import RepositoryControl
 from gateway.serving import ServedVersion
-from gateway.shutdown import Drain
 from gateway.telemetry.logs import log
 from inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
 
-Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
-Page: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
+Page: TypeAlias = Callable[[Body, Context], Awaitable[bytes]]
 MessageT = TypeVar("MessageT", bound=Message)
 
 
 class Pages:
     """The methods of the service that are no predictions. Raise `SluiceError`."""
 
-    def __init__(self, catalogue: Catalogue, drain: Drain, version: str, control: RepositoryControl) -> None:
+    def __init__(self, catalogue: Catalogue, readiness: Readiness, version: str, control: RepositoryControl) -> None:
         self._catalogue = catalogue
-        self._drain = drain
+        self._readiness = readiness
         self._version = version
         self._control = control
 
@@ -69,7 +68,7 @@ class Pages:
 
     async def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         """Whether predictions can be sent here."""
-        return pb.ServerReadyResponse(ready=self._catalogue.ready and not self._drain.begun)
+        return pb.ServerReadyResponse(ready=self._readiness.ready)
 
     async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """What this server is, and which extensions it has."""
@@ -141,15 +140,15 @@ def _page(kind: type[MessageT], answer: Callable[[MessageT], Awaitable[Message]]
     """A method that takes messages of a kind, as the server calls it."""
     dialect = GrpcInfer()
 
-    async def page(body: bytes, context: Context) -> bytes:
+    async def page(body: Body, context: Context) -> bytes:
         try:
             return (await answer(parsed(kind, body))).SerializeToString()
         except SluiceError as error:
             refusal = dialect.refuse(error)
-            code, told = STATUS_CODES[refusal.status], refusal.body.decode()
+            code, told = refusal.status, refusal.body
         except Exception as error:
             log.error("a gRPC method failed", method=kind.DESCRIPTOR.name, exc_info=error)
-            code, told = grpc.StatusCode.INTERNAL, "internal error"
-        return await context.abort(code, told)
+            code, told = Code.INTERNAL, b"internal error"
+        raise CallEnded(code, told)
 
     return page

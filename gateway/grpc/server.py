@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-import grpc
-from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
-
-from gateway.grpc import inference_pb2
+from gateway.acceptor import Acceptor
+from gateway.grpc import health_pb2, inference_pb2, reflection_v1_pb2, reflection_v1alpha_pb2
 from gateway.grpc.calls import Calls
+from gateway.grpc.connection import GrpcConnection
 from gateway.grpc.health import INFERENCE, SERVICE, Health
+from gateway.grpc.limits import GrpcLimits
+from gateway.grpc.methods import Method, ServerStream, Stream, Unary
 from gateway.grpc.pages import Pages
+from gateway.grpc.reflection import INFO, VERSIONS, Reflection
+from gateway.grpc.server_context import ServerContext
+from gateway.http.limits import LaneLimits
 from gateway.sections import ServerSettings
 from inference.errors import StartError
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
-
-MAX_STREAMS = 1024
-"""Calls on one connection at a time; a client keeps further ones to itself until there is room."""
-
-PING_STRIKES = 10
-"""Pings that come too early before the connection is closed. Those of a patient client may be held up and come
-together; what we send it clears the count."""
 
 
 class GrpcDoor:
@@ -36,94 +34,100 @@ class GrpcDoor:
     lets calls in flight end within `shutdown_timeout_s`; leaving ends what is left at once.
     """
 
-    def __init__(self, gateway: Gateway, version: str) -> None:
-        self._settings = gateway.settings.server
+    def __init__(self, gateway: Gateway, listener: socket.socket, wire: LaneLimits, version: str) -> None:
+        self._settings = settings = gateway.settings.server
         self._calls = Calls(gateway.plane, gateway.held)
-        self._health = Health(gateway.catalogue, gateway.drain)
-        self._pages = Pages(gateway.catalogue, gateway.drain, version, gateway.control)
+        self._health = Health(gateway.catalogue, gateway.readiness)
+        self._pages = Pages(gateway.catalogue, gateway.readiness, version, gateway.control)
+        files = (inference_pb2, health_pb2, reflection_v1alpha_pb2, reflection_v1_pb2)
+        self._reflection = Reflection(
+            [module.DESCRIPTOR.serialized_pb for module in files], [INFERENCE, SERVICE, *VERSIONS]
+        )
+        self._server = ServerContext(
+            self._methods(),
+            gateway.plane,
+            _limits(settings, wire),
+            gateway.held,
+            gateway.budget,
+            gateway.plane.coders,
+            draining=lambda: gateway.drain.begun,
+        )
+        self._acceptor = Acceptor(
+            "grpc",
+            listener,
+            gateway.budget,
+            lambda: GrpcConnection(self._server),
+            _tls(settings),
+            settings.read_timeout_s,
+        )
+        self._doors = gateway.doors
 
     async def __aenter__(self) -> GrpcDoor:
-        settings = self._settings
-        self._server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_connections)
-        self._server.add_generic_rpc_handlers((self._inference(), self._health_handler()))
-        reflection.enable_server_reflection(
-            (INFERENCE, SERVICE, reflection.SERVICE_NAME), self._server, pool=_described()
-        )
-        self._listen()
-        await self._server.start()
+        try:
+            self._acceptor.start()
+        except OSError as error:
+            where = f"{self._settings.host}:{self._settings.grpc_port}"
+            raise StartError(
+                f"cannot listen on {where} for gRPC (server.grpc_port): {error.strerror or error}"
+            ) from None
+        self._doors.add(self._acceptor)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._server.stop(None)
+        self._acceptor.close()
+        for connection in tuple(self._server.connections):
+            connection.abort()
+        await self._server.emptied()
 
     async def stop(self) -> None:
         """Accept nothing more, and finish what is in flight."""
+        await self._acceptor.leave()
+        self._server.leaving = True
         self._health.stop()
         self._calls.stop()
-        await self._server.stop(self._settings.shutdown_timeout_s)
+        for connection in tuple(self._server.connections):
+            connection.leave()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._server.emptied(), self._settings.shutdown_timeout_s)
 
-    def _listen(self) -> None:
-        settings = self._settings
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        address = f"{host}:{settings.grpc_port}"
-        try:
-            if settings.tls_cert is None or settings.tls_key is None:
-                self._server.add_insecure_port(address)
-            else:
-                self._server.add_secure_port(
-                    address, _credentials(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-                )
-        except RuntimeError as error:
-            raise StartError(f"cannot listen on {address} for gRPC (server.grpc_port): {error}") from None
-
-    def _inference(self) -> grpc.GenericRpcHandler:
-        handlers = {method: _unary(page) for method, page in self._pages.by_method().items()}
-        handlers["ModelInfer"] = _unary(self._calls.infer)
-        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._calls.stream)
-        return grpc.method_handlers_generic_handler(INFERENCE, handlers)
-
-    def _health_handler(self) -> grpc.GenericRpcHandler:
-        handlers = {
-            "Check": _unary(self._health.check),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._health.watch),
+    def _methods(self) -> Mapping[bytes, Method]:
+        inference: dict[str, Method] = {method: Unary(page) for method, page in self._pages.by_method().items()}
+        inference["ModelInfer"] = Unary(self._calls.infer, self._calls.refuse)
+        inference["ModelStreamInfer"] = Stream(self._calls.stream, self._calls.refuse)
+        health: dict[str, Method] = {"Check": Unary(self._health.check), "Watch": ServerStream(self._health.watch)}
+        services: dict[str, Mapping[str, Method]] = {INFERENCE: inference, SERVICE: health}
+        services |= {version: {INFO: Stream(self._reflection.info)} for version in VERSIONS}
+        return {
+            f"/{service}/{method}".encode(): answer
+            for service, methods in services.items()
+            for method, answer in methods.items()
         }
-        return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
-def _unary(method: Any) -> Any:
-    """A method that takes and gives messages as they are on the wire: without a serializer, they are left alone."""
-    return grpc.unary_unary_rpc_method_handler(method)
-
-
-def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
-    return (
-        # Another process that listens there is to be noticed, not shared with.
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", settings.max_body_bytes),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_metadata_size", settings.max_header_bytes),
-        ("grpc.max_concurrent_streams", MAX_STREAMS),
-        ("grpc.max_allowed_incoming_connections", settings.max_connections),
-        # Clients ping to keep a connection alive, or to learn that it is not: also while they call nothing.
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.grpc_min_ping_interval_s * 1000)),
-        ("grpc.http2.max_ping_strikes", PING_STRIKES if settings.grpc_min_ping_interval_s else 0),
-        ("grpc.keepalive_time_ms", round(settings.grpc_keepalive_time_s * 1000)),
-        ("grpc.keepalive_timeout_ms", round(settings.grpc_keepalive_timeout_s * 1000)),
-        # Of a client that acknowledges nothing at all, gRPC waits for the ping's own time, a minute.
-        ("grpc.http2.ping_timeout_ms", round(settings.grpc_keepalive_timeout_s * 1000)),
+def _limits(settings: ServerSettings, wire: LaneLimits) -> GrpcLimits:
+    return GrpcLimits(
+        wire=wire,
+        max_message_bytes=settings.max_body_bytes,
+        max_calls=settings.max_connections,
+        min_ping_interval_s=settings.grpc_min_ping_interval_s,
+        keepalive_time_s=settings.grpc_keepalive_time_s,
+        keepalive_timeout_s=settings.grpc_keepalive_timeout_s,
+        compress_from_bytes=settings.compress_from_bytes,
     )
 
 
-def _credentials(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCredentials:
-    trusted = None if client_ca is None else client_ca.read_bytes()
-    pair = (key.read_bytes(), certificate.read_bytes())
-    return grpc.ssl_server_credentials([pair], trusted, require_client_auth=trusted is not None)
-
-
-def _described() -> DescriptorPool:
-    """A pool with all that reflection tells of. Our messages are in one of their own, all others in the default one."""
-    pool = DescriptorPool()
-    for module in (inference_pb2, health_pb2, reflection_pb2):
-        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    return pool
+def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
+    """As HTTP has it, for HTTP/2. The files were found good when HTTP's own was made."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["h2"])
+    try:
+        # Nobody is there to type a passphrase.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, "none")
+        if settings.tls_client_ca is not None:
+            context.load_verify_locations(settings.tls_client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:
+        raise StartError(f"the TLS files cannot be used together: {error}") from error
+    return context

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -13,6 +14,7 @@ from uvicorn.server import ServerState
 
 from gateway.http import wire
 from gateway.http.connection import BARE_500, BODY, NOTHING, Connection
+from gateway.http.long_body import LARGE_BYTES
 from gateway.http.messages import HttpResponse
 from gateway.http.prediction import Prediction
 
@@ -25,7 +27,8 @@ class Answers(Connection):
     """Answers go out in the order in which their requests came.
 
     `_current` is the request whose answer is the next on the wire, and `pipeline` (uvicorn's own) has those behind it.
-    Nothing is begun while the client leaves more of the last answer unread than the transport's high-water mark.
+    Nothing is begun while a part of the last answer waits here, since the client takes no more of it for now. Once an
+    answer is written, nothing of its request is kept.
     """
 
     __slots__ = ("_answer_plane", "_task")
@@ -40,6 +43,11 @@ class Answers(Connection):
         super().__init__(config, server_state, app_state, _loop)
         self._answer_plane = self.door.plane.answer
         self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Have it told of every answer that the kernel does not take whole, however short it is."""
+        transport.set_write_buffer_limits(high=1, low=0)
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what is being worked out for a client that has gone, and forget what waits behind it."""
@@ -56,12 +64,14 @@ class Answers(Connection):
         self._current = self._filling = None
         if isinstance(self.cycle, Prediction):
             self.cycle = cast(RequestResponseCycle, None)
-        self._count()
+        self._set_counted(0)
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
         """The client has read on: begin what was held back."""
         super().resume_writing()
+        self._spare_until = math.inf
+        self._count()
         if self._current is None and not self._lingering and not self.transport.is_closing():
             self._advance()
         else:
@@ -91,8 +101,12 @@ class Answers(Connection):
         uvicorn's own method would read on while requests are still queued, and set a timer per request.
         """
         self.server_state.total_requests += 1
+        if isinstance(self._current, RequestResponseCycle):
+            self._current.body = bytearray()
         self._current = None
-        if self.transport.is_closing():
+        if self._counted_bytes:
+            self._count()
+        if self._lingering or self.transport.is_closing():
             self._settle()
         else:
             self._advance()
@@ -104,6 +118,7 @@ class Answers(Connection):
         else:
             if self.pipeline:
                 self._start_next()
+                self._count()
             if not self.pipeline:
                 self._release()
         self._settle()
@@ -111,6 +126,7 @@ class Answers(Connection):
     def _start_next(self) -> None:
         cycle, app = self.pipeline.pop()
         if not isinstance(cycle, Prediction):
+            self._waiting_pages -= 1
             self._start_asgi_task(cycle, app)
             return
         self._current = cycle
@@ -124,6 +140,7 @@ class Answers(Connection):
     def _hold(self) -> None:
         self._held = True
         self.flow.pause_reading()
+        self._count()
 
     def _release(self) -> None:
         if not self._ended:
@@ -140,9 +157,10 @@ class Answers(Connection):
     async def _answer(self, prediction: Prediction) -> None:
         task = self._task
         try:
-            response = await self._answer_plane(
-                prediction.route, prediction.method, prediction.headers, prediction.body
-            )
+            if self.door.held.over:
+                response = self._crowded(prediction)
+            else:
+                response = await self._answering(prediction)
         except asyncio.CancelledError:
             if task is not None and task.cancelling():
                 self._give_up(prediction)
@@ -156,10 +174,21 @@ class Answers(Connection):
             self.tasks.discard(cast(Any, task))
         self._deliver(prediction, response)
 
+    def _answering(self, prediction: Prediction) -> Coroutine[Any, Any, HttpResponse]:
+        """The answer to come. A large body is the plane's alone from here on: it counts it, and lets it go."""
+        body = prediction.body
+        if len(body) >= LARGE_BYTES:
+            prediction.body = b""
+            if self._counted_bytes:
+                self._count()
+        return self._answer_plane(prediction.route, prediction.method, prediction.headers, body, prediction.came_s)
+
     def _deliver(self, prediction: Prediction, response: HttpResponse) -> None:
         if self.transport.is_closing():
             return
         prediction.response_complete = True
+        # The connection remembers it until the next request comes; nothing of it is wanted any more.
+        prediction.body, prediction.headers = b"", ()
         self.server_state.total_requests += 1
         self._current = None
         if self._counted_bytes:
@@ -209,6 +238,7 @@ class Answers(Connection):
                 self._linger()
                 return
             self.pipeline.popleft()
+            self._waiting_pages -= 1
         elif broken is not None:
             _disconnect(broken)
             if broken.response_started:

@@ -53,8 +53,7 @@ class AsgiLane:
             if over.more and not any(name == b"expect" for name, _ in headers):
                 await self._discard(receive)
             error = RequestTooLarge(f"the body is larger than the limit of {self._plane.max_body_bytes} bytes")
-            closing = () if scope.get("http_version", "1.1").startswith(("2", "3")) else (_CLOSE,)
-            await _send(send, scope["method"], self._plane.refuse(route, headers, error), closing)
+            await send_response(send, scope["method"], self._plane.refuse(route, headers, error), closing(scope))
         except _GoneError:
             return
         else:
@@ -62,7 +61,7 @@ class AsgiLane:
 
     async def _gather(self, headers: Sequence[Header], body: bytearray, receive: Receive) -> None:
         limit_bytes = self._plane.max_body_bytes
-        if _announced_bytes(headers) > limit_bytes:
+        if announced_bytes(headers) > limit_bytes:
             raise _OverLimitError(more=True)
         more = True
         while more:
@@ -91,7 +90,7 @@ class AsgiLane:
         try:
             await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
-                await _send(send, method, _outcome(answer), ())
+                await send_response(send, method, _outcome(answer), ())
         finally:
             answer.cancel()
             gone.cancel()
@@ -141,20 +140,29 @@ def _outcome(answer: asyncio.Task[HttpResponse]) -> HttpResponse:
     return response
 
 
-async def _send(send: Send, method: str, response: HttpResponse, closing: Sequence[Header]) -> None:
+def closing(scope: Scope) -> Sequence[Header]:
+    """The header that ends the connection, where the protocol has one."""
+    return () if scope.get("http_version", "1.1").startswith(("2", "3")) else (_CLOSE,)
+
+
+async def send_response(
+    send: Send, method: str, response: HttpResponse, more_headers: Sequence[Header], *, more: bool = False
+) -> None:
+    """Send a whole answer; with `more`, the caller is to send one more part of its body, an empty one."""
     request_id = [] if response.request_id is None else [(b"x-request-id", response.request_id)]
     cached = [] if response.cached is None else [(b"x-cache", response.cached)]
     timing = [] if response.timing is None else [(b"server-timing", response.timing)]
     trace = [] if response.trace is None else [(b"traceresponse", response.trace)]
-    headers = [*response.headers, *request_id, *cached, *timing, *trace, *closing]
+    headers = [*response.headers, *request_id, *cached, *timing, *trace, *more_headers]
     if response.status not in wire.BODILESS:
         headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     body = response.body if wire.has_body(method, response.status) else b""
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-def _announced_bytes(headers: Sequence[Header]) -> int:
+def announced_bytes(headers: Sequence[Header]) -> int:
+    """The length that the headers of a request announce, or 0."""
     for name, value in headers:
         if name == b"content-length" and value.isdigit():
             # Python reads no number of any length; this many digits are over any limit.

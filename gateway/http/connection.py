@@ -18,6 +18,7 @@ from gateway.http.long_body import LongBody
 from gateway.http.messages import HttpResponse
 from gateway.http.prediction import Prediction
 from gateway.http.sweep import Timed
+from gateway.http.unsent import unsent_bytes
 from inference.errors import Unavailable
 
 _logger = logging.getLogger("sluice.http")
@@ -26,6 +27,9 @@ NOTHING, HEAD, BODY, UPGRADE = range(4)
 """What is coming in. `UPGRADE`: a complete head that asks for another protocol."""
 
 BARE_500 = wire.plain(500, "Internal Server Error")
+_WAITING_BYTES, _WAITING_PAGE_BYTES = 512, 4096
+"""What a prediction that waits behind another request takes beside its body, and a page with all that FastAPI needs."""
+
 _FULL = wire.plain(503, "Too many connections.")
 _CROWDED = wire.plain(503, "Too much is being read at once.", (b"retry-after", b"1"))
 _SLOW = wire.plain(408, "The request was not complete in time.")
@@ -49,10 +53,16 @@ class Connection(HttpToolsProtocol, Timed):
         "_leaving",
         "_lingering",
         "_long_body",
+        "_page_bytes",
+        "_page_timed_bytes",
+        "_spare_bytes",
+        "_spare_until",
         "_stage",
         "_unread",
-        "_unsent_bytes",
+        "_unsent_whole_bytes",
+        "_waiting_pages",
         "deadline",
+        "unsent_bytes",
     )
 
     door: ClassVar[Door]
@@ -70,6 +80,10 @@ class Connection(HttpToolsProtocol, Timed):
         # The prediction whose body is coming in, and where the rest of it goes if it is long.
         self._filling: Prediction | None = None
         self._long_body: LongBody | None = None
+        # How much of the body of the page that is coming in has come, and for how much of that time was allowed.
+        self._page_bytes = self._page_timed_bytes = 0
+        # How many of the requests that wait behind others are for pages.
+        self._waiting_pages = 0
         self._stage = NOTHING
         # Nothing may be parsed for now: `_unread` waits.
         self._held = False
@@ -84,7 +98,11 @@ class Connection(HttpToolsProtocol, Timed):
         self._lingering = False
         self._discarded_bytes = 0
         # How much of the answers was unsent when the deadline was set; 0 where it was not about sending.
-        self._unsent_bytes = 0
+        self.unsent_bytes = 0
+        # The last long answer, of which anything may be unsent.
+        self._unsent_whole_bytes = 0
+        # While too much is held: what may be unsent by when, or the connection makes room.
+        self._spare_bytes, self._spare_until = 0, math.inf
         self.deadline = math.inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -93,8 +111,13 @@ class Connection(HttpToolsProtocol, Timed):
         limits = self.door.limits
         self.deadline = self.loop.time() + limits.request_read_timeout_s
         self.door.watch(self.loop, self.connections, self._keep_alive_s)
-        if len(self.connections) > limits.max_connections:
-            self._turn_away(len(self.connections) - limits.max_connections)
+        if (surplus := self.door.surplus(len(self.connections))) > 0:
+            self._turn_away(surplus)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back."""
+        super().connection_lost(exc)
+        self.door.left()
 
     def shutdown(self) -> None:
         """Answer what is there and what is on its way, and take nothing more.
@@ -112,7 +135,12 @@ class Connection(HttpToolsProtocol, Timed):
     def pause_writing(self) -> None:
         """The client reads too slowly: from now on it has to make progress."""
         super().pause_writing()
+        self._count()
         self._settle()
+
+    def note_long(self, size_bytes: int) -> None:
+        """A page writes so much in one piece."""
+        self._unsent_whole_bytes = size_bytes
 
     def _write(self, method: str, response: HttpResponse, connection: bytes) -> None:
         start = self.door.heads.start(response.status, self.server_state.default_headers)
@@ -127,6 +155,7 @@ class Connection(HttpToolsProtocol, Timed):
             self.transport.write(head + body)
         else:
             self.transport.write(head)
+            self._unsent_whole_bytes = len(body)
             self.transport.write(body)
 
     # How much it holds.
@@ -137,6 +166,15 @@ class Connection(HttpToolsProtocol, Timed):
             held_bytes += self._long_body.received_bytes
         elif isinstance(self._current, Prediction):
             held_bytes += len(self._current.body)
+        if isinstance(self.cycle, RequestResponseCycle):
+            held_bytes += len(self.cycle.body)
+        held_bytes += len(self.pipeline) * _WAITING_BYTES + self._waiting_pages * _WAITING_PAGE_BYTES
+        if unsent := self.transport.get_write_buffer_size():
+            # The transport keeps an answer whole until its last byte is gone.
+            held_bytes += max(unsent, self._unsent_whole_bytes)
+        self._set_counted(held_bytes)
+
+    def _set_counted(self, held_bytes: int) -> None:
         self.door.held.now_bytes += held_bytes - self._counted_bytes
         self._counted_bytes = held_bytes
 
@@ -149,8 +187,36 @@ class Connection(HttpToolsProtocol, Timed):
         if refused is None:
             self._refuse(_CROWDED)
         else:
-            error = Unavailable(f"the requests being read and answered are over the limit of {held.limit_bytes} bytes")
-            self._refuse(self.door.plane.refuse(refused.route, refused.headers, error))
+            self._refuse(self._crowded(refused))
+
+    def _crowded(self, refused: Prediction) -> HttpResponse:
+        limit_bytes = self.door.held.limit_bytes
+        error = Unavailable(f"the requests being read and answered are over the limit of {limit_bytes} bytes")
+        return self.door.plane.refuse(refused.route, refused.headers, error)
+
+    def recount(self) -> None:
+        """Count what is still unsent."""
+        self._count()
+
+    def make_room(self, now: float) -> None:
+        """Too much is held: cut the connection off if its client takes too little of what is written to it.
+
+        It has `crowded_grace_s` to take what it is to take in that time.
+        """
+        if not self.transport.get_write_buffer_size():
+            return
+        limits = self.door.limits
+        if now > self._spare_until + limits.crowded_grace_s or self._spare_until == math.inf:
+            self._spare_until = now + limits.crowded_grace_s
+            self._spare_bytes = unsent_bytes(self.transport) - int(limits.min_body_bytes_per_s * limits.crowded_grace_s)
+        elif now >= self._spare_until:
+            self._spare_until = math.inf
+            if unsent_bytes(self.transport) > self._spare_bytes:
+                self.door.log_fault(
+                    _logger, logging.WARNING, "a client that left its answer unread made room for others"
+                )
+                self._set_counted(0)
+                self.transport.abort()
 
     # How it ends.
 
@@ -175,7 +241,7 @@ class Connection(HttpToolsProtocol, Timed):
             self._count()
 
     def _finish(self) -> None:
-        if self.flow.read_paused or self._discarded_bytes:
+        if self.flow.read_paused or self._discarded_bytes or self._stage:
             self._linger()
         else:
             self._end()
@@ -205,9 +271,9 @@ class Connection(HttpToolsProtocol, Timed):
     def _settle(self) -> None:
         """Set the deadline that the state of the connection asks for."""
         limits = self.door.limits
-        self._unsent_bytes = 0
+        self.unsent_bytes = 0
         if self.flow.write_paused or self.transport.is_closing():
-            self._unsent_bytes = self.transport.get_write_buffer_size()
+            self.unsent_bytes = self.transport.get_write_buffer_size()
             allowed_s = limits.write_timeout_s
         elif self._lingering:
             allowed_s = limits.linger_s
@@ -224,9 +290,9 @@ class Connection(HttpToolsProtocol, Timed):
         """Close, cut off or refuse, whichever the state asks for."""
         unsent_bytes = self.transport.get_write_buffer_size()
         if unsent_bytes:
-            if self._unsent_bytes and unsent_bytes >= self._unsent_bytes:
+            if self.unsent_bytes and unsent_bytes >= self.unsent_bytes:
                 self.transport.abort()
-            self._unsent_bytes = unsent_bytes
+            self.unsent_bytes = unsent_bytes
             self.deadline = now + self.door.limits.write_timeout_s
         elif self._lingering or self.transport.is_closing():
             self.transport.abort()
@@ -242,7 +308,10 @@ class Connection(HttpToolsProtocol, Timed):
         """Put the deadline off for what has come of a body since it was last put off; whether that was enough."""
         filling = self._filling
         if filling is None:
-            return False
+            if self._stage == BODY:
+                self.deadline += (self._page_bytes - self._page_timed_bytes) / self.door.limits.min_body_bytes_per_s
+                self._page_timed_bytes = self._page_bytes
+            return now < self.deadline
         received_bytes = len(filling.body) if self._long_body is None else self._long_body.received_bytes
         self.deadline += (received_bytes - filling.timed_bytes) / self.door.limits.min_body_bytes_per_s
         filling.timed_bytes = received_bytes

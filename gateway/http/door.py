@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from gateway.held_bytes import HeldBytes
+from gateway.http.connection_budget import ConnectionBudget
 from gateway.http.known_heads import KnownHeads
 from gateway.http.limits import LaneLimits
 from gateway.http.messages import DataPlane
@@ -22,20 +23,39 @@ _FAULTS_LOGGED_PER_S = 5
 class Door:
     """What all connections of one server share. One server, one loop.
 
-    `held` is what this and all other doors hold of requests and answers: each connection sees to its own share.
+    `held` is what this and all other doors hold of requests and answers: each connection sees to its own share. So it
+    does with its place in `budget`, which is that of all doors; without one, the limits' bound is this server's own.
     """
 
-    __slots__ = ("_faults", "draining", "heads", "held", "known_heads", "limits", "plane", "sweep")
+    __slots__ = (
+        "_budget",
+        "_faults",
+        "draining",
+        "heads",
+        "held",
+        "known_heads",
+        "limits",
+        "plane",
+        "sweep",
+        "turns",
+    )
 
     def __init__(
-        self, plane: DataPlane[Any], limits: LaneLimits, draining: Callable[[], bool], held: HeldBytes
+        self,
+        plane: DataPlane[Any],
+        limits: LaneLimits,
+        draining: Callable[[], bool],
+        held: HeldBytes,
+        budget: ConnectionBudget | None = None,
     ) -> None:
         self.plane = plane
+        self.turns = plane.turns
         self.limits = limits
         self.draining = draining
         self.heads = Heads()
         self.known_heads = KnownHeads()
         self.held = held
+        self._budget = budget
         self.sweep: Sweep | None = None
         self._faults = Sampler(_FAULTS_LOGGED_PER_S)
 
@@ -43,8 +63,23 @@ class Door:
         """See to it that the connections' deadlines are kept."""
         if self.sweep is None:
             limits = self.limits
-            self.sweep = Sweep((keep_alive_s, limits.request_read_timeout_s, limits.write_timeout_s, limits.linger_s))
+            timeouts_s = (
+                *(keep_alive_s, limits.request_read_timeout_s, limits.write_timeout_s),
+                *(limits.linger_s, limits.crowded_grace_s),
+            )
+            self.sweep = Sweep(timeouts_s, self.held)
         self.sweep.watch(loop, connections)
+
+    def surplus(self, connections: int) -> int:
+        """How many connections are open beyond what may be, of so many of this server."""
+        if self._budget is None:
+            return connections - self.limits.max_connections
+        return self._budget.open - self._budget.limit
+
+    def left(self) -> None:
+        """A connection is gone."""
+        if self._budget is not None:
+            self._budget.leave()
 
     def log_fault(self, logger: logging.Logger, level: int, text: str, cause: BaseException | None = None) -> None:
         """Log what a client can bring about at will: a few lines per second, and how many were kept back."""

@@ -16,11 +16,14 @@ from gateway.held_bytes import HeldBytes
 from gateway.http import wire
 from gateway.http.answers import Answers
 from gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
+from gateway.http.connection_budget import ConnectionBudget
 from gateway.http.door import Door
 from gateway.http.limits import LaneLimits
-from gateway.http.long_body import LongBody
+from gateway.http.long_body import LARGE_BYTES, LongBody
 from gateway.http.messages import DataPlane, Header
+from gateway.http.page_transport import PageTransport
 from gateway.http.prediction import Prediction, expects_continue
+from gateway.http.request_targets import origin_form
 from inference.errors import RequestTooLarge
 
 _logger = logging.getLogger("sluice.http")
@@ -41,18 +44,19 @@ def make_lane(
     limits: LaneLimits | None = None,
     draining: Callable[[], bool] = _never,
     held: HeldBytes | None = None,
+    budget: ConnectionBudget | None = None,
 ) -> type[LaneProtocol]:
     """A protocol class for one uvicorn server: `uvicorn.Config(AsgiLane(plane, app), http=make_lane(plane))`.
 
     What the lane does not recognise goes to the ASGI application (a target in absolute form, for one, which
     `AsgiLane` then knows). While `draining()` is true, answers close their connection. What is held
-    is counted in `held`, which other doors may share.
+    is counted in `held`, and connections in `budget`, which other doors may share.
     """
     bounds = limits or LaneLimits()
 
     class Lane(LaneProtocol):
         __slots__ = ()
-        door = Door(plane, bounds, draining, held or HeldBytes(bounds.max_buffered_bytes))
+        door = Door(plane, bounds, draining, held or HeldBytes(bounds.max_buffered_bytes), budget)
 
     return Lane
 
@@ -108,6 +112,7 @@ class LaneProtocol(Answers):
             self._feed(data)
         elif (prediction := self._known_heads.complete(data)) is not None:
             self.deadline = math.inf
+            prediction.came_s = self.door.turns.came_s(self.loop.time())
             self._take_place(prediction)
             self._begin(prediction)
         else:
@@ -159,7 +164,7 @@ class LaneProtocol(Answers):
         self._count()
         self._refuse_if_crowded()
         if not long_body.left_bytes and self._filling is not None:
-            self._filling.body = long_body.whole()
+            self._filling.body = long_body.whole() if len(long_body) < LARGE_BYTES else long_body
             self._long_body = None
             self._held = False
             # The old parser still waits for the body; a new one is in the state that it would have come to.
@@ -197,8 +202,10 @@ class LaneProtocol(Answers):
         route = self._recognise(self.url)
         if route is None:
             self._take_ordinary_way()
+            self.cycle.transport = PageTransport(self.transport, self.note_long, self._finish)  # type: ignore[assignment]
             self.cycle.keep_alive = self.cycle.keep_alive and not (self._leaving or self.door.draining())
             if self.pipeline:
+                self._waiting_pages += 1
                 self._hold()
         else:
             keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
@@ -215,9 +222,11 @@ class LaneProtocol(Answers):
         self._quiet_bytes = -1
         prediction = self._filling
         if prediction is None:
+            self._page_bytes += len(body)
             super().on_body(body)
             return
         prediction.left_bytes -= len(body)
+        assert not isinstance(prediction.body, LongBody)
         if not prediction.body:
             prediction.body = body
         elif isinstance(prediction.body, bytes):
@@ -244,6 +253,7 @@ class LaneProtocol(Answers):
         else:
             self._filling = None
             prediction.received = True
+            prediction.came_s = self.door.turns.came_s(self.loop.time())
             if prediction is self._current:
                 self._begin(prediction)
         if not self.cycle.keep_alive:
@@ -253,7 +263,12 @@ class LaneProtocol(Answers):
 
     def _take_ordinary_way(self) -> None:
         """Build what uvicorn builds when a request begins, and let it go on from there."""
-        url, headers = self.url, self.headers
+        headers = self.headers
+        url = origin_form(self.url)
+        if url is None:
+            self._refuse(wire.plain(400, "The request target is no path; expected one such as /v2/models."))
+            raise _EndedError
+        self._page_bytes = self._page_timed_bytes = 0
         super().on_message_begin()
         self.url = url
         self.headers += headers
@@ -279,20 +294,28 @@ class LaneProtocol(Answers):
                 return
             if prediction is self._current:
                 self._invite(prediction)
-        if prediction is not None:
+        if self._stage == BODY:
             self._count()
             self._refuse_if_crowded()
+            if prediction is None and not self._ended:
+                self._bound_unwanted()
             if self._ended:
                 return
-        if not self._reading or (self._stage == BODY and prediction is None):
+        if not self._reading:
             self._reading = True
             self._settle()
+
+    def _bound_unwanted(self) -> None:
+        """A page that has answered without reading its body leaves the rest of it to be thrown away, up to a bound."""
+        if self.cycle.response_complete and self._page_bytes > self.door.limits.linger_bytes:
+            self._linger()
 
     def _invite(self, prediction: Prediction) -> None:
         """The body is wanted, and this is its turn."""
         if prediction.expects_continue:
             self.transport.write(wire.CONTINUE)
         if prediction.left_bytes >= _LONG_BYTES:
+            assert not isinstance(prediction.body, LongBody)
             self._long_body = LongBody(prediction.body, prediction.left_bytes)
             self._held = True
 
@@ -302,7 +325,10 @@ class LaneProtocol(Answers):
             self._end()
         elif not self._should_upgrade():
             self._stage = NOTHING
-            self._feed(_without_upgrade(self.parser, self.url, self.headers) + rest)
+            plain = _without_upgrade(self.parser, self.url, self.headers)
+            # After a request of HTTP/1.0, the old one expects no other.
+            self.parser = httptools.HttpRequestParser(self)
+            self._feed(plain + rest)
         elif self._current is None:
             self._stage = NOTHING
             self.deadline = math.inf

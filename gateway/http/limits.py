@@ -20,24 +20,28 @@ class LaneLimits:
     """Request line and headers, and what frames a body (chunk extensions, trailers). Beyond it: 431, and close."""
 
     request_read_timeout_s: float = 30.0
-    """From the first byte of a request to the last of its body. Beyond it: 408, and close. FastAPI's bodies may take
-    longer, as long as they never pause for this time."""
+    """From the first byte of a request to the last of its body. Beyond it: 408, and close."""
 
     write_timeout_s: float = 30.0
     """How long a client may leave an answer unread without taking one byte of it. Beyond it the connection is cut."""
 
     min_body_bytes_per_s: int = 64 * 1024
-    """How fast a prediction's body has to come in where it is too long for `request_read_timeout_s`: this many bytes
-    received allow a second more."""
+    """How fast a body has to come in where it is too long for `request_read_timeout_s`: this many bytes received allow
+    a second more."""
 
     max_connections: int = 10_000
     """Open connections. A further one is told 503 and closed; so many more than that are closed without a word that
     `surplus_connections` are told at a time."""
 
     max_buffered_bytes: int = 1024 * 1024 * 1024
-    """How much of requests all connections together hold: what was read but may not be parsed yet, and the bodies of
-    predictions until they are answered. A request that would pass it is told 503 to, and its connection closed.
-    Requests that come whole and in at most 4 KiB are not counted, nor are heads."""
+    """How much all connections together hold: what was read but may not be parsed yet, requests that wait behind
+    others, bodies until they are answered, and what of answers is not sent yet. A request that would pass it is told
+    503 to, and its connection closed; while more is held, no prediction is begun. A request that comes whole, alone,
+    and in at most 4 KiB is not counted."""
+
+    crowded_grace_s: float = 1.0
+    """While more than `max_buffered_bytes` is held, a client that takes less of its answers than `min_body_bytes_per_s`
+    for this time is cut off; those with most unsent go first, until there is room."""
 
     linger_s: float = 2.0
     """How long a refused client may go on sending, so that it reads the refusal instead of a reset."""

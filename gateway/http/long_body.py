@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 _PIECE_BYTES = 16 * 1024
+
+LARGE_BYTES = 256 * 1024
+"""Bodies from this length on are the data plane's alone once it has them: it counts them, and lets them go as early as
+it can. They stay in pieces, for to join them would keep the event loop."""
 
 
 class LongBody:
     """A body whose length was announced, in the pieces in which it comes.
 
     Holds what has come and no more: to announce a body costs its sender a body. Pieces under 16 KiB are put together
-    as they come, so that none of them costs more than it holds; all are joined once, when the body is `whole`.
+    as they come, so that none of them costs more than it holds.
     """
 
     __slots__ = ("_pieces", "_short", "left_bytes", "received_bytes")
@@ -38,10 +44,20 @@ class LongBody:
             self._pieces.append(bytes(data) if self.left_bytes else data)
         return rest
 
+    def __len__(self) -> int:
+        return self.received_bytes
+
     def whole(self) -> bytes:
-        """The body, once `left_bytes` is 0."""
+        """The body, once `left_bytes` is 0. Of a long one this takes a while; the interpreter is free meanwhile."""
         self._keep_short()
         return b"".join(self._pieces)
+
+    def pieces(self) -> Iterator[bytes | bytearray | memoryview]:
+        """The body, once `left_bytes` is 0, piece by piece. Those that were given are kept no longer."""
+        self._keep_short()
+        self._pieces.reverse()
+        while self._pieces:
+            yield self._pieces.pop()
 
     def _keep_short(self) -> None:
         self._pieces.append(self._short)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from gateway.http.long_body import LongBody
+from gateway.turns import Turns
 from inference.errors import SluiceError
 
 Header: TypeAlias = tuple[bytes, bytes]
 """Name in lower case, and value, as they stand on the wire."""
+
+
+Body: TypeAlias = bytes | bytearray | LongBody
+"""A whole body; one of `LARGE_BYTES` and more may be in pieces."""
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
@@ -37,6 +44,8 @@ class DataPlane(Protocol[RouteT]):
     """Everything between the door and the dialects, as the lanes see it. A route is the plane's own affair."""
 
     max_body_bytes: int
+    turns: Turns
+    """Who lanes ask when a request may have come."""
 
     def recognise(self, target: bytes) -> RouteT | None:
         """The route of a prediction call, or `None` if FastAPI is to answer.
@@ -47,9 +56,13 @@ class DataPlane(Protocol[RouteT]):
         ...
 
     async def answer(
-        self, route: RouteT, method: str, headers: Sequence[Header], body: bytes | bytearray
+        self, route: RouteT, method: str, headers: Sequence[Header], body: Body, came_s: float = math.inf
     ) -> HttpResponse:
-        """The answer to a request whose body is complete. Never raises, save for cancellation: the client has gone."""
+        """The answer to a request whose body is complete. Never raises, save for cancellation: the client has gone.
+
+        A body of `LARGE_BYTES` or more is not kept by its lane: it is the plane that counts it, and lets it go.
+        `came_s` is when its last bytes may have come, where the lane knows.
+        """
         ...
 
     def refuse(self, route: RouteT, headers: Sequence[Header], error: SluiceError) -> HttpResponse:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.http.messages import Header, HttpResponse
+from gateway.http.messages import Body, Header, HttpResponse
 
 
 class Prediction(msgspec.Struct, eq=False):
@@ -16,6 +16,7 @@ class Prediction(msgspec.Struct, eq=False):
     Stands where uvicorn has its `RequestResponseCycle`, and so carries the two fields of one that uvicorn's protocol
     reads and writes for every request: `keep_alive` and `response_complete`. `left_bytes` is what the body still
     lacks, once its announced length has been `examined`; `timed_bytes` is how much of it has been allowed time for.
+    `came_s` is when its last bytes may have come.
     """
 
     route: Any
@@ -23,13 +24,14 @@ class Prediction(msgspec.Struct, eq=False):
     headers: Sequence[Header]
     keep_alive: bool
     refusal: HttpResponse | None = None
-    body: bytes | bytearray = b""
+    body: Body = b""
     left_bytes: int = 0
     timed_bytes: int = 0
     received: bool = False
     examined: bool = False
     expects_continue: bool = False
     response_complete: bool = False
+    came_s: float = 0.0
 
     def examine(self, http_version: str) -> int:
         """Note what the headers say of the body; the length that they announce, or 0."""

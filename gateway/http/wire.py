@@ -71,7 +71,8 @@ def header_lines(headers: tuple[Header, ...]) -> bytes:
     """
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     if len(lines) - len(lines.translate(None, _CONTROLS)) != 2 * len(headers):
-        raise ValueError(f"a header has a control character in it: {list(headers)!r}")
+        names = b", ".join([name for name, _ in headers])
+        raise ValueError(f"a header has a control character in it; it is one of {names!r}")
     return lines
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gateway.images.files import check_parts, check_pixels, check_scans
 from inference.config import ImageConfig
 from inference.errors import InvalidRequest, RequestTooLarge, StartError
 
@@ -20,6 +21,9 @@ Decoder = Callable[[bytes | bytearray | memoryview], Pixels]
 """From a file's content to pixels, `uint8[height, width, channels]`. Raises `InvalidRequest` and `RequestTooLarge`."""
 
 FORMATS = ("JPEG", "PNG")
+LONGEST_SIDE = 65_535
+"""JPEG's own bound. Scaling a longer side takes much more memory than the picture itself."""
+
 _KNOWN_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
@@ -38,11 +42,15 @@ def load_decoder(config: ImageConfig, height: int, width: int, channels: int) ->
 
     def decode(body: bytes | bytearray | memoryview) -> Pixels:
         try:
+            view = memoryview(body)
+            check_parts(view)
             with Image.open(io.BytesIO(body), formats=FORMATS) as picture:
                 _check(picture, config.max_pixels)
+                check_scans(view, picture.width * picture.height, config.max_pixels)
+                check_pixels(view)
                 picture.load()
-                upright = ImageOps.exif_transpose(picture)
-                sized = _sized(_plain(upright, mode), config, (height, width), resample)
+                ImageOps.exif_transpose(picture, in_place=True)  # a copy, even where nothing is to be turned, costs
+                sized = _sized(_plain(picture, mode), config, (height, width), resample)
                 return np.asarray(sized, np.uint8).reshape(height, width, channels)
         except (InvalidRequest, RequestTooLarge):
             raise
@@ -61,6 +69,8 @@ def _check(picture: Image.Image, max_pixels: int) -> None:
     width, height = picture.size
     if width * height > max_pixels:
         raise RequestTooLarge(f"the image has {width} x {height} pixels; image.max_pixels allows {max_pixels}")
+    if max(width, height) > LONGEST_SIDE:
+        raise RequestTooLarge(f"the image has {width} x {height} pixels; a side has at most {LONGEST_SIDE}")
     if width * height == 0:
         raise InvalidRequest(f"the image has {width} x {height} pixels, which is none")
     if picture.format == "PNG" and getattr(picture, "is_animated", False):
@@ -79,7 +89,10 @@ def _plain(picture: Any, mode: str) -> Any:
 def _sized(picture: Any, config: ImageConfig, size: tuple[int, int], resample: Any) -> Any:
     height, width = size
     if config.fit == "stretch":
-        return picture if picture.size == (width, height) else picture.resize((width, height), resample)
+        if picture.size == (width, height):
+            return picture
+        _check_between(picture, width, config.max_pixels)
+        return picture.resize((width, height), resample)
     if config.shorter_side is None:
         scale = max(height / picture.height, width / picture.width)
         whole = (max(int(picture.width * scale), width), max(int(picture.height * scale), height))
@@ -96,9 +109,19 @@ def _sized(picture: Any, config: ImageConfig, size: tuple[int, int], resample: A
             f"to be cropped; image.max_pixels allows {config.max_pixels}"
         )
     if whole != picture.size:
+        _check_between(picture, whole[0], config.max_pixels)
         picture = picture.resize(whole, resample)
     left, top = round((whole[0] - width) / 2), round((whole[1] - height) / 2)
     return picture.crop((left, top, left + width, top + height))
+
+
+def _check_between(picture: Any, width: int, max_pixels: int) -> None:
+    """Pictures are scaled across first: what is between has the new width, and the old height."""
+    if width * picture.height > max(max_pixels, picture.width * picture.height):
+        raise RequestTooLarge(
+            f"the image has {picture.width} x {picture.height} pixels, and {width} x {picture.height} while it is "
+            f"scaled; image.max_pixels allows {max_pixels}"
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -7,7 +7,8 @@ names. `compute_input` is a batch's whole way to the engine and back, which nobo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, Field
 
@@ -76,6 +77,15 @@ class StatisticsPage(BaseModel):
 def statistics_page(versions: Iterable[ServedVersion]) -> StatisticsPage:
     """The page of these versions, as it is at this moment."""
     return StatisticsPage(model_stats=[_version(served, served.statistics()) for served in versions])
+
+
+async def statistics_json(versions: Sequence[ServedVersion]) -> bytes:
+    """The same as JSON, made version by version, with the event loop's other work in between."""
+    pages: list[bytes] = []
+    for served in versions:
+        pages.append(_version(served, served.statistics()).model_dump_json().encode())
+        await asyncio.sleep(0)
+    return b'{"model_stats":[' + b",".join(pages) + b"]}"
 
 
 def _version(served: ServedVersion, seen: ModelStatistics) -> VersionStatistics:

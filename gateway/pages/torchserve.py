@@ -7,8 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from gateway.catalogue import Catalogue
-from gateway.shutdown import Drain
+from gateway.readiness import Readiness
 
 
 class Ping(BaseModel):
@@ -20,13 +19,13 @@ class Ping(BaseModel):
 UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Ping, "description": "Not ready"}}
 
 
-def ping_routes(catalogue: Catalogue, drain: Drain) -> APIRouter:
+def ping_routes(readiness: Readiness) -> APIRouter:
     """The one route."""
     router = APIRouter(tags=["health"])
 
     @router.get("/ping", summary="Can predictions be sent here?", responses=UNHEALTHY)
     async def ping(response: Response) -> Ping:
-        is_ready = catalogue.ready and not drain.begun
+        is_ready = readiness.ready
         response.status_code = 200 if is_ready else 503
         return Ping(status="Healthy" if is_ready else "Unhealthy")
 

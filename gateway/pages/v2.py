@@ -17,9 +17,9 @@ from gateway.catalogue import Catalogue
 from gateway.dialects.v2 import model_metadata
 from gateway.pages.admin import RedisPage, redis_page
 from gateway.pages.model_config import ModelConfigPage, model_config_page
-from gateway.pages.model_statistics import StatisticsPage, statistics_page
+from gateway.pages.model_statistics import StatisticsPage, statistics_json, statistics_page
+from gateway.readiness import Readiness
 from gateway.serving import ServedVersion
-from gateway.shutdown import Drain
 from gateway.telemetry.metrics import Metrics
 from inference.errors import ModelNotReady
 
@@ -83,6 +83,7 @@ class Health(BaseModel):
     ready: bool
     models: list[VersionHealth]
     broken: list[BrokenHealth]
+    doors: list[str] = Field(description="What is wrong with the doors; nothing, most of the time.")
     cache: CacheHealth
 
 
@@ -137,7 +138,7 @@ NOT_LIVE: dict[int | str, dict[str, Any]] = {503: {"description": "Not alive: to
 
 
 def server_routes(
-    catalogue: Catalogue, drain: Drain, metrics: Metrics, cache: Cache, version: str, extensions: list[str]
+    catalogue: Catalogue, readiness: Readiness, metrics: Metrics, cache: Cache, version: str, extensions: list[str]
 ) -> APIRouter:
     """The routes about the server as a whole."""
     router = APIRouter()
@@ -166,7 +167,7 @@ def server_routes(
         response_model_exclude_defaults=True,
     )
     async def ready(response: Response) -> Ready:
-        is_ready = catalogue.ready and not drain.begun
+        is_ready = readiness.ready
         response.status_code = 200 if is_ready else 503
         return Ready(
             ready=is_ready, broken=list(dict.fromkeys(_named(each.name, each.version) for each in catalogue.broken))
@@ -174,7 +175,7 @@ def server_routes(
 
     @router.get("/v2/health", tags=["health"], summary="How is everything?", responses=NOT_READY)
     async def health(response: Response) -> Health:
-        is_ready = catalogue.ready and not drain.begun
+        is_ready = readiness.ready
         response.status_code = 200 if is_ready else 503
         state = cache.state()
         return Health(
@@ -196,13 +197,14 @@ def server_routes(
                 BrokenHealth(name=each.name, version=str(each.version or ""), reason=each.reason)
                 for each in catalogue.broken
             ],
+            doors=list(readiness.faults),
             cache=CacheHealth(entries=state.entries, bytes=state.size_bytes, redis=redis_page(state.redis)),
         )
 
     @router.get("/metrics", tags=["server"], summary="Prometheus metrics", response_class=Response)
     async def exposition(request: Request) -> Response:
-        content, content_type = metrics.exposition(request.headers.get("accept", ""))
-        return Response(content, headers={"content-type": content_type})
+        page = await metrics.pages.page(request.headers.get("accept", ""), request.scope["headers"])
+        return Response(page.body, headers={name.decode(): value.decode() for name, value in page.headers})
 
     return router
 
@@ -250,9 +252,10 @@ def model_routes(catalogue: Catalogue) -> APIRouter:
             ]
         )
 
-    @router.get("/stats", summary="What became of the calls of every version")
-    async def all_stats() -> StatisticsPage:
-        return statistics_page(served for name in catalogue.models for served in catalogue.versions(name))
+    @router.get("/stats", summary="What became of the calls of every version", response_model=StatisticsPage)
+    async def all_stats() -> Response:
+        versions = [served for name in catalogue.models for served in catalogue.versions(name)]
+        return Response(await statistics_json(versions), media_type="application/json")
 
     @router.get("/{model}/stats", summary="What became of a model's calls", responses=NOT_FOUND)
     async def model_stats(model: ModelName) -> StatisticsPage:

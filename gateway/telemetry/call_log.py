@@ -7,6 +7,7 @@ from typing import Any
 from gateway.telemetry.call_record import CallRecord
 from gateway.telemetry.labels import Outcome
 from gateway.telemetry.logs import Sampler, log
+from gateway.telemetry.tracebacks import unquoted
 from inference.errors import SluiceError
 
 
@@ -44,9 +45,16 @@ class CallLog:
         facts = _facts(record, kept_back)
         if record.outcome is Outcome.FAILED:
             ours = None if isinstance(error, SluiceError) else error
-            log.error("prediction", error=str(error), exc_info=ours, **facts)
+            log.error("prediction", error=str(error) if ours is None else unquoted(str(error)), exc_info=ours, **facts)
         else:
-            log.warning("prediction", error="the client has gone" if error is None else str(error), **facts)
+            log.warning("prediction", error=_told(record, error), **facts)
+
+
+def _told(record: CallRecord, error: Exception | None) -> str:
+    """What is wrong with an invalid request is mostly a value in it, which its caller is told and the log is not."""
+    if error is None:
+        return "the client has gone"
+    return unquoted(str(error)) if record.outcome is Outcome.INVALID else str(error)
 
 
 def _facts(record: CallRecord, kept_back: int) -> dict[str, Any]:

@@ -18,8 +18,8 @@ class CallRecord(msgspec.Struct, eq=False, gc=False):
     """What is known of a call, filled in on its way. It holds no tensor, so keeping it costs little.
 
     `model` and `version` are the caller's words until the call is answered. `metrics` are those of the version, once it
-    is known which. Times are monotonic; zero where the call never came so far. `trace_id` is there where the call
-    belongs to a trace that somebody records, and `trace` where that is us.
+    is known which. Times are monotonic; zero where the call never came so far. It may have come at `came_s`, before it
+    was read. `trace_id` is there where the call belongs to a trace that somebody records, and `trace` where that is us.
     """
 
     dialect: str
@@ -37,6 +37,7 @@ class CallRecord(msgspec.Struct, eq=False, gc=False):
     outcome: Outcome = Outcome.SUCCESS
     timings: Timings | None = None
     cached: CacheUse | None = None
+    came_s: float = 0.0
 
     @property
     def duration_s(self) -> float:

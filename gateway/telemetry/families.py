@@ -7,7 +7,6 @@ from platform import python_version
 from typing import Any
 
 from prometheus_client import (
-    CollectorRegistry,
     Counter,
     Gauge,
     GCCollector,
@@ -16,6 +15,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from gateway.telemetry.exposition import SlicedRegistry
 from gateway.telemetry.statistics import Ledger
 from gateway.telemetry.tally import CounterFamily, HistogramFamily
 
@@ -36,7 +36,7 @@ class Families:
 
     def __init__(self, sluice_version: str, engine_version: str = "", dialects: Sequence[str] = ()) -> None:
         self.dialects = tuple(dialects)
-        self.registry = registry = CollectorRegistry()
+        self.registry = registry = SlicedRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -183,6 +183,12 @@ class Families:
             "Models of the repository, and versions of them, that cannot be served.",
             registry=registry,
         )
+        self.doors_reopened = Counter(
+            "sluice_doors_reopened",
+            "Doors that accepted no connections and were opened anew.",
+            ["door"],
+            registry=registry,
+        )
         self.traced = CounterFamily(
             "sluice_traced_calls",
             "Traced calls by what became of their spans; where tracing is on.",
@@ -199,6 +205,12 @@ class Families:
         self.states = (
             *(self.queue_rows, self.queue_bytes, self.in_flight, self.workers, self.workers_bytes),
             *(self.objective, self.load, self.rows_mixed),
+        )
+        self.worker_deaths = CounterFamily(
+            "sluice_worker_deaths",
+            "Worker processes that were lost after they had loaded their model, by what they died of.",
+            [*model, "cause"],
+            registry=registry,
         )
         self.worker_restarts = Counter(
             "sluice_worker_restarts", "Worker processes that died and were replaced.", model, registry=registry

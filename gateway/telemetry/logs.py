@@ -5,17 +5,26 @@ Standard-library loggers (uvicorn's, asyncio's, warnings) are written in the sam
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import Literal, TextIO, TypeAlias, cast
+import threading
+from collections.abc import Iterable
+from typing import Any, Literal, TextIO, TypeAlias, cast
+from urllib.parse import quote
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from gateway.telemetry.outlet import Outlet
+from gateway.telemetry.tracebacks import escaped, traceback_facts, unquoted, write_traceback
+from inference.faults import MASK
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("sluice")
 
+
+SHORTEST_SECRET = 4
+"""What is shorter stands in every other line by chance."""
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 """The levels that the log may have."""
@@ -38,13 +47,18 @@ def _outlet(stream: TextIO) -> TextIO | Outlet:
     return _outlets[descriptor]
 
 
-def configure_logs(form: Literal["auto", "json", "console"], level: str, stream: TextIO = sys.stderr) -> None:
-    """Send every log line of the process to `stream`, once, in one form.
+def configure_logs(
+    form: Literal["auto", "json", "console"], level: str, stream: TextIO | None = None, secrets: Iterable[str] = ()
+) -> None:
+    """Send every log line of the process to `stream` (standard error), once, in one form.
 
     `auto` writes for people where the stream is a terminal and JSON elsewhere. Whoever logs never waits for who reads.
+    No line has one of the `secrets` in it, nor what an exception quotes, nor variables of the code.
     """
+    stream = stream or sys.stderr
     people = form == "console" or (form == "auto" and stream.isatty())
     shared: list[Processor] = [
+        _bare_asyncio,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if people else "iso", utc=not people),
@@ -52,15 +66,24 @@ def configure_logs(form: Literal["auto", "json", "console"], level: str, stream:
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty(), repr_native_str=True)]
+        [
+            _on_one_line,
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), repr_native_str=True, exception_formatter=write_traceback
+            ),
+        ]
         if people
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.ExceptionRenderer(traceback_facts), structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(_outlet(stream))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *renderer,
+                cast(Processor, Mask(secrets)),
+            ],
         )
     )
     root = logging.getLogger()
@@ -82,6 +105,48 @@ def configure_logs(form: Literal["auto", "json", "console"], level: str, stream:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def log_what_nobody_catches() -> None:
+    """Send what Python would write to standard error by itself to the log: exceptions of threads and of destructors."""
+    threading.excepthook = lambda ended: log.error(
+        "a thread ended with an exception",
+        thread=None if ended.thread is None else ended.thread.name,
+        exc_info=ended.exc_value,
+    )
+    sys.unraisablehook = lambda ended: log.error("an exception had nowhere to go", exc_info=ended.exc_value)
+
+
+def _bare_asyncio(_: Any, __: str, event: EventDict) -> EventDict:
+    """The lines of asyncio itself describe tasks, with their exceptions as Python writes them."""
+    record = event.get("_record")
+    if record is not None and record.name == "asyncio":
+        event["event"] = unquoted(str(event["event"]))
+    return event
+
+
+def _on_one_line(_: Any, __: str, event: EventDict) -> EventDict:
+    """People's lines show the event as it is; all else in them is quoted."""
+    event["event"] = escaped(str(event["event"]))
+    return event
+
+
+class Mask:
+    """The last look at a line: what is known to be a secret is not in it."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
+        self._known = sorted(known, key=len, reverse=True)
+
+    def __call__(self, _: Any, __: str, line: str) -> str:
+        """The line without them."""
+        for secret in self._known:
+            line = line.replace(secret, MASK)
+        return line
+
+
+def _forms(secret: str) -> Iterable[str]:
+    return secret, quote(secret, safe=""), json.dumps(secret)[1:-1]
 
 
 def level() -> Level:

@@ -16,11 +16,15 @@ from batching.report import Outcome as BatchOutcome
 from cache.report import Tier
 from gateway.audit.auditor import Look
 from gateway.audit.examine import Outcome as LookOutcome
+from gateway.telemetry.exposition import Exposition
 from gateway.telemetry.families import Families
 from gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime
 from gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
 from gateway.telemetry.tally import Count, Tally
-from inference.types import Timings
+from inference.types import Cause, Death, Timings
+
+DOORS = ("http", "grpc", "management")
+"""The doors that there may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class ModelMetrics(CallMetrics):
         self._padding = metrics.padding
         self._cache_lookups = metrics.cache_lookups
         self._restarts = metrics.worker_restarts.labels(model, version)
+        self._deaths = metrics.worker_deaths
         self._row_audits = metrics.row_audits
         self._row_audit_seconds = metrics.row_audit_seconds.labels(model, version)
         phases = [metrics.phases.labels(model, version, phase) for phase in Phase]
@@ -103,6 +108,8 @@ class ModelMetrics(CallMetrics):
                 self._requests.labels(*self._labels, dialect, outcome)
             for reason in Refusal:
                 self._refusals.labels(*self._labels, reason)
+        for cause in Cause:
+            self._deaths.labels(*self._labels, cause)
         for found in LookOutcome:
             self._row_audits.labels(*self._labels, found)
 
@@ -165,17 +172,14 @@ class ModelMetrics(CallMetrics):
         )
 
     def _request_ends(self) -> list[tuple[Outcome, Total]]:
-        return [
-            (
-                outcome,
-                total(
-                    self._requests.labels(*self._labels, dialect, outcome).value,
-                    self._family.labels(*self._labels, dialect, outcome).sum,
-                ),
-            )
-            for dialect in self._metrics.dialects
-            for outcome in Outcome
-        ]
+        ends: list[tuple[Outcome, Total]] = []
+        for dialect in self._metrics.dialects:
+            for outcome in Outcome:
+                # Only asked for, and not made: a page must not add series to every scrape from then on.
+                durations = self._family.known(*self._labels, dialect, outcome)
+                count = self._requests.labels(*self._labels, dialect, outcome).value
+                ends.append((outcome, total(count, 0.0 if durations is None else durations.sum)))
+        return ends
 
     def padded(self, own: int, added: int) -> None:
         """Count the elements of one request's padded inputs: its own, and those added."""
@@ -194,6 +198,10 @@ class ModelMetrics(CallMetrics):
     def worker_restarted(self) -> None:
         """Count one replaced worker process."""
         self._restarts.inc()
+
+    def worker_died(self, death: Death) -> None:
+        """Count one lost worker process by what it died of."""
+        self._deaths.add(*self._labels, death.cause)
 
     def watch(self, gauges: ModelGauges) -> None:
         """Let scrapes read the version's state from now on."""
@@ -252,6 +260,9 @@ class Metrics(Families):
         super().__init__(sluice_version, engine_version, dialects)
         self._lag = self.loop_lag.labels()
         self.unknown_model = CallMetrics(self, "", "")
+        self.pages = Exposition(self.registry)
+        for door in DOORS:
+            self.doors_reopened.labels(door)
 
     def of_model(self, model: str, version: int) -> ModelMetrics:
         """The metrics of one version that the repository holds."""
@@ -260,6 +271,10 @@ class Metrics(Families):
     def watch_broken(self, count: Callable[[], float]) -> None:
         """Read from here how many models and versions cannot be served."""
         self.broken.set_function(count)
+
+    def door_reopened(self, door: str) -> None:
+        """Count a door that was shut and is open again."""
+        self.doors_reopened.labels(door).inc()
 
     def traced_calls(self) -> TracedCalls:
         """What to count traced calls with; from now on a scrape shows it."""
@@ -275,9 +290,6 @@ class Metrics(Families):
             family.fold()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """All metrics, and their content type.
-
-        In OpenMetrics, with exemplars, where `accept` asks for it as Prometheus does; else in Prometheus' text format.
-        """
+        """All metrics, and their content type, made at once: a page for callers is `pages.page`."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type

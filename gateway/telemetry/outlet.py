@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import threading
 from collections import deque
 
@@ -81,4 +82,8 @@ class Outlet:
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                # Somebody else has made it non-blocking: what this thread is here to wait for, it asks for.
+                select.select([], [self._descriptor], [])

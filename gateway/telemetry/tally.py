@@ -11,8 +11,9 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -20,6 +21,11 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
+
+MemberT = TypeVar("MemberT")
+
+SLICED_SAMPLES = 200
+"""Samples of one piece of a family, at most: what a scrape makes of them in less than a millisecond."""
 
 FEW = 64
 """Fewer values than this are sorted faster one by one."""
@@ -55,6 +61,8 @@ class Tally:
     def fold(self) -> None:
         """Sort what was observed into its buckets."""
         unsorted = self._unsorted
+        if not unsorted:
+            return
         if len(unsorted) < FEW:
             for value in unsorted:
                 self.counts[bisect_left(self._bounds, value)] += 1
@@ -91,6 +99,10 @@ class HistogramFamily(Collector):
         self._tallies: dict[tuple[str, ...], Tally] = {}
         registry.register(self)
 
+    def known(self, *values: str) -> Tally | None:
+        """The tally of these label values, if there is one."""
+        return self._tallies.get(values)
+
     def labels(self, *values: str) -> Tally:
         """The tally of these label values, made at first use."""
         return self._tallies.setdefault(values, Tally(self._bounds))
@@ -107,14 +119,24 @@ class HistogramFamily(Collector):
     def collect(self) -> Iterable[Metric]:
         """The family as a scrape sees it."""
         family = self._family()
-        self.fold()
-        for values, tally in list(self._tallies.items()):
+        self._add(family, list(self._tallies.items()))
+        return [family]
+
+    def slices(self) -> Iterator[Metric]:
+        """The family as a scrape sees it, in pieces."""
+        for some in _some(self._tallies, SLICED_SAMPLES // (len(self._edges) + 2)):
+            family = self._family()
+            self._add(family, some)
+            yield family
+
+    def _add(self, family: HistogramMetricFamily, tallies: Iterable[tuple[tuple[str, ...], Tally]]) -> None:
+        for values, tally in tallies:
+            tally.fold()
             buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
             for place, (edge, count) in enumerate(zip(self._edges, accumulate(tally.counts), strict=True)):
                 exemplar = tally.exemplars.get(place)
                 buckets.append((edge, count) if exemplar is None else (edge, count, exemplar))
             family.add_metric(values, buckets, tally.total)
-        return [family]
 
     def _family(self) -> HistogramMetricFamily:
         return HistogramMetricFamily(self._name, self._text, labels=self._labels)
@@ -143,9 +165,26 @@ class CounterFamily(Collector):
     def collect(self) -> Iterable[Metric]:
         """The family as a scrape sees it."""
         family = self._family()
-        for values, count in list(self._counts.items()):
-            family.add_metric(values, count.value)
+        self._add(family, list(self._counts.items()))
         return [family]
+
+    def slices(self) -> Iterator[Metric]:
+        """The family as a scrape sees it, in pieces."""
+        for some in _some(self._counts, SLICED_SAMPLES):
+            family = self._family()
+            self._add(family, some)
+            yield family
+
+    def _add(self, family: CounterMetricFamily, counts: Iterable[tuple[tuple[str, ...], Count]]) -> None:
+        for values, count in counts:
+            family.add_metric(values, count.value)
 
     def _family(self) -> CounterMetricFamily:
         return CounterMetricFamily(self._name, self._text, labels=self._labels)
+
+
+def _some(members: Mapping[tuple[str, ...], MemberT], count: int) -> Iterator[list[tuple[tuple[str, ...], MemberT]]]:
+    """The members, so many at a time, and one empty list where there are none: a family shows that it is there."""
+    items = list(members.items())
+    for start in range(0, max(len(items), 1), count):
+        yield items[start : start + count]

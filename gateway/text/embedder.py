@@ -17,6 +17,14 @@ IDS = (Datatype.INT64, Datatype.INT32)
 FLOATS = (Datatype.FP32, Datatype.FP16, Datatype.FP64)
 
 
+TOKEN_CHARACTERS, LONG_TIMES = 16, 4
+"""What a token has in characters, at most, as a rule; a text of so many times that for each of the tokens that it may
+have is long, and not made into tokens whole."""
+
+LAST_TOKENS = 64
+"""So many tokens at the end of a beginning may be others in the whole text."""
+
+
 class Parts(msgspec.Struct, frozen=True):
     """Texts by their length. `places[i]` says which texts are the rows of `inputs[i]`, all of them equally long.
 
@@ -48,9 +56,29 @@ class Embedder(msgspec.Struct, frozen=True):
             )
         if "" in texts:
             raise InvalidRequest(f"text {texts.index('')} is empty; a text has at least one character")
-        ids = self.tokenizer.tokenise(texts)
+        long = TOKEN_CHARACTERS * self.config.max_tokens
+        if max(map(len, texts), default=0) <= LONG_TIMES * long:
+            ids = self.tokenizer.tokenise(texts)
+        else:
+            ids = [self._tokens_of(place, text, long) for place, text in enumerate(texts)]
         self._check_lengths(ids)
         return ids
+
+    def _tokens_of(self, place: int, text: str, beginning: int) -> list[int]:
+        """The token ids of one text, which may be long: its beginning alone may say that they are too many.
+
+        Of a text that is cut, the tokens are known once two beginnings, one twice as long as the other, have the same.
+        """
+        before: list[int] = []
+        most = self.config.max_tokens
+        while beginning < len(text):
+            [ids] = self.tokenizer.tokenise([text[:beginning]])
+            if not self.config.truncate and len(ids) > most + LAST_TOKENS:
+                raise InvalidRequest(f"text {place} has more than {most} tokens, which is the model's maximum")
+            if self.config.truncate and len(ids) == most and ids == before:
+                return ids
+            before, beginning = ids, 2 * beginning
+        return self.tokenizer.tokenise([text])[0]
 
     def check(self, ids: Sequence[Sequence[int]]) -> None:
         """Raises `InvalidRequest` for token ids of a caller's own that the model cannot have."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -60,5 +61,9 @@ def load_tokenizer(file: Path, truncate_to: int | None) -> FileTokenizer:
         if truncate_to is not None:
             tokenizer.enable_truncation(truncate_to)
     except Exception as error:  # the library has no kind of its own
-        raise RepositoryError(f"text.tokenizer: {file} holds no tokenizer that can be used: {error}") from error
+        # The library's words may have parts of the file in them, which is not always what it was taken for.
+        place = re.search(r"at line \d+ column \d+", str(error))
+        raise RepositoryError(
+            f"text.tokenizer: {file} holds no tokenizer that can be used{f'; see {place[0][3:]}' if place else ''}"
+        ) from None
     return FileTokenizer(tokenizer)

@@ -31,6 +31,17 @@ WORKERS = Dashboard(
                     ],
                     steps=((0, "green"), (1, "orange"), (3, "red")),
                 ),
+                Panel(
+                    "Deaths",
+                    "Worker processes that were lost, by what they died of, in ten minutes.",
+                    "none",
+                    [
+                        (
+                            f"sum by (cause) (increase(sluice_worker_deaths_total{{{LABELS}}}[10m]))",
+                            "{{cause}}",
+                        )
+                    ],
+                ),
                 BUSY_PANEL,
                 Panel(
                     "Memory of workers",

@@ -11,7 +11,7 @@ import numpy as np
 from batching.batcher import Batcher, BatchLimits, BatchReport
 from batching.job import Job, JobResult
 from inference.errors import ModelFailed, WorkerDied
-from inference.types import DEFAULT_PRIORITY, Array, Arrays, BatchResult, Knot, Vacancy, knot_rows
+from inference.types import DEFAULT_PRIORITY, Array, Arrays, BatchResult, Cause, Death, Knot, Vacancy, knot_rows
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
 
@@ -44,8 +44,9 @@ class Run:
     def fail(self, error: Exception | None = None) -> None:
         self.end.set_exception(error or ModelFailed("the model raised an error"))
 
-    def die(self, *, running: bool = True) -> None:
-        self.end.set_exception(WorkerDied("the worker process ended", running=running))
+    def die(self, cause: Cause = Cause.CRASHED, *, running: bool = True, beside: int = 0) -> None:
+        death = Death(cause, f"{cause} in a test", virtual_loop().time() - self.begun_s, beside)
+        self.end.set_exception(WorkerDied("the worker process ended", running=running, death=death))
 
 
 class Puppet:

@@ -6,6 +6,7 @@ import pytest
 
 from batching.batcher import SWEEP_SPACING_S
 from inference.errors import DeadlineExceeded
+from inference.types import Cause
 from tests.batching.fakes import Door, Puppet, answer
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
@@ -79,7 +80,7 @@ async def test_the_deadline_holds_for_what_waits_to_be_run_again(free: bool) -> 
         await quiet()
         await pass_time(0.99)
         assert not late.done()
-        puppet.out[0].die()
+        puppet.out[0].die(Cause.KILLED)
         if not free:
             puppet.workers.clear()
         await pass_time(SWEEP_SPACING_S * 1.5)

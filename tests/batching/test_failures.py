@@ -10,6 +10,7 @@ import pytest
 from batching.policy import Reason
 from batching.report import Outcome
 from inference.errors import ModelFailed, ModelNotReady, WorkerKilled
+from inference.types import Cause
 from tests.batching.fakes import Door, Puppet, answer, column
 from tests.batching.virtual_time import pass_time, quiet
 
@@ -28,11 +29,11 @@ async def test_a_batch_whose_worker_died_before_it_began_is_run_again_unblamed()
         assert [(report.reason, report.outcome) for report in door.reports] == [(Reason.AGAIN, Outcome.ANSWERED)]
 
 
-async def test_a_batch_whose_worker_died_once_is_run_again_whole() -> None:
+async def test_a_batch_whose_worker_was_killed_once_is_run_again_whole() -> None:
     async with Door(puppet := Puppet()) as door:
         first, second = door.ask(1), door.ask(2)
         await quiet()
-        puppet.out[0].die()
+        puppet.out[0].die(Cause.KILLED)
         await quiet()
         assert puppet.out[0].values == [[1], [2]]
         puppet.out[0].finish()
@@ -52,9 +53,9 @@ async def test_a_request_that_keeps_killing_fails_alone() -> None:
             else:
                 run.finish()
             await quiet()
-        assert [run.values for run in puppet.runs] == [[[1], [2], [3]], [[1], [2], [3]], [[1]], [[2]], [[3]]]
+        assert [run.values for run in puppet.runs] == [[[1], [2], [3]], [[1]], [[2]], [[3]], [[2]]]
         assert (answer(before), answer(after)) == ([1], [3])
-        with pytest.raises(WorkerKilled, match="ended its worker process more than once"):
+        with pytest.raises(WorkerKilled, match="died in 3 runs of this request, 2 of them alone"):
             guilty.result()
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batching.job import Batch, JobResult, batch_of, size_bytes
-from batching.recovery import after_death, after_failure
+from batching.recovery import after_failure
 from inference.errors import ModelFailed
 from inference.types import BatchResult
 from tests.batching.fakes import column, job_of, numbers
@@ -58,31 +58,14 @@ async def test_an_error_comes_too_late_for_who_has_ended() -> None:
     assert batch.jobs[1].future.exception() is error
 
 
-async def test_a_death_before_the_run_blames_nobody() -> None:
-    batch = batch_of_rows(1, 1)
-    assert after_death(batch, running=False) == (batch,)
-
-
-async def test_two_deaths_take_a_batch_apart_and_one_more_is_the_end() -> None:
-    batch = batch_of_rows(2, 1)
-    (again,) = after_death(batch, running=True)
-    assert (again.jobs, again.rows, again.deaths) == (batch.jobs, 3, 1)
-    alone = after_death(again, running=True)
-    assert [(one.jobs, one.rows, one.deaths) for one in alone] == [
-        ((batch.jobs[0],), 2, 1),
-        ((batch.jobs[1],), 1, 1),
-    ]
-    assert after_death(alone[0], running=True) == ()
-
-
 @given(st.integers(2, 100), st.integers(0, 1))
-async def test_a_failure_halves_a_batch_and_keeps_its_deaths(count: int, deaths: int) -> None:
+async def test_a_failure_halves_a_batch_and_holds_no_death_against_it(count: int, deaths: int) -> None:
     batch = batch_of_rows(*range(count))
-    halves = after_failure(Batch(batch.jobs, batch.rows, deaths))
+    halves = after_failure(Batch(batch.jobs, batch.rows, deaths, weight=deaths))
     assert [job for half in halves for job in half.jobs] == list(batch.jobs)
     assert sorted(len(half.jobs) for half in halves) == [count // 2, count - count // 2]
     assert [half.rows for half in halves] == [sum(job.rows for job in half.jobs) for half in halves]
-    assert [half.deaths for half in halves] == [deaths, deaths]
+    assert [(half.deaths, half.weight) for half in halves] == [(deaths, 0), (deaths, 0)]
 
 
 async def test_a_failure_of_one_job_is_its_end() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
+from random import Random
 from statistics import median
 
 import pytest
@@ -11,11 +13,13 @@ import pytest
 from batching.admission import HOPELESS_RUNS
 from batching.batcher import STUCK_RUNS, STUCK_S, SWEEP_SPACING_S
 from batching.curve import SPEED_WINDOW, STALE_S, TAIL_DEFAULT
+from batching.job import JobResult
 from batching.policy import Reason
 from inference.errors import DeadlineExceeded, Overloaded
+from inference.types import Cause
 from tests.batching.callers import AT_ONCE_S, KNOTS, OBJECTIVE_S, RUN_S, Tally, crowd, poisson
 from tests.batching.fakes import Door, Engine, Puppet, answer, knots_of, linear
-from tests.batching.virtual_time import pass_time, quiet
+from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
 
 async def test_what_would_be_late_is_refused_at_once_with_a_time_to_come_back() -> None:
@@ -268,7 +272,7 @@ async def test_what_was_accepted_is_answered_late_rather_than_dropped_when_its_w
         requests = [door.ask(value) for value in (1, 2)]
         await quiet()
         await pass_time(2 * OBJECTIVE_S)
-        puppet.out[0].die(running=running)
+        puppet.out[0].die(Cause.KILLED, running=running)
         await pass_time(2 * SWEEP_SPACING_S)
         puppet.out[0].finish()
         await quiet()
@@ -315,3 +319,107 @@ async def test_the_delivery_is_planned_for_but_is_not_taken_from_a_callers_own_t
         ) as door:
             refused[delivery_s] = len(await crowd(door))
     assert refused[OBJECTIVE_S] > refused[0.0]
+
+
+async def test_a_large_request_is_served_at_light_load_though_its_run_takes_nearly_all_of_the_objective() -> None:
+    """Cut into pieces: the engine is now and then slower than predicted, and what has begun is not thrown away."""
+    slowness = 1.0
+    engine = Engine(lambda rows: slowness * RUN_S(rows), depth=2)
+    rows = 128 if 2 * RUN_S(64) < OBJECTIVE_S else 64
+    async with Door(engine, objective_s=OBJECTIVE_S, knots=KNOTS) as door:
+        for _ in range(20):
+            slowness = 1.0 if slowness > 1.0 else 1.4
+            result = await door.ask(*range(rows))
+            assert answer_rows(result) == rows
+            await pass_time(OBJECTIVE_S)
+
+
+@pytest.mark.parametrize("pieces", [3, 8])
+async def test_what_could_never_be_in_time_is_served_whole_at_light_load(pieces: int) -> None:
+    async with Door(Engine(RUN_S, depth=2), objective_s=OBJECTIVE_S, knots=KNOTS) as door:
+        for _ in range(21):
+            result = await door.ask(*range(64 * pieces))
+            assert answer_rows(result) == 64 * pieces
+            await pass_time(0.5)
+
+
+def answer_rows(result: JobResult) -> int:
+    return len(result.outputs[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_every_refusal_comes_within_the_objective_and_a_sweep(seed: int) -> None:
+    """Small and large requests in bursts, on an engine whose speed nobody can foretell."""
+    random, slowness = Random(seed), 1.0
+    engine = Engine(lambda rows: slowness * random.uniform(0.5, 4.0) * RUN_S(rows), depth=2)
+    told_s: list[float] = []
+    answered = 0
+    async with Door(engine, objective_s=OBJECTIVE_S, knots=KNOTS) as door:
+        loop = virtual_loop()
+
+        def ask(rows: int) -> None:
+            nonlocal answered
+            asked_s = loop.time()
+
+            def end(future: asyncio.Future[JobResult]) -> None:
+                nonlocal answered
+                if future.exception() is None:
+                    answered += 1
+                else:
+                    told_s.append(loop.time() - asked_s)
+
+            try:
+                door.ask(*range(rows)).add_done_callback(end)
+            except Overloaded:
+                told_s.append(0.0)
+
+        for _ in range(60):
+            slowness = random.choice([0.2, 1.0, 1.0, 8.0])
+            for _ in range(random.choice([1, 2, 40])):
+                ask(random.choice([1, 1, 1, 16, 64, 200, 512]))
+            await pass_time(random.expovariate(1 / (2 * OBJECTIVE_S)))
+    assert answered
+    assert told_s
+    assert max(told_s) <= OBJECTIVE_S + SWEEP_SPACING_S + 1e-5
+
+
+async def test_a_curve_that_refuses_everybody_is_found_to_be_wrong_in_a_moment_where_many_come() -> None:
+    slowness = 30.0
+    async with Door(Engine(lambda rows: slowness * RUN_S(rows)), knots=KNOTS) as door:
+        for _ in range(20):
+            await door.ask(1)
+        slowness = 1.0
+        tally = Tally()
+
+        def ask() -> None:
+            with suppress(DeadlineExceeded):
+                tally.ask(door, within_s=OBJECTIVE_S)
+
+        await poisson(1000.0, 1.0, ask)
+        before = len(tally.results)
+        await poisson(1000.0, 1.0, ask)
+        await pass_time(1.0)
+    assert len(tally.results) - before >= 900
+
+
+async def test_probes_of_a_curve_that_is_right_are_few() -> None:
+    """Each is an answer that is late, where nobody would have been let in."""
+    slow = linear(0.02, 0.0)
+    async with Door(engine := Engine(slow), knots=knots_of(slow)) as door:
+        for _ in range(20):
+            await door.ask(1)
+        ran = len(engine.runs)
+        tally = Tally()
+        refused = 0
+
+        def ask() -> None:
+            nonlocal refused
+            try:
+                tally.ask(door, within_s=0.01)
+            except DeadlineExceeded:
+                refused += 1
+
+        await poisson(2000.0, 2.0, ask)
+        await pass_time(0.1)
+    assert refused > 3000
+    assert len(engine.runs) - ran <= 0.015 * refused + 1

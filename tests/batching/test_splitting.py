@@ -88,6 +88,8 @@ async def test_a_piece_that_kills_its_workers_fails_the_request() -> None:
         await quiet()
         puppet.out[0].die()
         await quiet()
+        puppet.out[0].finish()
+        await quiet()
         puppet.out[0].die()
         await quiet()
         assert isinstance(request.exception(), WorkerKilled)

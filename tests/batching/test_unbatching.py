@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inference.errors import DeadlineExceeded
+from inference.types import Cause
 from tests.batching.fakes import Door, Puppet, answer, column, knots_of, linear
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
@@ -81,7 +82,7 @@ async def test_a_batch_that_is_to_be_run_again_is_taken_apart() -> None:
     async with Door(puppet := Puppet()) as door:
         requests = [door.ask(1), door.ask(2)]
         await quiet()
-        puppet.out[0].die()
+        puppet.out[0].die(Cause.KILLED)
         puppet.workers.clear()
         await quiet()
         assert door.batcher.statistics().again_batches == 1

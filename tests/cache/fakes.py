@@ -35,11 +35,17 @@ def subject(
     adaptive: bool = False,
     objective_s: float | None = None,
     owner: Owner = OWNER,
+    max_answer_bytes: int = 1 << 30,
+    on_forget: Callable[[], None] = lambda: None,
 ) -> CachedModel:
     def observe(_: Tier) -> Callable[[float], None]:
         return lambda seconds: None
 
-    return CachedModel(owner, digest, engine, signature, scope, ttl_s, adaptive, 0.0, objective_s, observe)
+    return CachedModel(
+        *(owner, digest, engine, signature, scope, ttl_s, adaptive, 0.0, objective_s, observe),
+        max_answer_bytes=max_answer_bytes,
+        on_forget=on_forget,
+    )
 
 
 def inputs(numbers: Sequence[int]) -> Arrays:

@@ -111,3 +111,41 @@ def test_a_flight_that_was_overtaken_ends_for_its_own_followers_alone() -> None:
         assert flights.to_follow(KEY, QUERY) is quick
 
     virtually(main())
+
+
+def test_followers_that_give_up_leave_nothing_behind() -> None:
+    """Callers who come and go beside a slow row must not add up."""
+
+    async def main() -> None:
+        flights = Flights()
+        flight = flights.begin(KEY, QUERY)
+        for _ in range(10):
+            waiting = asyncio.ensure_future(landed([flight], 1.0))
+            await quiet()
+            waiting.cancel()
+            await quiet()
+            assert not await landed([flight], 0.0)
+        assert not flight.waiters
+        waiting = asyncio.ensure_future(landed([flight], 1.0))
+        await quiet()
+        flights.land(KEY, flight, ENTRY)
+        assert await waiting
+        assert flight.waiters is None
+
+    virtually(main())
+
+
+def test_one_waits_for_many_flights_until_all_are_over() -> None:
+    async def main() -> None:
+        flights = Flights()
+        many = [flights.begin(b"%16d" % number, QUERY) for number in range(5)]
+        flights.end(b"%16d" % 0, many[0])
+        waiting = asyncio.ensure_future(landed(many, 1.0))
+        await quiet()
+        for number in range(1, 5):
+            assert not waiting.done()
+            flights.land(b"%16d" % number, many[number], ENTRY)
+            await quiet()
+        assert await waiting
+
+    virtually(main())

@@ -5,10 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from cache.keys import KEY_BYTES, Keys, Scope, content_bytes, only_key, peek, row_keys
+from cache.keys import (
+    KEY_BYTES,
+    REMEMBERED_CHARACTERS,
+    REMEMBERED_KINDS,
+    STEP_ELEMENTS,
+    Keys,
+    Scope,
+    content_bytes,
+    element_keys,
+    only_key,
+    peek,
+    row_keys,
+)
+from cache.turns import STEP_BYTES, STEP_ROWS
 from inference.types import STORAGE, Arrays, Caching, Datatype, Parameters, Query, Signature, TensorSpec
 from tests.cache.queries import query_of
 
@@ -162,3 +177,64 @@ def test_parameters_count_whatever_their_order_and_never_by_halves() -> None:
     assert keys_of(parameters_query({"b": 2, "a": 1}), signature) == both
     kinds: list[Parameters] = [{}, {"a": 1}, {"a": 1.0}, {"a": True}, {"a": "1"}, {"a": 2}, {"b": 1}, {"a": 1, "b": 2}]
     assert len({keys_of(parameters_query(each), signature)[0] for each in kinds}) == len(kinds)
+
+
+TEXTS = signature_of(("s", Datatype.BYTES, 1), ("x", Datatype.FP32, 1))
+
+
+def texts(rows: int, columns: int, text: bytes = b"t") -> Arrays:
+    strings = np.empty((rows, columns), dtype=object)
+    strings[:] = text
+    strings[:, 0] = [text + b"%d" % row for row in range(rows)]
+    return strings, np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "fewest_steps"),
+    [
+        (texts(1, 1), 1),
+        (texts(3, 2), 1),
+        (texts(STEP_ROWS + 3, 1), 2),
+        (texts(5, STEP_ELEMENTS // 2), 3),
+        (texts(2, 2 * STEP_ELEMENTS + 1), 6),
+        (texts(3, 2, b"t" * (STEP_BYTES + 1)), 12),
+        (texts(2, STEP_ELEMENTS, b"t" * (STEP_BYTES // 1024)), 8),
+        ((np.empty((2, 0), dtype=object), np.zeros((2, 3), np.float32)), 1),
+    ],
+)
+def test_texts_are_digested_in_steps_to_the_same_keys(inputs: Arrays, fewest_steps: int) -> None:
+    query = query_of(*inputs)
+    hasher = Keys("digest", TEXTS, "row").hasher(query)
+    steps = list(element_keys(hasher, inputs, query.rows))
+    assert [key for step in steps for key in step] == row_keys(hasher, inputs, 0, query.rows)
+    assert len(steps) >= fewest_steps
+    assert max(map(len, steps)) <= STEP_ROWS
+    whole = list(element_keys(hasher, inputs, None))
+    assert [key for step in whole for key in step] == [only_key(hasher, inputs)]
+
+
+def test_rows_that_are_many_and_long_at_once_are_digested_a_bit_at_a_time() -> None:
+    long = np.zeros((2, STEP_BYTES), np.float32)
+    strings = np.full((2, 1), b"t", dtype=object)
+    query = query_of(strings, long)
+    hasher = Keys("digest", TEXTS, "row").hasher(query)
+    steps = list(element_keys(hasher, query.inputs, 2))
+    assert len(steps) == 2 * (1 + 4 + 1)
+    assert [key for step in steps for key in step] == row_keys(hasher, query.inputs, 0, 2)
+
+
+def test_no_more_is_remembered_of_what_callers_choose_than_a_few_short_kinds() -> None:
+    keys = Keys("digest", TEXTS, "row")
+    query = query_of(*texts(1, 1))
+    for number in range(REMEMBERED_KINDS + 10):
+        keys.hasher(replace(query, parameters={"p": f"{number}", "q": "x" * (REMEMBERED_CHARACTERS - 10)}))
+    assert keys.remembered == REMEMBERED_KINDS
+    keys.forget()
+    assert keys.remembered == 0
+    long = {"p": "x" * (REMEMBERED_CHARACTERS + 1)}
+    one = only_key(keys.hasher(replace(query, parameters=long)), query.inputs)
+    assert keys.remembered == 0
+    assert one == only_key(keys.hasher(replace(query, parameters=dict(long))), query.inputs)
+    others: list[Parameters] = [{"p": long["p"] + "x"}, {"q": long["p"]}, long | {"q": 1}, long | {"q": True}]
+    keyed = [only_key(keys.hasher(replace(query, parameters=other)), query.inputs) for other in others]
+    assert len({one, *keyed}) == 5

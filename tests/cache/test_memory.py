@@ -190,3 +190,21 @@ def test_the_bound_is_honest() -> None:
         taken = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
         assert 0.75 < tier.size_bytes / taken < 1.35
+
+
+def test_what_is_emptied_leaves_no_ghosts() -> None:
+    tier = MemoryTier(1000, lambda _: None)
+    for number in range(1000):
+        tier.put(key(number), entry(), 0.0)
+    tier.put(key(5000), entry(owner=OTHER), 0.0)
+    assert tier.ghosts > 50
+    removed = tier.remove(ONE)
+    assert removed > 50
+    assert (tier.entries, tier.held(ONE), tier.held(OTHER)) == (1, (0, 0), (1, 10))
+    assert tier.ghosts <= 1
+    assert tier.size_bytes == 10
+    tier.remove(OTHER)
+    assert (tier.entries, tier.ghosts, tier.size_bytes) == (0, 0, 0)
+    for number in range(1000):
+        tier.put(key(number), entry(), 0.0)
+    assert tier.entries == 100

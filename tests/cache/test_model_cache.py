@@ -11,11 +11,12 @@ import pytest
 
 from cache.economy import WINDOW_ROWS
 from cache.memory import MemoryTier
-from cache.model_cache import INLINE_BYTES, ModelCache
+from cache.model_cache import ModelCache
 from cache.report import Tier
-from cache.tiers import STEP_ROWS
+from cache.tiers import CLAIMED_KEYS, TRIP_KEYS
+from cache.turns import STEP_BYTES, STEP_ROWS
 from cache.walk import Answer
-from inference.errors import DeadlineExceeded, ModelFailed, QueueFull
+from inference.errors import DeadlineExceeded, ModelFailed, QueueFull, RequestTooLarge
 from inference.types import CacheUse, Caching, Query
 from tests.batching.virtual_time import VirtualTimeLoop, pass_time, quiet
 from tests.cache.fakes import UNBATCHED, Model, Prompt, Result, Shelf, ask, bits, clock, said, subject
@@ -571,7 +572,7 @@ async def test_what_was_forgotten_while_it_was_computed_is_not_kept() -> None:
 def test_rows_too_large_to_be_digested_at_once_are_digested_in_a_thread() -> None:
     async def play() -> None:
         cache = ModelCache(subject(scope="request", signature=UNBATCHED), MemoryTier(1 << 24, lambda _: None), None)
-        x = np.zeros((1, INLINE_BYTES // 4 + 1), np.float32)
+        x = np.zeros((1, STEP_BYTES // 4 + 1), np.float32)
         query = Query((x, x), 1, ((1, x.shape[1]), (1, x.shape[1])), ("y",), 1e9)
 
         def constant(_: Query) -> asyncio.Future[Result]:
@@ -583,3 +584,120 @@ def test_rows_too_large_to_be_digested_at_once_are_digested_in_a_thread() -> Non
         assert (await cache.answer(query, constant)).cached == CacheUse(1, 1)
 
     asyncio.run(play())
+
+
+@in_virtual_time
+async def test_many_rows_are_looked_up_in_redis_a_trip_at_a_time() -> None:
+    shelf = Shelf()
+    numbers = range(3 * TRIP_KEYS + 5)
+    first, second = cache_of(shelf, memory_bytes=1 << 16), cache_of(shelf, memory_bytes=1 << 16)
+    await first.answer(ask(*numbers), Prompt())
+    shelf.lookups.clear()
+    model = Prompt()
+    answer = await second.answer(ask(*numbers), model)
+    assert right(answer, ask(*numbers))
+    assert answer.cached == CacheUse(len(numbers), len(numbers))
+    assert not model.runs
+    assert [len(keys) for keys in shelf.lookups] == [TRIP_KEYS] * 3 + [5]
+    assert len(second._flights) == 0
+
+
+@in_virtual_time
+async def test_a_redis_that_does_not_answer_is_not_asked_trip_after_trip() -> None:
+    shelf = Shelf()
+    shelf.answers = False
+    cache, model = cache_of(shelf), Prompt()
+    numbers = range(5 * TRIP_KEYS)
+    assert right(await cache.answer(ask(*numbers), model), ask(*numbers))
+    assert len(shelf.lookups) == 1
+    slow = Shelf()
+    slow.takes_s = 3.0
+    cache, model = cache_of(slow), Prompt()
+    query = ask(*numbers, deadline_s=clock() + 20.0)
+    assert right(await cache.answer(query, model), query)
+    assert len(slow.lookups) == 2, "a quarter of the time that was left"
+
+
+@in_virtual_time
+async def test_many_rows_are_claimed_a_few_at_a_time() -> None:
+    shelf = Shelf(leasing=True)
+    numbers = range(2 * CLAIMED_KEYS + 1)
+    one, other, model = cache_of(shelf), cache_of(shelf), Model()
+    asked = [asyncio.ensure_future(each.answer(ask(*numbers), model)) for each in (one, other)]
+    await quiet()
+    for run in model.out:
+        run.finish()
+    for answer in asked:
+        assert right(await answer, ask(*numbers))
+    assert len(model.runs) == 1
+    assert len(one._flights) == len(other._flights) == 0
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_deadline_is_looked_at_in_every_step(known: bool) -> None:
+    """The first step is over in time, and the second would not be."""
+
+    async def scenario() -> None:
+        cache, model = cache_of(memory_bytes=1 << 26), Prompt()
+        numbers = range(4 * STEP_ROWS)
+        if known:
+            await cache.answer(ask(*numbers), model)
+        runs = len(model.runs)
+        with pytest.raises(DeadlineExceeded):
+            await cache.answer(ask(*numbers, deadline_s=clock()), model)
+        assert len(model.runs) == runs
+        assert len(cache._flights) == 0
+
+    in_virtual_time(scenario)()
+
+
+@in_virtual_time
+async def test_a_client_that_goes_between_two_steps_leaves_nothing_behind() -> None:
+    """Wherever that is: cancelled after any number of turns, it computes nothing and keeps nobody."""
+    numbers = range(3 * STEP_ROWS)
+    for turns in range(12):
+        cache, model = cache_of(Shelf(), memory_bytes=1 << 26), Model()
+        asked = asyncio.ensure_future(cache.answer(ask(*numbers), model))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked.cancel()
+        await quiet()
+        assert asked.cancelled()
+        assert len(cache._flights) == 0
+        after = asyncio.ensure_future(cache.answer(ask(*numbers), Prompt()))
+        await quiet()
+        assert right(await after, ask(*numbers))
+
+
+@in_virtual_time
+async def test_rows_of_an_answer_that_would_be_too_large_are_computed_and_not_put_together() -> None:
+    cache, model = cache_of(max_answer_bytes=1000), Prompt()
+    assert right(await cache.answer(ask(*[7] * 10), model), ask(*[7] * 10))
+    for _ in range(2):
+        with pytest.raises(RequestTooLarge):
+            await cache.answer(ask(*[7] * 100), model)
+    assert len(model.runs) == 1
+
+
+@in_virtual_time
+async def test_what_redis_has_is_not_fetched_beyond_what_an_answer_may_have() -> None:
+    shelf = Shelf()
+    numbers = range(4 * TRIP_KEYS)
+    await cache_of(shelf).answer(ask(*numbers), Prompt())
+    shelf.lookups.clear()
+    cache = cache_of(shelf, max_answer_bytes=30 * TRIP_KEYS)
+    with pytest.raises(RequestTooLarge):
+        await cache.answer(ask(*numbers), Prompt())
+    assert len(shelf.lookups) < 4
+    assert len(cache._flights) == 0
+
+
+@in_virtual_time
+async def test_to_forget_lets_go_of_all_that_belongs_to_the_cache() -> None:
+    forgotten: list[bool] = []
+    cache = cache_of(on_forget=lambda: forgotten.append(True))
+    await cache.answer(ask(1, parameters={"p": "x" * 100}), Prompt())
+    assert cache._keys.remembered == 1
+    cache.forget()
+    assert cache._keys.remembered == 0
+    assert forgotten == [True]

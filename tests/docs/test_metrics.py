@@ -8,9 +8,14 @@ from typing import Any
 import msgspec
 
 from cache.cache import Cache, CacheOptions
+from gateway.held_bytes import HeldBytes
+from gateway.http.connection_budget import ConnectionBudget
+from gateway.reading.pool import Readers
 from gateway.telemetry.cache_metrics import CacheCollector
+from gateway.telemetry.connection_metrics import ConnectionCollector
 from gateway.telemetry.log_metrics import LogCollector
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.reader_metrics import ReadersCollector
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +40,8 @@ def families() -> list[Family]:
     metrics = Metrics("0")
     CacheCollector(Cache(CacheOptions(0), on_change=lambda *_: None), metrics.registry)
     LogCollector(metrics.registry)
+    ReadersCollector(Readers(1), HeldBytes(1), metrics.registry)
+    ConnectionCollector(ConnectionBudget(1), metrics.registry)
     found: dict[str, Family] = {}
     for collector in list(metrics.registry._collector_to_names):
         for metric in collector.describe() if hasattr(collector, "describe") else collector.collect():

@@ -3,13 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from gateway.dialects.v2 import V2
 from gateway.http.messages import HttpResponse
 from gateway.http.request_ids import REQUEST_ID
-from gateway.repeats import LONGEST_BYTES, REMEMBERED, Repeats
-from inference.types import CacheUse, InferenceRequest, InferenceResponse
+from gateway.repeats import LONGEST_BYTES, REMEMBERED, REMEMBERED_BYTES, Repeats
+from inference.types import CacheUse, Datatype, InferenceRequest, InferenceResponse, Tensor
 
 REQUEST = InferenceRequest(())
 
@@ -27,6 +28,7 @@ class Standing(msgspec.Struct):
     """An entry that stands until the test says otherwise."""
 
     stands: bool = True
+    size_bytes: int = 100
 
     def again(self) -> bool:
         return self.stands
@@ -86,3 +88,44 @@ def test_so_many_calls_are_remembered_and_the_oldest_go_first() -> None:
     assert repeats.find(DIALECT, b"0", ()) is None
     assert repeats.find(DIALECT, b"1", ()) is not None
     assert repeats.find(DIALECT, b"%d" % REMEMBERED, ()) is not None
+
+
+def test_the_entries_that_they_stand_by_count() -> None:
+    """A call that tells the best class of a million is short, and what it was told of is not."""
+    repeats = Repeats()
+    for number in range(1000):
+        recall = Standing(size_bytes=100_000)
+        repeats.keep(DIALECT, b"%d" % number, (), REQUEST, response(recall), ANSWER)
+        assert repeats.size_bytes <= REMEMBERED_BYTES
+    assert 0 < len(repeats) <= REMEMBERED_BYTES // 100_000
+    assert repeats.find(DIALECT, b"999", ()) is not None
+    repeats.keep(DIALECT, BODY, (), REQUEST, response(Standing(size_bytes=REMEMBERED_BYTES)), ANSWER)
+    assert repeats.find(DIALECT, BODY, ()) is None
+
+
+def test_what_is_counted_is_what_is_held() -> None:
+    repeats, entry = Repeats(), Standing()
+    for _ in range(3):
+        repeats.keep(DIALECT, BODY, (), REQUEST, response(entry), ANSWER)
+    once = repeats.size_bytes
+    repeats.keep(DIALECT, b"another", (), REQUEST, response(entry), ANSWER)
+    assert repeats.size_bytes > once
+    entry.stands = False
+    for body in (BODY, b"another"):
+        assert repeats.find(DIALECT, body, ()) is None
+    assert (len(repeats), repeats.size_bytes) == (0, 0)
+    entry.stands = True
+    repeats.keep(DIALECT, BODY, (), REQUEST, response(entry), ANSWER)
+    repeats.forget()
+    assert (len(repeats), repeats.size_bytes) == (0, 0)
+    assert repeats.find(DIALECT, BODY, ()) is None
+
+
+def test_no_tensors_are_held() -> None:
+    repeats = Repeats()
+    outputs = (Tensor("y", Datatype.FP32, np.zeros((1, 10), np.float32)),)
+    answered = InferenceResponse("m", 1, outputs, cached=CacheUse(1, 1), recall=Standing())
+    repeats.keep(DIALECT, BODY, (), REQUEST, answered, ANSWER)
+    found = repeats.find(DIALECT, BODY, ())
+    assert found is not None
+    assert found.response.outputs == ()

@@ -11,8 +11,9 @@ import pytest
 from inference import contents as module
 from inference import snapshot
 from inference.config import ModelConfig, TextConfig
-from inference.contents import Contents, Fence, contents
+from inference.contents import Contents, contents
 from inference.errors import RepositoryError
+from inference.fence import Fence
 from inference.snapshot import FileState
 from tests import models
 

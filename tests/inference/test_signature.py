@@ -121,3 +121,17 @@ def _told(take: Callable[[], tuple[Arrays, int, tuple[Shape, ...]]]) -> object:
 @given(st.sampled_from(SIGNATURES), st.lists(tensors, max_size=3))
 def test_taking_in_is_conforming_counting_and_keying(signature: Signature, given: list[Tensor]) -> None:
     assert _told(lambda: Intake(signature).take(given)) == _told(lambda: _conformed(signature, given))
+
+
+def test_names_that_a_caller_made_up_by_the_thousand_are_told_in_short() -> None:
+    """And in no more time than it takes to count them."""
+    given = [
+        Tensor(f"{number % 50_000}-{'n' * 1000}", Datatype.FP32, np.zeros(1, np.float32)) for number in range(10**5)
+    ]
+    signature = Signature((TensorSpec("x", Datatype.FP32, (None,)),), (), batched=True)
+    with pytest.raises(InvalidRequest) as caught:
+        conform(signature, given)
+    text = str(caught.value)
+    assert text.startswith("wrong inputs: missing 'x', unknown '0-nnn")
+    assert "repeated '0-nnn" in text
+    assert len(text) < 4000

@@ -269,3 +269,18 @@ def test_the_gateway_does_not_import_the_engine() -> None:
     packages = str(Path(inference.__file__).parent.parent)
     printed = subprocess.run([sys.executable, "-c", code], cwd=packages, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
+
+
+async def test_a_gateway_that_comes_late_to_an_answer_does_not_hold_it_against_the_model(tmp_path: Path) -> None:
+    """Two batches are out while the event loop does something else, mostly for much longer than they run."""
+    part = (np.ones((1, 4), np.float32),)
+    async with running(models.tiny(), tmp_path) as (workers, _):
+        sent_s = time.monotonic()
+        runs = [asyncio.ensure_future(workers.run([part], ["y"])) for _ in range(2)]
+        await until_in_flight(workers, 2)
+        while time.monotonic() < sent_s + 0.1:
+            pass
+        first, second = [await run for run in runs]
+    first_end_s, second_end_s = [each.began_s + each.compute_s for each in (first, second)]
+    assert 0.0 < first.run_s <= first_end_s - sent_s
+    assert 0.0 < second.run_s <= second_end_s - first_end_s + 1e-9

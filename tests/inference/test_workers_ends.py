@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import uvloop
 
@@ -24,7 +26,7 @@ from inference.plan import PlanTerms
 from inference.process import WorkerProcess
 from inference.snapshot import take_snapshot
 from inference.spawn import end, kill, load, spawn
-from inference.types import Vacancy
+from inference.types import Cause, Death, Vacancy
 from inference.wire import Load
 from inference.workers import WorkerOptions, Workers
 from tests import models
@@ -81,7 +83,11 @@ async def _killed_with_a_batch_running_and_one_waiting(tmp_path: Path) -> None:
             errors = await asyncio.gather(running_batch, waiting_batch, return_exceptions=True)
             assert [type(error) for error in errors] == [WorkerDied, WorkerDied]
             assert [error.running for error in errors if isinstance(error, WorkerDied)] == [True, False]
-            assert str(errors[0]) == f"worker process {pid} ended"
+            assert str(errors[0]).startswith(f"worker process {pid} was ended by SIGKILL from outside, ")
+            assert [error.death.cause for error in errors if isinstance(error, WorkerDied) and error.death] == [
+                Cause.KILLED,
+                Cause.KILLED,
+            ]
             await listener.until_idle(workers, 1)
             await _answers(workers)
             statistics = workers.statistics()
@@ -118,7 +124,7 @@ async def test_the_log_says_which_signal_of_others_ended_a_worker(
         os.kill(pid, signal.SIGKILL)
         await until(lambda: listener.restarts == 1)
         await listener.until_idle(workers, 1)
-    assert _told(caplog, pid) == ["was ended by SIGKILL"]
+    assert [line.partition(";")[0] for line in _told(caplog, pid)] == ["was ended by SIGKILL from outside"]
 
 
 def _told(caplog: pytest.LogCaptureFixture, pid: int) -> list[str]:
@@ -221,6 +227,96 @@ async def test_a_stopped_worker_is_missed_as_a_slow_one(tmp_path: Path) -> None:
             await workers.run([SHORT], ["y"])
         await listener.until_idle(workers, 1)
         await _answers(workers)
+
+
+async def test_a_stopped_worker_is_replaced_long_before_a_slow_one(tmp_path: Path) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        os.kill(workers.statistics().pids[0], signal.SIGSTOP)
+        ahead = asyncio.create_task(workers.run([SHORT], ["y"]))
+        behind = asyncio.create_task(workers.run([SHORT], ["y"]))
+        ends = await asyncio.gather(ahead, behind, return_exceptions=True)
+        assert [(end.running, _cause(end)) for end in ends if isinstance(end, WorkerDied)] == [
+            (True, Cause.FROZEN),
+            (False, Cause.FROZEN),
+        ]
+        assert "it had been stopped" in str(ends[0])
+        await listener.until_idle(workers, 1)
+        await _answers(workers)
+
+
+async def test_a_worker_that_is_stopped_for_a_moment_goes_on(tmp_path: Path) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        (pid,) = workers.statistics().pids
+        os.kill(pid, signal.SIGSTOP)
+        batch = asyncio.create_task(workers.run([SHORT], ["y"]))
+        await until_in_flight(workers, 1)
+        os.kill(pid, signal.SIGCONT)
+        assert (await batch).outputs[0].tolist() == [[5]]
+        assert listener.restarts == 0
+
+
+async def test_a_run_that_crashes_is_told_from_a_worker_that_is_killed(tmp_path: Path) -> None:
+    crash = (np.array([[-(2**63)]]), np.array([[-1]]))
+    async with running(models.divide(), tmp_path) as (workers, listener):
+        deaths: list[Death] = []
+        workers.on_death = deaths.append
+        with pytest.raises(WorkerDied, match="was ended by SIGFPE") as caught:
+            await workers.run([crash], ["y"])
+        assert caught.value.running
+        assert _cause(caught.value) is Cause.CRASHED
+        await listener.until_idle(workers, 1)
+        os.kill(workers.statistics().pids[0], signal.SIGKILL)
+        await until(lambda: listener.restarts == 2)
+        await listener.until_idle(workers, 1)
+        assert [(death.cause, death.ran_s is None) for death in deaths] == [
+            (Cause.CRASHED, False),
+            (Cause.KILLED, True),
+        ]
+
+
+def _cause(error: WorkerDied) -> Cause | None:
+    return None if error.death is None else error.death.cause
+
+
+async def test_all_workers_that_are_killed_at_once_are_replaced(tmp_path: Path) -> None:
+    options = WorkerOptions(count=3, intra_op_threads=1)
+    async with running(models.loop(), tmp_path, options) as (workers, listener):
+        deaths: list[Death] = []
+        workers.on_death = deaths.append
+        batches = [asyncio.create_task(workers.run([ENDLESS], ["y"])) for _ in range(3)]
+        await until_in_flight(workers, 3)
+        for pid in workers.statistics().pids:
+            os.kill(pid, signal.SIGKILL)
+        ends = await asyncio.gather(*batches, return_exceptions=True)
+        assert [type(end) for end in ends] == [WorkerDied] * 3
+        await listener.until_idle(workers, 3)
+        await _answers(workers)
+        assert [death.cause for death in deaths] == [Cause.KILLED] * 3
+        assert max(death.beside for death in deaths) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_replacement_that_is_hit_while_it_loads_is_tried_again(tmp_path: Path, number: signal.Signals) -> None:
+    async with running(models.loop(), tmp_path) as (workers, listener):
+        (first,) = workers.statistics().pids
+        others = set(children()) - {first}
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: len(_loading(first, others)) == 1)
+        os.kill(_loading(first, others)[0], number)
+        await until(lambda: listener.restarts == 2)
+        await listener.until_idle(workers, 1)
+        await _answers(workers)
+
+
+def _loading(first: int, others: set[int]) -> list[int]:
+    """The replacement, once it is past `exec`: one that is stopped before holds up whoever forks it."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            is_worker = any("inference.worker" in argument for argument in child.cmdline())
+            if is_worker and child.pid not in {first, *others}:
+                found.append(child.pid)
+    return found
 
 
 async def test_a_worker_goes_on_when_it_is_asked_to_stop(tmp_path: Path) -> None:
@@ -402,7 +498,8 @@ async def test_a_worker_that_dies_while_it_loads_is_told_by_its_end(tmp_path: Pa
         await end(process)
 
 
-def test_workers_end_with_a_gateway_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_workers_end_with_a_gateway_that_is_killed(stopped: bool, tmp_path: Path) -> None:
     model = models.place(models.loop(), tmp_path)
     packages = str(Path(inference.__file__).parent.parent)
     command = [sys.executable, "-c", GATEWAY, str(model)]
@@ -411,6 +508,8 @@ def test_workers_end_with_a_gateway_that_is_killed(tmp_path: Path) -> None:
         pids = [int(pid) for pid in gateway.stdout.readline().split()]
         assert len(pids) == 2
         handles = [os.pidfd_open(pid) for pid in pids]
+        for pid in pids if stopped else ():
+            os.kill(pid, signal.SIGSTOP)
         gateway.kill()
     try:
         for handle in handles:

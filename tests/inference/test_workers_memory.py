@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from inference.arena import GUESSED_AREA_BYTES, SMALLEST_AREA_BYTES
+from inference.errors import ModelFailed, RequestTooLarge
 from inference.types import Datatype
 from inference.workers import WorkerOptions
 from tests import models
@@ -63,3 +65,25 @@ async def test_nothing_is_left_behind_by_many_batches(tmp_path: Path) -> None:
                 await workers.run([(small,)], ["y"])  # the worker has let the large one go once it answers this
                 counts.add((descriptors(), shared_mappings(), descriptors(worker), shared_mappings(worker)))
             assert len(counts) == 1
+
+
+async def test_outputs_beyond_what_an_answer_may_have_are_not_taken(tmp_path: Path) -> None:
+    limit = GUESSED_AREA_BYTES + 4096
+    with nothing_left():
+        options = WorkerOptions(count=1, intra_op_threads=1, max_answer_bytes=limit)
+        async with running(models.repeated(), tmp_path, options) as (workers, _):
+            x = np.array([[3]], np.float32)
+            for columns in (limit // 4 + 1, limit):
+                with pytest.raises(RequestTooLarge, match=rf"{4 * columns} bytes; it may have at most {limit}"):
+                    await workers.run([(x, np.array([1, columns]))], ["y"])
+            assert (await workers.run([(x, np.array([1, limit // 4]))], ["y"])).outputs[0].nbytes == limit
+            assert workers.statistics().restarts == 0
+
+
+async def test_nobody_is_blamed_for_the_outputs_of_a_batch_that_are_too_large_together(tmp_path: Path) -> None:
+    options = WorkerOptions(count=1, intra_op_threads=1, max_answer_bytes=1200)
+    async with running(models.identity(Datatype.FP32), tmp_path, options) as (workers, _):
+        one = (np.ones((100, 3), np.float32),)
+        assert (await workers.run([one, one], ["y"])).outputs[0].nbytes == 2400
+        with pytest.raises(ModelFailed, match="2 requests"):
+            await workers.run([one, (np.ones((101, 3), np.float32),)], ["y"])

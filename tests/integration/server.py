@@ -48,7 +48,11 @@ class SluiceProcess:
         return {output["name"]: output["data"] for output in answer.json()["outputs"]}
 
     def workers(self) -> list[psutil.Process]:
-        return [child for child in psutil.Process(self.process.pid).children() if child.is_running()]
+        """The processes that run models; those that read large bodies are others."""
+        children = psutil.Process(self.process.pid).children()
+        return [
+            child for child in children if child.is_running() and "gateway.reading" not in " ".join(child.cmdline())
+        ]
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of one series, summed over the labels that are not given."""

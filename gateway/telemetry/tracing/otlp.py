@@ -86,8 +86,9 @@ class OtlpExporter:
     def __init__(
         self, endpoint: str, headers: Mapping[str, str], timeout_s: float, service_name: str, version: str
     ) -> None:
-        # It tells of every try; a collector that is down is told of once, below.
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+        # They tell of every try, with the whole address; a collector that is down is told of once, below.
+        for name in ("opentelemetry.exporter", "urllib3"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         address = endpoint.rstrip("/")
         self._exporter = OTLPSpanExporter(
             address if address.endswith(TRACES_PATH) else address + TRACES_PATH, headers=headers, timeout=timeout_s

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gateway.dialects.base import Call
-from gateway.dialects.csv_rows import csv_of, tensor_from_csv
+from gateway.dialects.csv_rows import csv_in_steps, tensor_from_csv
 from gateway.dialects.npy import npy_of, tensor_from_npy
 from gateway.dialects.sagemaker import BINARY, SageMaker
+from gateway.dialects.slices import at_once
 from gateway.http.messages import HttpResponse
 from inference.errors import InvalidRequest, ModelNotFound
 from inference.types import STORAGE, Array, Datatype, InferenceResponse, Tensor, TensorSpec
@@ -144,11 +145,11 @@ def test_csv_of_each_kind() -> None:
 
 def test_csv_of_several_outputs_and_of_strings() -> None:
     names = Tensor("n", Datatype.BYTES, np.array([b"a,b", b"c"], np.object_))
-    assert csv_of((floats("y", [[1, float("nan")], [3, 4]]), names)) == b'1.0,NaN,"a,b"\n3.0,4.0,c\n'
+    assert at_once(csv_in_steps((floats("y", [[1, float("nan")], [3, 4]]), names))) == b'1.0,NaN,"a,b"\n3.0,4.0,c\n'
     with pytest.raises(InvalidRequest, match="no rows in common"):
-        csv_of((floats("y", [1, 2]), floats("z", [1])))
+        at_once(csv_in_steps((floats("y", [1, 2]), floats("z", [1]))))
     with pytest.raises(InvalidRequest, match="no rows in common"):
-        csv_of((floats("y", 1.0),))
+        at_once(csv_in_steps((floats("y", 1.0),)))
 
 
 NUMBERS = st.sampled_from([each for each in Datatype if each not in (Datatype.BYTES, Datatype.BF16)])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Sequence
 
 from gateway.http.asgi import Receive, Scope, Send
-from gateway.http.messages import Header, HttpResponse
+from gateway.http.long_body import LongBody
+from gateway.http.messages import Body, Header, HttpResponse
+from gateway.turns import Turns
 from inference.errors import SluiceError, Unavailable
 
 TEXT: Header = (b"content-type", b"text/plain")
@@ -50,6 +53,7 @@ class PuppetPlane:
 
     def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self.max_body_bytes = max_body_bytes
+        self.turns = Turns()
         self.gates: dict[str, Gate] = {}
         self.calls = 0
 
@@ -59,8 +63,12 @@ class PuppetPlane:
     def recognise(self, target: bytes) -> str | None:
         return target.decode("latin-1") if target.startswith(b"/v2/") else None
 
-    async def answer(self, route: str, method: str, headers: Sequence[Header], body: bytes | bytearray) -> HttpResponse:
+    async def answer(
+        self, route: str, method: str, headers: Sequence[Header], body: Body, came_s: float = math.inf
+    ) -> HttpResponse:
         self.calls += 1
+        if isinstance(body, LongBody):
+            body = body.whole()
         _, _, action, *rest = route.partition("?")[0].split("/")
         if method not in ("GET", "HEAD", "POST"):
             return HttpResponse(405, b"use POST", (TEXT, (b"allow", b"POST")))

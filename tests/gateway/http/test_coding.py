@@ -4,6 +4,7 @@ import gzip
 import random
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http import coding
-from gateway.http.coding import MAX_MEMBERS, UnknownEncoding, deflated, inflate, inflated, preferred
+from gateway.http.coding import (
+    MAX_MEMBERS,
+    STEP_BYTES,
+    STEP_PIECES,
+    Inflating,
+    UnknownEncoding,
+    deflated,
+    encoding_of,
+    inflate,
+    preferred,
+)
 from gateway.http.messages import HttpResponse
 from inference.errors import InvalidRequest, RequestTooLarge
 
@@ -48,14 +59,30 @@ FORMS = ("gzip", "zlib", "raw")
         (b"", TEXT),
     ],
 )
-async def test_a_body_is_what_it_was_before(encoding: bytes, packed: bytes) -> None:
-    assert await inflated(packed, ((b"content-encoding", encoding),), MIB) == TEXT
-    assert await inflated(bytearray(packed), ((b"content-encoding", encoding),), MIB) == TEXT
+def test_a_body_is_what_it_was_before(encoding: bytes, packed: bytes) -> None:
+    named = encoding_of(((b"content-encoding", encoding),))
+    assert (packed if named is None else inflate(packed, named, MIB)) == TEXT
+    assert (packed if named is None else inflate(bytearray(packed), named, MIB)) == TEXT
 
 
-async def test_an_unknown_encoding_is_named() -> None:
+def test_an_unknown_encoding_is_named() -> None:
     with pytest.raises(UnknownEncoding, match="Content-Encoding is 'br'; expected gzip, deflate or none"):
-        await inflated(b"x", ((b"content-encoding", b"br"),), MIB)
+        encoding_of(((b"content-encoding", b"br"),))
+
+
+@pytest.mark.parametrize(
+    ("data", "members"),
+    [(bytes(5 * MIB), 1), (random.Random(1).randbytes(5 * MIB), 1), (b"", MAX_MEMBERS), (b"x", 9000)],
+)
+def test_no_step_is_long(data: bytes, members: int) -> None:
+    """However little or much a body holds for its length, others have their turn after so much of it."""
+    inflating, whole = Inflating(gzip.compress(data, mtime=0) * members, b"gzip", 8 * MIB), b""
+    while not inflating.ended:
+        pieces = inflating.step()
+        assert len(pieces) <= STEP_PIECES
+        assert sum(map(len, pieces)) < STEP_BYTES + coding._PIECE_BYTES
+        whole += b"".join(pieces)
+    assert whole == data * members
 
 
 @pytest.mark.parametrize(
@@ -211,7 +238,8 @@ def test_a_bomb_is_refused_while_it_inflates() -> None:
 async def test_an_answer_is_packed_as_its_caller_likes(accept: bytes, chosen: bytes | None) -> None:
     headers = ((b"accept-encoding", accept),)
     assert preferred(headers) == chosen
-    answer = await deflated(HttpResponse(200, TEXT, ((b"a", b"b"),)), headers)
+    with ThreadPoolExecutor(1) as threads:
+        answer = await deflated(HttpResponse(200, TEXT, ((b"a", b"b"),)), headers, threads)
     assert dict(answer.headers).get(b"content-encoding") == chosen
     unpacked = answer.body
     if chosen is not None:

@@ -14,7 +14,7 @@ from tests.gateway.http.servers import request
 _PER_S = 5
 
 
-@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", request("http://test", method="GET")], ids=["a", "b"])
+@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", request("test:80", method="CONNECT")], ids=["a", "b"])
 def test_faults_fill_no_log(lane: Way, caplog: pytest.LogCaptureFixture, sent: bytes) -> None:
     begun_s = time.monotonic()
     for _ in range(100):

@@ -17,6 +17,7 @@ from gateway.caching import CachePlan
 from gateway.corridor import Course, corridor
 from gateway.footing import Footing
 from gateway.forgetting import FIRST_PAUSE_S
+from gateway.request_bounds import request_bounds
 from gateway.unbatching import Unbatching
 from inference.types import CacheUse, Datatype, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.batching.fakes import Puppet, column, numbers
@@ -39,7 +40,8 @@ class House:
         self.unbatching.batcher = batcher
         self.unbatching.kept = subject(signature=SIGNATURE)
         self.footing.cache = cache.of_model(self.unbatching.kept)
-        self._walk = corridor(Course("m", 1, SIGNATURE, batcher, 30.0, self.footing))
+        bounds = request_bounds(SIGNATURE, max_rows=1000, max_queue_rows=1000, max_answer_bytes=1 << 20)
+        self._walk = corridor(Course("m", 1, SIGNATURE, batcher, 30.0, bounds, cache.turns, self.footing))
 
     def ask(self, *values: float) -> asyncio.Task[InferenceResponse]:
         request = InferenceRequest((Tensor("x", Datatype.FP32, column(*values)),))

@@ -1,0 +1,68 @@
+"""How many rows may be in hand at once: learned from how long answers took that the engine did not take. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from batching.window import Window
+
+LEAST_ROWS = 64
+"""So many are let in whatever was seen: what lets nobody in learns nothing."""
+
+MOST_ROWS = float(1 << 17)
+"""An allowance that has grown so far is none."""
+
+OWN_PART = 0.1
+"""The gateway may take so much of the objective for itself. The rest is for the wait before it, and for the engine."""
+
+SHRINK, GROW = 0.6, 1.25
+"""The most by which one round trip changes the allowance."""
+
+ROUND_TRIPS = 5
+"""What counts is the median over so many: one in which the machine did something else is none."""
+
+
+class Allowance:
+    """The rows that may be in hand, between being let in and being answered, so that a gateway keeps an objective.
+
+    A gateway that has more to do than it can is late with everything: it reads, decodes and answers in turns, and a
+    turn takes as long as what is in hand. The engine's latency curve knows nothing of that. What helps is to have fewer
+    rows in hand, and so many that the gateway never pauses: this limit of concurrency is set by the time that answers
+    took beside the wait for the engine and its run, as a share of what they may take (TCP Vegas, L. Brakmo et al.,
+    SIGCOMM 1994; Netflix's concurrency-limits). It moves once for each round trip: an answer counts if its request was
+    let in after the last move.
+
+    There is none until answers are too slow, and none any more after some dozens of quick round trips. `took_s` is how
+    long an answer takes lately, from being let in on.
+    """
+
+    def __init__(self, objective_s: float) -> None:
+        self.rows = math.inf
+        self.took_s = 0.0
+        self._target_s = OWN_PART * objective_s
+        self._took_s = Window(ROUND_TRIPS)
+        self._own_s = Window(ROUND_TRIPS)
+        self._moved_s = -math.inf
+        self._most_rows = 0
+
+    def full(self, rows: int) -> bool:
+        """Whether nothing more is to be let in, with so many rows in hand."""
+        if rows > self._most_rows:
+            self._most_rows = rows
+        return rows >= self.rows
+
+    def answered(self, began_s: float, took_s: float, own_s: float, now_s: float) -> None:
+        """A request that was let in at `began_s` was answered, after `took_s`. Of these, `own_s` are the gateway's."""
+        if began_s < self._moved_s:
+            return
+        self._took_s.add(took_s)
+        self._own_s.add(own_s)
+        self.took_s, own_s = self._took_s.percentile(0.5), max(self._own_s.percentile(0.5), 1e-9)
+        self._moved_s = now_s
+        most_rows, self._most_rows = float(self._most_rows), 0
+        if own_s > self._target_s:
+            self.rows = max(LEAST_ROWS, min(self.rows, most_rows) * max(SHRINK, self._target_s / own_s))
+        elif self.rows < math.inf:
+            self.rows *= min(GROW, self._target_s / own_s)
+            if self.rows > MOST_ROWS:
+                self.rows = math.inf

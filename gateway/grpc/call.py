@@ -1,0 +1,121 @@
+"""One call: what has come of it, what waits to be sent, and who is at work on it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from gateway.grpc.inbox import Inbox
+from gateway.grpc.limits import STREAM_WINDOW_BYTES
+from gateway.grpc.methods import Body, Method
+from gateway.http.messages import Header
+
+if TYPE_CHECKING:
+    from gateway.grpc.connection import GrpcConnection
+
+MAX_UNSENT = 4
+"""Messages of a call that wait to be sent before its method has to wait, too."""
+
+
+class ServerCall:
+    """A call on a connection, which owns it. A `Context` for its method.
+
+    `window_bytes` is what the client may send before it is let send more; `unsent` what it has not let us send.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_connection",
+        "_drained",
+        "closed",
+        "deadline_s",
+        "encoding",
+        "head_sent",
+        "headers",
+        "inbox",
+        "input_ended",
+        "method",
+        "packed",
+        "read_deadline_s",
+        "stream_id",
+        "task",
+        "timed_bytes",
+        "total_bytes",
+        "trailers",
+        "trailing",
+        "unsent",
+        "window_bytes",
+        "write_deadline_s",
+    )
+
+    def __init__(
+        self,
+        connection: GrpcConnection,
+        stream_id: int,
+        method: Method,
+        headers: tuple[Header, ...],
+        encoding: bytes,
+        timeout_s: float | None,
+        inbox: Inbox,
+    ) -> None:
+        self._connection = connection
+        self.stream_id = stream_id
+        self.method = method
+        self.headers = headers
+        self.encoding = encoding
+        self.deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        self.inbox = inbox
+        self.trailing: tuple[Header, ...] = ()
+        self.packed = False
+        """Whether the caller compresses its messages."""
+        self.input_ended = False
+        self.closed = False
+        self.head_sent = False
+        self.task: asyncio.Task[None] | None = None
+        self.window_bytes = STREAM_WINDOW_BYTES
+        self.total_bytes = self.timed_bytes = 0
+        self.read_deadline_s = self.write_deadline_s = math.inf
+        self.unsent: deque[memoryview] = deque()
+        self.trailers: list[Header] | None = None
+        """What ends the call once `unsent` is sent."""
+        self._arrived: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    # What a method sees.
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline; `None` without one."""
+        return None if self.deadline_s == math.inf else self.deadline_s - time.monotonic()
+
+    async def write(self, body: Body) -> None:
+        """Send one message of several; waits while `MAX_UNSENT` wait to be sent, or any if too much is held."""
+        await self._connection.send(self, body)
+        while not self.closed and len(self.unsent) >= (1 if self._connection.crowded else MAX_UNSENT):
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    async def messages(self) -> AsyncIterator[Body]:
+        """The caller's messages, until it has no more."""
+        while True:
+            while not self.inbox:
+                if self.input_ended:
+                    return
+                self._arrived = asyncio.get_running_loop().create_future()
+                await self._arrived
+            yield await self._connection.next_message(self)
+
+    # What a connection tells it.
+
+    def arrived(self) -> None:
+        """A message came, or the last one has come."""
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def progressed(self) -> None:
+        """Something that waited was sent."""
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)

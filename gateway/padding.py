@@ -1,0 +1,74 @@
+"""The stage in which inputs of varying length become as long as others, and outputs are cut back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+from msgspec.structs import replace
+
+from batching.job import JobResult
+from cache.joining import contiguous
+from cache.turns import STEP_BYTES, Turns, steps
+from cache.walk import Compute, Computed
+from inference.errors import DeadlineExceeded
+from inference.padding import Cut, Padding
+from inference.signature import row_count, shape_key
+from inference.types import Arrays, Query, Signature
+
+
+class Padder(msgspec.Struct, frozen=True):
+    """A model's padding. `on_padded` is told of each request's own and added elements."""
+
+    padding: Padding
+    on_padded: Callable[[int, int], None]
+
+
+def through_padding(padder: Padder | None, signature: Signature, turns: Turns, compute: Compute) -> Compute:
+    """Inputs become as long as others, so that they can share a batch, and outputs are cut back.
+
+    A small request may ask for much memory by it. So of the large ones of a model one at a time is padded, in steps;
+    afterwards it counts in the queue. Raises what `Padding.measure` raises, and `DeadlineExceeded`.
+    """
+    if padder is None:
+        return compute
+    padding, on_padded = padder.padding, padder.on_padded
+    one_at_a_time = asyncio.Lock()
+
+    def submitted(query: Query, inputs: Arrays) -> Awaitable[Computed]:
+        rows, key = row_count(signature, inputs), shape_key(signature, inputs)
+        return compute(replace(query, inputs=inputs, rows=rows, shape_key=key))
+
+    async def submitted_in_steps(query: Query, cut: Cut, size_bytes: int) -> Awaitable[Computed]:
+        async with _before(query.deadline_s, turns), one_at_a_time:
+            inputs = padding.room(query.inputs, cut)
+            for start, stop in steps(query.rows, size_bytes, len(inputs)):
+                await turns.next(query.deadline_s)
+                padding.fill(query.inputs, inputs, cut, start, stop)
+            return submitted(query, inputs)
+
+    async def stage(query: Query) -> Computed:
+        cut, size_bytes = padding.measure(query.inputs)
+        on_padded(cut.own_elements, cut.added_elements)
+        if not cut.is_padded:
+            return await compute(query)
+        if size_bytes <= STEP_BYTES:
+            result = await submitted(query, padding.padded(query.inputs, cut))
+        else:
+            result = await (await submitted_in_steps(query, cut, size_bytes))
+        outputs = await contiguous(padding.views(result.outputs, query.outputs, cut), turns, query.deadline_s)
+        return JobResult(outputs, result.queue_s, result.batch_s, result.compute_s, result.batch_rows, result.late)
+
+    return stage
+
+
+@asynccontextmanager
+async def _before(deadline_s: float, turns: Turns) -> AsyncIterator[None]:
+    """A block that ends at the deadline, with `DeadlineExceeded`."""
+    try:
+        async with asyncio.timeout(turns.left_s(deadline_s)):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("the deadline was over before the request was padded") from None

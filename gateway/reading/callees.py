@@ -1,0 +1,82 @@
+"""A model version as a reader has to know it: told once, and built there from what it is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from gateway.dialects.base import NO_IMAGES, Callee
+from gateway.images.reader import image_readers
+from gateway.text.embedder import Embedder, embedder_of
+from gateway.text.tokenizer import load_tokenizer
+from inference.config import ModelConfig
+from inference.errors import ModelNotReady
+from inference.types import Signature
+
+
+class Description(msgspec.Struct, frozen=True):
+    """A `Callee`, its configuration as JSON, its tokenizer as a file and the sha256 of what was in it."""
+
+    name: str
+    version: int
+    signature: Signature
+    config: bytes
+    max_rows: int
+    has_images: bool
+    tokenizer: tuple[str, str] | None
+
+
+_DECODER = msgspec.msgpack.Decoder(Description)
+
+
+def described(callee: Callee) -> bytes:
+    """What `built` makes the same callee from."""
+    file = None if callee.embedder is None else callee.tokenizer
+    description = Description(
+        name=callee.name,
+        version=callee.version,
+        signature=callee.signature,
+        config=callee.config.model_dump_json().encode(),
+        max_rows=callee.max_rows,
+        has_images=bool(callee.images),
+        tokenizer=None if file is None else (str(file.file), file.sha256),
+    )
+    return msgspec.msgpack.encode(description)
+
+
+class Known:
+    """A callee in a reader, built when it is asked for first; its tokenizer, which is large, when a text needs one."""
+
+    def __init__(self, description: bytes) -> None:
+        self._description = description
+        self._callee: Callee | None = None
+
+    def callee(self) -> Callee:
+        """The callee, without its embedder unless that was needed before."""
+        if self._callee is None:
+            told = _DECODER.decode(self._description)
+            config = ModelConfig.model_validate_json(told.config)
+            images = image_readers(config, told.signature) if told.has_images else NO_IMAGES
+            self._callee = Callee(
+                told.name, told.version, told.signature, config, max_rows=told.max_rows, images=images
+            )
+        return self._callee
+
+    def embedding(self) -> Callee:
+        """The callee, with its embedder where it has one. Raises `ModelNotReady` where its file is another by now."""
+        callee = self.callee()
+        told = _DECODER.decode(self._description)
+        if told.tokenizer is not None and callee.embedder is None:
+            callee = self._callee = msgspec.structs.replace(callee, embedder=_embedder(callee, *told.tokenizer))
+        return callee
+
+
+def _embedder(callee: Callee, file: str, sha256: str) -> Embedder:
+    config = callee.config.text
+    assert config is not None
+    if hashlib.sha256(Path(file).read_bytes()).hexdigest() != sha256:
+        raise ModelNotReady(f"model {callee.name!r}: its tokenizer has changed on disk; load the model anew")
+    tokenizer = load_tokenizer(Path(file), config.max_tokens if config.truncate else None)
+    return embedder_of(config, callee.signature, tokenizer)

@@ -1,0 +1,64 @@
+"""The dialects that a reader knows, by a number that both sides have for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.dialects.base import Callee, Dialect
+from gateway.dialects.grpc_infer import GrpcInfer
+from gateway.dialects.openai import OpenAI
+from gateway.dialects.sagemaker import SageMaker
+from gateway.dialects.tfs import TfsExamples, TfsPredict
+from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
+from gateway.dialects.torchserve import TorchServe
+from gateway.dialects.v2 import V2
+from gateway.dialects.v2_binary import BINARY_LENGTH
+from gateway.http.long_body import LARGE_BYTES
+from gateway.http.messages import Header
+from inference.config import MIB
+from inference.types import Datatype
+
+CODECS: Sequence[Dialect] = (
+    V2(),
+    TfsPredict(),
+    TfsExamples(CLASSIFY),
+    TfsExamples(REGRESS),
+    OpenAI(),
+    TorchServe(),
+    SageMaker(),
+    GrpcInfer(),
+)
+
+PLAIN_BYTES = MIB
+"""V2's numbers and messages of gRPC, which are read in a few milliseconds, are read apart from this length on only."""
+
+_NUMBERS = {(type(codec), getattr(codec, "verb", "")): number for number, codec in enumerate(CODECS)}
+_QUICK = (V2, GrpcInfer)
+_OWN_THREADS = (OpenAI, GrpcInfer)
+
+
+def number_of(dialect: Dialect) -> int | None:
+    """The number of a dialect; `None` of one that readers do not know."""
+    return _NUMBERS.get((type(dialect), getattr(dialect, "verb", "")))
+
+
+def read_apart(dialect: Dialect, size_bytes: int, headers: Sequence[Header], callee: Callee) -> bool:
+    """Whether a body of so many bytes is for a reader, where it takes some milliseconds longer and stalls nobody."""
+    if size_bytes < LARGE_BYTES:
+        return False
+    if isinstance(dialect, OpenAI) and callee.tokenizer is None:
+        return False  # there is no file that a reader could have the tokenizer from
+    if not isinstance(dialect, _QUICK):
+        return True
+    strings = any([spec.datatype is Datatype.BYTES for spec in callee.signature.inputs])
+    if not strings and any([name == BINARY_LENGTH for name, _ in headers]):
+        return False  # the numbers stay where they are in the body
+    return strings or size_bytes >= PLAIN_BYTES
+
+
+def heavy_apart(dialect: Dialect) -> bool:
+    """Whether a short body that is heavy all the same is for a reader, as pictures are.
+
+    Texts are tokenised beside the interpreter, by a tokenizer that is large and is there already.
+    """
+    return not isinstance(dialect, _OWN_THREADS)

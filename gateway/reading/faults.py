@@ -1,0 +1,61 @@
+"""Errors that decoding raises, on their way from a reader: the same class again, with the same text."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.dialects.base import MethodNotAllowed
+from gateway.dialects.openai_body import FieldFault
+from inference import errors
+from inference.errors import ModelNotReady, RequestError, SluiceError
+
+LONGEST_TEXT = 24 * 1024
+"""Characters of a text, so that it fits a packet whatever they are. Dialects quote their callers far shorter."""
+
+_TOLD = (RequestError, ModelNotReady)
+
+KINDS: Mapping[str, type[SluiceError]] = {
+    kind.__name__: kind
+    for kind in (*vars(errors).values(), MethodNotAllowed)
+    if isinstance(kind, type) and issubclass(kind, _TOLD)
+}
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The body is not what it should be. `param` is there where one member of it is at fault."""
+
+    kind: str
+    message: str
+    param: str | None = None
+
+
+class Broke(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Reading met with a fault of ours; `trace` is for the log."""
+
+    trace: str
+
+
+class ReadingFailed(Exception):
+    """A reader met with a fault of ours. The text is its traceback."""
+
+
+def told(error: Exception) -> Refused | Broke:
+    """An error as a reader tells it."""
+    if isinstance(error, FieldFault):
+        return Refused("", str(error)[:LONGEST_TEXT], error.param)
+    if isinstance(error, _TOLD):
+        kind = next(each.__name__ for each in type(error).__mro__ if each.__name__ in KINDS)
+        return Refused(kind, str(error)[:LONGEST_TEXT])
+    if isinstance(error, MemoryError):
+        return Refused("RequestTooLarge", "reading the body takes more memory than a body of its length may")
+    return Broke("".join(traceback.format_exception(error, limit=-20))[-LONGEST_TEXT:])
+
+
+def raised(refused: Refused) -> SluiceError:
+    """The error that was told."""
+    if refused.param is not None:
+        return FieldFault(refused.message, param=refused.param)
+    return KINDS[refused.kind](refused.message)

@@ -1,0 +1,103 @@
+"""How bodies become requests that must not keep the event loop: in a reader, or in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from gateway.dialects.base import Call, Callee, Dialect
+from gateway.held_bytes import HeldBytes, Share
+from gateway.http.coding import encoding_of
+from gateway.http.long_body import LARGE_BYTES
+from gateway.http.messages import Body, Header
+from gateway.reading.codecs import heavy_apart, number_of, read_apart
+from gateway.reading.large_body import LargeBody
+from gateway.reading.pool import Readers
+from inference.types import InferenceRequest
+
+CODING_THREADS, TEXT_THREADS = 2, 4
+"""Threads that inflate, deflate and copy, step by step; and those that tokenise. Each kind has its own, so that no
+dialect's work holds up another one's."""
+
+
+class Intake:
+    """Reads what is large or heavy. Without `readers`, in tests, everything is read in this process.
+
+    `max_body_bytes` is how long a body may be once it is inflated. What is held of bodies here counts in `held`.
+    """
+
+    def __init__(self, held: HeldBytes, max_body_bytes: int, readers: Readers | None = None) -> None:
+        self.coders = ThreadPoolExecutor(CODING_THREADS, "coding")
+        self.held = held
+        self._max_body_bytes = max_body_bytes
+        self._readers = readers
+        self._texts = ThreadPoolExecutor(TEXT_THREADS, "texts")
+
+    def takes(self, body: Body, heeded: Sequence[Header]) -> bytes | None:
+        """Whether a body is to be made a `LargeBody`: the encoding that it comes in, or empty; `None` for no.
+
+        Raises `UnknownEncoding`.
+        """
+        encoding = encoding_of(heeded) if heeded else None
+        if encoding is None and len(body) >= LARGE_BYTES:
+            return b""
+        return encoding
+
+    def body(self, body: Body, share: Share, deadline_s: float) -> LargeBody:
+        """A body of this call's, to be closed."""
+        return LargeBody(body, share, self.coders, deadline_s)
+
+    async def inflated(self, body: LargeBody, encoding: bytes) -> bytes | bytearray | LargeBody:
+        """What was compressed; plain bytes where that is short. Raises as `LargeBody.inflate` does."""
+        await body.inflate(encoding, self._max_body_bytes)
+        return await body.text() if len(body) < LARGE_BYTES else body
+
+    async def address(self, dialect: Dialect, body: LargeBody) -> Call:
+        """The call that a large body names."""
+        number = number_of(dialect)
+        if self._readers is None or number is None:
+            return dialect.address(await body.text())
+        return await self._readers.address(number, await body.shared(), body.deadline_s)
+
+    async def decode(
+        self, dialect: Dialect, body: LargeBody, headers: Sequence[Header], callee: Callee
+    ) -> InferenceRequest:
+        """The request in a large body, which is let go where it is not a part of the request."""
+        number = number_of(dialect)
+        if self._readers is None or number is None or not read_apart(dialect, len(body), headers, callee):
+            text = await body.text()
+            if dialect.heavy(text, callee):
+                return await asyncio.to_thread(dialect.decode, text, headers, callee)
+            return dialect.decode(text, headers, callee)
+        told = _told(dialect, headers)
+        read = await self._readers.decode(number, await body.shared(), told, callee, body.deadline_s)
+        body.became(read)
+        return read.request
+
+    async def heavy(
+        self,
+        dialect: Dialect,
+        body: bytes | bytearray,
+        headers: Sequence[Header],
+        callee: Callee,
+        share: Share,
+        deadline_s: float,
+    ) -> InferenceRequest:
+        """The request in a short body that takes long all the same."""
+        number = number_of(dialect)
+        if self._readers is None or number is None or not heavy_apart(dialect):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._texts, dialect.decode, body, headers, callee)
+        apart = self.body(body, share, deadline_s)
+        try:
+            told = _told(dialect, headers)
+            read = await self._readers.decode(number, await apart.shared(), told, callee, deadline_s)
+            apart.became(read)
+            return read.request
+        finally:
+            apart.close()
+
+
+def _told(dialect: Dialect, headers: Sequence[Header]) -> Sequence[Header]:
+    return [header for header in headers if header[0] in dialect.headers]

@@ -1,0 +1,138 @@
+"""The body of one call that is large, or may become so, on its way to a request."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+
+from gateway.held_bytes import Share
+from gateway.http.coding import Inflating
+from gateway.http.long_body import LARGE_BYTES, LongBody
+from gateway.http.messages import Body
+from gateway.reading.requests import Taken
+from gateway.reading.shared_body import SharedBody
+from gateway.reading.threads import in_thread
+from inference.arena import LentMemory
+from inference.errors import DeadlineExceeded
+
+
+class LargeBody:
+    """A body, in whatever form it is needed, once at a time. Belongs to the call, which closes it.
+
+    Its bytes are counted in the call's share as long as they are held here; those that its door counts itself are not.
+    Copies are made in threads, which let go of the interpreter for them.
+    """
+
+    def __init__(self, body: Body, share: Share, threads: Executor, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
+        self._body: Body | SharedBody = body
+        self._memory: list[LentMemory] = []
+        self._share = share
+        self._threads = threads
+        # A door lets go of what is large when it hands it over; what is shorter it keeps, and counts.
+        self._share.become(len(body) if len(body) >= LARGE_BYTES else 0)
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    async def inflate(self, encoding: bytes, max_body_bytes: int) -> None:
+        """Become what was compressed. Raises as `Inflating` does, `Unavailable`, and `DeadlineExceeded`."""
+        inflating = Inflating(await self.text(), encoding, max_body_bytes)
+        pile = Pile()
+        try:
+            # The first step is short, or others will follow: most bodies need no thread.
+            short = len(self._body) < LARGE_BYTES // 128
+            made_bytes = pile.add(inflating) if short else await in_thread(self._threads, pile.add, inflating)
+            self._share.grow(made_bytes)
+            while not inflating.ended:
+                if time.monotonic() >= self.deadline_s:
+                    raise DeadlineExceeded("the time for the request was over before its body was inflated")
+                self._share.grow(await in_thread(self._threads, pile.add, inflating))
+        except BaseException:
+            pile.close()
+            raise
+        self._body = pile.whole()
+        self._share.become(len(self._body))
+
+    async def text(self) -> bytes | bytearray:
+        """The body as bytes, which it is from now on."""
+        if isinstance(body := self._body, SharedBody | LongBody):
+            self._share.grow(len(body))
+            self._body = await in_thread(self._threads, body.whole)
+            if isinstance(body, SharedBody):
+                body.close()
+            self._share.become(len(self._body))
+            return self._body
+        return body
+
+    async def shared(self) -> SharedBody:
+        """The body in memory that can be shared, which it is from now on. Raises `Unavailable`."""
+        if not isinstance(self._body, SharedBody):
+            shared = SharedBody()
+            try:
+                if isinstance(self._body, LongBody):
+                    # Each piece is let go once it is copied.
+                    await in_thread(self._threads, shared.put_all, self._body.pieces())
+                else:
+                    self._share.grow(len(self._body))
+                    await in_thread(self._threads, shared.put, self._body)
+                shared.seal()
+            except BaseException:
+                shared.close()
+                raise
+            self._body = shared
+            self._share.become(len(shared))
+        return self._body
+
+    def became(self, taken: Taken) -> None:
+        """The body has been read: it is let go, and what it has become is held until `close`."""
+        self.close()
+        self._memory.append(taken.memory)
+        self._share.become(taken.size_bytes)
+
+    def close(self) -> None:
+        """Let everything go, in threads: to give many pages back takes the kernel some milliseconds."""
+        body, self._body = self._body, b""
+        if isinstance(body, SharedBody):
+            self._threads.submit(body.close)
+        if self._memory:
+            memory, self._memory = self._memory, []
+            self._threads.submit(memory.clear)
+
+
+class Pile:
+    """What is inflated: pieces at first, and a memory file once they are many."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size_bytes = 0
+        self._shared: SharedBody | None = None
+
+    def add(self, inflating: Inflating) -> int:
+        """Take one more step, and say how many bytes it made."""
+        pieces = inflating.step()
+        if self._shared is None and self._size_bytes >= LARGE_BYTES:
+            self._shared = SharedBody()
+            for piece in self._pieces:
+                self._shared.put(piece)
+            self._pieces = []
+        if self._shared is None:
+            self._pieces += pieces
+        else:
+            for piece in pieces:
+                self._shared.put(piece)
+        made_bytes = sum(map(len, pieces))
+        self._size_bytes += made_bytes
+        return made_bytes
+
+    def whole(self) -> bytes | SharedBody:
+        """All that was made, in the form that it is in."""
+        if self._shared is None:
+            return b"".join(self._pieces)
+        self._shared.seal()
+        return self._shared
+
+    def close(self) -> None:
+        """Let it go."""
+        if self._shared is not None:
+            self._shared.close()

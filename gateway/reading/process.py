@@ -1,0 +1,231 @@
+"""One reader process as the gateway has it: it is asked one thing at a time, until it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from gateway.reading.messages import KNOWN_CALLEES, Address, Answer, Decode, Forget, Meet
+from gateway.reading.spawn import spawn
+from inference.arena import SharedMemory
+from inference.spawn import end, kill
+from inference.wire import Channel, NotSent, PeerGone, WireError
+
+LOOK_S = 0.02
+"""How often a reader at work is looked at: its memory, and its time."""
+
+STALLED_S = 5.0
+"""A reader at work that got no processor time at all for so long is stopped, or hangs in the kernel."""
+
+_PAGE_BYTES = resource.getpagesize()
+
+
+class End(StrEnum):
+    """Why a reader is gone."""
+
+    DIED = "died"
+    MEMORY = "memory"
+    TIME = "time"
+    STALLED = "stalled"
+    DEADLINE = "deadline"
+    GREW = "grew"
+    IDLE = "idle"
+    CLOSED = "closed"
+
+
+class ReaderLost(Exception):
+    """The reader is gone, and with it what it was asked."""
+
+    def __init__(self, reader: ReaderProcess, end: End) -> None:
+        super().__init__(f"reader process {reader.pid}: {end}")
+        self.reader = reader
+        self.end = end
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What a reader is held to while it reads one body: memory of its own, and monotonic times."""
+
+    memory_bytes: int
+    limit_s: float
+    deadline_s: float
+
+
+class ReaderProcess:
+    """A reader. Owns the process and the sockets until `close`.
+
+    Asked one thing at a time: `ask` sends an order and waits for its answer. It is killed when it takes more memory or
+    time than it may; whoever waits gets `ReaderLost` then, and also when it ends by itself.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        channel: Channel[Answer],
+        on_end: Callable[[ReaderProcess], None],
+    ) -> None:
+        self.pid = process.pid
+        self.end: End | None = None
+        self.since_s = time.monotonic()
+        """When it was last done with something."""
+        self._on_end = on_end
+        self._ran_ns = 0
+        self._ran_at_s = 0.0
+        self._process = process
+        self._channel = channel
+        self._met: OrderedDict[int, None] = OrderedDict()
+        self._answer: asyncio.Future[tuple[Answer, int | None]] | None = None
+        self._bounds: Bounds | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop.add_reader(channel.fileno(), self._on_readable)
+
+    @classmethod
+    async def start(cls, on_end: Callable[[ReaderProcess], None]) -> Self:
+        """A fresh one; `on_end` is called once, when it is gone. Raises `OSError`."""
+        return cls(*await spawn(), on_end)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may be asked."""
+        return self.end is None
+
+    @property
+    def own_bytes(self) -> int:
+        """The memory that it has and shares with nobody; 0 where it has ended."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text().split()
+        except OSError:
+            return 0
+        return (int(pages[1]) - int(pages[2])) * _PAGE_BYTES
+
+    def meet(self, number: int, describe: Callable[[], bytes]) -> None:
+        """See to it that it knows a model version. Raises `OSError`, `PeerGone` and `WireError`."""
+        if number in self._met:
+            self._met.move_to_end(number)
+            return
+        description = describe()
+        with SharedMemory.create(len(description)) as memory:
+            memory.buffer[:] = description
+            self._channel.send(Meet(number, len(description)), memory.descriptor)
+        self._met[number] = None
+        if len(self._met) > KNOWN_CALLEES:
+            self._met.popitem(last=False)
+
+    def forget(self, number: int) -> None:
+        """Have it forget a model version."""
+        if number in self._met and self.alive:
+            del self._met[number]
+            with suppress(PeerGone, WireError):
+                self._channel.send(Forget(number))
+
+    def ask(
+        self, order: Address | Decode, descriptor: int, bounds: Bounds
+    ) -> asyncio.Future[tuple[Answer, int | None]]:
+        """Sends an order with the body's file. To be awaited: the answer, and the descriptor that came with it.
+
+        Raises `NotSent` for an order that cannot be sent now, and `ReaderLost`.
+        """
+        try:
+            self._channel.send(order, descriptor)
+        except NotSent:
+            raise
+        except (PeerGone, WireError) as error:
+            self.kill(End.DIED)
+            raise ReaderLost(self, End.DIED) from error
+        self._answer = answer = self._loop.create_future()
+        self._bounds = bounds
+        self._ran_ns, self._ran_at_s = -1, time.monotonic()
+        self._timer = self._loop.call_later(LOOK_S, self._look)
+        return answer
+
+    def hurry(self, limit_s: float) -> None:
+        """Nobody waits for the answer any more: it may take until then."""
+        if self._bounds is not None:
+            limit_s = min(limit_s, self._bounds.limit_s)
+            self._bounds = Bounds(self._bounds.memory_bytes, limit_s, limit_s)
+
+    def kill(self, why: End) -> None:
+        """Ends it now. Whoever waits for an answer gets `ReaderLost`."""
+        if self.end is None:
+            self.end = why
+            kill(self._process)
+            self._let_go()
+            self._on_end(self)
+
+    async def close(self) -> int:
+        """Ends it, and waits until it has: the exit code as `asyncio.subprocess.Process` has it."""
+        self.kill(End.CLOSED)
+        return await end(self._process)
+
+    def _on_readable(self) -> None:
+        try:
+            answer, descriptor = self._channel.receive()
+        except BlockingIOError:
+            return
+        except (PeerGone, WireError):
+            self.kill(End.DIED)
+            return
+        self._done()
+        waiting, self._answer = self._answer, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result((answer, descriptor))
+        elif descriptor is not None:
+            os.close(descriptor)
+
+    def _look(self) -> None:
+        bounds, now_s = self._bounds, time.monotonic()
+        if bounds is None:
+            return
+        self._timer = self._loop.call_later(LOOK_S, self._look)
+        why = self._excess(bounds, now_s)
+        if why is not None:
+            self._on_readable()  # a gateway that was held up may have the answer unread
+            if self._bounds is not None:
+                self.kill(why)
+
+    def _excess(self, bounds: Bounds, now_s: float) -> End | None:
+        """Which of its bounds it has passed."""
+        if now_s >= bounds.deadline_s:
+            return End.DEADLINE
+        if now_s >= bounds.limit_s:
+            return End.TIME
+        if self.own_bytes > bounds.memory_bytes:
+            return End.MEMORY
+        ran_ns = self._processor_ns()
+        if ran_ns != self._ran_ns:
+            self._ran_ns, self._ran_at_s = ran_ns, now_s
+        return End.STALLED if now_s - self._ran_at_s >= STALLED_S else None
+
+    def _processor_ns(self) -> int:
+        try:
+            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return -1
+
+    def _done(self) -> None:
+        self._bounds = None
+        self.since_s = time.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _let_go(self) -> None:
+        if self._channel.fileno() < 0:
+            return
+        self._loop.remove_reader(self._channel.fileno())
+        self._channel.close()
+        self._done()
+        waiting, self._answer = self._answer, None
+        if waiting is not None and not waiting.done():
+            assert self.end is not None
+            waiting.set_exception(ReaderLost(self, self.end))

@@ -1,0 +1,135 @@
+"""The reader process: bodies in, requests out, one after another.
+
+Started by `gateway.reading.spawn`, never by hand. Ends when the gateway closes its ends of the sockets, and with the
+gateway, in the middle of a body too. It holds nothing that would be missed: it may be killed at any time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.dialects.base import Callee
+from gateway.dialects.openai import OpenAI
+from gateway.reading.callees import Known
+from gateway.reading.codecs import CODECS
+from gateway.reading.faults import told
+from gateway.reading.messages import KNOWN_CALLEES, ORDERS, Address, Addressed, Decode, Decoded, Forget, Meet, Order
+from gateway.reading.requests import shared
+from inference.arena import SharedMemory
+from inference.types import InferenceRequest
+from inference.wire import Channel, Ends, PeerGone, WireError
+
+RESERVED_TIMES, RESERVED_BYTES = 3, 256 << 20
+"""Address space that reading may reserve: so much more than the memory that it may take, for parsers ask for the worst
+case and use a part of it. It holds what grows faster than the gateway looks."""
+
+_PR_SET_PDEATHSIG = 1
+_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES = -3, 256 << 10
+
+
+def main(sends: int, receives: int, gateway: int) -> None:
+    """Reads for the gateway at the other ends of the two sockets, until they are closed."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != gateway:
+        return  # it ended before the kernel knew that we end with it
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the gateway still needs its readers then
+        signal.signal(stop, signal.SIG_IGN)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("700")  # before a worker, and long before the gateway
+    # What is large is given back when it is let go, and not kept for the next body.
+    libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
+    channel = Channel(Ends(socket.socket(fileno=sends), socket.socket(fileno=receives)), ORDERS)
+    reader = Reader(channel, lambda: libc.malloc_trim(0))
+    with suppress(PeerGone):
+        while True:
+            reader.serve()
+
+
+class Reader:
+    """Answers one order after another. `trim` gives memory back to the system."""
+
+    def __init__(self, channel: Channel[Order], trim: Callable[[], object]) -> None:
+        self._channel = channel
+        self._trim = trim
+        self._known: OrderedDict[int, Known] = OrderedDict()
+
+    def serve(self) -> None:
+        """Receive one order and do it. Raises `PeerGone` when there will be no more."""
+        order, descriptor = self._channel.receive()
+        if isinstance(order, Forget):
+            self._known.pop(order.number, None)
+            return
+        if descriptor is None:
+            raise WireError("an order came without its file: this process has too many open files")
+        try:
+            content = _content(descriptor, order.size_bytes)
+        finally:
+            os.close(descriptor)
+        if isinstance(order, Meet):
+            self._known[order.number] = Known(content)
+            if len(self._known) > KNOWN_CALLEES:
+                self._known.popitem(last=False)
+            return
+        memory = None
+        try:
+            if isinstance(order, Address):
+                call = CODECS[order.dialect].address(content)
+                self._channel.send(Addressed(call.model, call.version, call.label))
+                return
+            decoded, memory = self._decoded(order, content)
+            self._channel.send(decoded, memory.descriptor)
+        except (PeerGone, WireError):
+            raise
+        except Exception as error:
+            self._channel.send(told(error))
+        finally:
+            if memory is not None:
+                memory.close()
+            del content
+            _reserve(None)
+            self._trim()
+
+    def _decoded(self, order: Decode, content: bytes) -> tuple[Decoded, SharedMemory]:
+        callee = self._callee(order)
+        _reserve(RESERVED_TIMES * order.limit_bytes + RESERVED_BYTES)
+        request: InferenceRequest = CODECS[order.dialect].decode(content, order.headers, callee)
+        return shared(request, order.limit_bytes)
+
+    def _callee(self, order: Decode) -> Callee:
+        known = self._known[order.callee]
+        self._known.move_to_end(order.callee)
+        return known.embedding() if isinstance(CODECS[order.dialect], OpenAI) else known.callee()
+
+
+def _content(descriptor: int, size_bytes: int) -> bytes:
+    pieces: list[bytes] = []
+    at = 0
+    while at < size_bytes:
+        piece = os.pread(descriptor, size_bytes - at, at)
+        if not piece:
+            raise WireError("a file is shorter than its order says")
+        pieces.append(piece)
+        at += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _reserve(more_bytes: int | None) -> None:
+    """Let this process reserve so much more address space for data than it has, or as much as it may."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if more_bytes is None:
+        soft = hard
+    else:
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        soft = pages * resource.getpagesize() + more_bytes
+        if hard != resource.RLIM_INFINITY:
+            soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

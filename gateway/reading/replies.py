@@ -1,0 +1,59 @@
+"""What a dialect remembers of a request for its answer, on its way from a reader: one union of tagged values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import msgspec
+
+from gateway.dialects import openai, tfs_body, tfs_examples, v2_outputs
+from gateway.dialects.base import Callee
+from gateway.dialects.grpc_infer import GrpcReply
+from gateway.dialects.item_body import Question
+from gateway.dialects.sagemaker import Wish
+from gateway.dialects.torchserve import Labelled
+from gateway.text.embedder import Parts
+from inference.types import InferenceRequest, Tensor
+
+
+class Embeddings(msgspec.Struct, frozen=True, tag="embeddings"):
+    """`openai.Reply` without what the gateway has of its own: the embedder, and the tensors of the request."""
+
+    places: tuple[tuple[int, ...], ...]
+    dimensions: int | None
+    base64: bool
+    tokens: int
+
+
+Reply: TypeAlias = (
+    v2_outputs.Reply | tfs_body.Reply | tfs_examples.Reply | Question | Labelled | Wish | GrpcReply | Embeddings
+)
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=lambda value: _plain(value))
+_DECODER: msgspec.msgpack.Decoder[Reply | None] = msgspec.msgpack.Decoder(Reply | None)
+
+
+def packed(reply: object) -> bytes:
+    """A request's `reply` as a reader sends it."""
+    if isinstance(reply, openai.Reply):
+        reply = Embeddings(reply.parts.places, reply.dimensions, reply.base64, reply.tokens)
+    return _ENCODER.encode(reply)
+
+
+def unpacked(sent: bytes | memoryview, request: InferenceRequest, callee: Callee) -> object:
+    """The `reply` that was sent with a request, whose tensors are there by now."""
+    reply = _DECODER.decode(sent)
+    if isinstance(reply, Embeddings):
+        assert callee.embedder is not None
+        inputs: tuple[tuple[Tensor, ...], ...] = (request.inputs, *request.parts)
+        parts = Parts(reply.places, inputs)
+        return openai.Reply(callee.embedder, parts, reply.dimensions, reply.base64, reply.tokens)
+    return reply
+
+
+def _plain(value: Any) -> Mapping[Any, Any]:
+    if isinstance(value, MappingProxyType):
+        return dict(value)
+    raise NotImplementedError(f"{type(value).__name__} cannot be sent by a reader")

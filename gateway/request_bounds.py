@@ -1,0 +1,130 @@
+"""How much one request may ask for: held against it before anything is done for each of its rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import msgspec
+
+from inference.errors import InvalidRequest, RequestTooLarge
+from inference.signature import shown_name
+from inference.types import STORAGE, Array, Arrays, Datatype, Parameters, Signature, Tensor, TensorSpec
+
+MAX_PARAMETERS, MAX_PARAMETER_CHARACTERS = 1024, 8 << 20
+"""Parameters of one request, at most, and how long their names and texts may be together. They are a part of what its
+answer is kept by."""
+
+
+MAX_TEXTS = 1 << 17
+"""BYTES elements of one request, at most. Each is an object by itself, which takes a fraction of a microsecond in each
+place where all of a tensor is looked at or written at once."""
+
+
+class RequestBounds(msgspec.Struct, frozen=True):
+    """The bounds of one model version. `rows_setting` is what an operator would have to raise for more rows.
+
+    `output_bytes` has, for each output, the bytes of one row of it, or of all of it where the model is not batched;
+    `None` where only the model's answer can tell.
+    """
+
+    batched: bool
+    max_rows: int
+    rows_setting: str
+    max_answer_bytes: int
+    output_bytes: Mapping[str, int | None]
+
+    @property
+    def sure_rows(self) -> int:
+        """Up to so many rows neither the request nor an answer of known size can be too large."""
+        all_bytes = sum([size or 0 for size in self.output_bytes.values()])
+        return min(self.max_rows, self.max_answer_bytes // max(1, all_bytes))
+
+    def check_rows(self, rows: int) -> None:
+        """Raise `RequestTooLarge` for more rows than one request may have."""
+        if rows > self.max_rows:
+            raise RequestTooLarge(
+                f"the request has {rows} rows; it may have at most {self.max_rows} ({self.rows_setting}): send the "
+                "others in another request"
+            )
+
+    def check_parameters(self, parameters: Parameters) -> None:
+        """Raise `RequestTooLarge` for more parameters than one request may have, `InvalidRequest` for huge numbers.
+
+        Longer ones than these bounds would take long to be digested, for nothing: no model gets to see them.
+        """
+        if len(parameters) > MAX_PARAMETERS:
+            raise RequestTooLarge(f"the request has {len(parameters)} parameters; it may have at most {MAX_PARAMETERS}")
+        texts = [*parameters, *[value for value in parameters.values() if isinstance(value, str)]]
+        if (characters := sum(map(len, texts))) > MAX_PARAMETER_CHARACTERS:
+            raise RequestTooLarge(
+                f"the request's parameters have {characters} characters; all together may have at most "
+                f"{MAX_PARAMETER_CHARACTERS}"
+            )
+        for name, value in parameters.items():
+            if type(value) is int and not -(1 << 63) <= value < 1 << 64:
+                raise InvalidRequest(f"parameter {shown_name(name)} is a whole number of more than 64 bits")
+
+    def check_texts(self, inputs: Arrays) -> None:
+        """Raise `RequestTooLarge` for more BYTES elements than one request may have."""
+        texts = sum([array.size for array in inputs if array.dtype.hasobject])
+        if texts > MAX_TEXTS:
+            raise RequestTooLarge(
+                f"the request has {texts} elements of BYTES; it may have at most {MAX_TEXTS}: send the others in "
+                "another request"
+            )
+
+    def check_answer(self, rows: int, outputs: Sequence[str]) -> None:
+        """Raise `RequestTooLarge` for an answer that is known to be larger than it may be, before anybody makes it."""
+        row_bytes = sum([self.output_bytes[name] or 0 for name in outputs])
+        if rows * row_bytes > self.max_answer_bytes:
+            raise RequestTooLarge(
+                f"the answer would have {rows * row_bytes} bytes; it may have at most {self.max_answer_bytes} "
+                f"(server.max_answer_bytes): {self._what_fits(row_bytes)}"
+            )
+
+    def check_outputs(self, size_bytes: int) -> None:
+        """Raise `RequestTooLarge` for an answer that turned out to be larger than it may be."""
+        if size_bytes > self.max_answer_bytes:
+            raise RequestTooLarge(
+                f"the answer has {size_bytes} bytes; it may have at most {self.max_answer_bytes} "
+                "(server.max_answer_bytes): send fewer rows, or ask for fewer outputs"
+            )
+
+    def knows(self, outputs: Sequence[str]) -> bool:
+        """Whether the size of these outputs is known before the model has answered."""
+        return all([self.output_bytes[name] is not None for name in outputs])
+
+    def places(self, tensors: Sequence[Tensor]) -> int:
+        """What a part of a request counts for, which was not held against the signature yet: its rows, or one."""
+        if not self.batched:
+            return 1
+        return max([tensor.array.shape[0] for tensor in tensors if tensor.array.ndim], default=1) or 1
+
+    def _what_fits(self, row_bytes: int) -> str:
+        fitting = self.max_answer_bytes // row_bytes if self.batched else 0
+        return f"send at most {fitting} rows, or ask for fewer outputs" if fitting else "ask for fewer outputs"
+
+
+def request_bounds(signature: Signature, *, max_rows: int, max_queue_rows: int, max_answer_bytes: int) -> RequestBounds:
+    """The bounds of a version with this signature: what the server allows, and no more than the queue takes."""
+    return RequestBounds(
+        signature.batched,
+        min(max_rows, max_queue_rows),
+        "server.max_rows" if max_rows < max_queue_rows else "batching.max_queue_rows",
+        max_answer_bytes,
+        {spec.name: _output_bytes(spec, batched=signature.batched) for spec in signature.outputs},
+    )
+
+
+def tensor_bytes(array: Array, start: int, stop: int) -> int:
+    """The memory of some elements of a flat array, with the content of BYTES."""
+    part = array[start:stop]
+    return part.nbytes + (sum(map(len, part.tolist())) if part.dtype.hasobject else 0)
+
+
+def _output_bytes(spec: TensorSpec, *, batched: bool) -> int | None:
+    sizes = spec.shape[1:] if batched else spec.shape
+    if not spec.shape or spec.datatype is Datatype.BYTES or None in sizes:
+        return None
+    return prod([size for size in sizes if size is not None]) * STORAGE[spec.datatype].itemsize

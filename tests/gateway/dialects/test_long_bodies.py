@@ -1,0 +1,90 @@
+"""Bodies that are read in pieces: they are read as short ones are, and what is wrong with them is found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.dialects import json_pieces
+from gateway.dialects.base import Callee
+from gateway.dialects.sagemaker import SageMaker
+from gateway.dialects.tfs import TfsExamples, TfsPredict
+from gateway.dialects.tfs_examples import CLASSIFY
+from gateway.dialects.torchserve import TorchServe
+from gateway.dialects.v2 import V2
+from inference.config import ModelConfig
+from inference.errors import RequestTooLarge, SluiceError
+from inference.types import Datatype, InferenceRequest, Signature, TensorSpec
+from tests.gateway.dialects.bodies import contents
+from tests.hostile_bodies import MODELS, bodies
+
+READERS = ("json_tensors", "v2_body", "tfs_body", "tfs_examples", "item_body")
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every body is long, and every piece short."""
+    for reader in READERS:
+        monkeypatch.setattr(f"gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
+    monkeypatch.setattr(json_pieces, "PIECE_BYTES", 4)
+    monkeypatch.setattr(json_pieces, "LONG_ROW_BYTES", 16)
+
+
+def batched(datatype: Datatype, *own: int | None, max_rows: int = 65_536) -> Callee:
+    spec = (TensorSpec("x", datatype, (None, *own)),)
+    return Callee(
+        "m", 1, Signature(spec, (TensorSpec("y", datatype, (None, *own)),), True), ModelConfig(), None, max_rows
+    )
+
+
+def outcome(dialect: Any, body: bytes, callee: Callee, headers: Any = ()) -> Any:
+    try:
+        request: InferenceRequest = dialect.decode(body, headers, callee)
+    except SluiceError as error:
+        return 413 if isinstance(error, RequestTooLarge) else dialect.refuse(error).status
+    return [contents(each) for each in request.inputs], request.parameters, request.id, request.outputs
+
+
+def callee_for(model: str) -> Callee:
+    datatype, axes = MODELS[model]
+    spec = tuple([size if isinstance(size, int) else None for size in axes])
+    signature = Signature((TensorSpec("x", datatype, spec),), (TensorSpec("y", datatype, spec),), "N" in axes)
+    return Callee(model, 1, signature, ModelConfig())
+
+
+def is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+def test_pieces_are_read_as_the_whole_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of odd bodies, each read in one go and in pieces of a few bytes."""
+    dialects = (V2(), TfsPredict(), TfsExamples(CLASSIFY), TorchServe(), SageMaker())
+    cases = []
+    for number, case in enumerate(bodies(seed=3, protocols=("v2", "tfs", "tfs-examples", "torchserve", "sagemaker"))):
+        if number == 3000:
+            break
+        if len(case.body) < 20_000:
+            dialect = next(
+                (each for each in dialects if each.recognise(case.target) is not None), TfsExamples(CLASSIFY)
+            )
+            cases.append((dialect, case, outcome(dialect, case.body, callee_for(case.model), case.headers)))
+    for reader in READERS:
+        monkeypatch.setattr(f"gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
+    monkeypatch.setattr(json_pieces, "PIECE_BYTES", 4)
+    monkeypatch.setattr(json_pieces, "LONG_ROW_BYTES", 16)
+    answered = 0
+    for dialect, case, whole in cases:
+        pieces = outcome(dialect, case.body, callee_for(case.model), case.headers)
+        if isinstance(pieces, tuple) and not isinstance(whole, tuple) and not is_json(case.body):
+            continue  # what is wrong stands in a member that means nothing
+        if isinstance(pieces, tuple) and case.protocol == "tfs-examples" and whole == 400:
+            continue  # values and lists of one value are the same, in a whole body only if all are one of them
+        assert pieces == whole, (case.number, case.body)
+        answered += isinstance(whole, tuple)
+    assert answered > 500
