@@ -16,6 +16,9 @@ from PIL import Image
 from benchmarks.cost_rows import V2, compressed, filled, plain, v2
 from tests.integration.server import SluiceProcess
 
+CROWD_S = 90.0
+"""Calls of a crowd wait for each other, so that each may take so long."""
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What came back. `seconds` where it is not simply how long the call took."""
@@ -109,7 +112,7 @@ def _together(build: Callable[[], bytes]) -> tuple[Call, int, int]:
     def call(server: SluiceProcess) -> Answer:
         with ThreadPoolExecutor(60) as pool:
             calls = [
-                pool.submit(over_http, server, V2.format("slow"), sent, {"Content-Encoding": "gzip"}, 30.0)
+                pool.submit(over_http, server, V2.format("slow"), sent, {"Content-Encoding": "gzip"}, CROWD_S)
                 for _ in range(60)
             ]
             return _counted([each.result() for each in calls])
@@ -145,15 +148,16 @@ def _pictures() -> tuple[Call, int, int]:
     file = io.BytesIO()
     Image.effect_noise((5000, 5000), 90).convert("RGB").save(file, "JPEG", quality=60)
     picture = file.getvalue()
-    body = filled(v2(f"[1,{(1 << 21) // 4}]") + "[", "0.5", "]}]}", (1 << 21) + 60)()
+    elements = (1 << 21) // len("0.5,")
+    body = f"{v2(f'[1,{elements}]')}[{','.join(['0.5'] * elements)}]}}]}}".encode()
     sent = compressed(body)
 
     def call(server: SluiceProcess) -> Answer:
         with ThreadPoolExecutor(20) as pool:
-            calls = [pool.submit(over_http, server, "/predictions/pictures", picture, {}, 60.0) for _ in range(20)]
+            calls = [pool.submit(over_http, server, "/predictions/pictures", picture, {}, CROWD_S) for _ in range(20)]
             time.sleep(0.2)
             started_s = time.perf_counter()
-            other = over_http(server, V2.format("sums"), sent, {"Content-Encoding": "gzip"}, 60.0)
+            other = over_http(server, V2.format("sums"), sent, {"Content-Encoding": "gzip"}, CROWD_S)
             seconds = time.perf_counter() - started_s
             pictures = _counted([each.result() for each in calls])
         return Answer(f"{other.status}; pictures {pictures.status}", other.given_up, seconds)
