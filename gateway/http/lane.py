@@ -360,7 +360,9 @@ class LaneProtocol(Answers):
         self._refuse(wire.plain(431, text))
 
     def _refuse_large(self, prediction: Prediction) -> None:
-        error = RequestTooLarge(f"the body is larger than the limit of {self._max_body_bytes} bytes")
+        error = RequestTooLarge(
+            f"the body is larger than the limit of {self._max_body_bytes} bytes (server.max_body_bytes)"
+        )
         self._refuse(self.door.plane.refuse(prediction.route, prediction.headers, error))
 
 
