@@ -111,7 +111,7 @@ async def test_innocents_are_answered_whatever_befalls_the_workers(accidents: fl
         assert len(blamed) <= (1 if accidents > 0.1 else 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(st.integers(0, 29), st.sampled_from(list(BOUNDS)), max_size=4),
     st.sampled_from([0.0, 0.05, 0.2, 0.5]),

@@ -12,7 +12,13 @@ LEAST_PART = 0.9
 
 
 @pytest.mark.parametrize(
-    ("history", "times"), [*[(history, times) for history in HISTORIES for times in (2.0, 20.0)], ("spike", 5.0)]
+    ("history", "times"),
+    [
+        *[(history, 20.0) for history in HISTORIES],
+        ("idle", 2.0),
+        ("spike", 5.0),
+        *[pytest.param(history, 2.0, marks=pytest.mark.nightly) for history in HISTORIES if history != "idle"],
+    ],
 )
 def test_goodput_is_nearly_the_capacity_whatever_was_before(history: str, times: float) -> None:
     """400 connections: one after the other, the gateway would take 40 of the 50 ms for them."""

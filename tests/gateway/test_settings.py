@@ -383,3 +383,15 @@ def test_a_folder_that_cannot_be_looked_into_has_no_settings(tmp_path: Path, mon
     assert loaded.settings == Settings()
     with pytest.raises(SettingsError, match=r"--config: x.toml cannot be looked for: Permission denied"):
         load_settings({}, config_file=Path("x.toml"), environ={})
+
+
+@pytest.mark.parametrize(
+    ("cli", "told"),
+    [
+        ({"server.port": 9, "server.grpc_port": 9}, "--port: is 9, as server.grpc_port is"),
+        ({"server.port": 9, "server.management_port": 9}, "--port: is 9, as server.management_port is"),
+        ({"server.grpc_port": 9, "server.management_port": 9}, "--grpc-port: is 9, as server.management_port is"),
+    ],
+)
+def test_two_doors_on_one_port_are_named(tmp_path: Path, cli: Mapping[str, object], told: str) -> None:
+    assert problems(tmp_path, cli=cli) == (f"{told}; each needs a port of its own",)

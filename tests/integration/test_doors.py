@@ -30,7 +30,7 @@ from tests.models import linear
 
 __all__ = ["authority"]
 
-OPEN_FILES = 512
+OPEN_FILES, BEYOND = 256, 100
 ROW = v2("x", [1, 1], [3])
 
 SHUT_ON_A_SIGNAL = """
@@ -79,16 +79,16 @@ def test_silent_connections_leave_room_for_everything_else(tmp_path: Path) -> No
         assert value_of(infer(channel)(row().SerializeToString(), metadata=NO_STORE)) == 5
         for port in (server.port, server.grpc_port, management):
             refused = server.metric("sluice_connections_refused_total")
-            with silent(port, OPEN_FILES + 200) as connections:
+            with silent(port, OPEN_FILES + BEYOND) as connections:
                 # Those beyond the bound are told or hung up on, long before their deadline.
-                for beyond in connections[-200:]:
+                for beyond in connections[-BEYOND:]:
                     beyond.settimeout(PATIENCE_S)
                     with suppress(ConnectionError):
                         while beyond.recv(4096):
                             pass
                 at_most = connection_cap(10_000, OPEN_FILES, OPEN_FILES // 2)
                 assert server.metric("sluice_connections") <= at_most + surplus_connections(at_most)
-                assert server.metric("sluice_connections_refused_total") >= refused + 200
+                assert server.metric("sluice_connections_refused_total") >= refused + BEYOND
                 # Who is connected is served on, and a worker that dies is replaced.
                 assert value_of(infer(channel)(row().SerializeToString(), metadata=NO_STORE)) == 5
                 (worker,) = server.workers()
@@ -160,22 +160,18 @@ def test_doors_that_are_shut_are_opened_anew(tmp_path: Path) -> None:
 AS_SLUICE = "import os, sys; os.execv(sys.argv[1], [*sys.argv[1:3], *sys.argv[4:]])"
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (("--port", "9999", "--grpc-port", "9999"), ("--port", "server.grpc_port")),
-        (("--port", "9999", "--management-port", "9999"), ("--port", "server.management_port")),
-        (("--grpc-port", "9999", "--management-port", "9999"), ("--grpc-port", "server.management_port")),
-    ],
-)
-def test_two_doors_on_one_port_are_an_error_that_names_both(options: tuple[str, ...], named: tuple[str, str]) -> None:
+def test_two_doors_on_one_port_are_an_error_that_names_both() -> None:
     ended = subprocess.run(
-        [str(SLUICE), "serve", str(EXAMPLES), *options], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        [str(SLUICE), "serve", str(EXAMPLES), "--port", "9999", "--grpc-port", "9999"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert ended.returncode == 1
-    assert all(name in ended.stderr for name in named)
-    assert "9999" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert ended.stderr == (
+        "Error: the settings are wrong:\n  --port: is 9999, as server.grpc_port is; each needs a port of its own\n"
+    )
 
 
 def test_no_path_ends_the_door_for_grpc(examples: SluiceProcess) -> None:
@@ -191,16 +187,23 @@ def test_no_path_ends_the_door_for_grpc(examples: SluiceProcess) -> None:
     assert predicts(examples)
 
 
-def test_messages_may_be_compressed_and_content_codings_of_http_mean_nothing(tmp_path: Path) -> None:
-    settings = tmp_path / "sluice.toml"
-    settings.write_text("[server]\ncompress_from_bytes = 1\n")
-    with serving(EXAMPLES, "--config", str(settings), *with_grpc()) as server, channel_to(server) as channel:
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
+    """A server that takes short messages, holds few of them, and compresses all of its answers."""
+    settings = tmp_path_factory.mktemp("narrow") / "sluice.toml"
+    settings.write_text("[server]\ncompress_from_bytes = 1\nmax_body_bytes = '16MiB'\nmax_buffered_bytes = '32MiB'\n")
+    with serving(EXAMPLES, "--config", str(settings), *with_grpc()) as server:
+        yield server
+
+
+def test_messages_may_be_compressed_and_content_codings_of_http_mean_nothing(narrow: SluiceProcess) -> None:
+    with channel_to(narrow) as channel:
         for coding in ((("accept-encoding", "gzip"),), (("content-encoding", "br"),), (("content-encoding", "gzip"),)):
             answer = infer(channel)(row().SerializeToString(), metadata=(*NO_STORE, *coding), timeout=PATIENCE_S)
             assert value_of(answer) == 5
         request = pb.ModelInferRequest(model_name="linear", raw_input_contents=[bytes(4_000)])
         request.inputs.add(name="x", datatype="FP32", shape=[1_000, 1])
-        bomb = pb.ModelInferRequest(model_name="linear", raw_input_contents=[bytes(65 * 2**20)]).SerializeToString()
+        bomb = pb.ModelInferRequest(model_name="linear", raw_input_contents=[bytes(17 * 2**20)]).SerializeToString()
         for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
             for each in (request, row()):
                 answer = infer(channel)(each.SerializeToString(), compression=compression, timeout=PATIENCE_S)
@@ -210,34 +213,27 @@ def test_messages_may_be_compressed_and_content_codings_of_http_mean_nothing(tmp
         assert value_of(infer(channel)(row().SerializeToString(), timeout=PATIENCE_S)) == 5
 
 
-def test_unfinished_messages_stay_within_what_may_be_held(tmp_path: Path) -> None:
-    """40 connections that each begin a message of 60 MB and send as much as they are let."""
-    settings = tmp_path / "sluice.toml"
-    settings.write_text("[server]\nmax_buffered_bytes = '100MiB'\n")
-    with serving(EXAMPLES, "--config", str(settings), *with_grpc()) as server:
-        assert predicts(server)
-        before = server.metric("process_resident_memory_bytes")
-        script = tmp_path / "senders.py"
-        script.write_text(SENDERS)
-        sent = subprocess.run(
-            [sys.executable, str(script), str(server.grpc_port)],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=True,
-        )
-        refused, most = map(int, sent.stdout.split())
-        assert refused >= 30
-        assert predicts(server)
-        grown = server.metric("process_resident_memory_bytes") - before
-        assert grown < 250 * 2**20, (grown, most)
+def test_unfinished_messages_stay_within_what_may_be_held(narrow: SluiceProcess, tmp_path: Path) -> None:
+    """20 connections that each begin a message of 15 MB and send as much as they are let."""
+    assert predicts(narrow)
+    before = narrow.metric("process_resident_memory_bytes")
+    script = tmp_path / "senders.py"
+    script.write_text(SENDERS)
+    sent = subprocess.run(
+        [sys.executable, str(script), str(narrow.grpc_port)], capture_output=True, text=True, timeout=100, check=True
+    )
+    refused, most = map(int, sent.stdout.split())
+    assert refused >= 15
+    assert predicts(narrow)
+    grown = narrow.metric("process_resident_memory_bytes") - before
+    assert grown < 100 * 2**20, (grown, most)
 
 
 SENDERS = """
 import asyncio, sys
 import h2.config, h2.connection, h2.events
 
-SIZE = 60_000_000
+SIZE = 15_000_000
 
 async def one(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -268,7 +264,7 @@ async def one(port):
 
 async def main():
     async with asyncio.timeout(90):
-        tasks = [asyncio.create_task(one(int(sys.argv[1]))) for _ in range(40)]
+        tasks = [asyncio.create_task(one(int(sys.argv[1]))) for _ in range(20)]
         done = await asyncio.gather(*tasks)
     print(sum(status == 14 for _, status, _ in done), max(sent for *_, sent in done))
     for writer, *_ in done:

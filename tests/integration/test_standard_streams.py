@@ -60,7 +60,9 @@ def serves(process: subprocess.Popen[bytes], client: httpx.Client) -> None:
     assert process.wait(PATIENCE_S) == 0
 
 
-@pytest.mark.parametrize("redirections", ["<&- >&- 2>&-", "> /dev/full 2> /dev/full"])
+@pytest.mark.parametrize(
+    "redirections", ["<&- >&- 2>&-", pytest.param("> /dev/full 2> /dev/full", marks=pytest.mark.nightly)]
+)
 def test_streams_that_take_nothing_do_not_matter(repository: Path, redirections: str) -> None:
     with started(repository, redirections) as (process, client):
         serves(process, client)
@@ -76,7 +78,7 @@ def test_readers_that_have_gone_do_not_matter(repository: Path) -> None:
         os.close(writer)
 
 
-@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("blocking", [True, pytest.param(False, marks=pytest.mark.nightly)])
 def test_readers_that_do_not_read_do_not_matter(repository: Path, blocking: bool) -> None:
     reader, writer = os.pipe()
     try:

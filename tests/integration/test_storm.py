@@ -24,7 +24,7 @@ def check(toll: Toll) -> None:
 
 def test_a_short_storm_with_poisons_in_it(tmp_path: Path) -> None:
     with stormy(tmp_path) as server:
-        toll = storm(server, for_s=4.0, every_s=0.2, seed=1, poisons_every_s=0.5)
+        toll = storm(server, for_s=2.5, every_s=0.2, seed=1, poisons_every_s=0.4)
     check(toll)
     assert toll.poisons.total() > 0
 
