@@ -43,7 +43,7 @@ def test_below_its_capacity_a_gateway_refuses_nobody() -> None:
     assert heard.good_per_s == pytest.approx(0.8 * COSTS.capacity_per_s, rel=0.01)
 
 
-def test_callers_that_are_more_than_can_be_told_in_time_are_told_within_twice_the_objective() -> None:
+def test_callers_that_are_more_than_can_be_answered_in_time_are_told_within_three_times_the_objective() -> None:
     """700 connections: to refuse one takes half of what it takes to answer it."""
     heard = overload(trial("idle", 20.0, connections=700))
 

@@ -54,11 +54,8 @@ def test_pieces_are_read_as_the_whole_is(seed: int, most: int, monkeypatch: pyte
     """Odd bodies, each read in one go and in pieces of a few bytes."""
     dialects = (V2(), TfsPredict(), TfsExamples(CLASSIFY), TorchServe(), SageMaker())
     cases = []
-    for number, case in enumerate(
-        bodies(seed=seed, protocols=("v2", "tfs", "tfs-examples", "torchserve", "sagemaker"))
-    ):
-        if number == most:
-            break
+    protocols = ("v2", "tfs", "tfs-examples", "torchserve", "sagemaker")
+    for case in islice(bodies(seed=seed, protocols=protocols), most):
         if len(case.body) < 20_000:
             dialect = next(
                 (each for each in dialects if each.recognise(case.target) is not None), TfsExamples(CLASSIFY)
