@@ -22,13 +22,6 @@ from cache.cluster_address import cluster_address
 from cache.redis_store import check_url
 from cache.redis_tier import RedisOptions
 from gateway.catalogue import Catalogue
-from gateway.dialects.base import Dialect
-from gateway.dialects.openai import OpenAI
-from gateway.dialects.sagemaker import SageMaker
-from gateway.dialects.tfs import TfsExamples, TfsPredict
-from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
-from gateway.dialects.torchserve import TorchServe
-from gateway.dialects.v2 import V2
 from gateway.door_watch import DoorWatch, open_descriptors
 from gateway.held_bytes import HeldBytes
 from gateway.http.asgi import AsgiLane
@@ -42,6 +35,7 @@ from gateway.http.request_ids import RequestIdMiddleware, RequestIds
 from gateway.http.trailing_slash import TrailingSlash
 from gateway.observer import Observer
 from gateway.plane import Plane
+from gateway.protocols import DIALECTS
 from gateway.readiness import Readiness
 from gateway.reading.intake import Intake
 from gateway.reading.pool import Readers, planned_readers
@@ -69,17 +63,6 @@ few are allowed, it is half of them, or what is open already and as much as repl
 
 REPLACING_DESCRIPTORS = 64
 """Open files beyond those of a gateway at rest, for workers that are replaced and for everything that is read."""
-
-DIALECTS: Sequence[Dialect] = (
-    V2(),
-    TfsPredict(),
-    TfsExamples(CLASSIFY),
-    TfsExamples(REGRESS),
-    OpenAI(),
-    TorchServe(),
-    SageMaker(),
-)
-"""The first one that recognises a path has it; errors of the pages are in the first one's words."""
 
 
 class Gateway:

@@ -8,6 +8,9 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 import inference
 from inference.deaths import how_it_ended
@@ -26,24 +29,35 @@ _BOOT = (
 )
 _PACKAGES = str(Path(inference.__file__).parent.parent)
 
+AnswerT = TypeVar("AnswerT")
+
 
 async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
-    """A fresh interpreter that waits for its first order, and the channel to it, which does not block.
-
-    It is in a session of its own, where a terminal's Ctrl-C does not reach it. What it prints goes to standard error.
-    """
+    """A worker that waits for its first order, and the channel to it, as `fresh` makes them."""
     if sys.platform != "linux":
         raise ModelLoadError(f"worker processes need Linux (memory files, descriptor passing); this is {sys.platform}")
     try:
-        ours, theirs = connected()
+        return await fresh(_BOOT, _PACKAGES, ANSWERS)
     except OSError as error:
         raise _not_started(error) from error
+
+
+async def fresh(
+    boot: str, packages: str, answers: msgspec.msgpack.Decoder[AnswerT], *arguments: int
+) -> tuple[asyncio.subprocess.Process, Channel[AnswerT]]:
+    """A fresh interpreter that runs `boot`, and the channel to it, which does not block.
+
+    `boot` is given the place of the packages, the numbers of its sockets, and the other arguments. The process is in a
+    session of its own, where a terminal's Ctrl-C does not reach it. What it prints goes to standard error. Raises
+    `OSError` where none can be started.
+    """
+    ours, theirs = connected()
     ours.sends.setblocking(False)
     ours.receives.setblocking(False)
     descriptors = theirs.descriptors()
     creating = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-c", _BOOT, _PACKAGES, *map(str, descriptors)),
+            *(sys.executable, "-P", "-c", boot, packages, *map(str, (*descriptors, *arguments))),
             pass_fds=descriptors,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=2,
@@ -59,12 +73,12 @@ async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
             kill(await creating)
             await end(creating.result())
         raise
-    except OSError as error:
+    except OSError:
         ours.close()
-        raise _not_started(error) from error
+        raise
     finally:
         theirs.close()
-    return process, Channel(ours, ANSWERS)
+    return process, Channel(ours, answers)
 
 
 async def load(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> Loaded:

@@ -10,7 +10,7 @@ def embeddings_paths() -> dict[str, Any]:
     return {
         "/v1/embeddings": {
             "post": {
-                "tags": ["openai"],
+                "tags": ["OpenAI"],
                 "summary": "Embed texts",
                 "operationId": "openai_embeddings",
                 "description": (

@@ -36,7 +36,7 @@ class ModelCards(BaseModel):
 
 def openai_routes(catalogue: Catalogue) -> APIRouter:
     """The list of models."""
-    router = APIRouter(prefix="/v1", tags=["openai"])
+    router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
     @router.get("/models", summary="Models that embed texts, as OpenAI's API lists them")
     async def models() -> ModelCards:

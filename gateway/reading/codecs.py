@@ -7,27 +7,15 @@ from collections.abc import Sequence
 from gateway.dialects.base import Callee, Dialect
 from gateway.dialects.grpc_infer import GrpcInfer
 from gateway.dialects.openai import OpenAI
-from gateway.dialects.sagemaker import SageMaker
-from gateway.dialects.tfs import TfsExamples, TfsPredict
-from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
-from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
 from gateway.dialects.v2_binary import BINARY_LENGTH
 from gateway.http.long_body import LARGE_BYTES
 from gateway.http.messages import Header
+from gateway.protocols import DIALECTS
 from inference.config import MIB
 from inference.types import Datatype
 
-CODECS: Sequence[Dialect] = (
-    V2(),
-    TfsPredict(),
-    TfsExamples(CLASSIFY),
-    TfsExamples(REGRESS),
-    OpenAI(),
-    TorchServe(),
-    SageMaker(),
-    GrpcInfer(),
-)
+CODECS: Sequence[Dialect] = (*DIALECTS, GrpcInfer())
 
 PLAIN_BYTES = 4 * MIB
 """V2's numbers and messages of gRPC are read apart from this length on only: they take 1 to 4 ms a MiB, and in a reader

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,13 +13,10 @@ import pytest
 
 from gateway.dialects.base import Callee, Dialect
 from gateway.dialects.grpc_infer import OK, GrpcInfer
-from gateway.dialects.sagemaker import SageMaker
-from gateway.dialects.tfs import TfsExamples, TfsPredict
-from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
-from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
 from gateway.grpc import inference_pb2 as pb
 from gateway.http.messages import HttpResponse
+from gateway.protocols import DIALECTS
 from inference.config import ModelConfig
 from inference.errors import RequestError
 from inference.signature import Intake
@@ -28,14 +24,6 @@ from inference.types import Array, InferenceResponse, Signature, Tensor, TensorS
 from tests.hostile_bodies import MODELS, PROTOCOLS, Case, bodies, model_file
 
 GRPC = GrpcInfer()
-DIALECTS: Sequence[Dialect] = (
-    V2(),
-    TfsPredict(),
-    TfsExamples(CLASSIFY),
-    TfsExamples(REGRESS),
-    TorchServe(),
-    SageMaker(),
-)
 CASES = 4000
 REFUSALS = range(400, 500)
 GRPC_REFUSALS = {3, 5, 8}
