@@ -32,6 +32,10 @@ class HeldBytes:
         """Whether so much more may be held."""
         return self.now_bytes + more_bytes <= self.limit_bytes
 
+    def crowded(self) -> Unavailable:
+        """What is said to whom there is no room for."""
+        return Unavailable(f"the requests being read and answered are over the limit of {self.limit_bytes} bytes")
+
     @contextmanager
     def holding(self, size_bytes: int) -> Iterator[None]:
         """Count so much while a block runs."""
@@ -57,9 +61,7 @@ class Share:
     def grow(self, more_bytes: int) -> None:
         """Hold so much more, if it fits."""
         if not self._held.fits(more_bytes):
-            raise Unavailable(
-                f"the requests being read and answered are over the limit of {self._held.limit_bytes} bytes"
-            )
+            raise self._held.crowded()
         self.become(self.size_bytes + more_bytes)
 
     def become(self, size_bytes: int) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from gateway.grpc.limits import STEP_BYTES, STREAM_WINDOW_BYTES
 from gateway.grpc.methods import Body
 from gateway.held_bytes import HeldBytes
-from inference.errors import InvalidRequest, RequestTooLarge, Unavailable
+from inference.errors import InvalidRequest, RequestTooLarge
 
 PREFIX_BYTES = 5
 
@@ -111,7 +111,7 @@ class Inbox:
         if size > self._max_message_bytes:
             raise RequestTooLarge(f"the message is {size} bytes long; the limit is {self._max_message_bytes} bytes")
         if not self._held.fits(max(0, size - here_bytes)):
-            raise self._crowded()
+            raise self._held.crowded()
         self._packed = prefix[0] == 1
         self.left_bytes = size
 
@@ -123,11 +123,7 @@ class Inbox:
 
     def _look_at_room(self) -> None:
         if self._held.over:
-            raise self._crowded()
-
-    def _crowded(self) -> Unavailable:
-        limit_bytes = self._held.limit_bytes
-        return Unavailable(f"the requests being read and answered are over the limit of {limit_bytes} bytes")
+            raise self._held.crowded()
 
     def _give_back(self, size_bytes: int) -> None:
         self.held_bytes -= size_bytes

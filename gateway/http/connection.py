@@ -19,7 +19,6 @@ from gateway.http.messages import HttpResponse
 from gateway.http.prediction import Prediction
 from gateway.http.sweep import Timed
 from gateway.http.unsent import unsent_bytes
-from inference.errors import Unavailable
 
 _logger = logging.getLogger("sluice.http")
 
@@ -207,9 +206,7 @@ class Connection(HttpToolsProtocol, Timed):
             self._refuse(self._crowded(refused))
 
     def _crowded(self, refused: Prediction) -> HttpResponse:
-        limit_bytes = self.door.held.limit_bytes
-        error = Unavailable(f"the requests being read and answered are over the limit of {limit_bytes} bytes")
-        return self.door.plane.refuse(refused.route, refused.headers, error)
+        return self.door.plane.refuse(refused.route, refused.headers, self.door.held.crowded())
 
     def recount(self) -> None:
         """Count what is still unsent."""

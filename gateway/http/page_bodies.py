@@ -13,7 +13,7 @@ from gateway.held_bytes import HeldBytes
 from gateway.http.asgi import announced_bytes, closing, send_response
 from gateway.http.limits import LaneLimits
 from gateway.http.messages import HttpResponse
-from inference.errors import RequestTooLarge, SluiceError, Unavailable
+from inference.errors import RequestTooLarge, SluiceError
 
 MAX_PAGE_BYTES = 1024 * 1024
 """No page takes more than a few settings or parameters of a model."""
@@ -69,8 +69,7 @@ class PageBodies:
         if taken.size_bytes > self._max_bytes:
             return self._too_large()
         if self._held.over:
-            limit_bytes = self._held.limit_bytes
-            return Unavailable(f"the requests being read and answered are over the limit of {limit_bytes} bytes")
+            return self._held.crowded()
         return None
 
     def _too_large(self) -> RequestTooLarge:
