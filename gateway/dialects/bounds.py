@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from gateway.dialects.base import Callee
 from gateway.dialects.json_forms import shown
+from gateway.request_bounds import MAX_TEXTS
 from inference.errors import RequestTooLarge
 from inference.types import Datatype, Signature
 
@@ -16,9 +17,6 @@ BOUNDED_FROM_BYTES = 64 * 1024
 
 SPARE = 65_536
 """Commas that a JSON body may have beside those between its elements, in members that mean nothing to the model."""
-
-MOST_STRINGS = 1 << 20
-"""Strings in one input, at most: each is an object, of some 50 bytes."""
 
 MOST_NAMES = 4096
 """Outputs and parameters that a request names, at most."""
@@ -46,8 +44,8 @@ def check_rows(name: str, rows: int, max_rows: int | None) -> None:
 
 def check_strings(name: str, count: int) -> None:
     """Raises `RequestTooLarge` for more strings than one input may have."""
-    if count > MOST_STRINGS:
-        raise RequestTooLarge(f"input {shown(name)} has {count} strings; one input has at most {MOST_STRINGS}")
+    if count > MAX_TEXTS:
+        raise RequestTooLarge(f"input {shown(name)} has {count} strings; one input has at most {MAX_TEXTS}")
 
 
 def most_elements(signature: Signature, max_rows: int) -> int | None:
@@ -97,7 +95,7 @@ def check_objects(text: bytes | bytearray) -> None:
     if len(text) * _LIST_BYTES <= allowed or _cost_bytes(text) <= allowed:
         return
     # What stands in strings is no structure. Taking them out is slow, and seldom needed.
-    if text.count(b'"') > 4 * MOST_STRINGS or _cost_bytes(_STRING.sub(b'""', text)) > allowed:
+    if text.count(b'"') > 4 * MAX_TEXTS or _cost_bytes(_STRING.sub(b'""', text)) > allowed:
         raise RequestTooLarge(
             f"the body's JSON has so many lists, objects and values that {len(text)} bytes of it would take more than "
             f"{allowed} in memory; send fewer rows in a request, or numbers in lists that are longer"

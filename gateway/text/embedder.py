@@ -74,7 +74,7 @@ class Embedder(msgspec.Struct, frozen=True):
         while beginning < len(text):
             [ids] = self.tokenizer.tokenise([text[:beginning]])
             if not self.config.truncate and len(ids) > most + LAST_TOKENS:
-                raise InvalidRequest(f"text {place} has more than {most} tokens, which is the model's maximum")
+                raise InvalidRequest(f"text {place} has more than {most} tokens; the model's maximum is {most}")
             if self.config.truncate and len(ids) == most and ids == before:
                 return ids
             before, beginning = ids, 2 * beginning

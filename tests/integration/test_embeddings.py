@@ -212,7 +212,7 @@ def test_callers_of_v2_send_ids_to_the_same_model(server: SluiceProcess) -> None
 
 
 def test_a_long_text_does_not_stall_its_neighbours(server: SluiceProcess) -> None:
-    """A megabyte is tokenised, and then refused for its length; meanwhile others are answered."""
+    """A megabyte is refused for its length once its beginning is tokenised; others are answered meanwhile."""
     long: list[Any] = []
     text = "whether tis nobler in the mind to suffer " * 25_000
     calling = threading.Thread(target=lambda: long.append(post(server, {"model": "texts", "input": text})))
@@ -223,7 +223,7 @@ def test_a_long_text_does_not_stall_its_neighbours(server: SluiceProcess) -> Non
         answered_meanwhile += 1
     assert long[0].status_code == 400
     assert "tokens; the model's maximum is 24" in long[0].json()["error"]["message"]
-    assert answered_meanwhile >= 10
+    assert answered_meanwhile >= 1
 
 
 def test_metrics_name_the_dialect(server: SluiceProcess) -> None:

@@ -48,7 +48,8 @@ def test_rows_of_no_length(server: SluiceProcess, rows: int, cached: bool) -> No
     before = process.memory_info().rss
     said = refused(server, "any", v2("x", [rows, 0], []), cached=cached)
     assert said == (
-        f"the request has {rows} rows; it may have at most 3000 (server.max_rows): send the others in another request"
+        f"input 'x' has {rows} rows; one request has at most 3000, the lower one of server.max_rows and the model's "
+        "batching.max_queue_rows"
     )
     assert process.memory_info().rss - before < 50 * MIB
     assert server.client.get("/admin/cache").json()["entries"] == 0
@@ -89,9 +90,7 @@ def test_an_answer_of_any_size_is_refused_when_it_comes(server: SluiceProcess, c
 
 def test_texts_without_number(server: SluiceProcess) -> None:
     body = v2("x", [1, 140_000], [""] * 140_000, "BYTES")
-    assert refused(server, "texts", body).startswith(
-        "the request has 140000 elements of BYTES; it may have at most 131072"
-    )
+    assert refused(server, "texts", body) == "input 'x' has 140000 strings; one input has at most 131072"
 
 
 def test_parameters_without_number(server: SluiceProcess) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.bounds import MOST_STRINGS
 from gateway.dialects.grpc_infer import GrpcInfer
 from gateway.dialects.npy import npy_of
 from gateway.dialects.sagemaker import SageMaker
@@ -22,6 +21,7 @@ from gateway.dialects.tfs_examples import CLASSIFY
 from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header
+from gateway.request_bounds import MAX_TEXTS
 from inference.config import ModelConfig
 from inference.errors import InvalidRequest, RequestError, RequestTooLarge
 from inference.types import Datatype, Signature, Tensor, TensorSpec
@@ -152,7 +152,7 @@ def test_values_in_members_that_mean_nothing_do_not_count() -> None:
 
 def test_strings_of_one_input_are_bounded() -> None:
     texts = callee(None, datatype=Datatype.BYTES)
-    count = MOST_STRINGS + 1
+    count = MAX_TEXTS + 1
     with pytest.raises(RequestTooLarge, match=f"{count} strings; one input has at most"):
         V2().decode(body_of("[" + '"",' * (count - 1) + '""]', [1, count], "BYTES"), (), texts)
     with pytest.raises(RequestTooLarge, match=f"{count} strings"):
