@@ -13,7 +13,6 @@ from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from gateway.dialects.base import Call, Callee, Dialect
@@ -22,7 +21,7 @@ from gateway.dialects.grpc_contents import tensor_from_contents
 from gateway.dialects.grpc_wire import address_of
 from gateway.dialects.json_forms import MAX_AXES, element_count, form_of, shown
 from gateway.dialects.raw_tensors import raw_in_steps, tensor_from_raw
-from gateway.dialects.v2_outputs import Output, Reply, reply_of
+from gateway.dialects.v2_outputs import GrpcReply, Output, reply_of
 from gateway.dialects.v2_schedule import UNSAID, schedule_of
 from gateway.grpc import inference_pb2 as pb
 from gateway.grpc.messages import parsed
@@ -66,13 +65,6 @@ WANTS_FINAL, IS_FINAL = "triton_enable_empty_final_response", "triton_final_resp
 """A caller may ask to be told which answer is the last for its request. There is one only, which is."""
 
 HEAVY_BYTES, HEAVY_STRINGS_BYTES = 1024 * 1024, 64 * 1024
-
-
-class GrpcReply(msgspec.Struct, frozen=True, tag="grpc"):
-    """What a request wishes for in its answer: to be told that it is the last, and classes in place of numbers."""
-
-    final: bool = False
-    classes: Reply | None = None
 
 
 PLAIN = GrpcReply()

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from gateway.grpc.heads import Head
 from gateway.grpc.inbox import Inbox
-from gateway.grpc.limits import STREAM_WINDOW_BYTES
+from gateway.grpc.limits import HEAD_SLACK_BYTES, STREAM_WINDOW_BYTES
 from gateway.grpc.methods import Body, Method
 from gateway.http.messages import Header
 
@@ -24,7 +25,8 @@ MAX_UNSENT = 4
 class ServerCall:
     """A call on a connection, which owns it. A `Context` for its method.
 
-    `window_bytes` is what the client may send before it is let send more; `unsent` what it has not let us send.
+    `head_bytes` is what its headers count for; `window_bytes` is what the client may send before it is let send more;
+    `unsent` what it has not let us send.
     """
 
     __slots__ = (
@@ -34,6 +36,7 @@ class ServerCall:
         "closed",
         "deadline_s",
         "encoding",
+        "head_bytes",
         "head_sent",
         "headers",
         "inbox",
@@ -57,16 +60,16 @@ class ServerCall:
         connection: GrpcConnection,
         stream_id: int,
         method: Method,
-        headers: tuple[Header, ...],
-        encoding: bytes,
+        head: Head,
         timeout_s: float | None,
         inbox: Inbox,
     ) -> None:
         self._connection = connection
         self.stream_id = stream_id
         self.method = method
-        self.headers = headers
-        self.encoding = encoding
+        self.headers = head.metadata
+        self.encoding = head.encoding
+        self.head_bytes = max(0, head.size_bytes - HEAD_SLACK_BYTES)
         self.deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         self.inbox = inbox
         self.trailing: tuple[Header, ...] = ()

@@ -168,6 +168,7 @@ class CallsUnderway(asyncio.Protocol):
             call.unsent.clear()
         self._limited.pop(stream_id, None)
         self._server.calls_underway -= 1
+        self._server.held.now_bytes -= call.head_bytes
         if call.inbox.held_bytes:
             call.inbox.drop()
         if call.task is not None:

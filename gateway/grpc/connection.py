@@ -187,20 +187,32 @@ class GrpcConnection(Lifetime):
                 Code.RESOURCE_EXHAUSTED,
                 b"the metadata are over the limit of %d bytes" % limits.wire.max_header_bytes,
             )
-        if self._server.calls_underway >= limits.max_calls:
+        if len(head.metadata) > limits.wire.max_headers:
+            raise CallEnded(
+                Code.RESOURCE_EXHAUSTED, b"the metadata are over the limit of %d entries" % limits.wire.max_headers
+            )
+        free = limits.max_calls - self._server.calls_underway
+        if free <= 0:
             raise CallEnded(Code.RESOURCE_EXHAUSTED, b"there are %d calls already" % limits.max_calls)
+        if len(self._calls) >= free:
+            raise CallEnded(
+                Code.RESOURCE_EXHAUSTED, b"this connection has %d calls, and there are others" % len(self._calls)
+            )
         if head.encoding not in (b"identity", b"gzip", b"deflate"):
             raise CallEnded(Code.UNIMPLEMENTED, b"grpc-encoding may be identity, gzip or deflate", (heads.ENCODINGS,))
         try:
             timeout_s = head.timeout_s
         except ValueError as error:
             raise CallEnded(Code.INVALID_ARGUMENT, str(error).encode()) from None
-        inbox = Inbox(self._server.held, limits.max_message_bytes)
-        return ServerCall(self, stream_id, method, head.metadata, head.encoding, timeout_s, inbox)
+        call = ServerCall(self, stream_id, method, head, timeout_s, Inbox(self._server.held, limits.max_message_bytes))
+        if call.head_bytes and not self._server.held.fits(call.head_bytes):
+            raise method.refuse(self._server.held.refusal(), head.metadata)
+        return call
 
     def _begin(self, call: ServerCall) -> None:
         self._calls[call.stream_id] = call
         self._server.calls_underway += 1
+        self._server.held.now_bytes += call.head_bytes
         if isinstance(call.method, Stream):
             self._start(call, self._run_stream(call, call.method))
             if call.deadline_s < math.inf:

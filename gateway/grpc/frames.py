@@ -17,8 +17,9 @@ HEAD_BYTES = 9
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 
-RUN_FRAMES, RUN_BYTES = 32, 64 * 1024
-"""How much is handed on in one go, at most."""
+RUN_FRAMES, RUN_BYTES, RUN_BLOCK_BYTES = 32, 64 * 1024, 8 * 1024
+"""How much is handed on in one go, at most: frames, bytes, and bytes of headers, each of which may take a thousand
+times as long as one of data."""
 
 IDLE_FRAMES, IDLE_FRAMES_PER_S, EARNED_FRAMES = 2048, 256, 2
 """So many frames that carry nothing a connection may send at once, so many more in a second, and so many for each frame
@@ -125,8 +126,10 @@ class Frames:
                 raise Unbearable(ErrorCode.PROTOCOL_ERROR, b"this port speaks HTTP/2")
             self._greeted = True
             at = len(PREFACE)
-        frames = 0
-        while end - at >= HEAD_BYTES and frames < RUN_FRAMES and at - start < RUN_BYTES:
+        frames = block_bytes = 0
+        while (
+            end - at >= HEAD_BYTES and frames < RUN_FRAMES and at - start < RUN_BYTES and block_bytes < RUN_BLOCK_BYTES
+        ):
             size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if size > MAX_FRAME_BYTES:
                 raise Unbearable(ErrorCode.FRAME_SIZE_ERROR)
@@ -142,6 +145,8 @@ class Frames:
                 start = at = stop
                 continue
             self._weigh(kind, data[at + 4], size, now_s)
+            if kind in (HEADERS, CONTINUATION):
+                block_bytes += size
             at = stop
             frames += 1
         self._at = at

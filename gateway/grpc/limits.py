@@ -9,9 +9,15 @@ from gateway.http.limits import LaneLimits
 MAX_STREAMS = 1024
 """Calls on one connection at a time; a client keeps further ones to itself until there is room."""
 
+LEAST_STREAMS = 100
+"""As RFC 9113, section 6.5.2, recommends."""
+
 PING_STRIKES = 10
 """Pings that come too early before the connection is closed. Those of a patient client may be held up and come
 together; what we send it clears the count."""
+
+HEAD_SLACK_BYTES = 4 * 1024
+"""Of the headers of a call nothing is counted below this, as at HTTP's door."""
 
 STREAM_WINDOW_BYTES = 65_535
 """What a call may send unasked. HTTP/2's own figure: a client sends so much before it has heard of another one."""
@@ -37,7 +43,8 @@ class GrpcLimits:
     """A longer message ends its call with `RESOURCE_EXHAUSTED`, as soon as its length is known."""
 
     max_calls: int = 10_000
-    """Calls of all connections at a time."""
+    """Calls of all connections at a time. One connection has as many as there are places left at most: half of them if
+    it is alone, and however many connections take what they get, there are places for the calls of the next one."""
 
     min_ping_interval_s: float = 0.1
     """A ping that comes sooner is a strike; 0: none is."""
@@ -50,6 +57,14 @@ class GrpcLimits:
 
     compress_from_bytes: int = 64 * 1024
     """Answers from this length on are compressed for callers whose own message was; 0: none are."""
+
+    @property
+    def max_streams(self) -> int:
+        """Calls of one connection at a time that its client is told of.
+
+        Clients send up to a hundred before they have heard of it, and h2 cuts off those who send more than they may.
+        """
+        return min(MAX_STREAMS, max(LEAST_STREAMS, self.max_calls // 2))
 
     @property
     def max_block_bytes(self) -> int:

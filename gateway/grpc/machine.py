@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
+from hpack import Decoder, HeaderTuple, HPACKDecodingError
 from hyperframe.frame import Frame
 
 from gateway.grpc.heads import KNOWN, PlainEncoder
@@ -25,6 +28,32 @@ CONFIG = H2Configuration(
     normalize_outbound_headers=False,
 )
 
+MOST_SIZE_UPDATES = 2
+"""Changes of its table's size before a list of headers (RFC 7541, section 4.2)."""
+
+
+class _Decoder(Decoder):
+    """hpack's own takes a hundred thousand updates of its table's size in one list of headers: a byte for each."""
+
+    _updates = 0
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+        """The headers of a list."""
+        self._updates = 0
+        return super().decode(data, raw)
+
+    @property
+    def header_table_size(self) -> int:
+        """The size of the table of headers; an update sets it."""
+        return super().header_table_size
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        self._updates += 1
+        if self._updates > MOST_SIZE_UPDATES:
+            raise HPACKDecodingError("the size of the table of headers changes too often")
+        self.header_table.maxsize = value
+
 
 class _Machine(H2Connection):
     """h2's state machine, which remembers fewer streams that are over: each takes up memory until its client goes."""
@@ -38,12 +67,13 @@ def machine_for(limits: GrpcLimits) -> H2Connection:
     machine.local_settings = Settings(
         client=False,
         initial_values={
-            SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
             SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
             SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
             SettingCodes.MAX_HEADER_LIST_SIZE: limits.wire.max_header_bytes,
         },
     )
+    machine.decoder = _Decoder()
     machine.decoder.max_header_list_size = limits.max_block_bytes
     machine.encoder = PlainEncoder(KNOWN)  # type: ignore[assignment]  # has all that h2 uses
     return machine

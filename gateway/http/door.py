@@ -29,7 +29,8 @@ class Door:
 
     __slots__ = (
         "_budget",
-        "_faults",
+        "_callers_faults",
+        "_own_faults",
         "draining",
         "heads",
         "held",
@@ -57,7 +58,9 @@ class Door:
         self.held = held
         self._budget = budget
         self.sweep: Sweep | None = None
-        self._faults = Sampler(_FAULTS_LOGGED_PER_S)
+        # What is wrong with us is not to be lost among what is wrong with callers.
+        self._own_faults = Sampler(_FAULTS_LOGGED_PER_S)
+        self._callers_faults = Sampler(_FAULTS_LOGGED_PER_S)
 
     def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[object], keep_alive_s: float) -> None:
         """See to it that the connections' deadlines are kept."""
@@ -81,8 +84,12 @@ class Door:
             self._budget.leave()
 
     def log_fault(self, logger: logging.Logger, level: int, text: str, cause: BaseException | None = None) -> None:
-        """Log what a client can bring about at will: a few lines per second, and how many were kept back."""
-        kept_back = self._faults.admit(time.monotonic())
+        """Log what a client can bring about at will: a few lines per second, and how many were kept back.
+
+        Errors, which are our own faults, are counted apart from what is less.
+        """
+        sampler = self._own_faults if level >= logging.ERROR else self._callers_faults
+        kept_back = sampler.admit(time.monotonic())
         if kept_back is not None:
             more = f" ({kept_back} such lines were kept back)" if kept_back else ""
             logger.log(level, "%s%s", text, more, exc_info=cause)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.grpc_infer import GrpcInfer
 from gateway.dialects.openai import OpenAI
-from gateway.dialects.v2 import V2
 from gateway.dialects.v2_binary import BINARY_LENGTH
 from gateway.http.long_body import LARGE_BYTES
 from gateway.http.messages import Header
@@ -15,20 +13,32 @@ from gateway.protocols import DIALECTS
 from inference.config import MIB
 from inference.types import Datatype
 
-CODECS: Sequence[Dialect] = (*DIALECTS, GrpcInfer())
+_GRPC = len(DIALECTS)
 
 PLAIN_BYTES = 4 * MIB
 """V2's numbers and messages of gRPC are read apart from this length on only: they take 1 to 4 ms a MiB, and in a reader
 some 10 ms of a processor more, for a picture in JSON is 3 MiB."""
 
-_NUMBERS = {(type(codec), getattr(codec, "verb", "")): number for number, codec in enumerate(CODECS)}
-_QUICK = (V2, GrpcInfer)
-_OWN_THREADS = (OpenAI, GrpcInfer)
+_NUMBERS = {(each.name, getattr(each, "verb", "")): number for number, each in enumerate(DIALECTS)} | {
+    ("grpc", ""): _GRPC
+}
+_QUICK = ("v2", "grpc")
+_OWN_THREADS = ("openai", "grpc")
 
 
 def number_of(dialect: Dialect) -> int | None:
     """The number of a dialect; `None` of one that readers do not know."""
-    return _NUMBERS.get((type(dialect), getattr(dialect, "verb", "")))
+    return _NUMBERS.get((dialect.name, getattr(dialect, "verb", "")))
+
+
+def codec_of(number: int) -> Dialect:
+    """The dialect that has this number."""
+    if number != _GRPC:
+        return DIALECTS[number]
+    # Protobuf is for those alone who are asked in gRPC.
+    from gateway.dialects.grpc_infer import GrpcInfer
+
+    return GrpcInfer()
 
 
 def read_apart(dialect: Dialect, size_bytes: int, headers: Sequence[Header], callee: Callee) -> bool:
@@ -37,7 +47,7 @@ def read_apart(dialect: Dialect, size_bytes: int, headers: Sequence[Header], cal
         return False
     if isinstance(dialect, OpenAI) and callee.tokenizer is None:
         return False  # there is no file that a reader could have the tokenizer from
-    if not isinstance(dialect, _QUICK):
+    if dialect.name not in _QUICK:
         return True
     strings = any([spec.datatype is Datatype.BYTES for spec in callee.signature.inputs])
     if not strings and any([name == BINARY_LENGTH for name, _ in headers]):
@@ -50,4 +60,4 @@ def heavy_apart(dialect: Dialect) -> bool:
 
     Texts are tokenised beside the interpreter, by a tokenizer that is large and is there already.
     """
-    return not isinstance(dialect, _OWN_THREADS)
+    return dialect.name not in _OWN_THREADS

@@ -19,7 +19,7 @@ from pathlib import Path
 from gateway.dialects.base import Callee
 from gateway.dialects.openai import OpenAI
 from gateway.reading.callees import Known
-from gateway.reading.codecs import CODECS
+from gateway.reading.codecs import codec_of
 from gateway.reading.faults import told
 from gateway.reading.messages import KNOWN_CALLEES, ORDERS, Address, Addressed, Decode, Decoded, Forget, Meet, Order
 from gateway.reading.requests import shared
@@ -82,7 +82,7 @@ class Reader:
         memory = None
         try:
             if isinstance(order, Address):
-                call = CODECS[order.dialect].address(content)
+                call = codec_of(order.dialect).address(content)
                 self._channel.send(Addressed(call.model, call.version, call.label))
                 return
             decoded, memory = self._decoded(order, content)
@@ -102,13 +102,13 @@ class Reader:
     def _decoded(self, order: Decode, content: bytes) -> tuple[Decoded, SharedMemory]:
         callee = self._callee(order)
         _reserve(RESERVED_TIMES * order.limit_bytes + RESERVED_BYTES)
-        request: InferenceRequest = CODECS[order.dialect].decode(content, order.headers, callee)
+        request: InferenceRequest = codec_of(order.dialect).decode(content, order.headers, callee)
         return shared(request, order.limit_bytes)
 
     def _callee(self, order: Decode) -> Callee:
         known = self._known[order.callee]
         self._known.move_to_end(order.callee)
-        return known.embedding() if isinstance(CODECS[order.dialect], OpenAI) else known.callee()
+        return known.embedding() if isinstance(codec_of(order.dialect), OpenAI) else known.callee()
 
 
 def _content(descriptor: int, size_bytes: int) -> bytes:

@@ -10,7 +10,6 @@ import msgspec
 
 from gateway.dialects import openai, tfs_body, tfs_examples, v2_outputs
 from gateway.dialects.base import Callee
-from gateway.dialects.grpc_infer import GrpcReply
 from gateway.dialects.item_body import Question
 from gateway.dialects.sagemaker import Wish
 from gateway.dialects.torchserve import Labelled
@@ -28,7 +27,14 @@ class Embeddings(msgspec.Struct, frozen=True, tag="embeddings"):
 
 
 Reply: TypeAlias = (
-    v2_outputs.Reply | tfs_body.Reply | tfs_examples.Reply | Question | Labelled | Wish | GrpcReply | Embeddings
+    v2_outputs.Reply
+    | tfs_body.Reply
+    | tfs_examples.Reply
+    | Question
+    | Labelled
+    | Wish
+    | v2_outputs.GrpcReply
+    | Embeddings
 )
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=lambda value: _plain(value))

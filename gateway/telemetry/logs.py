@@ -53,7 +53,8 @@ def configure_logs(
     """Send every log line of the process to `stream` (standard error), once, in one form.
 
     `auto` writes for people where the stream is a terminal and JSON elsewhere. Whoever logs never waits for who reads.
-    No line has one of the `secrets` in it, nor what an exception quotes, nor variables of the code.
+    No line has one of the `secrets` in it, nor what an exception quotes, nor variables of the code. What libraries say
+    at "debug" is never written, whatever the level: some show headers and bodies as they came.
     """
     stream = stream or sys.stderr
     people = form == "console" or (form == "auto" and stream.isatty())
@@ -88,7 +89,7 @@ def configure_logs(
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    _set_levels(level.upper())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
@@ -151,12 +152,22 @@ def _forms(secret: str) -> Iterable[str]:
 
 def level() -> Level:
     """The lowest level that is logged now."""
-    return cast(Level, logging.getLevelName(logging.getLogger().level).lower())
+    return cast(Level, logging.getLevelName(_own().getEffectiveLevel()).lower())
 
 
 def set_level(lowest: Level) -> None:
     """Log what is of this level or above from now on."""
-    logging.getLogger().setLevel(lowest.upper())
+    _set_levels(lowest.upper())
+
+
+def _own() -> logging.Logger:
+    """The logger above all that Sluice itself uses."""
+    return logging.getLogger("sluice")
+
+
+def _set_levels(lowest: str) -> None:
+    _own().setLevel(lowest)
+    logging.getLogger().setLevel(max(logging.INFO, _own().level))
 
 
 class Sampler:

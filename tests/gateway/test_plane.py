@@ -97,6 +97,7 @@ def written() -> Iterator[io.StringIO]:
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("sluice").setLevel(logging.NOTSET)
     logging.captureWarnings(capture=False)
 
 

@@ -10,8 +10,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from loadtests.dialects import dialects
 from tests.integration.conftest import EXAMPLES
@@ -53,15 +55,33 @@ def promise(latency_ms: float) -> tuple[str, ...]:
 
 @contextmanager
 def paused(server: SluiceProcess) -> Iterator[None]:
-    """Workers that stand still until the block is left."""
-    workers = server.workers()
-    for worker in workers:
-        worker.suspend()
-    try:
-        yield
-    finally:
-        for worker in workers:
-            worker.resume()
+    """Workers that stand still until the block is left, and those too that take their places meanwhile."""
+    left = threading.Event()
+
+    def hold() -> None:
+        while not left.is_set():
+            still(server)
+            left.wait(0.02)
+        for worker in server.workers():
+            with suppress(psutil.NoSuchProcess):
+                worker.resume()
+
+    still(server)
+    with ThreadPoolExecutor(1) as pool:
+        holding = pool.submit(hold)
+        try:
+            yield
+        finally:
+            left.set()
+            holding.result()
+
+
+def still(server: SluiceProcess) -> None:
+    for worker in server.workers():
+        with suppress(psutil.NoSuchProcess):
+            # One that is stopped before it is past `exec` would hold up whoever forks it.
+            if any("inference.worker" in argument for argument in worker.cmdline()):
+                worker.suspend()
 
 
 def stop_for_a_while(server: SluiceProcess, ended: threading.Event) -> None:

@@ -7,6 +7,7 @@ import logging
 import random
 import struct
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -25,6 +26,7 @@ from gateway.grpc.frames import (
     SETTINGS,
     WINDOW_UPDATE,
     ErrorCode,
+    Frames,
     frame,
 )
 from gateway.grpc.limits import GrpcLimits
@@ -363,3 +365,65 @@ async def test_silence_has_an_end() -> None:
             # A stream between two messages is not late.
             assert client.answers[5].messages == [b"xyz"]
             assert not client.answers[5].ended
+
+
+@pytest.mark.parametrize("update", [b"\x20", b"\x3f\xe1\x1f"])
+async def test_the_table_of_headers_may_change_its_size_twice_before_a_list(update: bytes) -> None:
+    """A frame has room for sixteen thousand such changes."""
+    async with served() as server:
+        async with peer(server) as client:
+            client.send(frame(HEADERS, END_HEADERS, 1, update * 2 + block(b"/t/Echo")))
+            client.send(frame(DATA, END_STREAM, 1, message(b"on")))
+            assert (await client.answer(1)).messages == [b"on"]
+        async with peer(server) as client:
+            client.send(frame(HEADERS, END_HEADERS, 1, update * 3 + block(b"/t/Echo")))
+            assert await client.hung_up() is not None
+        assert await is_served(server)
+
+
+def test_long_lists_of_headers_are_decoded_one_in_each_turn() -> None:
+    """One of 16 KB may take 10 ms; the connection asks whether its turn is over after each run."""
+    frames = Frames(1 << 20, 0, 0)
+    long = frame(HEADERS, END_HEADERS, 1, bytes(16_000))
+    frames.take(PREFACE + long * 3 + frame(DATA, 0, 1, bytes(100)) * 20)
+    runs = []
+    while run := frames.run(0):
+        runs.append(run)
+    assert runs == [PREFACE + long, long, long, frame(DATA, 0, 1, bytes(100)) * 20]
+
+
+async def test_metadata_have_a_bound_on_their_number_and_count() -> None:
+    limits = GrpcLimits(wire=LaneLimits(max_headers=50))
+    async with served(limits, max_held_bytes=20_000) as server, peer(server) as client:
+        client.call(1, b"/t/Echo", b"", *[(b"a", b"")] * 51)
+        assert (await client.answer(1)).status == Code.RESOURCE_EXHAUSTED
+        client.call(3, b"/t/Echo", b"", *[(b"a", b"")] * 50)
+        assert (await client.answer(3)).status == Code.OK
+        # Calls that go on keep theirs for as long as they do.
+        client.send(client.head(5, request(b"/t/Never", (b"x", b"y" * 12_000))))
+        client.send(frame(PING, 0, 0, bytes(8)))
+        while not client.pongs:
+            assert await client.read_frame()
+        assert 8_000 < server.held.now_bytes < 9_000
+        client.send(client.head(7, request(b"/t/Never", (b"x", b"z" * 15_000), (b"y", b"z" * 1000))))
+        assert (await client.answer(7)).status == Code.UNAVAILABLE
+        client.send(frame(RST_STREAM, 0, 5, (8).to_bytes(4, "big")))
+        client.call(9, b"/t/Echo", b"on", (b"x", b"z" * 15_000))
+        assert (await client.answer(9)).messages == [b"on"]
+
+
+async def test_a_few_connections_do_not_take_the_places_of_all_calls() -> None:
+    """Each gets as many as it leaves to others, so that there is one for whoever comes next."""
+    limits = GrpcLimits(max_calls=100)
+    async with served(limits) as server, AsyncExitStack() as stack:
+        for _ in range(5):
+            client = await stack.enter_async_context(peer(server))
+            for stream in range(1, 201, 2):
+                client.send(client.head(stream, request(b"/t/Never")))
+            client.send(frame(PING, 0, 0, bytes(8)))
+            while not client.pongs:
+                assert await client.read_frame()
+            refused = [answer for answer in client.answers.values() if b"grpc-status" in answer.headers]
+            assert {answer.status for answer in refused} == {Code.RESOURCE_EXHAUSTED}
+        assert server.context.calls_underway == 50 + 25 + 12 + 6 + 4
+        assert await is_served(server)

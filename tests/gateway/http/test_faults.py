@@ -7,8 +7,11 @@ import time
 
 import pytest
 
+from gateway.held_bytes import HeldBytes
+from gateway.http.door import Door
+from gateway.http.limits import LaneLimits
 from tests.gateway.http.conftest import Way
-from tests.gateway.http.planes import MAX_BODY_BYTES
+from tests.gateway.http.planes import MAX_BODY_BYTES, PuppetPlane
 from tests.gateway.http.servers import request
 
 _PER_S = 5
@@ -24,6 +27,15 @@ def test_faults_fill_no_log(lane: Way, caplog: pytest.LogCaptureFixture, sent: b
             assert client.ended()
     seconds = int(time.monotonic() - begun_s) + 2
     assert len([line for line in caplog.records if line.levelno >= logging.WARNING]) <= _PER_S * seconds
+
+
+def test_our_own_faults_are_told_whatever_callers_bring_about(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door(PuppetPlane(), LaneLimits(), lambda: False, HeldBytes(1))
+    logger = logging.getLogger("sluice.http")
+    for _ in range(100):
+        door.log_fault(logger, logging.WARNING, "a caller's")
+    door.log_fault(logger, logging.ERROR, "our own", RuntimeError())
+    assert [line.getMessage() for line in caplog.records if line.levelno == logging.ERROR] == ["our own"]
 
 
 def test_an_upgrade_that_is_passed_over_is_not_worth_a_line(lane: Way, caplog: pytest.LogCaptureFixture) -> None:

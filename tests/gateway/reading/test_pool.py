@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -105,7 +106,8 @@ async def test_a_body_that_two_readers_die_of_is_refused(
         os.kill(self.pid, signal.SIGSTOP)
         answer = ask(self, *arguments)  # type: ignore[arg-type]
         os.kill(self.pid, number)
-        os.kill(self.pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
         return answer
 
     await warm(readers)

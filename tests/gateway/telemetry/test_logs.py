@@ -6,16 +6,17 @@ import logging
 
 import pytest
 
-from gateway.telemetry.logs import Sampler, configure_logs, log
+from gateway.telemetry.logs import Sampler, configure_logs, level, log, set_level
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> object:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, lowest = root.handlers[:], root.level
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(lowest)
+    logging.getLogger("sluice").setLevel(logging.NOTSET)
     logging.captureWarnings(capture=False)
 
 
@@ -56,3 +57,20 @@ def test_a_stream_that_is_no_terminal_gets_json_and_console_gets_text() -> None:
     log.info("to a person", model="digits")
     assert "to a person" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+
+
+def test_what_libraries_say_at_debug_is_never_written() -> None:
+    """hpack, for one, tells every header that comes in."""
+    stream = io.StringIO()
+    configure_logs("json", "debug", stream)
+    assert level() == "debug"
+    log.debug("ours")
+    logging.getLogger("hpack.hpack").debug("Decoded %s", (b"authorization", b"Bearer abc"))
+    logging.getLogger("anybody").info("theirs")
+    set_level("warning")
+    logging.getLogger("anybody").info("too fine")
+    log.info("too fine")
+    set_level("debug")
+    logging.getLogger("anybody").debug("too fine")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["ours", "theirs"]
+    assert level() == "debug"

@@ -34,6 +34,7 @@ def stream(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("sluice").setLevel(logging.NOTSET)
     logging.captureWarnings(capture=False)
 
 
