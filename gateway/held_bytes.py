@@ -32,9 +32,12 @@ class HeldBytes:
         """Whether so much more may be held."""
         return self.now_bytes + more_bytes <= self.limit_bytes
 
-    def crowded(self) -> Unavailable:
-        """What is said to whom there is no room for."""
-        return Unavailable(f"the requests being read and answered are over the limit of {self.limit_bytes} bytes")
+    def refusal(self) -> Unavailable:
+        """What is said to those for whom there is no room."""
+        return Unavailable(
+            f"the requests being read and answered are over the limit of {self.limit_bytes} bytes "
+            "(server.max_buffered_bytes)"
+        )
 
     @contextmanager
     def holding(self, size_bytes: int) -> Iterator[None]:
@@ -61,7 +64,7 @@ class Share:
     def grow(self, more_bytes: int) -> None:
         """Hold so much more, if it fits."""
         if not self._held.fits(more_bytes):
-            raise self._held.crowded()
+            raise self._held.refusal()
         self.become(self.size_bytes + more_bytes)
 
     def become(self, size_bytes: int) -> None:

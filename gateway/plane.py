@@ -22,18 +22,18 @@ from cache.turns import Turns as StepTurns
 from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
 from gateway.catalogue import Catalogue
 from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
-from gateway.dialects.turns import in_turns, is_large, size_bytes
+from gateway.dialects.encoding_steps import in_turns, is_large, size_bytes
 from gateway.gate import Gate
 from gateway.held_bytes import HeldBytes, Share
 from gateway.http.coding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated
 from gateway.http.long_body import LongBody
 from gateway.http.messages import Body, Header, HttpResponse
+from gateway.loop_turns import LoopTurns
 from gateway.observer import Observer
 from gateway.reading.intake import Intake
 from gateway.reading.large_body import LargeBody
 from gateway.telemetry.call_record import CallRecord
 from gateway.timeouts import REQUEST_TIMEOUT, granted_s, within_timeout
-from gateway.turns import Turns
 from inference.errors import ModelNotFound, ModelNotReady, SluiceError
 from inference.types import CacheUse, InferenceRequest
 
@@ -68,7 +68,7 @@ class Plane:
         turns_of_steps: StepTurns | None = None,
     ) -> None:
         self.max_body_bytes = max_body_bytes
-        self.turns = Turns()
+        self.loop_turns = LoopTurns()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._request_timeout_s = request_timeout_s
         self._intake = intake or Intake(HeldBytes(sys.maxsize), max_body_bytes)
@@ -107,7 +107,7 @@ class Plane:
         observer, dialect = self._observer, route.dialect
         record = observer.begin(dialect.name, route.call, heeded)
         record.came_s = min(came_s, record.started_s)
-        self.turns.worked(self._turn_s(), record.started_s)
+        self.loop_turns.worked(self._turn_s(), record.started_s)
         try:
             encoding = self._intake.takes(body, heeded)
             if encoding is None:
@@ -129,7 +129,7 @@ class Plane:
             refusal = SluiceError("internal error; the log has the details under this request's id")
             answer, cached = dialect.refuse(refusal), None
             timing = observer.failed(record, answer.status, error)
-        self.turns.worked(self._turn_s(), record.ended_s)
+        self.loop_turns.worked(self._turn_s(), record.ended_s)
         if heeded and len(answer.body) >= self._compress_from_bytes:
             answer = await deflated(answer, heeded, self._intake.coders)
         trace = None if record.trace is None else record.trace.response

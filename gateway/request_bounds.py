@@ -22,7 +22,7 @@ place where all of a tensor is looked at or written at once."""
 
 
 class RequestBounds(msgspec.Struct, frozen=True):
-    """The bounds of one model version. `rows_setting` is what an operator would have to raise for more rows.
+    """The bounds of one model version.
 
     `output_bytes` has, for each output, the bytes of one row of it, or of all of it where the model is not batched;
     `None` where only the model's answer can tell.
@@ -30,7 +30,6 @@ class RequestBounds(msgspec.Struct, frozen=True):
 
     batched: bool
     max_rows: int
-    rows_setting: str
     max_answer_bytes: int
     output_bytes: Mapping[str, int | None]
 
@@ -43,10 +42,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
     def check_rows(self, rows: int) -> None:
         """Raise `RequestTooLarge` for more rows than one request may have."""
         if rows > self.max_rows:
-            raise RequestTooLarge(
-                f"the request has {rows} rows; it may have at most {self.max_rows} ({self.rows_setting}): send the "
-                "others in another request"
-            )
+            raise too_many_rows("the request", rows, self.max_rows)
 
     def check_parameters(self, parameters: Parameters) -> None:
         """Raise `RequestTooLarge` for more parameters than one request may have, `InvalidRequest` for huge numbers.
@@ -54,7 +50,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
         Longer ones than these bounds would take long to be digested, for nothing: no model gets to see them.
         """
         if len(parameters) > MAX_PARAMETERS:
-            raise RequestTooLarge(f"the request has {len(parameters)} parameters; it may have at most {MAX_PARAMETERS}")
+            raise too_many_parameters(len(parameters))
         texts = [*parameters, *[value for value in parameters.values() if isinstance(value, str)]]
         if (characters := sum(map(len, texts))) > MAX_PARAMETER_CHARACTERS:
             raise RequestTooLarge(
@@ -69,10 +65,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
         """Raise `RequestTooLarge` for more BYTES elements than one request may have."""
         texts = sum([array.size for array in inputs if array.dtype.hasobject])
         if texts > MAX_TEXTS:
-            raise RequestTooLarge(
-                f"the request has {texts} elements of BYTES; it may have at most {MAX_TEXTS}: send the others in "
-                "another request"
-            )
+            raise too_many_texts("the request", texts)
 
     def check_answer(self, rows: int, outputs: Sequence[str]) -> None:
         """Raise `RequestTooLarge` for an answer that is known to be larger than it may be, before anybody makes it."""
@@ -111,10 +104,29 @@ def request_bounds(signature: Signature, *, max_rows: int, max_queue_rows: int, 
     return RequestBounds(
         signature.batched,
         min(max_rows, max_queue_rows),
-        "server.max_rows" if max_rows < max_queue_rows else "batching.max_queue_rows",
         max_answer_bytes,
         {spec.name: _output_bytes(spec, batched=signature.batched) for spec in signature.outputs},
     )
+
+
+def too_many_rows(what: str, rows: int, most: int) -> RequestTooLarge:
+    """The refusal of a request, or of one of its inputs, with more rows than a request may have."""
+    return RequestTooLarge(
+        f"{what} has {rows} rows; one request has at most {most}, the lower one of server.max_rows and the model's "
+        "batching.max_queue_rows"
+    )
+
+
+def too_many_texts(what: str, texts: int) -> RequestTooLarge:
+    """The same, of elements of BYTES."""
+    return RequestTooLarge(
+        f"{what} has {texts} elements of BYTES; one request has at most {MAX_TEXTS}: send the others in another one"
+    )
+
+
+def too_many_parameters(count: int) -> RequestTooLarge:
+    """The refusal of a request with more parameters than a request may have."""
+    return RequestTooLarge(f"the request has {count} parameters; it may have at most {MAX_PARAMETERS}")
 
 
 def tensor_bytes(array: Array, start: int, stop: int) -> int:

@@ -19,7 +19,7 @@ from gateway.dialects.base import Dialect
 from gateway.footing import Footing
 from gateway.gate import Gate
 from gateway.http.messages import HttpResponse
-from gateway.turns import Turns
+from gateway.loop_turns import LoopTurns
 from inference.errors import SluiceError, Unavailable
 from inference.types import InferenceResponse, Timings
 
@@ -71,7 +71,7 @@ class _Door:
         self._loop = loop
         self._costs = trial.costs
         self._server = Server(loop, trial.machine, WORKER_DEPTH, seed)
-        self._turns = Turns()
+        self._loop_turns = LoopTurns()
         self._batcher = Batcher(
             Executor(self._server, loop),
             BatchLimits(max_rows=trial.machine.max_rows),
@@ -97,19 +97,19 @@ class _Door:
     def read(self, caller: Callers, sent_s: float) -> None:
         """The loop comes to a socket with a request in it."""
         loop = self._loop
-        came_s = self._turns.came_s(loop.turned_s)
+        came_s = self._loop_turns.came_s(loop.turned_s)
         loop.spend(self._costs.read * self._costs.answer_s)
         loop.create_task(self._answer(caller, sent_s, came_s))
 
     async def _answer(self, caller: Callers, sent_s: float, came_s: float) -> None:
         ok = await self._walk(came_s)
-        self._turns.worked(self._loop.turned_s, self._loop.time())
+        self._loop_turns.worked(self._loop.turned_s, self._loop.time())
         caller.heard(sent_s, self._loop.time(), ok=ok)
 
     async def _walk(self, came_s: float) -> bool:
         loop, costs = self._loop, self._costs
         let_in_s = loop.time()
-        self._turns.worked(loop.turned_s, let_in_s)
+        self._loop_turns.worked(loop.turned_s, let_in_s)
         refuse_s = costs.refuse * costs.answer_s
         if not self._gate.open(came_s, let_in_s):
             if await self._gate.wait(_SILENT, came_s, let_in_s) is not None:

@@ -7,7 +7,6 @@ every run gives the same model and the same held-out set, which no training has 
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).resolve().parent
 MODEL_FILE = HERE.parent / "models/digits/1/model.onnx"
-SAMPLE_FILE = HERE / "sample.json"
+SAMPLE_FILE = MODEL_FILE.parents[1] / "sample.json"
 ACCURACY_FILE = HERE / "accuracy.json"
 
 SEED = 0
@@ -135,10 +134,6 @@ def main() -> None:
     MODEL_FILE.parent.mkdir(parents=True, exist_ok=True)
     MODEL_FILE.write_bytes(exported())
     SAMPLE_FILE.write_text(sample())
-    link = MODEL_FILE.parents[1] / SAMPLE_FILE.name
-    if not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(SAMPLE_FILE, link.parent))
     ACCURACY_FILE.write_text(json.dumps(accuracy(), indent=2) + "\n")
     print(f"wrote {MODEL_FILE}\nheld-out accuracy: {accuracy()['accuracy']}")
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from gateway.dialects.base import Callee
 from gateway.dialects.json_forms import shown
-from gateway.request_bounds import MAX_TEXTS
+from gateway.request_bounds import MAX_TEXTS, too_many_rows, too_many_texts
 from inference.errors import RequestTooLarge
 from inference.types import Datatype, Signature
 
@@ -18,8 +18,11 @@ BOUNDED_FROM_BYTES = 64 * 1024
 SPARE = 65_536
 """Commas that a JSON body may have beside those between its elements, in members that mean nothing to the model."""
 
-MOST_NAMES = 4096
-"""Outputs and parameters that a request names, at most."""
+MOST_QUOTES = 4 << 20
+"""In a JSON body that is looked through for what stands in strings, at most."""
+
+MOST_OUTPUTS = 4096
+"""Outputs that a request names, at most."""
 
 OBJECT_TIMES, OBJECT_FLOOR_BYTES = 8, 32 * 1024 * 1024
 """JSON that is made into objects may take so many times its length in memory, and always this much."""
@@ -36,16 +39,13 @@ def rows_bound(callee: Callee) -> int | None:
 def check_rows(name: str, rows: int, max_rows: int | None) -> None:
     """Raises `RequestTooLarge` for more rows than a request may have."""
     if max_rows is not None and rows > max_rows:
-        raise RequestTooLarge(
-            f"input {shown(name)} has {rows} rows; one request has at most {max_rows}, the lower one of "
-            "server.max_rows and the model's batching.max_queue_rows"
-        )
+        raise too_many_rows(f"input {shown(name)}", rows, max_rows)
 
 
 def check_strings(name: str, count: int) -> None:
-    """Raises `RequestTooLarge` for more strings than one input may have."""
+    """Raises `RequestTooLarge` for an input with more strings than a request may have: each becomes an object."""
     if count > MAX_TEXTS:
-        raise RequestTooLarge(f"input {shown(name)} has {count} strings; one input has at most {MAX_TEXTS}")
+        raise too_many_texts(f"input {shown(name)}", count)
 
 
 def most_elements(signature: Signature, max_rows: int) -> int | None:
@@ -95,7 +95,7 @@ def check_objects(text: bytes | bytearray) -> None:
     if len(text) * _LIST_BYTES <= allowed or _cost_bytes(text) <= allowed:
         return
     # What stands in strings is no structure. Taking them out is slow, and seldom needed.
-    if text.count(b'"') > 4 * MAX_TEXTS or _cost_bytes(_STRING.sub(b'""', text)) > allowed:
+    if text.count(b'"') > MOST_QUOTES or _cost_bytes(_STRING.sub(b'""', text)) > allowed:
         raise RequestTooLarge(
             f"the body's JSON has so many lists, objects and values that {len(text)} bytes of it would take more than "
             f"{allowed} in memory; send fewer rows in a request, or numbers in lists that are longer"

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import simdjson
 
-from gateway.dialects.bounds import MOST_NAMES, check_rows
+from gateway.dialects.bounds import MOST_OUTPUTS, check_rows
 from gateway.dialects.json_forms import FORMS, element_count, form_of, shown
 from gateway.dialects.json_pieces import PIECES_FROM_BYTES
 from gateway.dialects.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
@@ -17,6 +17,7 @@ from gateway.dialects.json_tensors import tensor_from_json
 from gateway.dialects.v2_faults import fault_of
 from gateway.dialects.v2_outputs import BINARY_OUTPUTS, Output, reply_of
 from gateway.dialects.v2_schedule import UNSAID, schedule_of
+from gateway.request_bounds import MAX_PARAMETERS, too_many_parameters
 from inference.errors import InvalidRequest, RequestTooLarge
 from inference.types import InferenceRequest, ParameterValue, Signature, Tensor
 
@@ -149,13 +150,17 @@ def request_of(tensors: tuple[Tensor, ...], head: Head) -> InferenceRequest:
         _refuse_repeated("input", [tensor.name for tensor in tensors])
     outputs: tuple[str, ...] = ()
     if head.outputs:
-        _check_names("outputs", len(head.outputs))
+        if len(head.outputs) > MOST_OUTPUTS:
+            raise RequestTooLarge(
+                f"the request names {len(head.outputs)} outputs; one request names at most {MOST_OUTPUTS}"
+            )
         outputs = tuple([output.name for output in head.outputs])
         _refuse_repeated("output", outputs)
     if not head.parameters and not head.outputs:
         return InferenceRequest(tensors, outputs, head.id)
     said = head.parameters or {}
-    _check_names("parameters", len(said))
+    if len(said) > MAX_PARAMETERS:
+        raise too_many_parameters(len(said))
     reply = reply_of(head.outputs or (), said)
     said.pop(BINARY_OUTPUTS, None)
     parameters, timeout_s, priority = schedule_of(said) if said else UNSAID
@@ -170,11 +175,6 @@ def check_parameter(name: str, value: ParameterValue) -> None:
         raise InvalidRequest(
             f"parameter {shown(name)} is a whole number of {value.bit_length()} bits; expected {BITS} at most"
         )
-
-
-def _check_names(what: str, count: int) -> None:
-    if count > MOST_NAMES:
-        raise RequestTooLarge(f"the request names {count} {what}; one request names at most {MOST_NAMES}")
 
 
 def _refuse_repeated(kind: str, names: Sequence[str]) -> None:

@@ -206,7 +206,7 @@ class GrpcConnection(Lifetime):
             raise CallEnded(Code.INVALID_ARGUMENT, str(error).encode()) from None
         call = ServerCall(self, stream_id, method, head, timeout_s, Inbox(self._server.held, limits.max_message_bytes))
         if call.head_bytes and not self._server.held.fits(call.head_bytes):
-            raise method.refuse(self._server.held.crowded(), head.metadata)
+            raise method.refuse(self._server.held.refusal(), head.metadata)
         return call
 
     def _begin(self, call: ServerCall) -> None:
@@ -280,8 +280,9 @@ class GrpcConnection(Lifetime):
             self._close(call)
 
     def _on_window(self, _: WindowUpdated | RemoteSettingsChanged) -> None:
+        # There may be a thousand calls to look through, and as many windows that open by a byte.
         if self._sending:
-            self._pump()
+            self._pump_soon()
 
     def _on_pong(self, _: PingAckReceived) -> None:
         self._pinged_s = math.inf

@@ -109,9 +109,12 @@ class Inbox:
             raise InvalidRequest(f"a message begins with {prefix[0]}; expected 0, or 1 where it is compressed")
         size = int.from_bytes(prefix[1:], "big")
         if size > self._max_message_bytes:
-            raise RequestTooLarge(f"the message is {size} bytes long; the limit is {self._max_message_bytes} bytes")
+            raise RequestTooLarge(
+                f"the message is {size} bytes long; the limit is {self._max_message_bytes} bytes "
+                "(server.max_body_bytes)"
+            )
         if not self._held.fits(max(0, size - here_bytes)):
-            raise self._held.crowded()
+            raise self._held.refusal()
         self._packed = prefix[0] == 1
         self.left_bytes = size
 
@@ -123,7 +126,7 @@ class Inbox:
 
     def _look_at_room(self) -> None:
         if self._held.over:
-            raise self._held.crowded()
+            raise self._held.refusal()
 
     def _give_back(self, size_bytes: int) -> None:
         self.held_bytes -= size_bytes

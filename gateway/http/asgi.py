@@ -52,7 +52,9 @@ class AsgiLane:
         except _OverLimitError as over:
             if over.more and not any(name == b"expect" for name, _ in headers):
                 await self._discard(receive)
-            error = RequestTooLarge(f"the body is larger than the limit of {self._plane.max_body_bytes} bytes")
+            error = RequestTooLarge(
+                f"the body is larger than the limit of {self._plane.max_body_bytes} bytes (server.max_body_bytes)"
+            )
             await send_response(send, scope["method"], self._plane.refuse(route, headers, error), closing(scope))
         except _GoneError:
             return

@@ -95,7 +95,9 @@ class Inflating:
         self._at += len(taken) - len(inflating.unused_data if inflating.eof else inflating.unconsumed_tail)
         self._size_bytes += len(piece)
         if self._size_bytes > self._max_body_bytes:
-            raise RequestTooLarge(f"the body inflates to more than the limit of {self._max_body_bytes} bytes")
+            raise RequestTooLarge(
+                f"the body inflates to more than the limit of {self._max_body_bytes} bytes (server.max_body_bytes)"
+            )
         if not inflating.eof:
             # Without more to take, zlib may still hold back what did not fit into a full piece, be it only the end.
             if not taken and len(piece) < _PIECE_BYTES:

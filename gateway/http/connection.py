@@ -206,7 +206,7 @@ class Connection(HttpToolsProtocol, Timed):
             self._refuse(self._crowded(refused))
 
     def _crowded(self, refused: Prediction) -> HttpResponse:
-        return self.door.plane.refuse(refused.route, refused.headers, self.door.held.crowded())
+        return self.door.plane.refuse(refused.route, refused.headers, self.door.held.refusal())
 
     def recount(self) -> None:
         """Count what is still unsent."""

@@ -36,9 +36,9 @@ class Door:
         "held",
         "known_heads",
         "limits",
+        "loop_turns",
         "plane",
         "sweep",
-        "turns",
     )
 
     def __init__(
@@ -50,7 +50,7 @@ class Door:
         budget: ConnectionBudget | None = None,
     ) -> None:
         self.plane = plane
-        self.turns = plane.turns
+        self.loop_turns = plane.loop_turns
         self.limits = limits
         self.draining = draining
         self.heads = Heads()

@@ -114,7 +114,7 @@ class LaneProtocol(Answers):
             self._feed(data)
         elif (prediction := self._known_heads.complete(data)) is not None:
             self.deadline = math.inf
-            prediction.came_s = self.door.turns.came_s(self.loop.time())
+            prediction.came_s = self.door.loop_turns.came_s(self.loop.time())
             self._take_place(prediction)
             self._begin(prediction)
         else:
@@ -255,7 +255,7 @@ class LaneProtocol(Answers):
         else:
             self._filling = None
             prediction.received = True
-            prediction.came_s = self.door.turns.came_s(self.loop.time())
+            prediction.came_s = self.door.loop_turns.came_s(self.loop.time())
             if prediction is self._current:
                 self._begin(prediction)
         if not self.cycle.keep_alive:
@@ -360,7 +360,9 @@ class LaneProtocol(Answers):
         self._refuse(wire.plain(431, text))
 
     def _refuse_large(self, prediction: Prediction) -> None:
-        error = RequestTooLarge(f"the body is larger than the limit of {self._max_body_bytes} bytes")
+        error = RequestTooLarge(
+            f"the body is larger than the limit of {self._max_body_bytes} bytes (server.max_body_bytes)"
+        )
         self._refuse(self.door.plane.refuse(prediction.route, prediction.headers, error))
 
 

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import msgspec
 
 from gateway.http.long_body import LongBody
-from gateway.turns import Turns
+from gateway.loop_turns import LoopTurns
 from inference.errors import SluiceError
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -44,7 +44,7 @@ class DataPlane(Protocol[RouteT]):
     """Everything between the door and the dialects, as the lanes see it. A route is the plane's own affair."""
 
     max_body_bytes: int
-    turns: Turns
+    loop_turns: LoopTurns
     """Who lanes ask when a request may have come."""
 
     def recognise(self, target: bytes) -> RouteT | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gateway.http.messages import Body, Header, HttpResponse
-from gateway.turns import Turns
+from gateway.loop_turns import LoopTurns
 from inference.errors import SluiceError
 
 
@@ -17,7 +17,7 @@ class NoPredictions:
     max_body_bytes = 0
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.loop_turns = LoopTurns()
 
     def recognise(self, target: bytes) -> None:
         """Nothing is a prediction."""

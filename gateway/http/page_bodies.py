@@ -69,7 +69,7 @@ class PageBodies:
         if taken.size_bytes > self._max_bytes:
             return self._too_large()
         if self._held.over:
-            return self._held.crowded()
+            return self._held.refusal()
         return None
 
     def _too_large(self) -> RequestTooLarge:

@@ -18,10 +18,10 @@ from gateway.http.messages import Header
 from gateway.reading.callees import described
 from gateway.reading.faults import Broke, ReadingFailed, Refused, raised
 from gateway.reading.messages import Address, Addressed, Answer, Decode, Decoded
+from gateway.reading.places import Places
 from gateway.reading.process import Bounds, End, ReaderLost, ReaderProcess
 from gateway.reading.requests import Taken, taken
 from gateway.reading.shared_body import SharedBody
-from gateway.reading.turns import Turns
 from gateway.telemetry.logs import Sampler, log
 from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, SluiceError, Unavailable
 from inference.wire import NotSent, PeerGone, WireError
@@ -91,7 +91,7 @@ class Readers:
     """
 
     def __init__(self, count: int) -> None:
-        self._turns = Turns(count)
+        self._places = Places(count)
         self._idle: list[ReaderProcess] = []
         self._all: set[ReaderProcess] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -120,7 +120,7 @@ class Readers:
         return ReaderStatistics(
             alive=alive,
             busy=alive - len(self._idle),
-            waiting=self._turns.waiting,
+            waiting=self._places.waiting,
             bodies=self._bodies,
             waited_s=self._waited_s,
             read_s=self._read_s,
@@ -198,7 +198,7 @@ class Readers:
 
     async def _through(self, job: _Job) -> tuple[Answer, int | None]:
         came_s = time.monotonic()
-        async with self._turns.turn(job.model, job.deadline_s - came_s):
+        async with self._places.place(job.model, job.deadline_s - came_s):
             self._waited_s += time.monotonic() - came_s
             self._bodies += 1
             try:

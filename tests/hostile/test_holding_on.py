@@ -47,8 +47,8 @@ def test_a_thousand_connections_that_say_nothing(tmp_path: Path, door: str) -> N
         worker.kill()
         assert answered(lambda: fresh_http(server), ENDED_S), "no new caller is answered over HTTP"
         assert answered(lambda: fresh_grpc(server), ENDED_S), "no new caller is answered over gRPC"
-        ended = [ended(each, time.monotonic() + ENDED_S) for each in opened]
-        assert all(ended), f"{ended.count(False)} of {len(ended)} silent connections stay for ever"
+        over = [ended(each, time.monotonic() + ENDED_S) for each in opened]
+        assert all(over), f"{over.count(False)} of {len(over)} silent connections stay for ever"
         target.unharmed(ENDED_S * 1e3)
         assert server.metric("sluice_workers", model="linear") == 1
         assert not log_faults(target.log)

@@ -153,9 +153,9 @@ def test_values_in_members_that_mean_nothing_do_not_count() -> None:
 def test_strings_of_one_input_are_bounded() -> None:
     texts = callee(None, datatype=Datatype.BYTES)
     count = MAX_TEXTS + 1
-    with pytest.raises(RequestTooLarge, match=f"{count} strings; one input has at most"):
+    with pytest.raises(RequestTooLarge, match=f"{count} elements of BYTES; one request has at most"):
         V2().decode(body_of("[" + '"",' * (count - 1) + '""]', [1, count], "BYTES"), (), texts)
-    with pytest.raises(RequestTooLarge, match=f"{count} strings"):
+    with pytest.raises(RequestTooLarge, match=f"{count} elements of BYTES"):
         GrpcInfer().decode(raw_request(bytes(4 * count), [1, count], "BYTES").SerializeToString(), (), texts)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from gateway.http.asgi import Receive, Scope, Send
 from gateway.http.long_body import LongBody
 from gateway.http.messages import Body, Header, HttpResponse
-from gateway.turns import Turns
+from gateway.loop_turns import LoopTurns
 from inference.errors import SluiceError, Unavailable
 
 TEXT: Header = (b"content-type", b"text/plain")
@@ -53,7 +53,7 @@ class PuppetPlane:
 
     def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self.max_body_bytes = max_body_bytes
-        self.turns = Turns()
+        self.loop_turns = LoopTurns()
         self.gates: dict[str, Gate] = {}
         self.calls = 0
 

@@ -13,12 +13,12 @@ import pytest
 from cache.turns import Turns
 from gateway.dialects import slices
 from gateway.dialects.base import Callee, Dialect
+from gateway.dialects.encoding_steps import LARGE_ELEMENTS, in_turns, is_large
 from gateway.dialects.sagemaker import SageMaker
 from gateway.dialects.slices import STEP_ELEMENTS, Text, at_once
 from gateway.dialects.tfs import TfsExamples, TfsPredict
 from gateway.dialects.tfs_examples import CLASSIFY
 from gateway.dialects.torchserve import TorchServe
-from gateway.dialects.turns import LARGE_ELEMENTS, in_turns, is_large
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header, HttpResponse
 from inference.config import ModelConfig

@@ -7,7 +7,7 @@ BLOCKED_S = 0.003
 milliseconds."""
 
 
-class Turns:
+class LoopTurns:
     """When what the event loop reads now may have come.
 
     A request that comes while the loop is busy is read at the end of that turn, and nobody can tell when it came: it

@@ -13,7 +13,7 @@ MOST_WAITING = 1024
 """Bodies of one model that wait, at most."""
 
 
-class Turns:
+class Places:
     """So many places, taken in turn by models, and by the calls of one model in their order.
 
     A call waits for a place until its deadline; what waits is bounded for each model.
@@ -29,7 +29,7 @@ class Turns:
         return sum(map(len, self._lines.values()))
 
     @asynccontextmanager
-    async def turn(self, model: str, left_s: float) -> AsyncIterator[None]:
+    async def place(self, model: str, left_s: float) -> AsyncIterator[None]:
         """A place, held for a block. Raises `DeadlineExceeded`, and `QueueFull` where too many wait already."""
         if self._free:
             self._free -= 1
