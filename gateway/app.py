@@ -101,6 +101,7 @@ class Gateway:
             compress_from_bytes=settings.server.compress_from_bytes,
             request_timeout_s=settings.server.request_timeout_s,
             intake=Intake(self.held, settings.server.max_body_bytes, self.readers),
+            turns_of_steps=self.cache.turns,
         )
 
     @cached_property

@@ -18,10 +18,11 @@ from urllib.parse import unquote
 
 import msgspec
 
+from cache.turns import Turns as StepTurns
 from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
 from gateway.catalogue import Catalogue
 from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
-from gateway.dialects.encoding_steps import in_turns, is_large
+from gateway.dialects.encoding_steps import in_turns, is_large, size_bytes
 from gateway.gate import Gate
 from gateway.held_bytes import HeldBytes, Share
 from gateway.http.coding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated
@@ -64,6 +65,7 @@ class Plane:
         compress_from_bytes: int = 0,
         request_timeout_s: float = 60.0,
         intake: Intake | None = None,
+        turns_of_steps: StepTurns | None = None,
     ) -> None:
         self.max_body_bytes = max_body_bytes
         self.loop_turns = LoopTurns()
@@ -71,6 +73,7 @@ class Plane:
         self._request_timeout_s = request_timeout_s
         self._intake = intake or Intake(HeldBytes(sys.maxsize), max_body_bytes)
         self.coders = self._intake.coders
+        self._steps = turns_of_steps or StepTurns()
         self._compress_from_bytes = compress_from_bytes or sys.maxsize
         self._catalogue = catalogue
         self._dialects = tuple(dialects)
@@ -217,7 +220,9 @@ class Plane:
             response = await served.walk(request, record.trace)
         record.walked_s = time.monotonic()
         if is_large(response):
-            answer = await in_turns(dialect.encode_in_steps(request, response))
+            # The tensors and what is made of them, until the answer is the connection's to count.
+            with self._intake.held.holding(2 * size_bytes(response)):
+                answer = await in_turns(dialect.encode_in_steps(request, response), self._steps)
         else:
             answer = dialect.encode(request, response)
         if not isinstance(body, LargeBody):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import Generator
 from typing import TypeVar
 
+from cache.turns import Turns
 from inference.types import InferenceResponse
 
 LARGE_ELEMENTS = 32_768
@@ -25,8 +26,14 @@ def is_large(response: InferenceResponse) -> bool:
     return size > LARGE_ELEMENTS
 
 
-async def in_turns(steps: Generator[None, None, T]) -> T:
-    """What a generator makes, with a turn for others after each of its steps."""
+def size_bytes(response: InferenceResponse) -> int:
+    """How much the tensors of an answer take; strings by their places."""
+    parts = [response.outputs, *response.parts]
+    return sum([tensor.array.nbytes for part in parts for tensor in part])
+
+
+async def in_turns(steps: Generator[None, None, T], turns: Turns) -> T:
+    """What a generator makes, with a turn for others after each of its steps: one of all that are made at the time."""
     try:
         while True:
             try:
@@ -34,6 +41,6 @@ async def in_turns(steps: Generator[None, None, T]) -> T:
             except StopIteration as end:
                 made: T = end.value
                 return made
-            await asyncio.sleep(0)
+            await turns.next(math.inf)
     finally:
         steps.close()

@@ -280,8 +280,9 @@ class GrpcConnection(Lifetime):
             self._close(call)
 
     def _on_window(self, _: WindowUpdated | RemoteSettingsChanged) -> None:
+        # There may be a thousand calls to look through, and as many windows that open by a byte.
         if self._sending:
-            self._pump()
+            self._pump_soon()
 
     def _on_pong(self, _: PingAckReceived) -> None:
         self._pinged_s = math.inf

@@ -43,6 +43,7 @@ class Outgoing(CallsUnderway, Timed):
         # Nothing is read or sent any more.
         self._ended = False
         self._flushing = False
+        self._pumping = False
         self.deadline = now_s + min(limits.wire.request_read_timeout_s, limits.keepalive_time_s)
 
     def _soon(self) -> None:
@@ -59,11 +60,12 @@ class Outgoing(CallsUnderway, Timed):
 
     def _pump(self) -> None:
         """Send what waits, one frame of each call after another, as far as client and network take it."""
+        self._pumping = False
         if self._ended:
             return
         sending = deque(self._sending.values())
         frames = 0
-        while sending and not self._paused:
+        while sending and not self._paused and self._machine.outbound_flow_control_window > 0:
             call = sending.popleft()
             if self._send_frame(call):
                 sending.append(call)
@@ -71,6 +73,12 @@ class Outgoing(CallsUnderway, Timed):
             if frames % FRAMES_AT_ONCE == 0:
                 self._flush()
         self._soon()
+
+    def _pump_soon(self) -> None:
+        """The client takes more: send it when others have had a turn, once for all that it says until then."""
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._pump)
 
     def _send_frame(self, call: ServerCall) -> bool:
         """Send one frame of what waits in a call; whether it was sent and there is more."""

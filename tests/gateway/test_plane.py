@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -17,10 +18,12 @@ from cache.cache import Cache, CacheOptions
 from gateway.catalogue import Catalogue, Standing
 from gateway.dialects.base import Call, Callee
 from gateway.dialects.v2 import V2
+from gateway.held_bytes import HeldBytes
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import RequestIds
 from gateway.observer import Observer
 from gateway.plane import Plane
+from gateway.reading.intake import Intake
 from gateway.repeats import Repeats
 from gateway.sections import ModelsSettings
 from gateway.serving import ServedVersion
@@ -63,12 +66,14 @@ class Bench:
     def __init__(self, walk: Walk | None = None, dialect: V2 | None = None) -> None:
         self.metrics = Metrics("0")
         self.asked: list[InferenceRequest] = []
+        self.held = HeldBytes(1 << 30)
         self._walk = walk or (lambda _: ANSWER)
         self.plane = Plane(
             OneModel(self.metrics, self._keep),
             (dialect or V2(),),
             Observer(self.metrics.unknown_model, CallLog(100, 100, slow_s=1.0), RequestIds()),
             max_body_bytes=1000,
+            intake=Intake(self.held, 1000),
         )
 
     def _keep(self, request: InferenceRequest) -> InferenceResponse:
@@ -280,3 +285,15 @@ def test_a_label_stands_for_a_version() -> None:
         made.resolve("m", None, "canary")
     with pytest.raises(errors.ModelNotFound, match="'m' version 7 is not found"):
         made.resolve("m", None, "gone")
+
+
+async def test_a_large_answer_is_counted_while_it_is_put_into_words() -> None:
+    large = InferenceResponse("m", 1, (Tensor("y", Datatype.FP32, np.zeros(100_000, np.float32)),))
+    bench = Bench(lambda _: large)
+    answering = asyncio.create_task(bench.call())
+    most = 0
+    while not answering.done():
+        most = max(most, bench.held.now_bytes)
+        await asyncio.sleep(0)
+    assert len((await answering).body) > 300_000
+    assert (most, bench.held.now_bytes) == (800_000, 0)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cache.turns import Turns
 from gateway.dialects import slices
 from gateway.dialects.base import Callee, Dialect
 from gateway.dialects.encoding_steps import LARGE_ELEMENTS, in_turns, is_large
@@ -102,10 +103,37 @@ async def test_others_have_a_turn_after_each_step() -> None:
     outputs = (floats(40, STEP_ELEMENTS // 4),)
     request = TfsPredict().decode(b'{"instances":[[1]]}', (), callee(*outputs))
     busy = asyncio.create_task(other())
-    answer: HttpResponse = await in_turns(TfsPredict().encode_in_steps(request, InferenceResponse("m", 1, outputs)))
+    answer: HttpResponse = await in_turns(
+        TfsPredict().encode_in_steps(request, InferenceResponse("m", 1, outputs)), Turns()
+    )
     busy.cancel()
     assert turns >= 10
     assert len(json.loads(answer.body)["predictions"]) == 40
+
+
+async def test_of_many_answers_one_step_is_made_in_a_turn() -> None:
+    turns, made = Turns(), 0
+    most = 0
+
+    def steps() -> Generator[None, None, None]:
+        nonlocal made
+        for _ in range(5):
+            made += 1
+            yield
+
+    async def other() -> None:
+        nonlocal made, most
+        while True:
+            most, made = max(most, made), 0
+            await asyncio.sleep(0)
+
+    making = [asyncio.create_task(in_turns(steps(), turns)) for _ in range(20)]
+    await asyncio.sleep(0)  # the first step of each is made when it begins
+    made = 0
+    busy = asyncio.create_task(other())
+    await asyncio.gather(*making)
+    busy.cancel()
+    assert most == 1
 
 
 def test_small_answers_are_made_at_once() -> None:

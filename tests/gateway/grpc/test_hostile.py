@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from gateway.grpc.codes import Code
+from gateway.grpc.connection import GrpcConnection
 from gateway.grpc.frames import (
     CONTINUATION,
     DATA,
@@ -427,3 +428,33 @@ async def test_a_few_connections_do_not_take_the_places_of_all_calls() -> None:
             assert {answer.status for answer in refused} == {Code.RESOURCE_EXHAUSTED}
         assert server.context.calls_underway == 50 + 25 + 12 + 6 + 4
         assert await is_served(server)
+
+
+async def test_windows_that_open_by_a_byte_are_looked_at_once_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may have a thousand answers to look through."""
+    looks, reads = 0, 0
+    pump, read = GrpcConnection._pump, GrpcConnection._read
+
+    def pumped(connection: GrpcConnection) -> None:
+        nonlocal looks
+        looks += 1
+        pump(connection)
+
+    def counted(connection: GrpcConnection) -> None:
+        nonlocal reads
+        reads += 1
+        read(connection)
+
+    async with served() as server, peer(server, settings=b"\x00\x04" + bytes(4)) as client:
+        for stream in range(1, 101, 2):
+            client.call(stream, b"/t/Echo", b"x" * 1000)
+        while server.held.now_bytes < 50 * 1000:
+            await asyncio.sleep(0)
+        monkeypatch.setattr(GrpcConnection, "_pump", pumped)
+        monkeypatch.setattr(GrpcConnection, "_read", counted)
+        client.send(frame(WINDOW_UPDATE, 0, 1, (1).to_bytes(4, "big")) * 1000, frame(PING, 0, 0, bytes(8)))
+        while not client.pongs:
+            assert await client.read_frame()
+        assert looks <= reads + 1
+        client.send(frame(WINDOW_UPDATE, 0, 1, (1000).to_bytes(4, "big")))
+        assert (await client.answer(1)).messages == [b"x" * 1000]
