@@ -11,9 +11,11 @@ from msgspec.structs import replace
 from gateway.dialects import bfloat16
 from gateway.dialects.classes import top_classes
 from gateway.dialects.item_body import OPEN, TFS, Form, Question
+from gateway.dialects.json_forms import shown
 from gateway.dialects.json_values import columns_in_steps, nested_json, rows_in_steps
 from gateway.dialects.slices import Text, rows_at_a_time
 from gateway.http.messages import Header, HttpResponse
+from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor
 
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
@@ -39,13 +41,32 @@ def answer_in_steps(
     outputs = response.outputs
     if not question.batched:
         return HttpResponse(200, (yield from columns_in_steps(outputs)), JSON)
+    rows = _common_rows(outputs, 1 if question.form is Form.ITEM else None)
     if labels:
         text = yield from _labelled_in_steps(outputs, labels, whole=question.form is not Form.ITEM)
     elif question.form is Form.ITEM:
         text = yield from columns_in_steps([Tensor(each.name, each.datatype, each.array[0, ...]) for each in outputs])
     else:
-        text = yield from rows_in_steps(outputs, outputs[0].array.shape[0])
+        text = yield from rows_in_steps(outputs, rows)
     return HttpResponse(200, text, JSON)
+
+
+def _common_rows(outputs: Sequence[Tensor], wanted: int | None) -> int:
+    """The length of all outputs, `wanted` if that is said. Raises `InvalidRequest` if one has another.
+
+    What a model of batches gives need not have the rows of its inputs, if each request runs alone.
+    """
+    rows = wanted
+    for each in outputs:
+        shape = each.array.shape
+        if not shape or rows not in (None, shape[0]):
+            expected = "rows" if rows is None else "one row" if rows == 1 else f"{rows} rows"
+            raise InvalidRequest(
+                f"output {shown(each.name)} has the shape {list(shape)}, and expected are {expected}, which is what this "
+                "protocol tells; ask in that of TensorFlow Serving, with 'inputs', or in V2"
+            )
+        rows = shape[0]
+    return rows or 0
 
 
 def _labelled_in_steps(outputs: Sequence[Tensor], labels: Labels, *, whole: bool) -> Generator[None, None, bytes]:

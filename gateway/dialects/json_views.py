@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from gateway.dialects.json_forms import shown
+from gateway.dialects.json_reference import NotJson
 from inference.errors import InvalidRequest
 
 _WORDS = ((b"NaN", b"0.0"), (b"Infinity", b"0.000000"))
@@ -25,14 +26,17 @@ def members_of(text: memoryview, names: tuple[str, ...], *, exactly: bool = Fals
     """The text of each of the named members that an object has; of equal names the last one counts.
 
     Numbers may be `NaN`, `Infinity` and `-Infinity`. Raises `InvalidRequest` for what is no JSON object, and, if the
-    members are to be `exactly` those, for others.
+    members are to be `exactly` those, for others; `NotJson` where names cannot be told apart without those words.
     """
-    plain = text
+    plain, sought = text, names
     for word, number in _WORDS:
         if _holds(text, word):
             plain = memoryview(bytes(plain).replace(word, number))
+            sought = tuple([each.replace(word.decode(), number.decode()) for each in sought])
+    if len(set(sought)) < len(names):
+        raise NotJson("the body has names that look alike once numbers stand for NaN and Infinity")
     try:
-        found = _decoder(names, exactly).decode(plain)
+        found = _decoder(sought, exactly).decode(plain)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"the body is not as expected: {error}") from None
     except RecursionError:

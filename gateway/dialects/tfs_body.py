@@ -73,7 +73,7 @@ def _decode_long(body: memoryview, signature: Signature, max_rows: int | None) -
         if not is_list(text):
             raise InvalidRequest(f"{ROWS!r} is no list; expected one with a value for each row")
         if begins_with_object(text) and not begins_with_b64(text):
-            tensors = tensors_from_rows(signature.inputs, text, max_rows, lambda rows: _from_rows(rows, signature))
+            tensors = tensors_from_rows(signature.inputs, text, max_rows, lambda rows: _from_named(rows, signature))
         else:
             tensors = (tensor_from_list(_only_input(signature, ROWS), text, max_rows),)
         if not len(tensors[0].array):
@@ -145,9 +145,13 @@ def columns_of(rows: Sequence[Any], signature: Signature, kind: str) -> dict[str
 
 def _from_rows(rows: list[Any], signature: Signature) -> tuple[Tensor, ...]:
     if isinstance(rows[0], dict) and not is_b64(rows[0]):
-        columns = columns_of(rows, signature, ROWS)
-        return tuple([tensor_from_nested(spec, columns[spec.name]) for spec in signature.inputs])
+        return _from_named(rows, signature)
     return (tensor_from_nested(_only_input(signature, ROWS), rows),)
+
+
+def _from_named(rows: list[Any], signature: Signature) -> tuple[Tensor, ...]:
+    columns = columns_of(rows, signature, ROWS)
+    return tuple([tensor_from_nested(spec, columns[spec.name]) for spec in signature.inputs])
 
 
 def _from_columns(value: Any, signature: Signature) -> tuple[Tensor, ...]:

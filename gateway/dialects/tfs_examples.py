@@ -86,10 +86,17 @@ def _features(examples: list[Any], context: Any, signature: Signature) -> tuple[
 
 
 def results_in_steps(request: InferenceRequest, response: InferenceResponse) -> Generator[None, None, bytes]:
-    """The results, one for each example."""
+    """The results, one for each example. Raises `InvalidRequest` where the model gave other rows than those."""
     assert isinstance(request.reply, Reply)
     [tensor] = response.outputs
     array, labels = tensor.array, request.reply.labels
+    rows = len(request.inputs[0].array)
+    if array.shape[:1] != (rows,) or 0 in array.shape[1:] or (labels is not None and array.ndim != 2):
+        raise InvalidRequest(
+            f"output {shown(tensor.name)} has the shape {list(array.shape)} for {rows} examples; results need "
+            + ("a value for each" if labels is None else "a list of scores for each")
+            + ": use :predict with 'inputs'"
+        )
     if labels is None:
         values = array.reshape(array.shape[0], math.prod(array.shape[1:]))[:, 0]
         return (yield from nested_in_steps(Tensor(tensor.name, tensor.datatype, values)))

@@ -111,10 +111,11 @@ class Outgoing(CallsUnderway, Timed):
             return
         if not call.head_sent:
             call.head_sent = True
-            if packed:
-                machine.send_headers(stream_id, [*heads.ANSWER, (b"grpc-encoding", call.encoding), heads.ENCODINGS])
-            else:
+            if call.encoding == b"identity":
                 machine.send_headers(stream_id, heads.ANSWER)
+            else:
+                # Be the first message too short to be compressed: a later one may not be.
+                machine.send_headers(stream_id, [*heads.ANSWER, (b"grpc-encoding", call.encoding), heads.ENCODINGS])
         framed = (b"\x01" if packed else b"\x00") + len(body).to_bytes(4, "big") + body
         size = len(framed)
         if (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -28,6 +30,9 @@ from inference.wire import NotSent, PeerGone, WireError
 
 MEMORY_TIMES = 8
 """Memory that reading a body may take, in lengths of the body."""
+
+LEAST_BYTES = 16 << 20
+"""What reading may take of any body: many short strings take more than that often their length, and it is not much."""
 
 OWN_BYTES = 64 << 20
 """What a reader may have beside that: the interpreter, the libraries, and what the last body left behind."""
@@ -49,6 +54,10 @@ SETTLE_S = 0.1
 
 IDLE_S = 60.0
 """How long readers beyond the first stay without work."""
+
+KILLED, STALLED, CRASHED = "killed", "stalled", "crashed"
+TRIES: Mapping[str, int] = MappingProxyType({KILLED: 6, STALLED: 2, CRASHED: 2})
+"""So often a body is read: whoever kills readers from outside, or the kernel, need not have meant it."""
 
 HEADER_BYTES = 64 * 1024
 """Of headers that a dialect reads, all together."""
@@ -86,8 +95,8 @@ class Readers:
     """At most `count` reader processes. An async context manager: left, none of them lives.
 
     The first one is started for the first large body, further ones when all are busy; one stays. Models take turns. A
-    call is read once more where its reader died or was stopped, for that may come from outside; what a reader was
-    killed for, be it memory or time, is the body's own fault, and refused. All methods belong to the event loop.
+    call is read anew where its reader died or was stopped, for that may come from outside (`TRIES`); what we killed a
+    reader for, be it memory or time, is the body's own fault, and refused. All methods belong to the event loop.
     """
 
     def __init__(self, count: int) -> None:
@@ -140,12 +149,13 @@ class Readers:
         """The request in a body. Raises as `Dialect.decode` does.
 
         Beside that, `DeadlineExceeded` where it comes first; `RequestTooLarge` where reading takes more memory or time
-        than it may; `InvalidRequest` where it crashed two readers; and `Unavailable` where no reader is to be had.
+        than it may; `InvalidRequest` where it crashed two readers; and `Unavailable` where no reader is to be had, or
+        those that there were have been killed again and again.
         """
         if sum([len(name) + len(value) for name, value in headers]) > HEADER_BYTES:
             raise RequestTooLarge(f"the headers that say what the body is are longer than {HEADER_BYTES} bytes")
         number, told = self._number_of(callee), tuple(headers)
-        may_take_bytes = MEMORY_TIMES * len(body) + _extra_bytes(callee, len(body))
+        may_take_bytes = max(MEMORY_TIMES * len(body), LEAST_BYTES) + _extra_bytes(callee, len(body))
 
         def prepare(reader: ReaderProcess) -> Decode:
             reader.meet(number, lambda: described(callee))
@@ -201,17 +211,17 @@ class Readers:
         async with self._places.place(job.model, job.deadline_s - came_s):
             self._waited_s += time.monotonic() - came_s
             self._bodies += 1
-            try:
-                return await self._read(job)
-            except ReaderLost as lost:
-                if lost.end not in (End.DIED, End.STALLED) or job.left:
-                    raise _lost(lost.end) from lost
-            try:
-                return await self._read(job)
-            except ReaderLost as lost:
-                if lost.end is End.DIED:
-                    raise await self._twice(lost) from lost
-                raise _lost(lost.end) from lost
+            tries: Counter[str] = Counter()
+            while True:
+                try:
+                    return await self._read(job)
+                except ReaderLost as lost:
+                    if lost.end not in (End.DIED, End.STALLED) or job.left:
+                        raise _lost(lost.end) from lost
+                    fault = await self._fault_of(lost)
+                    tries[fault] += 1
+                    if tries[fault] >= TRIES[fault]:
+                        raise _given_up(fault, tries[fault]) from lost
 
     async def _read(self, job: _Job) -> tuple[Answer, int | None]:
         reader = await self._take(job)
@@ -252,13 +262,11 @@ class Readers:
             reader.kill(End.CLOSED)
         return reader
 
-    async def _twice(self, lost: ReaderLost) -> SluiceError:
-        """What is said of a body that lost two readers, which ended by themselves."""
-        exit_code = await lost.reader.close()
-        if exit_code == -9:
-            # From outside or by the kernel: the body need not be to blame.
-            return Unavailable("the processes that read the request were killed, twice; try again")
-        return InvalidRequest("the body crashed the process that read it, twice; expected a body that can be read")
+    async def _fault_of(self, lost: ReaderLost) -> str:
+        """What took a reader from its body: it was killed, it stood still, or it ended by itself."""
+        if lost.end is End.STALLED:
+            return STALLED
+        return KILLED if await lost.reader.close() == -signal.SIGKILL else CRASHED
 
     # The processes.
 
@@ -326,6 +334,15 @@ def _lost(why: End) -> SluiceError:
     if why is End.TIME:
         return RequestTooLarge(f"reading the body takes more than {READ_S:g} s; send fewer elements at a time")
     return Unavailable("the process that read the request has ended; try again")
+
+
+def _given_up(fault: str, tries: int) -> SluiceError:
+    """What a caller is told whose body was read in vain, so often."""
+    if fault == KILLED:
+        return Unavailable(f"the processes that read the request were killed, {tries} times in all; try again")
+    if fault == STALLED:
+        return _lost(End.STALLED)
+    return InvalidRequest("the body crashed the process that read it, twice; expected a body that can be read")
 
 
 def _drop(task: asyncio.Task[tuple[Answer, int | None]]) -> None:

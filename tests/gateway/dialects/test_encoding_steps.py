@@ -51,7 +51,7 @@ def words(*shape: int, name: str = "w") -> Tensor:
 V2_BODY = body_of("[[1]]", [1, 1])
 CLASSES = body_of("[[1]]", [1, 1], rest=',"outputs":[{"name":"y","parameters":{"classification":3}}]')
 BINARY = body_of("[[1]]", [1, 1], rest=',"parameters":{"binary_data_output":true}')
-EXAMPLES = b'{"examples":[{"x":[1]}]}'
+EXAMPLES = b'{"examples":[%b]}' % b",".join([b'{"x":[1]}'] * 200)
 
 CASES: list[tuple[Dialect, bytes, tuple[Header, ...], tuple[Tensor, ...], ModelConfig | None]] = [
     (V2(), V2_BODY, (), (floats(40, 50), words(100, 3)), None),

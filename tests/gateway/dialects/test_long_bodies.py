@@ -77,6 +77,36 @@ def test_pieces_are_read_as_the_whole_is(seed: int, most: int, monkeypatch: pyte
     assert answered > most / 6
 
 
+@pytest.mark.parametrize("names", [("NaN", "y"), ("Infinity", "a\u0041"), ("xNaN", "x0.0"), ("x0.0", "xNaN")])
+@pytest.mark.parametrize("value", ["1", "NaN", "-Infinity"])
+def test_inputs_may_be_called_what_numbers_are(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, str], value: str
+) -> None:
+    """What JSON does not have is looked past in a long body, be it in a name."""
+    for reader in READERS:
+        monkeypatch.setattr(f"gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
+    specs = tuple([TensorSpec(name, Datatype.FP32, (None,)) for name in names])
+    callee = Callee("m", 1, Signature(specs, (), True), ModelConfig())
+    told = f"{orjson.dumps(names[0]).decode()}: [{value}, 2], {orjson.dumps(names[1]).decode()}: [3, 4]"
+    rows = f"{orjson.dumps(names[0]).decode()}: {value}, {orjson.dumps(names[1]).decode()}: 3"
+    for body, wanted in ((f'{{"inputs": {{{told}}}}}', [2, 4]), (f'{{"instances": [{{{rows}}}]}}', None)):
+        request = TfsPredict().decode(body.encode(), (), callee)
+        assert [each.name for each in request.inputs] == list(names)
+        assert [str(float(each.array[0])) for each in request.inputs] == [str(float(value)), "3.0"]
+        assert wanted is None or [each.array[1] for each in request.inputs] == wanted
+
+
+def test_rows_are_all_named_or_none_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they come in different pieces."""
+    for reader in READERS:
+        monkeypatch.setattr(f"gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
+    monkeypatch.setattr(json_pieces, "PIECE_BYTES", 4)
+    for dialect in (TfsPredict(), TorchServe()):
+        for body in (b'{"instances": [{"x": [1, 2, 3]}, [4, 5, 6]]}', b'{"instances": [[4, 5, 6], {"x": [1, 2, 3]}]}'):
+            with pytest.raises(InvalidRequest):
+                dialect.decode(body, ((b"content-type", b"application/json"),), callee_for("floats"))
+
+
 def test_short_rows_before_a_long_one_are_read_once() -> None:
     """Where a row ends is looked for once, however far it is."""
     callee = Callee("m", 1, Signature((TensorSpec("x", Datatype.FP32, (None, None)),), (), True), ModelConfig())

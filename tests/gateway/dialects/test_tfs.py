@@ -241,6 +241,12 @@ def test_classes_and_values_for_examples() -> None:
     value = callee([spec("a", FP32, 1)], [spec("v", FP32, 1)])
     one = Tensor("v", FP32, np.array([[0.5], [2]], np.float32))
     assert told({"examples": [{"a": 1}, {"a": 2}]}, value, one, dialect=TfsExamples(REGRESS)) == {"results": [0.5, 2.0]}
+    for odd in (one.array[:1], one.array[:0], np.ones((2, 0)), np.float32(1)):
+        with pytest.raises(InvalidRequest, match="for 2 examples; results need a value for each"):
+            told({"examples": [{"a": 1}, {"a": 2}]}, value, Tensor("v", FP32, odd), dialect=TfsExamples(REGRESS))
+    for odd in (answer.array[:1], answer.array[0], np.ones((2, 2, 2))):
+        with pytest.raises(InvalidRequest, match="for 2 examples; results need a list of scores for each"):
+            told(body, to, Tensor("scores", FP32, odd), dialect=classify)
     for wanted, model in ((CLASSIFY, WORDS), (REGRESS, WORDS)):
         with pytest.raises(InvalidRequest, match="use :predict"):
             TfsExamples(wanted).decode(b'{"examples": [{}]}', (), model)

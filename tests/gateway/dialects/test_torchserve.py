@@ -190,6 +190,26 @@ def test_a_model_that_is_not_batched_is_answered_whole() -> None:
     assert told(b"[[1, 2]]", floats("y", [[1, 2]]), callee=callee_of(WHOLE)) == [[1, 2]]
 
 
+@pytest.mark.parametrize(
+    ("body", "outputs", "words"),
+    [
+        (b"[1, 2]", [[]], "expected are one row"),
+        (b"[1, 2]", [[[1, 2], [3, 4]]], "expected are one row"),
+        (b"[1, 2]", [5.0], r"shape \[\], and expected are one row"),
+        (b"[[1, 2], [3, 4]]", [5.0], r"shape \[\], and expected are rows"),
+        (b"[[1, 2], [3, 4]]", [[[1, 2], [3, 4]], [[1, 2]]], "expected are 2 rows"),
+        (b"[[1, 2]]", [[[1, 2]], []], r"shape \[0\], and expected are one row"),
+    ],
+)
+def test_outputs_of_other_rows_are_refused(body: bytes, outputs: list[Any], words: str) -> None:
+    """A model that runs each request alone may give other rows than it was asked: none is left out in silence."""
+    given = [floats(f"y{place}", values) for place, values in enumerate(outputs)]
+    labelled = callee_of(ROWS, ModelConfig(labels={"y0": ("a", "b")}))
+    for callee in (None, labelled):
+        with pytest.raises(InvalidRequest, match=words):
+            told(body, *given, callee=callee)
+
+
 def test_classes_are_told_by_name() -> None:
     config = ModelConfig.model_validate({"labels": {"y": list("abcdefg")}})
     scores = floats("y", [[0.5, 0.25, 0, 0, 0.125, 1, 0.75]])

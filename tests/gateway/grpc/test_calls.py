@@ -141,6 +141,24 @@ async def test_messages_may_be_compressed(encoding: bytes) -> None:
         assert (await client.answer(3)).messages == [b"one", b"two"]
 
 
+async def test_answers_may_be_compressed_behind_one_that_is_not() -> None:
+    """How they are is said at the beginning of a call, before it is known whether one will be."""
+    long = b"abc" * 50_000
+    gzipped = (b"grpc-encoding", b"gzip")
+    for first in (message(b"short"), message(gzip.compress(b"short"), 1)):
+        async with served(), served() as server, peer(server) as client:
+            client.send(frame(WINDOW_UPDATE, 0, 0, (2**20).to_bytes(4, "big")))
+            client.send(client.head(1, request(b"/t/Each", gzipped)))
+            client.send(frame(DATA, END_STREAM, 1, first + message(gzip.compress(long), 1)))
+            answer = await client.answer(1)
+            assert answer.headers[b"grpc-encoding"] == b"gzip"
+            assert answer.messages[0] == b"short"
+            assert gzip.decompress(answer.messages[1]) == long
+            client.send(client.head(3, request(b"/t/Each")))
+            client.send(frame(DATA, END_STREAM, 3, message(b"short")))
+            assert b"grpc-encoding" not in (await client.answer(3)).headers
+
+
 async def test_what_a_message_must_not_be_is_told() -> None:
     limits = GrpcLimits(wire=LaneLimits(), max_message_bytes=1000)
     bomb = gzip.compress(bytes(MIB))

@@ -12,8 +12,9 @@ import numpy as np
 import psutil
 import pytest
 
-from gateway.dialects.base import Call
+from gateway.dialects.base import Call, Callee
 from gateway.dialects.openai import OpenAI
+from gateway.dialects.tfs import TfsPredict
 from gateway.dialects.v2 import V2
 from gateway.reading import pool, process
 from gateway.reading.codecs import number_of
@@ -21,7 +22,9 @@ from gateway.reading.faults import Refused, told
 from gateway.reading.pool import Readers, planned_readers
 from gateway.reading.process import End, ReaderProcess
 from gateway.reading.shared_body import SharedBody
+from inference.config import ModelConfig
 from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Unavailable
+from inference.types import Datatype, Signature, TensorSpec
 from tests.gateway.dialects.bodies import body_of, callee_of
 from tests.gateway.reading.reading import PATIENCE_S, is_reader, pids, read, shared, stopped, until
 
@@ -92,11 +95,11 @@ async def test_a_reader_that_died_at_rest_is_not_missed(readers: Readers) -> Non
 @pytest.mark.parametrize(
     ("number", "kind", "said"),
     [
-        (signal.SIGKILL, Unavailable, "were killed, twice"),
+        (signal.SIGKILL, Unavailable, "were killed, 6 times in all"),
         (signal.SIGABRT, InvalidRequest, "crashed the process .* twice"),
     ],
 )
-async def test_a_body_that_two_readers_die_of_is_refused(
+async def test_a_body_that_readers_die_of_is_refused(
     readers: Readers, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], said: str
 ) -> None:
     """By a signal from outside it need not be to blame; by one of its own it is."""
@@ -118,6 +121,28 @@ async def test_a_body_that_two_readers_die_of_is_refused(
     await read(readers, V2(), BODY, CALLEE)
 
 
+async def test_readers_that_are_killed_again_and_again_cost_nobody_an_answer(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, kills = ReaderProcess.ask, 5
+
+    def asked(self: ReaderProcess, *arguments: object) -> object:
+        nonlocal kills
+        os.kill(self.pid, signal.SIGSTOP)
+        answer = ask(self, *arguments)  # type: ignore[arg-type]
+        if kills:
+            os.kill(self.pid, signal.SIGKILL)
+            kills -= 1
+        os.kill(self.pid, signal.SIGCONT)
+        return answer
+
+    await warm(readers)
+    monkeypatch.setattr(ReaderProcess, "ask", asked)
+    await read(readers, V2(), BODY, CALLEE)
+    assert not kills
+    assert readers.statistics().ends[End.DIED] == 5
+
+
 async def test_a_call_ends_in_time_and_others_go_on(readers: Readers) -> None:
     with stopped(await warm(readers)):
         call = await reading(readers, patience_s=0.5)
@@ -137,6 +162,7 @@ async def test_a_reader_that_does_not_run_is_replaced(readers: Readers, monkeypa
 async def test_memory_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = await warm(readers)
     monkeypatch.setattr(pool, "OWN_BYTES", 0)
+    monkeypatch.setattr(pool, "LEAST_BYTES", -(1 << 30))
     monkeypatch.setattr(pool, "MEMORY_TIMES", -1_000_000)
     with stopped(pid), pytest.raises(RequestTooLarge, match="times its length in memory; send fewer"):
         await (await reading(readers))
@@ -149,6 +175,16 @@ async def test_a_body_that_takes_much_memory_is_refused_and_leaves_nothing(reade
     with pytest.raises((RequestTooLarge, InvalidRequest)):
         await read(readers, V2(), body, CALLEE)
     assert readers.statistics().busy == 0
+
+
+async def test_short_bodies_of_many_strings_are_read(readers: Readers) -> None:
+    """Also by a reader that has taken all that it may keep."""
+    words = TensorSpec("x", Datatype.BYTES, (None,))
+    callee = Callee("words", 1, Signature((words,), (words,), True), ModelConfig())
+    body = b'{"instances": [' + b'"a",' * 99_999 + b'"b"]}'
+    for _ in range(3):
+        request = await read(readers, TfsPredict(), body, callee)
+        assert request.inputs[0].array.tolist() == [b"a"] * 99_999 + [b"b"]
 
 
 def test_a_lack_of_memory_is_the_bodys() -> None:
