@@ -448,7 +448,7 @@ async def test_windows_that_open_by_a_byte_are_looked_at_once_in_a_turn(monkeypa
     async with served() as server, peer(server, settings=b"\x00\x04" + bytes(4)) as client:
         for stream in range(1, 101, 2):
             client.call(stream, b"/t/Echo", b"x" * 1000)
-        while server.held.now_bytes < 50 * 1000:
+        while server.held.now_bytes < 50 * 1000:  # noqa: ASYNC110  # nobody tells of it
             await asyncio.sleep(0)
         monkeypatch.setattr(GrpcConnection, "_pump", pumped)
         monkeypatch.setattr(GrpcConnection, "_read", counted)
