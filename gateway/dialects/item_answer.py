@@ -62,8 +62,8 @@ def _common_rows(outputs: Sequence[Tensor], wanted: int | None) -> int:
         if not shape or rows not in (None, shape[0]):
             expected = "rows" if rows is None else "one row" if rows == 1 else f"{rows} rows"
             raise InvalidRequest(
-                f"output {shown(each.name)} has the shape {list(shape)}, and expected are {expected}, which is what this "
-                "protocol tells; ask in that of TensorFlow Serving, with 'inputs', or in V2"
+                f"output {shown(each.name)} has the shape {list(shape)}, and expected are {expected}, which is what "
+                "this protocol tells; ask in that of TensorFlow Serving, with 'inputs', or in V2"
             )
         rows = shape[0]
     return rows or 0

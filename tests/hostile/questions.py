@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 
 from gateway.dialects import bfloat16
 from gateway.grpc import inference_pb2 as pb
@@ -29,7 +30,16 @@ TYPES = (
 TOKENS = 50
 WIDENED = 2048
 LABELS = ("no", 'may"be,[', "yes")
-PADDED = '[padding.inputs.ids]\nbuckets = [4, 8, 16, 64]\n\n[padding.inputs.mask]\nlike = "ids"\n\n[padding.outputs.logits]\n'
+PADDED = """
+[padding.inputs.ids]
+buckets = [4, 8, 16, 64]
+
+[padding.inputs.mask]
+like = "ids"
+
+[padding.outputs.logits]
+
+"""
 OBJECTIVE = "[batching]\nlatency_objective_ms = 40\n"
 WORDS = (b"", b"a", b",", b'"],[', b"\\", "é".encode(), b"NaN", b"null", b"x" * 40, b"[1,2]", b"\n", b"{}")
 
@@ -60,8 +70,6 @@ class Call(NamedTuple):
 
 def scaled(factor: float) -> bytes:
     """float32[N,W] `x` -> float32[N,W] `y` = x times the factor: what it was made of shows in each answer."""
-    from onnx import TensorProto, helper, numpy_helper
-
     graph = helper.make_graph(
         [helper.make_node("Mul", ["x", "factor"], ["y"])],
         "scaled",
@@ -167,13 +175,8 @@ def _rows(chance: Random, datatype: Datatype, rows: int, columns: int) -> Array:
             return bfloat16.from_float64(draw.normal(size=columns) * 10.0 ** draw.integers(-5, 5))
         if STORAGE[datatype].kind == "f":
             return (draw.normal(size=columns) * 10.0 ** draw.integers(-3, 3)).astype(STORAGE[datatype])
-        limits = np.iinfo(STORAGE[datatype])
         wide = draw.integers(0, 2**64, columns, dtype=np.uint64).astype(STORAGE[datatype])
-        return (
-            np.where(draw.random(columns) < 0.5, wide, draw.integers(0, 100, columns).astype(wide.dtype))
-            if limits
-            else wide
-        )
+        return np.where(draw.random(columns) < 0.5, wide, draw.integers(0, 100, columns).astype(wide.dtype))
 
     return _pooled(chance, rows, make)
 
@@ -193,15 +196,14 @@ def plain(array: Array, datatype: Datatype) -> Any:
 def unplain(values: Any, datatype: Datatype, shape: Sequence[int]) -> Array:
     """The array that was told in lists of what JSON has."""
     if datatype is Datatype.BYTES:
-        flat = np.array([*_flat(values)], np.object_) if False else None
         items = [each.encode() for each in _flat(values)]
         out: Array = np.empty(len(items), np.object_)
         out[:] = items
         return out.reshape(shape)
-    del_ = np.array(values, np.float64 if datatype is Datatype.BF16 else STORAGE[datatype])
+    numbers: Array = np.array(values, np.float64 if datatype is Datatype.BF16 else STORAGE[datatype])
     if datatype is Datatype.BF16:
-        return bfloat16.from_any_float64(del_.ravel()).reshape(shape)
-    return del_.reshape(shape)
+        return bfloat16.from_any_float64(numbers.ravel()).reshape(shape)
+    return numbers.reshape(shape)
 
 
 def _flat(values: Any) -> list[Any]:
@@ -367,10 +369,7 @@ def _read_rows(asked: Question, member: str) -> Callable[[Mapping[str, str], byt
         rows = json.loads(content)
         rows = rows[member] if member else rows
         names = list(asked.outputs)
-        if len(names) == 1:
-            columns = {names[0]: rows}
-        else:
-            columns = {name: [row[name] for row in rows] for name in names}
+        columns = {names[0]: rows} if len(names) == 1 else {name: [row[name] for row in rows] for name in names}
         return "", {name: unplain(told, asked.types[name], _shape(told)) for name, told in columns.items()}
 
     return read

@@ -241,7 +241,7 @@ def test_classes_and_values_for_examples() -> None:
     value = callee([spec("a", FP32, 1)], [spec("v", FP32, 1)])
     one = Tensor("v", FP32, np.array([[0.5], [2]], np.float32))
     assert told({"examples": [{"a": 1}, {"a": 2}]}, value, one, dialect=TfsExamples(REGRESS)) == {"results": [0.5, 2.0]}
-    for odd in (one.array[:1], one.array[:0], np.ones((2, 0)), np.float32(1)):
+    for odd in (one.array[:1], one.array[:0], np.ones((2, 0)), np.array(1)):
         with pytest.raises(InvalidRequest, match="for 2 examples; results need a value for each"):
             told({"examples": [{"a": 1}, {"a": 2}]}, value, Tensor("v", FP32, odd), dialect=TfsExamples(REGRESS))
     for odd in (answer.array[:1], answer.array[0], np.ones((2, 2, 2))):
