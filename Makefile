@@ -20,7 +20,7 @@ help: $(SLUICE)
 	@echo "make run     serve the models in examples/models at http://127.0.0.1:8000"
 	@echo "make test    make check, then every test"
 	@echo "make test-nightly   the tests that take minutes: every operator of ONNX, and 10,000 random graphs"
-	@echo "make test-hostile   a million spoiled inputs and attacks from outside, while workers and Redis break: half an hour"
+	@echo "make test-hostile   a million spoiled inputs and attacks from outside, while workers and Redis break: three quarters of an hour"
 	@echo "make test-stack   build the images and run the whole stack: needs root, and the Docker engine"
 	@echo "make test-kserve   KServe's own clients against a gateway, from an environment of their own"
 	@echo "make check   lint, formatting, types, and which room may import which"
