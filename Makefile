@@ -7,8 +7,8 @@ PIP := $(VENV)/bin/python -m pip
 SLUICE := $(VENV)/bin/sluice
 DEV := $(VENV)/.dev-installed
 
-# Most tests wait for processes and sockets, so three at a time keep two cores busy. A file's tests stay in one process.
-TEST_PROCESSES ?= 3
+# Most tests wait for processes and sockets, so four at a time keep two cores busy. A file's tests stay in one process.
+TEST_PROCESSES ?= 4
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
