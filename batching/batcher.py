@@ -111,6 +111,7 @@ class Batcher:
         self._drain_timeout_s = drain_timeout_s
         self._clock = clock
         self._came_s = came_s
+        self._promises = objective_s is not None
         self._running: dict[asyncio.Task[None], Batch] = {}
         self._rate = DrainRate()
         self._accepting = False
@@ -164,7 +165,7 @@ class Batcher:
             raise DeadlineExceeded("the deadline had passed before the request came to the queue")
         scheduler = self._scheduler
         curve = scheduler.curve_of(key)
-        if self.room() < -OVERSHOOT_PART * self.allowance.rows:
+        if self._promises and self.room() < -OVERSHOOT_PART * self.allowance.rows:
             raise Overloaded("overloaded: the gateway has as much to do as it can in time", self.retry_after_s())
         future: asyncio.Future[JobResult] = self._loop.create_future()
         job = Job(
@@ -173,7 +174,7 @@ class Batcher:
             trace=trace,
         )
         try:
-            scheduler.enter(job, curve, now_s, min(self._came_s(), now_s))
+            scheduler.enter(job, curve, now_s, min(self._came_s(), now_s) if self._promises else now_s)
         except (QueueFull, Overloaded) as refusal:
             refusal.retry_after_s = self.retry_after_s()
             raise

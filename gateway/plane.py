@@ -70,6 +70,8 @@ class Plane:
         self.max_body_bytes = max_body_bytes
         self.loop_turns = LoopTurns()
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Nobody asks when a call came before a version has a gate.
+        self._has_gates = False
         self._request_timeout_s = request_timeout_s
         self._intake = intake or Intake(HeldBytes(sys.maxsize), max_body_bytes)
         self.coders = self._intake.coders
@@ -107,7 +109,8 @@ class Plane:
         observer, dialect = self._observer, route.dialect
         record = observer.begin(dialect.name, route.call, heeded)
         record.came_s = min(came_s, record.started_s)
-        self.loop_turns.worked(self._turn_s(), record.started_s)
+        if self._has_gates:
+            self.loop_turns.worked(self._turn_s(), record.started_s)
         try:
             encoding = self._intake.takes(body, heeded)
             if encoding is None:
@@ -129,7 +132,8 @@ class Plane:
             refusal = SluiceError("internal error; the log has the details under this request's id")
             answer, cached = dialect.refuse(refusal), None
             timing = observer.failed(record, answer.status, error)
-        self.loop_turns.worked(self._turn_s(), record.ended_s)
+        if self._has_gates:
+            self.loop_turns.worked(self._turn_s(), record.ended_s)
         if heeded and len(answer.body) >= self._compress_from_bytes:
             answer = await deflated(answer, heeded, self._intake.coders)
         trace = None if record.trace is None else record.trace.response
@@ -190,6 +194,7 @@ class Plane:
                 )
                 return repeat.answer, timing, ONE_HIT
             gate = served.gate
+            self._has_gates |= gate is not None
             if gate is not None and not gate.open(record.came_s, let_in_s):
                 refusal = await gate.wait(dialect, record.came_s, let_in_s)
                 let_in_s = time.monotonic()

@@ -103,16 +103,25 @@ class V2(Dialect):
             return replace(request, reply=reply)
         return request
 
+    def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
+        """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""
+        if isinstance(request.reply, Reply):
+            return super().encode(request, response)
+        # Most answers are plain and short, and a generator would take longer than the rest of it.
+        pieces = _beginning(response)
+        separator = b""
+        for tensor in response.outputs:
+            head = _output_head(tensor.name, tensor.datatype, tensor.array.shape)
+            pieces += [separator, head, b',"data":', data_json(tensor), b"}"]
+            separator = b","
+        pieces.append(b"]}")
+        return HttpResponse(200, b"".join(pieces), JSON)
+
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""
-        pieces = [_opening(response.model, response.version)]
-        if response.id is not None:
-            pieces += [b',"id":', orjson.dumps(response.id)]
-        if response.parameters:
-            pieces += [b',"parameters":', orjson.dumps(dict(response.parameters))]
-        pieces.append(b',"outputs":[')
+        """As `encode`, in steps."""
+        pieces = _beginning(response)
         reply = request.reply if isinstance(request.reply, Reply) else PLAIN
         binary: list[bytes] = []
         separator = b""
@@ -148,6 +157,17 @@ class V2(Dialect):
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of both prediction routes, with schemas and examples in line."""
         return prediction_paths()
+
+
+def _beginning(response: InferenceResponse) -> list[bytes]:
+    """An answer up to its outputs."""
+    pieces = [_opening(response.model, response.version)]
+    if response.id is not None:
+        pieces += [b',"id":', orjson.dumps(response.id)]
+    if response.parameters:
+        pieces += [b',"parameters":', orjson.dumps(dict(response.parameters))]
+    pieces.append(b',"outputs":[')
+    return pieces
 
 
 @lru_cache(maxsize=256)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Coroutine
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -164,7 +163,17 @@ class Answers(Connection):
             if self.door.held.over:
                 response = self._crowded(prediction)
             else:
-                response = await self._answering(prediction)
+                body = prediction.body
+                if len(body) >= LARGE_BYTES:
+                    # It is the plane's alone from here on: it counts it, and lets it go.
+                    prediction.body = b""
+                    if self._counted_bytes:
+                        self._count()
+                answering = self._answer_plane(
+                    prediction.route, prediction.method, prediction.headers, body, prediction.came_s
+                )
+                del body
+                response = await answering
         except asyncio.CancelledError:
             if task is not None and task.cancelling():
                 self._give_up(prediction)
@@ -177,15 +186,6 @@ class Answers(Connection):
         finally:
             self.tasks.discard(cast(Any, task))
         self._deliver(prediction, response)
-
-    def _answering(self, prediction: Prediction) -> Coroutine[Any, Any, HttpResponse]:
-        """The answer to come. A large body is the plane's alone from here on: it counts it, and lets it go."""
-        body = prediction.body
-        if len(body) >= LARGE_BYTES:
-            prediction.body = b""
-            if self._counted_bytes:
-                self._count()
-        return self._answer_plane(prediction.route, prediction.method, prediction.headers, body, prediction.came_s)
 
     def _deliver(self, prediction: Prediction, response: HttpResponse) -> None:
         if self.transport.is_closing():
