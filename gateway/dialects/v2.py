@@ -111,6 +111,8 @@ class V2(Dialect):
         pieces = _beginning(response)
         separator = b""
         for tensor in response.outputs:
+            if tensor.datatype is Datatype.BYTES or tensor.array.size > STEP_ELEMENTS:
+                return super().encode(request, response)
             head = _output_head(tensor.name, tensor.datatype, tensor.array.shape)
             pieces += [separator, head, b',"data":', data_json(tensor), b"}"]
             separator = b","
