@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dialects.base import Call, Callee
@@ -342,6 +342,7 @@ def decided(body: bytes, signature: Signature) -> dict[str, Any] | None:
     return {each.name: each.array for each in request.inputs} | {"rows": request.reply}
 
 
+@settings(max_examples=40)  # each is thousands of numbers long
 @given(
     st.sampled_from(FORMS),
     st.lists(st.integers(1, 4), min_size=1, max_size=3),
