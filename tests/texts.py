@@ -10,6 +10,23 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 WORDS = "to be or not that is the question whether tis nobler in mind suffer slings and arrows of outrageous fortune"
+EMBEDDER = """
+[text]
+pooling = "mean"
+ids = "ids"
+mask = "mask"
+output = "logits"
+max_tokens = 24
+dimensions = true
+
+[padding.inputs.ids]
+buckets = [8, 16, 32]
+
+[padding.inputs.mask]
+like = "ids"
+"""
+"""A model.toml for `tests.models.texts`."""
+
 UNKNOWN, CLS, SEP = "[UNK]", "[CLS]", "[SEP]"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from google.protobuf import text_format
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from gateway.grpc import reflection_v1alpha_pb2 as pb
@@ -20,12 +22,12 @@ INFO = "ServerReflectionInfo"
 
 
 class Reflection:
-    """Answers what is asked of the files in a pool. Nothing has extensions."""
+    """Answers what is asked of `files`, serialized, and of its own. Nothing has extensions."""
 
     def __init__(self, files: Sequence[bytes], services: Sequence[str]) -> None:
         # A pool of its own: the messages of this package are in one each, lest they meet those of a client's library.
         self._pool = DescriptorPool()
-        for file in files:
+        for file in (*files, *_described()):
             self._pool.AddSerializedFile(file)
         self._services = sorted(services)
 
@@ -61,6 +63,13 @@ class Reflection:
             return _fault(Code.NOT_FOUND, "there is no message of that name")
         none = pb.ExtensionNumberResponse(base_type_name=name)
         return pb.ServerReflectionResponse(all_extension_numbers_response=none)
+
+
+def _described() -> tuple[bytes, bytes]:
+    """The file of each version: the same but for the package."""
+    alpha = pb.DESCRIPTOR.serialized_pb
+    text = text_format.MessageToString(FileDescriptorProto.FromString(alpha))
+    return alpha, text_format.Parse(text.replace("v1alpha", "v1"), FileDescriptorProto()).SerializeToString()
 
 
 def _files(find: Callable[[str], FileDescriptor], name: str) -> pb.ServerReflectionResponse:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gateway.acceptor import Acceptor
-from gateway.grpc import health_pb2, inference_pb2, reflection_v1_pb2, reflection_v1alpha_pb2
+from gateway.grpc import health_pb2, inference_pb2
 from gateway.grpc.calls import Calls
 from gateway.grpc.connection import GrpcConnection
 from gateway.grpc.health import INFERENCE, SERVICE, Health
@@ -39,7 +39,7 @@ class GrpcDoor:
         self._calls = Calls(gateway.plane, gateway.held)
         self._health = Health(gateway.catalogue, gateway.readiness)
         self._pages = Pages(gateway.catalogue, gateway.readiness, version, gateway.control)
-        files = (inference_pb2, health_pb2, reflection_v1alpha_pb2, reflection_v1_pb2)
+        files = (inference_pb2, health_pb2)
         self._reflection = Reflection(
             [module.DESCRIPTOR.serialized_pb for module in files], [INFERENCE, SERVICE, *VERSIONS]
         )

@@ -68,7 +68,7 @@ class Intake:
         if self._readers is None or number is None or not read_apart(dialect, len(body), headers, callee):
             text = await body.text()
             if dialect.heavy(text, callee):
-                return await asyncio.to_thread(dialect.decode, text, headers, callee)
+                return await self._in_thread(dialect, text, headers, callee)
             return dialect.decode(text, headers, callee)
         told = _told(dialect, headers)
         read = await self._readers.decode(number, await body.shared(), told, callee, body.deadline_s)
@@ -87,8 +87,7 @@ class Intake:
         """The request in a short body that takes long all the same."""
         number = number_of(dialect)
         if self._readers is None or number is None or not heavy_apart(dialect):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._texts, dialect.decode, body, headers, callee)
+            return await self._in_thread(dialect, body, headers, callee)
         apart = self.body(body, share, deadline_s)
         try:
             told = _told(dialect, headers)
@@ -97,6 +96,12 @@ class Intake:
             return read.request
         finally:
             apart.close()
+
+    async def _in_thread(
+        self, dialect: Dialect, body: bytes | bytearray, headers: Sequence[Header], callee: Callee
+    ) -> InferenceRequest:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._texts, dialect.decode, body, headers, callee)
 
 
 def _told(dialect: Dialect, headers: Sequence[Header]) -> Sequence[Header]:

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from inference.types import Datatype
 from tests import classifiers, hostile_bodies, models
 from tests.models import place
-from tests.texts import write_tokenizer
+from tests.texts import EMBEDDER, write_tokenizer
 
 READ_TIMEOUT_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, REQUEST_TIMEOUT_S, RUN_TIMEOUT_S = 2.0, 10.0, 5.0, 20.0, 5.0
 
@@ -28,21 +28,6 @@ PATIENCE: Mapping[str, str] = {
     "SLUICE_MODELS_DEFAULT": "linear",
 }
 
-EMBEDDER = """
-[text]
-pooling = "mean"
-ids = "ids"
-mask = "mask"
-output = "logits"
-max_tokens = 24
-dimensions = true
-
-[padding.inputs.ids]
-buckets = [8, 16, 32]
-
-[padding.inputs.mask]
-like = "ids"
-"""
 PADDED = '[padding.inputs.ids]\nbuckets = [4, 8, 16]\n\n[padding.inputs.mask]\nlike = "ids"\n'
 PICTURES = "[input.image.image]\n"
 LABELS = '[labels]\ny = ["no", "maybe", "yes"]\n'

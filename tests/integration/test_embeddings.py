@@ -21,23 +21,8 @@ from inference.types import Array
 from tests import models
 from tests.integration.server import PATIENCE_S, SLUICE, SluiceProcess, serving, v2
 from tests.integration.test_bad_days import write_model
-from tests.texts import word_tokenizer, write_tokenizer
+from tests.texts import EMBEDDER, word_tokenizer, write_tokenizer
 
-TEXT = """
-[text]
-pooling = "mean"
-ids = "ids"
-mask = "mask"
-output = "logits"
-max_tokens = 24
-dimensions = true
-
-[padding.inputs.ids]
-buckets = [8, 16, 32]
-
-[padding.inputs.mask]
-like = "ids"
-"""
 TABLE: Array = np.arange(1, 101, dtype=np.float32).reshape(50, 2)
 """The vectors of tokens in `tests.models.texts`."""
 
@@ -52,7 +37,7 @@ TEXTS = [
 CACHED = {"Cache-Control": ""}
 
 
-def write_texts(folder: Path, config: str = TEXT) -> Path:
+def write_texts(folder: Path, config: str = EMBEDDER) -> Path:
     repository = write_model(folder, "texts", models.texts(), config)
     write_tokenizer(repository / "texts" / "1")
     return repository
@@ -270,7 +255,7 @@ def test_what_does_not_suit_the_model_ends_the_start(tmp_path: Path, config: str
 
 
 def test_a_tokenizer_may_lie_beside_model_toml_and_long_texts_be_cut(tmp_path: Path) -> None:
-    config = TEXT.replace("max_tokens = 24", "max_tokens = 4\ntruncate = true")
+    config = EMBEDDER.replace("max_tokens = 24", "max_tokens = 4\ntruncate = true")
     repository = write_model(tmp_path, "texts", models.texts(), config)
     write_tokenizer(repository / "texts")
     with serving(repository) as process:
