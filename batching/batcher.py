@@ -38,10 +38,6 @@ STUCK_RUNS, STUCK_S = 20.0, 5.0
 """A batch that has run for so many times its p95, and for so long, is not slow but stuck."""
 
 
-def _unknown() -> float:
-    return math.inf
-
-
 OVERSHOOT_PART = 0.5
 """Who has passed the gate is not refused for others that came in between. Who came another way is, beyond that."""
 
@@ -73,8 +69,8 @@ class Batcher:
     not be are refused when they come or dropped when their turn comes, and batches are held back where they gain by it.
     Without one, nothing waits while a worker is idle, but for the rest of one turn of the event loop, so that all
     requests read in the same turn travel together. `knots` are measurements from which the prediction starts;
-    `delivery_s` is what an answer takes from here to its caller. `came_s` says when the request may have come that is
-    submitted now, from when its promise counts; `allowance` is for whoever lets requests in, and is told of answers.
+    `delivery_s` is what an answer takes from here to its caller. `allowance` is for whoever lets requests in, and is
+    told of answers.
 
     Bounds: the queue holds what `limits` says; beyond it there are only batches in the executor's places, and those
     that came back from them.
@@ -99,7 +95,6 @@ class Batcher:
         delivery_s: float = 0.0,
         drain_timeout_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
-        came_s: Callable[[], float] = _unknown,
     ) -> None:
         self.allowance = Allowance(math.inf if objective_s is None else objective_s)
         self.rows_out = 0
@@ -110,7 +105,6 @@ class Batcher:
         self._on_batch = on_batch
         self._drain_timeout_s = drain_timeout_s
         self._clock = clock
-        self._came_s = came_s
         self._promises = objective_s is not None
         self._running: dict[asyncio.Task[None], Batch] = {}
         self._rate = DrainRate()
@@ -143,6 +137,7 @@ class Batcher:
         priority: int = DEFAULT_PRIORITY,
         client: str = "",
         trace: Trace | None = None,
+        came_s: float = math.inf,
     ) -> asyncio.Future[JobResult]:
         """Accept a request, or refuse it at once; never blocks.
 
@@ -150,7 +145,8 @@ class Batcher:
         holds the shape key and `outputs`, the names of the wanted outputs. More rows than a batch may have are split
         and put together again. `deadline_s` is when the caller gives up, on the batcher's clock. `priority` is from 1,
         the highest, to `LOWEST_PRIORITY`; clients of one priority take turns. `trace` comes back in the reports of the
-        batches that the request travels in. Cancelling the future takes the job out,
+        batches that the request travels in. The promise counts from `came_s`, if that is before now. Cancelling the
+        future takes the job out,
         at the latest when its turn comes.
 
         Raises `QueueFull` and `Overloaded` with the time in which the queue should drain, the latter where the request
@@ -174,7 +170,7 @@ class Batcher:
             trace=trace,
         )
         try:
-            scheduler.enter(job, curve, now_s, min(self._came_s(), now_s) if self._promises else now_s)
+            scheduler.enter(job, curve, now_s, came_s)
         except (QueueFull, Overloaded) as refusal:
             refusal.retry_after_s = self.retry_after_s()
             raise

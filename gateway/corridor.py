@@ -111,6 +111,7 @@ def taken_in(course: Course, answer: Answering) -> Stage:
             request.client,
             request.caching,
             trace,
+            request.came_s,
         )
         before = footing.cache
         result = await answer(query)
@@ -171,6 +172,7 @@ def through_batcher(course: Course) -> Compute:
             query.priority,
             query.client,
             query.trace,
+            query.came_s,
         )
 
     return stage

@@ -52,8 +52,6 @@ class Gate:
 
     It stands open where the cache is asked: nobody can tell what the cache would answer before a call is decoded, and
     the batcher refuses what the cache does not have.
-
-    `came_s` is when the call may have come that was let in last: the batcher counts its promise from then.
     """
 
     def __init__(
@@ -64,7 +62,6 @@ class Gate:
         clock: Callable[[], float] = time.monotonic,
         worked: Callable[[], float] = time.thread_time,
     ) -> None:
-        self.came_s = math.inf
         self._batcher = batcher
         self._footing = footing
         self._objective_s = objective_s
@@ -82,7 +79,6 @@ class Gate:
 
     def open(self, came_s: float, now_s: float) -> bool:
         """Whether a call may go on at once that may have come at `came_s`."""
-        self.came_s = came_s
         batcher = self._batcher
         if not (self._waiting or batcher.full()) and (came_s >= self._latest_s(now_s) or not batcher.has_least()):
             return True
@@ -99,7 +95,6 @@ class Gate:
         self._set_alarm(now_s)
         if await waiting.let_in:
             self._entering -= 1
-            self.came_s = came_s
             return None
         return self._refusal(dialect)
 

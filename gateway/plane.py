@@ -17,6 +17,7 @@ from functools import lru_cache
 from urllib.parse import unquote
 
 import msgspec
+from msgspec.structs import replace
 
 from cache.turns import Turns as StepTurns
 from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
@@ -205,6 +206,8 @@ class Plane:
                 request = await self._heavy(record, dialect, body, heeded, served.callee)
             else:
                 request = dialect.decode(body, heeded, served.callee)
+        if gate is not None:
+            request = replace(request, came_s=record.came_s)
         if heeded or request.timeout_s is not None:
             request = with_caching(request, heeded)
             request = within_timeout(request, heeded, time.monotonic() - record.started_s)

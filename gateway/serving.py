@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -150,7 +149,6 @@ async def serve_version(
                 knots=[Knot(knot.rows, knot.run_s + BATCH_COST_S) for knot in workers.plan.knots],
                 delivery_s=DELIVERY_S,
                 drain_timeout_s=settings.server.shutdown_timeout_s,
-                came_s=lambda: math.inf if gate is None else gate.came_s,
             )
         )
         if options.objective_s is not None:

@@ -6,6 +6,7 @@ frozen slotted dataclass, built nine times faster (docs/decisions/0002-structs-f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -203,7 +204,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     for each further shape: all parts are answered at the same time, and by themselves, so that what a row is asked
     together with changes neither its answer nor its key in the cache.
     `reply` is what the dialect wants to remember for the encoding of the answer; nobody else looks at it, and the
-    outputs do not depend on it.
+    outputs do not depend on it. `came_s` is when the call may have come, monotonic, where somebody knows.
     """
 
     inputs: tuple[Tensor, ...]
@@ -216,6 +217,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     caching: Caching = Caching.USE
     reply: object = None
     parts: tuple[tuple[Tensor, ...], ...] = ()
+    came_s: float = math.inf
 
 
 Trace: TypeAlias = object
@@ -241,6 +243,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     client: str = ""
     caching: Caching = Caching.USE
     trace: Trace | None = None
+    came_s: float = math.inf
 
 
 class Timings(msgspec.Struct, frozen=True):

@@ -80,7 +80,6 @@ class _Door:
             knots=measured_knots(trial.machine, seed),
             delivery_s=0.002,
             clock=loop.time,
-            came_s=lambda: self._gate.came_s,
         )
         self._gate = Gate(self._batcher, Footing(), trial.objective_s, loop.time, lambda: loop.spent_s)
         self._server.on_room = self._batcher.wake
@@ -118,7 +117,7 @@ class _Door:
             let_in_s = loop.time()
         loop.spend(costs.take * costs.answer_s)
         try:
-            result = await self._batcher.submit(rows_of(1), 1, KEY, OUTPUTS)
+            result = await self._batcher.submit(rows_of(1), 1, KEY, OUTPUTS, came_s=came_s)
         except Unavailable:
             loop.spend(refuse_s)
             return False

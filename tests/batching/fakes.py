@@ -123,7 +123,6 @@ class Door:
         knots: Sequence[Knot] = (),
         delivery_s: float = 0.0,
         drain_timeout_s: float = 30.0,
-        came_s: Callable[[], float] = lambda: math.inf,
         **limits: int,
     ) -> None:
         self.reports: list[BatchReport] = []
@@ -136,7 +135,6 @@ class Door:
             delivery_s=delivery_s,
             drain_timeout_s=drain_timeout_s,
             clock=virtual_loop().time,
-            came_s=came_s,
         )
 
     async def __aenter__(self) -> Door:
@@ -154,11 +152,13 @@ class Door:
         within_s: float = float("inf"),
         priority: int = DEFAULT_PRIORITY,
         client: str = "",
+        came_s: float = float("inf"),
     ) -> asyncio.Future[JobResult]:
         """A request of one row for each value."""
         deadline_s = virtual_loop().time() + within_s
         inputs = (column(*values),)
-        return self.batcher.submit(inputs, len(values), (key, outputs), outputs, deadline_s, priority, client)
+        named = (key, outputs), outputs
+        return self.batcher.submit(inputs, len(values), *named, deadline_s, priority, client, came_s=came_s)
 
 
 async def heavy_traffic(door: Door, puppet: Puppet) -> None:

@@ -427,8 +427,6 @@ async def test_probes_of_a_curve_that_is_right_are_few() -> None:
 
 @pytest.mark.parametrize("age_s", [0.0, 0.5 * OBJECTIVE_S, 2 * OBJECTIVE_S])
 async def test_the_promise_counts_from_when_a_request_came_and_who_is_let_in_too_late_is_answered(age_s: float) -> None:
-    came_s = math.inf
-    async with Door(Engine(RUN_S), objective_s=OBJECTIVE_S, knots=KNOTS, came_s=lambda: came_s) as door:
-        came_s = virtual_loop().time() - age_s
-        result = await door.ask(1)
+    async with Door(Engine(RUN_S), objective_s=OBJECTIVE_S, knots=KNOTS) as door:
+        result = await door.ask(1, came_s=virtual_loop().time() - age_s)
     assert result.late is (age_s + RUN_S(1) > OBJECTIVE_S)
