@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -35,6 +34,7 @@ from inference import errors
 from inference.config import ModelConfig
 from inference.repository import ModelVersion
 from inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
+from tests import logs
 from tests.gateway.dialects.bodies import body_of, callee_of
 
 Walk = Callable[[InferenceRequest], InferenceResponse]
@@ -95,15 +95,10 @@ LATE = msgspec.structs.replace(ANSWER, late=True)
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
     """The log, as JSON lines."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
-    configure_logs("json", "info", stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("sluice").setLevel(logging.NOTSET)
-    logging.captureWarnings(capture=False)
+    with logs.restored():
+        configure_logs("json", "info", stream)
+        yield stream
 
 
 def refuses(error: Exception) -> Walk:

@@ -3,21 +3,18 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 
 from gateway.telemetry.logs import Sampler, configure_logs, level, log, set_level
+from tests import logs
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> object:
-    root = logging.getLogger()
-    handlers, lowest = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(lowest)
-    logging.getLogger("sluice").setLevel(logging.NOTSET)
-    logging.captureWarnings(capture=False)
+def _logging_as_it_was() -> Iterator[None]:
+    with logs.restored():
+        yield
 
 
 def test_sampler_admits_so_many_lines_a_second_and_counts_the_rest() -> None:

@@ -19,6 +19,7 @@ from gateway.settings import SettingsError, load_settings
 from gateway.show_settings import as_json_text, as_table
 from gateway.telemetry.logs import Mask, configure_logs, log
 from gateway.telemetry.tracebacks import unquoted
+from tests import logs
 from tests.gateway.http.planes import PuppetPlane
 from tests.gateway.http.servers import Client, Served, request
 
@@ -27,15 +28,10 @@ MARK = "hunter2hunter2"
 
 @pytest.fixture(params=["json", "console"])
 def stream(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
-    configure_logs(request.param, "debug", stream, secrets=["known-secret"])
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("sluice").setLevel(logging.NOTSET)
-    logging.captureWarnings(capture=False)
+    with logs.restored():
+        configure_logs(request.param, "debug", stream, secrets=["known-secret"])
+        yield stream
 
 
 class FailingPlane(PuppetPlane):
