@@ -292,7 +292,8 @@ async def test_all_workers_that_are_killed_at_once_are_replaced(tmp_path: Path) 
         await listener.until_idle(workers, 3)
         await _answers(workers)
         assert [death.cause for death in deaths] == [Cause.KILLED] * 3
-        assert max(death.beside for death in deaths) == 2
+        # The register is the process's: a test before this one may have ended workers in the same second.
+        assert max(death.beside for death in deaths) >= 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
