@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from gateway.load.ledger import LOST, TIMED_OUT, Ledger
-from gateway.load.pacing import Line
+from loadgen.ledger import LOST, TIMED_OUT, Ledger
+from loadgen.pacing import Line
 
 
 class ClosedLoop:

@@ -22,8 +22,8 @@ import uvloop
 
 from batching.batcher import Batcher, BatchLimits
 from benchmarks.waiting_run import MOST_RUNS, waiting_run
-from gateway.load.figures import Spread, spread
 from inference.workers import WorkerOptions, Workers
+from loadgen.figures import Spread, spread
 
 BLOCK_CALLS = 200
 SETTLING_CALLS = 20

@@ -17,12 +17,12 @@ import msgspec
 import uvloop
 
 from benchmarks.closed_loop import ClosedLoop
-from gateway.load.arrivals import Arrivals, times
-from gateway.load.figures import Counts, Figures, Window, count, figures
-from gateway.load.generator import SETTLE_S, Generator, opened, undisturbed
-from gateway.load.generator import Plan as OpenPlan
-from gateway.load.ledger import Ledger, Requests
-from gateway.load.target import Target, request
+from loadgen.arrivals import Arrivals, times
+from loadgen.figures import Counts, Figures, Window, count, figures
+from loadgen.generator import SETTLE_S, Generator, opened, undisturbed
+from loadgen.generator import Plan as OpenPlan
+from loadgen.ledger import Ledger, Requests
+from loadgen.target import Target, request
 
 HOST = "127.0.0.1"
 

@@ -12,8 +12,8 @@ from typing import Any
 import click
 import uvloop
 
-from gateway.load.cli import load
 from gateway.settings import LoadedSettings, SettingsError, load_settings
+from loadgen.cli import load
 
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "host": ("server.host", "Address to listen on."),

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.attainable import attainable
-from gateway.load.arrivals import Arrivals, Bursts, Steady, times
-from tests.gateway.load.test_arrivals import ARRIVALS
+from loadgen.arrivals import Arrivals, Bursts, Steady, times
+from tests.loadgen.test_arrivals import ARRIVALS
 
 
 @given(ARRIVALS, st.floats(10, 500), st.floats(0.01, 0.2), st.integers(0, 10))

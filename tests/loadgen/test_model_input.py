@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.load.model_input import Input, Metadata, model_path, random_bodies
-from gateway.load.target import target
 from inference.errors import StartError
 from inference.types import Datatype
+from loadgen.model_input import Input, Metadata, model_path, random_bodies
+from loadgen.target import target
 
 KINDS: dict[Datatype, type] = {
     Datatype.BOOL: bool,

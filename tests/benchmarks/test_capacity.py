@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.capacity import COLUMNS, Taken, draw, row
 from benchmarks.wrk import Load
-from tests.gateway.load.test_report import RAMP, queue, reported
+from tests.loadgen.test_report import RAMP, queue, reported
 
 CLOSED = Load(requests_per_s=200, p50_ms=1, p99_ms=9.5, cpu_s_per_1000=1)
 TAKEN = Taken("digits", 32, CLOSED, [reported(RAMP, queue(each)) for each in (230, 120, 170)])

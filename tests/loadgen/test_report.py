@@ -11,15 +11,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from gateway.load.arrivals import times
-from gateway.load.figures import PERCENTILES, Figures, spread
-from gateway.load.generator import Carried, Progress
-from gateway.load.order import MOST_REQUESTS, Load, Pattern, arrivals, checked
-from gateway.load.plot import check_plot, plot
-from gateway.load.report import SCHEMA, Called, Report, as_json, report
-from gateway.load.summary import progress_line, summary
 from inference.errors import StartError
-from tests.gateway.load.virtual import World, stalling
+from loadgen.arrivals import times
+from loadgen.figures import PERCENTILES, Figures, spread
+from loadgen.generator import Carried, Progress
+from loadgen.order import MOST_REQUESTS, Load, Pattern, arrivals, checked
+from loadgen.plot import check_plot, plot
+from loadgen.report import SCHEMA, Called, Report, as_json, report
+from loadgen.summary import progress_line, summary
+from tests.loadgen.virtual import World, stalling
 
 CALLED = Called("http://127.0.0.1:1/infer", 1, 2.0, ("Cache-Control",))
 LOAD = Load(rate_per_s=200, pattern=Pattern.CONSTANT, duration_s=15, warm_up_s=1.5, objective_ms=50, connections=200)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.load.target import headers, request, target
 from inference.errors import StartError
+from loadgen.target import headers, request, target
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.load.arrivals import times
-from gateway.load.generator import Generator, Plan, Progress
-from gateway.load.ledger import Requests
-from gateway.load.model_input import metadata, model_path, random_bodies
-from gateway.load.order import Asked, arrivals, checked
-from gateway.load.report import Called, Report, report
-from gateway.load.target import Target, headers, request, target
 from inference.errors import StartError
+from loadgen.arrivals import times
+from loadgen.generator import Generator, Plan, Progress
+from loadgen.ledger import Requests
+from loadgen.model_input import metadata, model_path, random_bodies
+from loadgen.order import Asked, arrivals, checked
+from loadgen.report import Called, Report, report
+from loadgen.target import Target, headers, request, target
 
 MOST_BODY_BYTES = 256 << 20
 """Of all bodies together, which are kept in memory."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gateway.load.figures import OK
-from gateway.load.ledger import Flags, Requests
-from gateway.load.report import Report
 from inference.errors import StartError
+from loadgen.figures import OK
+from loadgen.ledger import Flags, Requests
+from loadgen.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

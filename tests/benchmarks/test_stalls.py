@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.stalls import MAX, MEAN, P50, P90, P99, TOLERANCES, truth, wrong
-from gateway.load.arrivals import Steady, times
-from tests.gateway.load.test_pacing import ok
-from tests.gateway.load.virtual import PERIOD_S, World, stalling
+from loadgen.arrivals import Steady, times
+from tests.loadgen.test_pacing import ok
+from tests.loadgen.virtual import PERIOD_S, World, stalling
 
 
 def test_the_truth_is_what_callers_go_through_in_virtual_time() -> None:

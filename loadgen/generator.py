@@ -17,13 +17,13 @@ from types import TracebackType
 import msgspec
 import numpy as np
 
-from gateway.load.arrivals import Times
-from gateway.load.connection import HttpLine
-from gateway.load.ledger import Ledger, Requests
-from gateway.load.pacing import Line, OpenLoop
-from gateway.load.target import Target
-from gateway.load.timer import PreciseTimer
 from inference.errors import StartError
+from loadgen.arrivals import Times
+from loadgen.connection import HttpLine
+from loadgen.ledger import Ledger, Requests
+from loadgen.pacing import Line, OpenLoop
+from loadgen.target import Target
+from loadgen.timer import PreciseTimer
 
 SETTLE_S = 0.1
 """Between the last connection's opening and the first request."""

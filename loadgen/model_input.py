@@ -11,10 +11,10 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
-from gateway.load.generator import reason
-from gateway.load.target import Target
 from inference.errors import StartError
 from inference.types import Datatype
+from loadgen.generator import reason
+from loadgen.target import Target
 
 MOST_METADATA_BYTES = 1 << 20
 MOST_ELEMENTS = 1 << 24

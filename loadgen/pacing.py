@@ -7,8 +7,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gateway.load.arrivals import Times
-from gateway.load.ledger import LOST, TIMED_OUT, UNSENT, Ledger
+from loadgen.arrivals import Times
+from loadgen.ledger import LOST, TIMED_OUT, UNSENT, Ledger
 
 SPACING_S = 0.0005
 """The timer goes off no more often than that: at high rates several requests are sent each time."""

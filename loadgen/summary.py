@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gateway.load.figures import OK, Counts, Spread
-from gateway.load.generator import Progress
-from gateway.load.ledger import Requests
-from gateway.load.order import Load, Pattern
-from gateway.load.report import Report
+from loadgen.figures import OK, Counts, Spread
+from loadgen.generator import Progress
+from loadgen.ledger import Requests
+from loadgen.order import Load, Pattern
+from loadgen.report import Report
 
 _INDENT = 14
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import httptools
 
-from gateway.load.pacing import Pacing
+from loadgen.pacing import Pacing
 
 
 class HttpLine(asyncio.Protocol):

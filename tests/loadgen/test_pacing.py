@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from gateway.load.arrivals import Steady, times
-from gateway.load.figures import Figures, Spread
-from gateway.load.pacing import SPACING_S, SPARE
-from tests.gateway.load.virtual import OBJECTIVE_S, PERIOD_S, STALL_S, TIMEOUT_S, World, stalling
+from loadgen.arrivals import Steady, times
+from loadgen.figures import Figures, Spread
+from loadgen.pacing import SPACING_S, SPARE
+from tests.loadgen.virtual import OBJECTIVE_S, PERIOD_S, STALL_S, TIMEOUT_S, World, stalling
 
 
 def ok(seen: Figures) -> Spread:
