@@ -11,13 +11,13 @@ from typing import Protocol
 
 from batching.alarm import Alarm
 from batching.allowance import LEAST_ROWS, Allowance
+from batching.drain_rate import DrainRate
+from batching.in_flight import Trip
 from batching.job import Batch, Job, JobResult, Key, size_bytes
 from batching.policy import Reason, after_dispatch
-from batching.rate import DrainRate
 from batching.recovery import after_death, after_failure
 from batching.report import BatcherStatistics, BatchReport, Outcome
 from batching.scheduler import BatchLimits, Scheduler
-from batching.underway import Trip
 from inference.errors import (
     DeadlineExceeded,
     ModelFailed,

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from batching.shape import bend, place_of, rows_within, value_at, values_at
+from batching.curve_shape import bend, place_of, rows_within, value_at, values_at
 from batching.window import Window
 from inference.types import Knot, knot_rows
 

@@ -10,10 +10,10 @@ from itertools import count
 
 import msgspec
 
+from batching.batch_builder import Filling
 from batching.curve import LatencyCurve
-from batching.filling import Filling
 from batching.job import Batch, Job, Key, batch_of
-from batching.line import Line, Tier
+from batching.waiting_lines import Line, Tier
 from inference.errors import QueueFull, RequestTooLarge
 from inference.types import LOWEST_PRIORITY
 

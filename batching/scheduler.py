@@ -15,14 +15,14 @@ from batching.apart import apart
 from batching.curve import LatencyCurve
 from batching.curves import Curves
 from batching.docket import Docket
+from batching.in_flight import Trip, Underway
 from batching.job import Batch, Job, JobResult, Key, batch_of
-from batching.line import Line
 from batching.policy import Decision, Front, Growth, Reason, at_once, behind, to_idle_worker
 from batching.queue import Queue, Taken
 from batching.split import split
 from batching.standby import Standby
 from batching.traffic import Traffic
-from batching.underway import Trip, Underway
+from batching.waiting_lines import Line
 from inference.errors import DeadlineExceeded, Overloaded, QueueFull
 from inference.types import Knot, Vacancy
 

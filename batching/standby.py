@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from batching.batch_builder import places_of
 from batching.curve import LatencyCurve
-from batching.filling import places_of
 from batching.job import Job
 
 STAY_S = 0.004

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from batching.curve import LatencyCurve
 from batching.job import Batch, Job
-from batching.line import QUANTUM_ROWS
 from batching.queue import AGEING_S, PATIENCE_S, Queue
+from batching.waiting_lines import QUANTUM_ROWS
 from tests.batching.fakes import job_of, knots_of, linear
 from tests.batching.virtual_time import VirtualTimeLoop
 

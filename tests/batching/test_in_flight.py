@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batching.curve import LatencyCurve
+from batching.in_flight import Trip, Underway
 from batching.job import Batch
-from batching.underway import Trip, Underway
 from inference.types import Knot
 
 steps = st.lists(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batching.job import Job
-from batching.line import QUANTUM_ROWS, Flow, Line, Tier
+from batching.waiting_lines import QUANTUM_ROWS, Flow, Line, Tier
 
 UNLIMITED_ROWS = 1 << 62
 
