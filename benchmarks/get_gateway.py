@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import redis.asyncio
 
 from cache import cache
-from cache.lookups import Looked
-from cache.redis_tier import RedisOptions, RedisTier
+from cache.remote.lookups import Looked
+from cache.remote.tier import RedisOptions, RedisTier
 from gateway.cli import main
 
 

@@ -11,7 +11,7 @@ import msgspec
 import redis.asyncio
 import uvloop
 
-from cache.redis_tier import RedisOptions, RedisTier
+from cache.remote.tier import RedisOptions, RedisTier
 from cache.report import TierCounts
 
 CALLERS = 64

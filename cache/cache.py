@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from cache.cluster_address import cluster_address
-from cache.cluster_tier import ClusterTier
 from cache.memory import MemoryTier
 from cache.model_cache import ModelCache
-from cache.redis_tier import RedisOptions, RedisTier
+from cache.remote.cluster_address import cluster_address
+from cache.remote.cluster_tier import ClusterTier
+from cache.remote.tier import RedisOptions, RedisTier
 from cache.report import CacheState, Owner
 from cache.tiers import CachedModel
 from cache.turns import Turns

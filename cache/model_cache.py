@@ -10,15 +10,15 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 import msgspec
 
 from cache.entry import Entry, has_rows
-from cache.flights import Flights
+from cache.fetch_or_compute import Answer, Compute, Walk, uncached
 from cache.joining import Limits, joined
 from cache.keys import Keys, content_bytes, element_keys, only_key, row_keys
 from cache.memory import MemoryTier
-from cache.remote import RemoteTier
+from cache.remote.contract import RemoteTier
 from cache.report import ModelState
+from cache.single_flight import Flights
 from cache.tiers import NOWHERE, CachedModel, Tiers, Use
 from cache.turns import STEP_BYTES, Turns, steps
-from cache.walk import Answer, Compute, Walk, uncached
 from inference.types import Arrays, CacheUse, Caching, Query
 
 # A name of a module is found in half the time of a member of an enumeration.

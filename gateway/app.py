@@ -18,9 +18,9 @@ from typing import Any
 import uvicorn
 
 from cache.cache import Cache, CacheOptions
-from cache.cluster_address import cluster_address
-from cache.redis_store import check_url
-from cache.redis_tier import RedisOptions
+from cache.remote.cluster_address import cluster_address
+from cache.remote.redis_link import check_url
+from cache.remote.tier import RedisOptions
 from gateway.catalogue import Catalogue
 from gateway.door_watch import DoorWatch, open_descriptors
 from gateway.held_bytes import HeldBytes

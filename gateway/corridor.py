@@ -15,8 +15,8 @@ import msgspec
 
 from batching.batcher import Batcher
 from batching.job import JobResult
+from cache.fetch_or_compute import Answer, Compute, uncached
 from cache.turns import Turns, light_steps
-from cache.walk import Answer, Compute, uncached
 from gateway.footing import Footing
 from gateway.padding import Padder, through_padding
 from gateway.parts import Stage, in_parts

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from cache.cache import Cache
-from cache.redis_store import CacheUnavailable
+from cache.remote.redis_link import CacheUnavailable
 from gateway.telemetry.logs import log
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0

@@ -9,9 +9,9 @@ import msgspec
 from msgspec.structs import replace
 
 from batching.job import JobResult
+from cache.fetch_or_compute import Compute, Computed
 from cache.joining import contiguous
 from cache.turns import STEP_BYTES, Turns, steps
-from cache.walk import Compute, Computed
 from inference.padding import Cut, Padding
 from inference.signature import row_count, shape_key
 from inference.types import Arrays, Query, Signature

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from cache.cache import Cache, Cleared
-from cache.redis_store import CacheUnavailable
+from cache.remote.redis_link import CacheUnavailable
 from cache.report import ModelState, RedisState, TierState
 from gateway.catalogue import Catalogue
 

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cache.breaker import State
 from cache.cache import Cache
+from cache.remote.breaker import State
 from cache.report import CacheState, RedisState, TierCounts, TierState
 
 VERSION_LABELS = ["model", "version"]

@@ -151,7 +151,7 @@ class FoundValues(msgspec.Struct, frozen=True):
 class Shelf:
     """What a Redis does as tests see it. `answers` is what it does with a lookup: well, late, never or not at all.
 
-    Implements `cache.remote.RemoteTier`; the real one is tried with a real Redis.
+    Implements `RemoteTier`; the real one is tried with a real Redis.
     """
 
     def __init__(self, *, leasing: bool = False) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from cache.economy import WINDOW_ROWS
+from cache.fetch_or_compute import Answer
 from cache.memory import MemoryTier
 from cache.model_cache import ModelCache
 from cache.report import Tier
 from cache.tiers import CLAIMED_KEYS, TRIP_KEYS
 from cache.turns import STEP_BYTES, STEP_ROWS
-from cache.walk import Answer
 from inference.errors import DeadlineExceeded, ModelFailed, QueueFull, RequestTooLarge
 from inference.types import CacheUse, Caching, Query
 from tests.batching.virtual_time import VirtualTimeLoop, pass_time, quiet

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cache.fetch_or_compute import Answer
 from cache.memory import MemoryTier
 from cache.model_cache import ModelCache
-from cache.walk import Answer
 from inference.errors import DeadlineExceeded, ModelFailed, QueueFull
 from inference.types import Caching, Query
 from tests.batching.virtual_time import VirtualTimeLoop, pass_time, quiet

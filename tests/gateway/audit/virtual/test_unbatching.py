@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from batching.batcher import Batcher, BatchLimits
 from cache.cache import Cache, CacheOptions
-from cache.redis_store import CacheUnavailable
+from cache.remote.redis_link import CacheUnavailable
 from gateway.audit.examine import Finding, Outcome
 from gateway.caching import CachePlan
 from gateway.corridor import Course, corridor

@@ -9,8 +9,8 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from cache.entry import Entry, has_rows, row_of
-from cache.flights import Flight, Flights, landed
 from cache.joining import Limits, joined, taken_out
+from cache.single_flight import Flight, Flights, landed
 from cache.tiers import NOWHERE, Tiers, Use
 from cache.turns import light_steps, steps
 from inference.errors import DeadlineExceeded

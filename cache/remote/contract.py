@@ -1,4 +1,4 @@
-"""What the cache needs of a tier that other processes share. `cache.redis_tier` is one."""
+"""What the cache needs of a tier that other processes share. `tier.RedisTier` is one."""
 
 from __future__ import annotations
 

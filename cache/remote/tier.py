@@ -12,10 +12,11 @@ from typing import Any, Self
 
 import msgspec
 
-from cache.guard import Guard
-from cache.lease import SUFFIX, Leases, next_look_s
-from cache.lookups import Looked, Lookups
-from cache.redis_store import (
+from cache.remote.deletion import ADMIN_TIMEOUT_S, swept
+from cache.remote.guard import Guard
+from cache.remote.leases import SUFFIX, Leases, next_look_s
+from cache.remote.lookups import Looked, Lookups
+from cache.remote.redis_link import (
     A_CLUSTER,
     NOT_REDIS,
     CacheUnavailable,
@@ -26,11 +27,10 @@ from cache.redis_store import (
     in_plain_words,
     slot_of,
 )
+from cache.remote.shard import Shard
+from cache.remote.slots import by_slot
+from cache.remote.writes import Write, Writes
 from cache.report import RedisState, TierCounts
-from cache.shard import Shard
-from cache.slots import by_slot
-from cache.sweep import ADMIN_TIMEOUT_S, swept
-from cache.writes import Write, Writes
 
 READERS = 2
 """Connections for lookups. While one is on its way, what is asked for gathers for the other."""
@@ -58,7 +58,7 @@ class RedisOptions(msgspec.Struct, frozen=True):
 class RedisTier:
     """Lookups that travel together, writes in the background, and a breaker for each. An async context manager.
 
-    Implements `cache.remote.RemoteTier`. Entering takes at most `connect_timeout_s`, whether Redis is there or not. A
+    Implements `RemoteTier`. Entering takes at most `connect_timeout_s`, whether Redis is there or not. A
     lookup takes at most twice `timeout_s`; after one failure Redis is left alone and tried in the background, by
     commands of our own. Reads and writes fail apart: a Redis that is full still answers.
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from cache.redis_store import CacheUnavailable, Elsewhere, Reply, in_plain_words
-from cache.slots import Node, tag_of
+from cache.remote.redis_link import CacheUnavailable, Elsewhere, Reply, in_plain_words
+from cache.remote.slots import Node, tag_of
 
 
 class Shard(msgspec.Struct, frozen=True):

@@ -11,16 +11,16 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from cache.breaker import State
-from cache.cluster_address import cluster_address
-from cache.cluster_map import cluster_map
-from cache.guard import Guard
-from cache.lookups import Looked
-from cache.redis_store import CacheUnavailable, slot_of
-from cache.redis_tier import RedisOptions, RedisTier
+from cache.remote.breaker import State
+from cache.remote.cluster_address import cluster_address
+from cache.remote.cluster_map import cluster_map
+from cache.remote.guard import Guard
+from cache.remote.lookups import Looked
+from cache.remote.redis_link import CacheUnavailable, slot_of
+from cache.remote.shard import Shard
+from cache.remote.slots import Node, even_tags, owner_of, tag_of
+from cache.remote.tier import RedisOptions, RedisTier
 from cache.report import RedisState, TierCounts
-from cache.shard import Shard
-from cache.slots import Node, even_tags, owner_of, tag_of
 
 INCOMPLETE = "not every slot of the cluster has a node"
 
@@ -31,9 +31,9 @@ _T = TypeVar("_T")
 class ClusterTier:
     """Rows spread over the nodes of a cluster, each of them used and left alone by itself. An async context manager.
 
-    Implements `cache.remote.RemoteTier` with the bounds of `RedisTier`: what a node does costs the rows on it a lookup,
-    and no others anything. Which node has which slots is asked when entering and, in the background and at most every
-    `cache.breaker.LONGEST_PAUSE_S` in the long run, after a node has failed or said that a key is elsewhere; until the
+    Implements `RemoteTier` with the bounds of `RedisTier`: what a node does costs the rows on it a lookup, and no other
+    row. Which node has which slots is asked when entering and, in the background and at most every
+    `breaker.LONGEST_PAUSE_S` in the long run, after a node has failed or said that a key is elsewhere; until the
     answer is there, such rows are misses. Entering takes at most three times `connect_timeout_s` for each node that the
     address names, and does not fail.
     """

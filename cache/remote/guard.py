@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
-from cache.breaker import Breaker, State
-from cache.redis_store import CacheUnavailable
+from cache.remote.breaker import Breaker, State
+from cache.remote.redis_link import CacheUnavailable
 
 
 class Guard:

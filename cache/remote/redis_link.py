@@ -13,9 +13,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
-from cache.cluster_address import cluster_address
-from cache.host_name import HostName
-from cache.slots import Node
+from cache.remote.cluster_address import cluster_address
+from cache.remote.host_name import HostName
+from cache.remote.slots import Node
 from inference.errors import Unavailable
 
 Command = tuple[bytes | str | int, ...]

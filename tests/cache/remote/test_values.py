@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.values import decode, encode
+from cache.remote.values import decode, encode
 from inference.types import STORAGE, Arrays, Datatype, TensorSpec
 
 KEY, OTHER = b"k" * 16, b"o" * 16
