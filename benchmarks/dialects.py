@@ -19,7 +19,7 @@ from benchmarks.scenarios import Report, at_least, columns, median_of, medians, 
 from benchmarks.wrk import Load, drive
 from gateway.dialects.base import Callee
 from gateway.dialects.tfs import TfsPredict
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.types import Datatype, Signature, TensorSpec
 
 ROW = np.array([[1.0, 2.5, 3.25, 4.125]], np.float32)

@@ -22,7 +22,7 @@ import uvloop
 
 from batching.batcher import Batcher, BatchLimits
 from benchmarks.waiting_run import MOST_RUNS, waiting_run
-from inference.workers import WorkerOptions, Workers
+from inference.workers.pool import WorkerOptions, Workers
 from loadgen.figures import Spread, spread
 
 BLOCK_CALLS = 200

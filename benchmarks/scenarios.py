@@ -21,7 +21,7 @@ from benchmarks.processes import NO_CACHE, Server, bare_uvicorn, silent_sluice, 
 from benchmarks.wrk import Load, drive
 from gateway.dialects.base import Callee
 from gateway.dialects.v2 import V2
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.types import Datatype, Signature, TensorSpec
 
 CONNECTIONS = (1, 16, 64, 256)

@@ -16,7 +16,8 @@ from cache.entry import Entry, entry_of
 from cache.joining import Limits
 from cache.keys import PEEKED_BYTES, Scope, peek
 from cache.memory import MemoryTier
-from cache.remote.contract import Looked, RemoteTier, values
+from cache.remote import values
+from cache.remote.contract import Looked, RemoteTier
 from cache.report import Owner, Tier, TierCounts, TierState
 from cache.turns import STEP_BYTES, STEP_ROWS
 from inference.types import STORAGE, Array, Arrays, Datatype, Query, Signature, TensorSpec

@@ -54,7 +54,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.reader_metrics import ReadersCollector
 from gateway.telemetry.tracing.tracer import Tracer
 from inference.errors import StartError
-from inference.repository import Broken, ModelVersion
+from inference.repository.scan import Broken, ModelVersion
 
 VERSION = distribution_version("sluice")
 RESERVED_DESCRIPTORS = 256

@@ -7,14 +7,14 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from inference.config import CacheConfig
+from inference.config.model_config import CacheConfig
 from inference.errors import RepositoryError
 from inference.findings import Evidence, Findings
 from inference.types import Signature
 
 
 class Found(Protocol):
-    """What was found out about a model when it was loaded. `inference.workers.Workers` says it."""
+    """What was found out about a model when it was loaded. `inference.workers.pool.Workers` says it."""
 
     signature: Signature
     findings: Findings

@@ -16,7 +16,7 @@ from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing.tracer import Tracer
 from inference.errors import ModelNotFound, ModelNotReady, StartError, VersionNotFound
-from inference.repository import Broken, ModelVersion, model_names, scan_model
+from inference.repository.scan import Broken, ModelVersion, model_names, scan_model
 
 
 class State(StrEnum):

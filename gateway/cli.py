@@ -57,7 +57,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     from gateway.standard_streams import open_standard_streams, tell
     from gateway.telemetry.logs import configure_logs, log, log_what_nobody_catches
     from inference.errors import StartError
-    from inference.repository import look
+    from inference.repository.scan import look
 
     open_standard_streams()
     settings = _load(config_file, options | {"models": models}).settings
@@ -134,7 +134,7 @@ def profile_models(
     settings = _load(config_file, {"models": models}).settings
     if explain:
         from gateway.profile_explain import explain_models
-        from inference.repository import look
+        from inference.repository.scan import look
 
         try:
             found = look(settings.models.path, settings.model_defaults, settings.models.allow)

@@ -12,7 +12,7 @@ from batching.job import JobResult
 from cache.fetch_or_compute import Compute, Computed
 from cache.joining import contiguous
 from cache.turns import STEP_BYTES, Turns, steps
-from inference.padding import Cut, Padding
+from inference.padding.padding import Cut, Padding
 from inference.signature import row_count, shape_key
 from inference.types import Arrays, Query, Signature
 

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import RepositoryError
 from inference.findings import Evidence, Findings
-from inference.knots import BATCH_COST_S
-from inference.options import WorkerOptions, worker_options
-from inference.padding import Padding
-from inference.plan import ServingPlan
-from inference.process import WorkerLimits, WorkerProcess
-from inference.reasons import ways
-from inference.repository import Found, ModelVersion
-from inference.wire import Load
-from inference.workers import Workers
+from inference.padding.padding import Padding
+from inference.planning.knots import BATCH_COST_S
+from inference.planning.options import WorkerOptions, worker_options
+from inference.planning.plan import ServingPlan
+from inference.planning.reasons import ways
+from inference.repository.scan import Found, ModelVersion
+from inference.transport.channel import Load
+from inference.workers.pool import Workers
+from inference.workers.process import WorkerLimits, WorkerProcess
 
 MARK = "<- max_rows"
 

@@ -11,10 +11,10 @@ import msgspec
 from gateway.profile import Profile, as_json_text, as_table, picked, profile, under, without_plan
 from gateway.profile_plot import check_plot, curveless, plot
 from gateway.profile_write import model_toml, settings_of, write_plan
-from inference.config import ModelConfig
+from inference.config.faults import read_toml
+from inference.config.model_config import ModelConfig
 from inference.errors import StartError
-from inference.faults import read_toml
-from inference.repository import CONFIG_FILE, ModelVersion, look
+from inference.repository.scan import CONFIG_FILE, ModelVersion, look
 
 PLANNED = (("batching", "max_rows"), ("workers", "count"), ("workers", "intra_op_threads"))
 """The keys that a plan sets, each with its table."""

@@ -12,7 +12,7 @@ from inference.backends.onnx.proof.facts import Fact
 from inference.backends.onnx.tensor_outputs import tensor_outputs
 from inference.errors import StartError
 from inference.findings import Independence
-from inference.repository import Found, ModelVersion
+from inference.repository.scan import Found, ModelVersion
 
 _SAID = {
     Independence.PROVEN: "the rows of a batch are proven apart",

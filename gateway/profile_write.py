@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.profile import Profile
 from inference.errors import RepositoryError
-from inference.repository import CONFIG_FILE, MODEL_FILE, ModelVersion
+from inference.repository.scan import CONFIG_FILE, MODEL_FILE, ModelVersion
 
 _FIRST_LINE = "# The plan was written by `sluice profile --write`."
 

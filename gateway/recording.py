@@ -12,7 +12,7 @@ from typing import Any
 from gateway.corridor import Stage
 from gateway.telemetry.logs import log
 from inference.errors import InvalidRequest
-from inference.sample import SampleFault, find_sample, sample_json, sample_place
+from inference.repository.sample import SampleFault, find_sample, sample_json, sample_place
 from inference.types import InferenceRequest, InferenceResponse, Tensor, Trace
 
 

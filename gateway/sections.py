@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from pydantic_core import PydanticCustomError
 
 from gateway.http.proxy_prefix import plain_prefix
-from inference.config import KIB, MIB, Bytes, CacheConfig, Truth
-from inference.faults import Section
+from inference.config.faults import Section
+from inference.config.model_config import KIB, MIB, Bytes, CacheConfig, Truth
 
 ANYWHERE = frozenset({"0.0.0.0", "::"})
 """Addresses that are all of a machine's."""

@@ -38,16 +38,16 @@ from gateway.telemetry.tracing.tracer import Tracer
 from gateway.text.embedder import Embedder, embedder_of
 from gateway.text.tokenizer import load_tokenizer
 from gateway.unbatching import Unbatching
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import RepositoryError, StartError
 from inference.findings import ways_text
-from inference.knots import BATCH_COST_S
-from inference.options import worker_options
-from inference.padding import Padding
-from inference.repository import ModelVersion
-from inference.snapshot import changed_file
+from inference.padding.padding import Padding
+from inference.planning.knots import BATCH_COST_S
+from inference.planning.options import worker_options
+from inference.repository.scan import ModelVersion
+from inference.repository.snapshot import changed_file
 from inference.types import Knot, Signature
-from inference.workers import Workers
+from inference.workers.pool import Workers
 
 ENGINE_VERSION = distribution_version("onnxruntime")
 

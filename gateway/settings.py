@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.sections import CacheSettings, LogSettings, ModelsSettings, ServerSettings, TracingSettings
-from inference.config import BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
+from inference.config.faults import Fault, faults, leaves, nearest, read_toml
+from inference.config.model_config import BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
 from inference.errors import StartError
-from inference.faults import Fault, faults, leaves, nearest, read_toml
 
 SETTINGS_FILE = "sluice.toml"
 PREFIX = "SLUICE_"

@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from gateway.settings import LoadedSettings
-from inference.config import GIB, KIB, MIB
-from inference.faults import MASK, shown, without_credentials
+from inference.config.faults import MASK, shown, without_credentials
+from inference.config.model_config import GIB, KIB, MIB
 
 NOT_SET = "-"
 

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 
 from gateway.audit.sample import Sample, row_of
-from inference.draws import FLOATS
-from inference.likeness import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
-from inference.rows import rows_lost
+from inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
+from inference.trial.random_inputs import FLOATS
+from inference.trial.row_independence import rows_lost
 from inference.types import Array, Arrays, TensorSpec
 
 GROSS = Strictness(dict.fromkeys(FLOATS, 5e-2), 1e-3, 0.01)

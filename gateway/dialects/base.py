@@ -12,9 +12,9 @@ from gateway.dialects.slices import at_once
 from gateway.http.messages import Header, HttpResponse
 from gateway.images.reader import ImageReader
 from gateway.text.embedder import Embedder
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, SluiceError
-from inference.snapshot import FileState
+from inference.repository.snapshot import FileState
 from inference.types import InferenceRequest, InferenceResponse, Signature
 
 POST = frozenset({"POST"})

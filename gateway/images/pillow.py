@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.images.files import check_parts, check_pixels, check_scans
-from inference.config import ImageConfig
+from inference.config.model_config import ImageConfig
 from inference.errors import InvalidRequest, RequestTooLarge, StartError
 
 if TYPE_CHECKING:

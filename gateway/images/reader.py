@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from gateway.images.pillow import Decoder, load_decoder
-from inference.config import ImageConfig, ModelConfig
+from inference.config.model_config import ImageConfig, ModelConfig
 from inference.errors import RepositoryError
 from inference.types import STORAGE, Array, Datatype, Signature, Tensor, TensorSpec
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field
 from gateway.dialects.v2 import PLATFORM
 from gateway.images.reader import ImageReader
 from gateway.serving import ServedVersion
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.findings import Findings
-from inference.plan import ServingPlan
+from inference.planning.plan import ServingPlan
 from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, Knot, Signature, TensorSpec
 
 

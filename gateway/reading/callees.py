@@ -11,7 +11,7 @@ from gateway.dialects.base import NO_IMAGES, Callee
 from gateway.images.reader import image_readers
 from gateway.text.embedder import Embedder, embedder_of
 from gateway.text.tokenizer import load_tokenizer
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import ModelNotReady
 from inference.types import Signature
 

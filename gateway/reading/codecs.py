@@ -10,7 +10,7 @@ from gateway.dialects.v2_binary import BINARY_LENGTH
 from gateway.http.long_body import LARGE_BYTES
 from gateway.http.messages import Header
 from gateway.protocols import DIALECTS
-from inference.config import MIB
+from inference.config.model_config import MIB
 from inference.types import Datatype
 
 _GRPC = len(DIALECTS)

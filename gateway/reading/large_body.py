@@ -12,8 +12,8 @@ from gateway.http.messages import Body
 from gateway.reading.requests import Taken
 from gateway.reading.shared_body import SharedBody
 from gateway.reading.threads import in_thread
-from inference.arena import LentMemory
 from inference.errors import DeadlineExceeded
+from inference.transport.arena import LentMemory
 
 
 class LargeBody:

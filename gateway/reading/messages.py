@@ -9,7 +9,7 @@
     Forget                  ->
 
 "+" is a memory file whose descriptor travels with the message. One question at a time. The packets and their sockets
-are those of `inference.wire`.
+are those of `inference.transport.channel`.
 """
 
 from __future__ import annotations

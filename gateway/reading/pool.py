@@ -26,7 +26,7 @@ from gateway.reading.requests import Taken, taken
 from gateway.reading.shared_body import SharedBody
 from gateway.telemetry.logs import Sampler, log
 from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, SluiceError, Unavailable
-from inference.wire import NotSent, PeerGone, WireError
+from inference.transport.channel import NotSent, PeerGone, WireError
 
 MEMORY_TIMES = 8
 """Memory that reading a body may take, in lengths of the body."""

@@ -17,9 +17,9 @@ import msgspec
 
 from gateway.reading.messages import KNOWN_CALLEES, Address, Answer, Decode, Forget, Meet
 from gateway.reading.spawn import spawn
-from inference.arena import SharedMemory
-from inference.spawn import end, kill
-from inference.wire import Channel, NotSent, PeerGone, WireError
+from inference.transport.arena import SharedMemory
+from inference.transport.channel import Channel, NotSent, PeerGone, WireError
+from inference.workers.spawn import end, kill
 
 LOOK_S = 0.02
 """How often a reader at work is looked at: its memory, and its time."""

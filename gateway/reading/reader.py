@@ -23,9 +23,9 @@ from gateway.reading.codecs import codec_of
 from gateway.reading.faults import told
 from gateway.reading.messages import KNOWN_CALLEES, ORDERS, Address, Addressed, Decode, Decoded, Forget, Meet, Order
 from gateway.reading.requests import shared
-from inference.arena import SharedMemory
+from inference.transport.arena import SharedMemory
+from inference.transport.channel import Channel, Ends, PeerGone, WireError
 from inference.types import InferenceRequest
-from inference.wire import Channel, Ends, PeerGone, WireError
 
 RESERVED_TIMES, RESERVED_BYTES = 3, 256 << 20
 """Address space that reading may reserve: so much more than the memory that it may take, for parsers ask for the worst

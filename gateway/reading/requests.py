@@ -12,9 +12,9 @@ import numpy as np
 from gateway.dialects.base import Callee
 from gateway.reading.messages import Decoded
 from gateway.reading.replies import packed, unpacked
-from inference.arena import LentMemory, SharedMemory
 from inference.errors import InvalidRequest, RequestTooLarge
-from inference.layout import Placed, plan, views, write
+from inference.transport.arena import LentMemory, SharedMemory
+from inference.transport.layout import Placed, plan, views, write
 from inference.types import Array, Caching, Datatype, InferenceRequest, ParameterValue, Shape, Tensor
 
 STRINGS_AT_A_TIME = 4096

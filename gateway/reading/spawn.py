@@ -8,8 +8,8 @@ from pathlib import Path
 
 import gateway
 from gateway.reading.messages import ANSWERS, Answer
-from inference.spawn import fresh
-from inference.wire import Channel
+from inference.transport.channel import Channel
+from inference.workers.spawn import fresh
 
 NICENESS = 5
 """How far a reader stands back where the processors are busy: a third of the event loop's share."""
@@ -24,5 +24,5 @@ _PACKAGES = str(Path(gateway.__file__).parent.parent)
 
 
 async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
-    """A reader that waits for its first order, and the channel to it, as `inference.spawn.fresh` makes them."""
+    """A reader that waits for its first order, and the channel to it, as `inference.workers.spawn.fresh` makes them."""
     return await fresh(_BOOT, _PACKAGES, ANSWERS, os.getpid())

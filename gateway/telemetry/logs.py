@@ -18,7 +18,7 @@ from structlog.typing import EventDict, Processor
 
 from gateway.telemetry.outlet import Outlet
 from gateway.telemetry.tracebacks import escaped, traceback_facts, unquoted, write_traceback
-from inference.faults import MASK
+from inference.config.faults import MASK
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("sluice")
 

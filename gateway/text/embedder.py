@@ -9,7 +9,7 @@ import numpy as np
 
 from gateway.text.pooling import POOLINGS, scaled
 from gateway.text.tokenizer import Tokenizer
-from inference.config import TextConfig
+from inference.config.model_config import TextConfig
 from inference.errors import InvalidRequest, ModelFailed, RepositoryError, RequestTooLarge
 from inference.types import STORAGE, Array, Datatype, Shape, Signature, Tensor, TensorSpec
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.caching import CachePlan, cache_plan
-from inference.config import CacheConfig
+from inference.config.model_config import CacheConfig
 from inference.errors import RepositoryError
 from inference.findings import Evidence, Findings
 from inference.types import Datatype, Signature, TensorSpec

@@ -18,9 +18,9 @@ from gateway.banner import banner
 from gateway.catalogue import IndexEntry, State
 from gateway.sections import ModelsSettings
 from gateway.settings import Settings
-from inference.config import WorkersConfig
+from inference.config.model_config import WorkersConfig
 from inference.errors import ModelLoadError, ModelNotFound, ModelNotReady, RepositoryError, StartError
-from inference.repository import look, model_names, scan_model
+from inference.repository.scan import look, model_names, scan_model
 from tests import models
 
 BODY = b'{"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [3]}]}'

@@ -11,9 +11,9 @@ import pytest
 from batching.job import JobResult
 from cache.turns import STEP_BYTES, Turns
 from gateway.padding import Padder, through_padding
-from inference.config import PaddingConfig
+from inference.config.model_config import PaddingConfig
 from inference.errors import DeadlineExceeded, RequestTooLarge
-from inference.padding import Padding
+from inference.padding.padding import Padding
 from inference.types import Array, Datatype, Query, Signature, TensorSpec
 
 LONG = 1 << 14

@@ -31,8 +31,8 @@ from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.logs import configure_logs
 from gateway.telemetry.metrics import Metrics
 from inference import errors
-from inference.config import ModelConfig
-from inference.repository import ModelVersion
+from inference.config.model_config import ModelConfig
+from inference.repository.scan import ModelVersion
 from inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
 from tests import logs
 from tests.gateway.dialects.bodies import body_of, callee_of

@@ -18,11 +18,11 @@ from gateway.profile import Profile, as_json_text, as_table, picked, under, with
 from gateway.profile_command import ProfileOrder, carry_out
 from gateway.profile_plot import plot
 from gateway.profile_write import model_toml, settings_of, write_plan
-from inference.config import BatchingConfig, ModelConfig, WorkersConfig
+from inference.config.model_config import BatchingConfig, ModelConfig, WorkersConfig
 from inference.errors import RepositoryError, StartError
 from inference.findings import WAYS, Evidence, Findings
-from inference.plan import ServingPlan
-from inference.repository import Found, ModelVersion
+from inference.planning.plan import ServingPlan
+from inference.repository.scan import Found, ModelVersion
 from inference.types import Knot
 from tests import classifiers, influences, models
 

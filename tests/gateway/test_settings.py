@@ -12,8 +12,8 @@ from pydantic import Field, SecretStr, ValidationError
 from gateway.sections import LogSettings, ServerSettings
 from gateway.settings import LoadedSettings, Settings, SettingsError, load_settings, option, variable
 from gateway.show_settings import as_json_text, as_table
-from inference.config import MIB, BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
-from inference.faults import Section, leaves
+from inference.config.faults import Section, leaves
+from inference.config.model_config import MIB, BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
 
 NO_VARIABLES: Mapping[str, str] = {}
 SECTIONS = ", ".join(Settings.model_fields)

@@ -20,7 +20,7 @@ import psutil
 from gateway.app import Gateway
 from gateway.settings import load_settings
 from gateway.telemetry.logs import configure_logs
-from inference.repository import scan
+from inference.repository.scan import scan
 from tests import hostile_bodies
 from tests.hostile.spoiled_requests import HEADERS, Wire
 from tests.hostile.tally import Tally

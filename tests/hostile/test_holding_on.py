@@ -43,7 +43,9 @@ def test_a_thousand_connections_that_say_nothing(tmp_path: Path, door: str) -> N
         for _ in range(1000):
             with suppress(OSError):
                 opened.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)))
-        worker = next(each for each in server.workers() if any("inference.worker" in part for part in each.cmdline()))
+        worker = next(
+            each for each in server.workers() if any("inference.worker.main" in part for part in each.cmdline())
+        )
         worker.kill()
         assert answered(lambda: fresh_http(server), ENDED_S), "no new caller is answered over HTTP"
         assert answered(lambda: fresh_grpc(server), ENDED_S), "no new caller is answered over gRPC"

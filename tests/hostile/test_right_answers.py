@@ -161,7 +161,7 @@ class Callers:
             try:
                 lines = {each: " ".join(each.cmdline()) for each in children}
                 readers = [each for each, line in lines.items() if "gateway.reading" in line]
-                workers = [each for each, line in lines.items() if "inference.worker" in line]
+                workers = [each for each, line in lines.items() if "inference.worker.main" in line]
                 broken = chance.choice(readers if readers and chance.random() < 0.4 else workers)
                 if chance.random() < 0.6:
                     broken.kill()

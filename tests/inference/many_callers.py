@@ -14,8 +14,8 @@ import numpy as np
 from batching.batcher import Batcher, BatchLimits, Executor
 from inference.backends.base import Backend
 from inference.errors import ModelFailed, SluiceError
-from inference.layout import plan, views, write
 from inference.signature import conform, row_count, shape_key
+from inference.transport.layout import plan, views, write
 from inference.types import Array, Arrays, BatchResult, Datatype, Signature, Tensor, Vacancy
 
 Call: TypeAlias = dict[str, Array]

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from inference.types import Array, Arrays
-from inference.workers import WorkerOptions, Workers
+from inference.workers.pool import WorkerOptions, Workers
 from tests import models
 
 PATIENCE_S = 30.0

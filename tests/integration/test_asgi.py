@@ -8,7 +8,7 @@ import httpx
 
 from gateway.app import Gateway
 from gateway.settings import load_settings
-from inference.repository import scan
+from inference.repository.scan import scan
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import v2
 

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.settings import load_settings
-from inference.repository import scan
+from inference.repository.scan import scan
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving
 from tests.integration.test_management_api import free_port

@@ -21,7 +21,7 @@ from batching.batcher import Batcher, BatchLimits
 from gateway.audit.auditor import Auditor, Look
 from gateway.audit.examine import Finding, Outcome
 from inference.types import Array
-from inference.workers import WorkerOptions
+from inference.workers.pool import WorkerOptions
 from tests import models
 from tests.inference.running import PATIENCE_S, nothing_left, running, until
 from tests.integration.server import SluiceProcess, serving, v2

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.dialects.base import Callee
 from gateway.dialects.v2 import V2
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.types import Array, Datatype, InferenceRequest, Shape, Signature, Tensor, TensorSpec
 
 

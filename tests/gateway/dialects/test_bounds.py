@@ -22,7 +22,7 @@ from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header
 from gateway.request_bounds import MAX_TEXTS
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, RequestError, RequestTooLarge
 from inference.types import Datatype, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import body_of

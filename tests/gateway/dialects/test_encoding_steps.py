@@ -21,7 +21,7 @@ from gateway.dialects.tfs_examples import CLASSIFY
 from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
 from gateway.http.messages import Header, HttpResponse
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import RequestTooLarge
 from inference.types import Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import body_of

@@ -9,7 +9,7 @@ from gateway.dialects.grpc_infer import GrpcInfer
 from gateway.dialects.raw_tensors import tensor_from_raw
 from gateway.grpc import inference_pb2 as pb
 from inference import errors
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest
 from inference.types import Datatype, InferenceResponse, Signature, Tensor
 from tests.gateway.dialects.bodies import callee_of, signature_of

@@ -15,7 +15,7 @@ from gateway.dialects.tfs import TfsExamples, TfsPredict
 from gateway.dialects.tfs_examples import CLASSIFY
 from gateway.dialects.torchserve import TorchServe
 from gateway.dialects.v2 import V2
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, RequestTooLarge, SluiceError
 from inference.types import Datatype, InferenceRequest, Signature, TensorSpec
 from tests.gateway.dialects.bodies import contents

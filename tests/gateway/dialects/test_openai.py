@@ -15,7 +15,7 @@ from gateway.dialects.base import Call, Callee
 from gateway.dialects.openai import LIGHT_BYTES, OpenAI
 from gateway.dialects.openai_body import MOST_INPUTS, FieldFault
 from inference import errors
-from inference.config import TextConfig
+from inference.config.model_config import TextConfig
 from inference.errors import InvalidRequest, RequestError, SluiceError
 from inference.types import Datatype, InferenceRequest, InferenceResponse, Tensor
 from tests.gateway.dialects.bodies import callee_of

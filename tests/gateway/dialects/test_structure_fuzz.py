@@ -17,7 +17,7 @@ from gateway.dialects.v2 import V2
 from gateway.grpc import inference_pb2 as pb
 from gateway.http.messages import HttpResponse
 from gateway.protocols import DIALECTS
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import RequestError
 from inference.signature import Intake
 from inference.types import Array, InferenceResponse, Signature, Tensor, TensorSpec

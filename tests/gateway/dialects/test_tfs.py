@@ -15,7 +15,7 @@ from gateway.dialects.tfs import TfsExamples, TfsPredict
 from gateway.dialects.tfs_body import decode_predict
 from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
 from gateway.dialects.tfs_tape import read_on_tape
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, ModelNotFound
 from inference.types import STORAGE, Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import callee_of

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.dialects.base import Call, Callee, MethodNotAllowed
 from gateway.dialects.torchserve import TorchServe
 from inference import errors
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, RequestTooLarge, SluiceError, VersionNotFound
 from inference.types import Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import callee_of

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.dialects.v2 import V2
 from gateway.dialects.v2_binary import BINARY_LENGTH
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest
 from inference.types import STORAGE, Array, Datatype, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import body_of, callee_of, signature_of

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gateway.dialects.base import Callee
 from gateway.images.reader import ImageReader, image_readers
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.types import Array, Datatype, Signature, TensorSpec
 
 Axes = tuple[int | None, ...]

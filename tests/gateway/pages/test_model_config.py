@@ -19,9 +19,9 @@ from gateway.pages.model_config import in_force, model_config_page
 from gateway.pages.v2 import model_routes
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
-from inference.config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
+from inference.config.model_config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
 from inference.findings import WAYS, Evidence, Findings
-from inference.plan import ServingPlan
+from inference.planning.plan import ServingPlan
 from inference.types import Datatype, Knot, Signature, TensorSpec
 
 PLAN = ServingPlan(2, 3, 32, (Knot(1, 0.001), Knot(32, 0.0123)), ("32 rows: more no longer pay",))

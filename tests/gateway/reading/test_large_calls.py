@@ -34,7 +34,7 @@ from gateway.repeats import Repeats
 from gateway.settings import Settings
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.metrics import Metrics
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import ModelNotReady
 from inference.types import Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
 from tests.gateway.dialects.bodies import callee_of

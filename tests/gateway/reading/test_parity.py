@@ -28,9 +28,9 @@ from gateway.http.messages import Header
 from gateway.reading.pool import Readers
 from gateway.text.embedder import embedder_of
 from gateway.text.tokenizer import load_tokenizer
-from inference.config import ModelConfig, TextConfig
+from inference.config.model_config import ModelConfig, TextConfig
 from inference.errors import ModelNotReady, SluiceError
-from inference.snapshot import read as file_state
+from inference.repository.snapshot import read as file_state
 from inference.types import Datatype, InferenceRequest, Signature, TensorSpec
 from tests.gateway.dialects.grpc_bodies import raw_request, typed_request
 from tests.gateway.images import pictures

@@ -22,7 +22,7 @@ from gateway.reading.faults import Refused, told
 from gateway.reading.pool import Readers, planned_readers
 from gateway.reading.process import End, ReaderProcess
 from gateway.reading.shared_body import SharedBody
-from inference.config import ModelConfig
+from inference.config.model_config import ModelConfig
 from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Unavailable
 from inference.types import Datatype, Signature, TensorSpec
 from tests.gateway.dialects.bodies import body_of, callee_of

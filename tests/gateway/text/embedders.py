@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gateway.dialects.base import Callee
 from gateway.text.embedder import Embedder, embedder_of
-from inference.config import ModelConfig, TextConfig
+from inference.config.model_config import ModelConfig, TextConfig
 from inference.types import Datatype, Signature, TensorSpec
 
 CONFIG = TextConfig(pooling="mean", ids="ids", mask="mask", output="vectors", max_tokens=8)

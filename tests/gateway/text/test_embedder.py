@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gateway.text.embedder import embedder_of
-from inference.config import TextConfig
+from inference.config.model_config import TextConfig
 from inference.errors import InvalidRequest, ModelFailed, RepositoryError, RequestTooLarge
 from inference.types import Array, Datatype, TensorSpec
 from tests.gateway.text.embedders import CONFIG, Letters, embedder, signature_of, tokens_spec

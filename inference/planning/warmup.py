@@ -1,0 +1,156 @@
+"""Trying a freshly loaded model, before it serves: it is warm then, and known to keep rows apart or not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from inference.backends.base import Backend
+from inference.errors import ModelFailed
+from inference.findings import NOT_READ, Batched, Findings, Independence, RowsProof
+from inference.repository.sample import SampleFault, common_rows, read_sample
+from inference.trial.accepted_inputs import Answered, Refused, find_taken, smallest
+from inference.trial.decision import RowsGrounds, decide, declared_alone, fixed_output, served, unlike_axes
+from inference.trial.random_inputs import RandomRows, Taken
+from inference.trial.row_independence import answers_vary, rows_lost
+from inference.trial.trial import Verdict, try_hard, try_plain
+from inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """What came of it: how the model is served, why, and inputs that it takes, or `None` where it took none."""
+
+    signature: Signature
+    findings: Findings
+    taken: Taken | None
+
+
+def try_out(
+    backend: Backend,
+    batched: Batched = None,
+    proof: Callable[[], RowsProof] = lambda: NOT_READ,
+    sample: Path | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Trial:
+    """Runs zeros, one row of them and then two, then whatever the evidence for or against batching still wants.
+
+    `proof` is asked once, and only where the operator has not decided. A model that the graph proves is tried with two
+    plain rows, and one of which the graph tells nothing is tried hard, with the rows of `sample`, a file, among others.
+    Raises `ModelLoadError` where `batched` is true and the model is not to be batched.
+    """
+    one = _run(backend, _zeros(backend.inputs, rows=1), [spec.name for spec in backend.outputs])
+    outputs = backend.outputs if one is None else _with_known_rank(backend.outputs, one)
+    given, notes = _sample(backend, sample)
+    proven = proof() if batched in (None, True) else NOT_READ
+    grounds = RowsGrounds(proven, declared_alone(backend.inputs, outputs))
+    if grounds.declared is None and batched is not False:
+        lost = None if one is None else _rows_fail(backend, outputs, one)
+        unlike = unlike_axes(backend.inputs, outputs, backend.axis_names)
+        grounds = msgspec.structs.replace(grounds, lost=lost, unlike=unlike)
+    stacked = grounds.declared is None and (grounds.unlike is None or proven.verdict is Independence.PROVEN)
+    if given is not None and stacked and not common_rows(given):
+        notes = (f"the sample was not used: {sample}: its inputs have different numbers of rows",)
+        given = None
+    found = find_taken(backend, given, stacked=stacked, clock=clock)
+    verdict = Verdict()
+    if batched in (None, True) and grounds.declared is None:
+        verdict = _verdict(backend, outputs, grounds, found, given, clock)
+    together, findings = decide(batched, msgspec.structs.replace(grounds, verdict=verdict))
+    erratic, timed = verdict.erratic_because, None
+    if isinstance(found, Refused):
+        notes += (
+            f"the model is neither warm nor measured, for it took nothing that it was tried with: {found.because}",
+        )
+    else:
+        least = smallest(backend, found)
+        timed = least.taken
+        erratic = erratic or answers_vary(backend, outputs, least.request, least.answer)
+    findings = msgspec.structs.replace(findings, erratic_because=erratic, notes=notes)
+    return Trial(served(backend.inputs, outputs, batched=together), findings, timed)
+
+
+def warm(backend: Backend, signature: Signature, taken: Taken | None) -> None:
+    """Runs a row, and two where they may be batched, of what the model takes."""
+    names = [spec.name for spec in signature.outputs]
+    rows = None if taken is None else RandomRows(backend.inputs, taken)
+    _run(backend, _zeros(backend.inputs, 1) if rows is None else rows.request(), names)
+    if signature.batched:
+        _run(backend, _zeros(backend.inputs, 2) if rows is None else rows.batch(2), names)
+
+
+def _verdict(
+    backend: Backend,
+    outputs: Sequence[TensorSpec],
+    grounds: RowsGrounds,
+    found: Answered | Refused,
+    sample: Arrays | None,
+    clock: Callable[[], float],
+) -> Verdict:
+    """What trying different rows shows, where that can still matter."""
+    if grounds.proof.verdict is Independence.MIXED or grounds.lost is not None:
+        return Verdict()
+    if grounds.proof.verdict is Independence.PROVEN:
+        return Verdict() if isinstance(found, Refused) else try_plain(backend, outputs, found.taken)
+    if grounds.unlike is not None:
+        return Verdict()
+    if isinstance(found, Refused):
+        return Verdict(unknown_because=f"the model refused all rows that it was tried with: {found.because}")
+    return try_hard(backend, outputs, found, sample, clock)
+
+
+def _run(backend: Backend, arrays: Arrays, names: Sequence[str]) -> Arrays | None:
+    try:
+        return backend.run(arrays, names)
+    except ModelFailed:
+        return None
+
+
+def _sample(backend: Backend, file: Path | None) -> tuple[Arrays | None, tuple[str, ...]]:
+    """The inputs of the sample, if there is one that the model takes, and words for one that cannot be used."""
+    if file is None:
+        return None, ()
+    try:
+        arrays = read_sample(file, backend.inputs)
+        backend.run(arrays, [spec.name for spec in backend.outputs])
+    except SampleFault as fault:
+        return None, (f"the sample was not used: {fault}",)
+    except ModelFailed as error:
+        return None, (f"the sample was not used: {file}: the model refuses it: {error}",)
+    return arrays, ()
+
+
+def _zeros(specs: Sequence[TensorSpec], rows: int) -> Arrays:
+    return tuple([_zero(spec, rows) for spec in specs])
+
+
+def _zero(spec: TensorSpec, rows: int) -> Array:
+    shape = [(rows if axis == 0 else 1) if size is None else size for axis, size in enumerate(spec.shape)]
+    if spec.datatype is Datatype.BYTES:
+        return np.full(shape, b"", np.object_)
+    return np.zeros(shape, STORAGE[spec.datatype])
+
+
+def _with_known_rank(specs: Sequence[TensorSpec], arrays: Arrays) -> tuple[TensorSpec, ...]:
+    """The specs, with axes of any size for an output whose rank the engine could not tell and a run showed."""
+    return tuple(
+        [
+            TensorSpec(spec.name, spec.datatype, (None,) * array.ndim) if not spec.shape else spec
+            for spec, array in zip(specs, arrays, strict=True)
+        ]
+    )
+
+
+def _rows_fail(backend: Backend, outputs: Sequence[TensorSpec], one: Arrays) -> str | None:
+    """Why zeros show that the outputs do not follow the rows. A declared size is the better reason, if there is one."""
+    lost = rows_lost(outputs, one, rows=1)
+    if lost is None:
+        try:
+            two = backend.run(_zeros(backend.inputs, rows=2), [spec.name for spec in outputs])
+        except ModelFailed as error:
+            return fixed_output(outputs) or f"the model takes one row but not two: {error}"
+        lost = rows_lost(outputs, two, rows=2)
+    return lost and (fixed_output(outputs) or lost)

@@ -1,0 +1,1 @@
+"""What goes between the gateway and a worker: messages over a socket, and tensors in memory that both share."""

@@ -1,0 +1,271 @@
+"""Finding out what inputs a model takes: sizes, integers, values. Most models take the first that they are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import numpy as np
+
+from inference.backends.base import Backend
+from inference.errors import ModelFailed
+from inference.trial.random_inputs import FLOATS, Fill, RandomRows, Range, Sizes, Taken, filled, shapes_of
+from inference.types import Arrays, Datatype, TensorSpec
+
+OPEN_SIZES = (3, 1, 8, 32, 64, 224)
+"""Sizes for the axes of any size, in the order in which they are tried. A model that mixes rows by a wrong reshape or
+transposition does not show it at size 1, and detectors of any height and width refuse pictures of few pixels."""
+
+CHANNELS = (3, 1)
+"""Sizes for axis 1 where all of one size are refused: pictures have channels before their height and width."""
+
+MOST_ROW_ELEMENTS = 1 << 22
+"""Sizes that make larger rows are not tried."""
+
+MOST_INTEGER = 1 << 20
+"""Integers beyond it are not tried. No usual vocabulary is larger."""
+
+GROWTH = 4
+"""The largest integer is sought in steps of so many times the last one."""
+
+SLOWER = 4.0
+SLOW_RUN_S = 0.002
+"""An integer that makes a run take so many times as long, and longer than this, sets how much the model works."""
+
+TRIES = 2
+"""So many runs with an integer must be slow, one after another."""
+
+LARGER = 16
+LARGE_BYTES = 64 << 10
+"""So does one that makes the answer so many times as large, and larger than this."""
+
+FIND_S = 1.0
+"""How long anything that the model takes may be sought."""
+
+PROBE_S = 0.4
+"""How long the integers of one input may be sought."""
+
+NEARLY = 0.125
+"""In that time, all of the range but this part has to be found."""
+
+_INTEGERS = frozenset(Datatype) - {*FLOATS, Datatype.BOOL, Datatype.BYTES}
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The model took nothing that it was given; the words are the engine's, of the first refusal."""
+
+    because: str
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What a model takes, and its answer to one `request` of that, as `RandomRows` makes it."""
+
+    taken: Taken
+    request: Arrays
+    answer: Arrays
+
+
+def find_taken(
+    backend: Backend, sample: Arrays | None, *, stacked: bool, clock: Callable[[], float]
+) -> Answered | Refused:
+    """The first sizes and values that the model takes as one row.
+
+    Of a valid `sample` only the sizes are tried, with random values; where those are refused, it is all there is. So it
+    is where rows are not `stacked` in any case.
+    """
+    until_s = clock() + FIND_S
+    refusal: str | None = None
+    for taken in _candidates(backend.inputs, sample) if sample is None or stacked else ():
+        found = _answered(backend, taken)
+        if isinstance(found, Answered):
+            return found
+        refusal = refusal or found.because
+        if clock() > until_s:
+            break
+    if sample is not None:
+        return _answered(backend, _given(sample))
+    return Refused(refusal or "it has no inputs")
+
+
+def takes(backend: Backend, arrays: Arrays) -> bool:
+    """Whether the model runs with these inputs."""
+    try:
+        backend.run(arrays, _names(backend))
+    except ModelFailed:
+        return False
+    return True
+
+
+def other_sizes(backend: Backend, taken: Taken) -> tuple[Taken, ...]:
+    """The same, in the other sizes of `OPEN_SIZES` that fit the bound on rows, as far as they are taken."""
+    specs = backend.inputs
+    shapes = [shapes_of(specs, sizes) for sizes in _sizes(specs, (None,))]
+    others = [msgspec.structs.replace(taken, shapes=each, sample=None) for each in shapes if each != taken.shapes]
+    return tuple([other for other in others if takes(backend, filled(np.random.default_rng(0), specs, other, 1))])
+
+
+def smallest(backend: Backend, found: Answered) -> Answered:
+    """The same with size 1 for the axes of any size, where that is taken: what is measured by."""
+    least = msgspec.structs.replace(found.taken, shapes=shapes_of(backend.inputs, Sizes(1)))
+    if least.shapes == found.taken.shapes or least.sample is not None:
+        return found
+    smaller = _answered(backend, least)
+    return smaller if isinstance(smaller, Answered) else found
+
+
+def with_ranges(
+    backend: Backend, found: Answered, sample: Arrays | None, clock: Callable[[], float]
+) -> tuple[Taken, str | None]:
+    """What is taken, with the integers that each input takes while the others are as in the request.
+
+    Ids are looked up in a table: the model takes as many as that has entries, and refuses the next. Integers that make
+    it slower or its answer larger, such as a number of steps, are not sought to their end, nor those beyond
+    `MOST_INTEGER`. Where they cannot be sought, those of a sample count, and without one the second says why they are
+    not known; else it is `None`.
+    """
+    taken = found.taken
+    places = [place for place, spec in enumerate(backend.inputs) if spec.datatype in _INTEGERS]
+    if not places or taken.sample is not None:
+        return taken, None
+    if not backend.checks_integers:
+        sought, unsought = None, "integers are not sought on a GPU, where the engine need not refuse any"
+    else:
+        sought, unsought = _sought(backend, found, places, clock)
+    if sought is not None:
+        return msgspec.structs.replace(taken, ranges=sought), None
+    if sample is None:
+        return taken, unsought
+    given = list(taken.ranges)
+    for place in places:
+        given[place] = Range(min(0, int(sample[place].min())), int(sample[place].max()))
+    return msgspec.structs.replace(taken, ranges=tuple(given)), None
+
+
+def _sought(
+    backend: Backend, found: Answered, places: Sequence[int], clock: Callable[[], float]
+) -> tuple[tuple[Range, ...] | None, str]:
+    """The range of each input, or `None` and why not."""
+    began_s = clock()
+    if not takes(backend, found.request):
+        return None, "the model took a row at first, and refused the same one afterwards"
+    run_s = clock() - began_s
+    bounds = _Bounds(max(SLOW_RUN_S, SLOWER * run_s), max(LARGE_BYTES, LARGER * _bytes(found.answer)))
+    ranges = list(found.taken.ranges)
+    for place in places:
+        probe = _Probe(backend, found.request, place, clock, bounds)
+        ranges[place] = probe.range()
+        if not probe.complete:
+            name = backend.inputs[place].name
+            return None, f"there was no time to find which integers input {name!r} takes"
+    return tuple(ranges), ""
+
+
+class _Bounds(msgspec.Struct, frozen=True):
+    """A run that takes longer, or whose answer is larger, is as good as refused."""
+
+    run_s: float
+    answer_bytes: int
+
+
+class _Probe:
+    """Runs one row with an integer in every place of one input.
+
+    `complete` is false where not even the part of the range that `NEARLY` speaks of was found in time.
+    """
+
+    def __init__(
+        self, backend: Backend, ground: Arrays, place: int, clock: Callable[[], float], bounds: _Bounds
+    ) -> None:
+        self.complete = True
+        self._backend = backend
+        self._ground = ground
+        self._place = place
+        self._clock = clock
+        self._until_s = clock() + PROBE_S
+        self._bounds = bounds
+
+    def range(self) -> Range:
+        """The range; from 0 if not from below."""
+        limits = np.iinfo(self._ground[self._place].dtype)
+        most = self._most(min(MOST_INTEGER, int(limits.max)))
+        lowest = max(-most, int(limits.min))
+        return Range(lowest if lowest < 0 and self._accepts(lowest) else 0, most)
+
+    def _most(self, bound: int) -> int:
+        """The largest accepted value up to a bound, if every smaller one is accepted too; 0 is taken for granted."""
+        good, bad = 0, 1
+        while good < bound and self._accepts(bad):
+            good, bad = bad, min(bound, bad * GROWTH)
+        while good < bound and bad - good > 1:
+            if self._clock() > self._until_s:
+                self.complete = bad - good <= NEARLY * bad
+                break
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if self._accepts(middle) else (good, middle)
+        return good
+
+    def _accepts(self, value: int) -> bool:
+        if self._clock() > self._until_s:
+            return False
+        ground, place = self._ground, self._place
+        arrays = (*ground[:place], np.full_like(ground[place], value), *ground[place + 1 :])
+        try:
+            # What is slow once is tried again: the machine may have been busy.
+            return any(self._is_cheap(arrays) for _ in range(TRIES))
+        except ModelFailed:
+            return False
+
+    def _is_cheap(self, arrays: Arrays) -> bool:
+        """Whether the answer is within the bounds. Raises `ModelFailed`."""
+        began_s = self._clock()
+        answer = self._backend.run(arrays, _names(self._backend))
+        return self._clock() - began_s <= self._bounds.run_s and _bytes(answer) <= self._bounds.answer_bytes
+
+
+def _candidates(specs: Sequence[TensorSpec], sample: Arrays | None) -> Iterator[Taken]:
+    ranges = _ranges(specs)
+    if sample is not None:
+        shapes = [tuple([(1, *array.shape[1:]) for array in sample])]
+    else:
+        shapes = [shapes_of(specs, sizes) for sizes in _sizes(specs, (None, *CHANNELS))]
+    for each in dict.fromkeys(shapes):
+        for fill in Fill:
+            yield Taken(each, ranges, fill)
+
+
+def _sizes(specs: Sequence[TensorSpec], channels: Sequence[int | None]) -> Iterator[Sizes]:
+    open_axes = any(None in spec.shape[1:] for spec in specs)
+    for each in channels:
+        for size in OPEN_SIZES if open_axes else OPEN_SIZES[:1]:
+            sizes = Sizes(size, each)
+            if size == 1 or not open_axes or _elements(specs, sizes) <= MOST_ROW_ELEMENTS:
+                yield sizes
+
+
+def _elements(specs: Sequence[TensorSpec], sizes: Sizes) -> int:
+    return max([math.prod(shape) for shape in shapes_of(specs, sizes)])
+
+
+def _ranges(specs: Sequence[TensorSpec]) -> tuple[Range, ...]:
+    return (Range(),) * len(specs)
+
+
+def _bytes(arrays: Arrays) -> int:
+    return sum([array.nbytes for array in arrays])
+
+
+def _names(backend: Backend) -> list[str]:
+    return [spec.name for spec in backend.outputs]
+
+
+def _answered(backend: Backend, taken: Taken) -> Answered | Refused:
+    request = RandomRows(backend.inputs, taken).request()
+    try:
+        return Answered(taken, request, backend.run(request, _names(backend)))
+    except ModelFailed as error:
+        return Refused(str(error))
+
+
+def _given(sample: Arrays) -> Taken:
+    return Taken(tuple([array.shape for array in sample]), (Range(),) * len(sample), Fill.PLAIN, sample)

@@ -1,0 +1,115 @@
+"""Whether two answers to the same row are the same, up to what rounding explains. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from inference.trial.random_inputs import FLOATS
+from inference.types import Array, Arrays, Datatype, TensorSpec
+
+
+class Strictness(msgspec.Struct, frozen=True):
+    """How far two answers may differ.
+
+    `tolerances` are parts of the value itself, or of the largest value that was seen at its place in a row, whichever
+    is larger; values below `least_scale` are held to that. Of the elements that are no floats, this `flipped_part` may
+    differ. Where sums may be made in another order, one of huge values may overflow to another of what is not finite:
+    with `exact` these, too, must be the same.
+    """
+
+    tolerances: Mapping[Datatype, float]
+    least_scale: float
+    flipped_part: float
+    exact: bool = False
+
+
+_TIGHT = {Datatype.FP64: 1e-5, Datatype.FP32: 1e-5, Datatype.FP16: 2e-3, Datatype.BF16: 1e-2}
+
+OTHER_SIZE = Strictness(
+    {Datatype.FP64: 1e-3, Datatype.FP32: 1e-3, Datatype.FP16: 3e-2, Datatype.BF16: 3e-2}, 1e-3, 0.01
+)
+"""For batches of other sizes: an engine may compute two rows by other means, and another order of sums, than one. What
+is left of a difference of equal numbers is rounding alone, and rounding decides between two classes as likely."""
+
+OTHER_PLACE = Strictness(_TIGHT, 1e-3, 0.0)
+"""For batches of one size: the means are the same, but where vectors end may depend on a row's place."""
+
+SAME_PLACE = Strictness(_TIGHT, 0.0, 0.0, exact=True)
+"""For the same place in batches of one size: every step is the same, so the scale of the values does not matter."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """The first output that differs, and the first row in which it does."""
+
+    output: str
+    row: int
+
+
+def scale_of(specs: Sequence[TensorSpec], answers: Sequence[Arrays]) -> Arrays:
+    """How large the values at each place of a row are: the scale by which answers to like rows are compared.
+
+    `answers` are to one row each or more. The values of one place say nothing of another's: boxes are larger than
+    scores. Answers of another shape than the first one do not count.
+    """
+    scales = []
+    for place, spec in enumerate(specs):
+        first = answers[0][place]
+        scale = np.zeros(first.shape[1:])
+        if spec.datatype in FLOATS:
+            for answer in answers:
+                if answer[place].shape[1:] == scale.shape:
+                    scale = np.maximum(scale, _sizes(spec.datatype, answer[place]).max(axis=0, initial=0.0))
+        scales.append(scale)
+    return tuple(scales)
+
+
+def first_change(
+    specs: Sequence[TensorSpec], one: Arrays, other: Arrays, scale: Sequence[Arrays], strictness: Strictness
+) -> Change | None:
+    """Where two answers of as many rows differ, and `None` where they do not.
+
+    `scale` has `scale_of` for each row: that of the answers to rows of its kind.
+    """
+    for place, spec in enumerate(specs):
+        a, b = one[place], other[place]
+        if a.shape != b.shape:
+            return Change(spec.name, 0)
+        rows = _changed_rows(spec.datatype, a, b, [each[place] for each in scale], strictness)
+        if rows.any():
+            return Change(spec.name, int(rows.argmax()))
+    return None
+
+
+def _changed_rows(datatype: Datatype, a: Array, b: Array, scale: Sequence[Array], strictness: Strictness) -> Array:
+    """For each row whether it differs."""
+    inner = tuple(range(1, a.ndim))
+    if datatype not in FLOATS:
+        row_elements = math.prod(a.shape[1:])
+        flipped: Array = np.asarray(np.count_nonzero(a != b, axis=inner))
+        return flipped > int(row_elements * strictness.flipped_part)
+    allowed = np.maximum(_sizes(datatype, a), _sizes(datatype, b))
+    for row, each in enumerate(scale):
+        if each.shape == allowed.shape[1:]:
+            allowed[row] = np.maximum(allowed[row], each)
+    allowed = strictness.tolerances[datatype] * np.maximum(allowed, strictness.least_scale)
+    one, other = _numbers(datatype, a), _numbers(datatype, b)
+    same: Array = np.isclose(one, other, rtol=0.0, atol=allowed, equal_nan=True)
+    if not strictness.exact:
+        same |= ~(np.isfinite(one) | np.isfinite(other))
+    changed: Array = np.asarray(~same.all(axis=inner))
+    return changed
+
+
+def _sizes(datatype: Datatype, array: Array) -> Array:
+    sizes: Array = np.abs(_numbers(datatype, array))
+    return np.where(np.isfinite(sizes), sizes, 0.0)
+
+
+def _numbers(datatype: Datatype, array: Array) -> Array:
+    if datatype is Datatype.BF16:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float64)

@@ -1,0 +1,278 @@
+"""Trying whether a model keeps the rows of a batch apart, hard enough that it could have failed.
+
+Rows of every kind (see `row_kinds`), and those of a sample, are run alone, and then beside others: of their own kind
+and of others, in batches of two to many, each row in every place, beside copies of itself, and once more with
+other neighbours. Whatever then differs by more than rounding is an influence. An output that says the same of all rows
+could not have shown one, so nothing is known of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+
+import msgspec
+import numpy as np
+
+from inference.backends.base import Backend
+from inference.repository.sample import SAMPLE_ROWS
+from inference.signature import shape_text
+from inference.trial.accepted_inputs import SLOW_RUN_S, SLOWER, Answered, other_sizes, with_ranges
+from inference.trial.random_inputs import Kind, Range, Taken, drawn, filled, single_rows
+from inference.trial.row_independence import Comparison, Mixed, Slow, TriedRow, Varies
+from inference.trial.row_kinds import KINDS, PLAIN
+from inference.types import Arrays, Shape, TensorSpec
+
+TRIAL_S = 2.0
+"""How long a trial may take. What is left out then, beyond the first batches, is said."""
+
+ROWS_OF_KIND = 3
+ROWS_OF_LIKES = 18
+"""Rows of each kind that are tried; and as many are run for those of a kind, alone and in batches."""
+
+MANY_OF_KINDS = 2
+MANY_ROWS = 8
+"""Of the first kinds, so many rows in one batch: an influence may need several rows of the same kind."""
+
+BATCH_ROWS = (2, 8, 17, 64)
+"""Rows of all kinds in one batch: two, as wide as most vectors, no multiple of that, and many."""
+
+EVERY_PLACE_ROWS = 8
+"""Batches of so many rows are tried in every order, round and round, and larger ones in two orders."""
+
+MOST_BYTES = 64 << 20
+"""Rows and answers of one batch together, at most."""
+
+KEPT_BYTES = 4 * MOST_BYTES
+"""Rows and answers that are kept to be tried together, at most."""
+
+HALVINGS = 5
+"""How often the range of integers is halved while none of a kind's rows is taken."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a trial found. Of rows that are well known to be kept apart, the first three are `None`.
+
+    `mixed_because` has plain words for rows that influence each other, or cannot travel together; `erratic_because` for
+    a model that does not say the same twice; `unknown_because` for what the trial could not show. `said` is how it was
+    tried.
+    """
+
+    mixed_because: str | None = None
+    erratic_because: str | None = None
+    unknown_because: str | None = None
+    said: str = ""
+
+
+def try_plain(backend: Backend, outputs: Sequence[TensorSpec], taken: Taken) -> Verdict:
+    """A short trial with two plain rows: what a proof from the graph is checked by. It may leave everything unknown."""
+    rows = single_rows(
+        filled(np.random.default_rng(0), backend.inputs, taken, 2) if taken.sample is None else taken.sample
+    )
+    comparison = Comparison(backend, outputs, time.perf_counter)
+    try:
+        tried, _ = comparison.alone(rows[:2], PLAIN.name)
+        if len(tried) < 2:
+            return Verdict()
+        _in_every_place(comparison, tried, _beside_others(comparison, tried, (0,)), lambda: True)
+    except Mixed as mixed:
+        return Verdict(mixed_because=str(mixed))
+    except Varies as varies:
+        return Verdict(erratic_because=str(varies))
+    return Verdict()
+
+
+def try_hard(
+    backend: Backend, outputs: Sequence[TensorSpec], found: Answered, sample: Arrays | None, clock: Callable[[], float]
+) -> Verdict:
+    """The whole trial. `sample` has valid rows, in the shapes of what was found to be taken, or is `None`."""
+    trial = _Trial(backend, outputs, clock)
+    try:
+        trial.run(found, sample)
+    except Mixed as mixed:
+        return Verdict(mixed_because=str(mixed))
+    except Varies as varies:
+        return Verdict(erratic_because=str(varies))
+    return trial.verdict()
+
+
+class _Trial:
+    """One trial of one model. Raises `Mixed` and `Varies`, whichever is seen first."""
+
+    def __init__(self, backend: Backend, outputs: Sequence[TensorSpec], clock: Callable[[], float]) -> None:
+        self._backend = backend
+        self._outputs = outputs
+        self._clock = clock
+        self._began_s = clock()
+        self._comparison = Comparison(backend, outputs, clock)
+        self._rng = np.random.default_rng(0)
+        self._rows: list[TriedRow] = []
+        self._count = 0
+        self._kept_bytes = 0
+        self._differing: set[str] = set()
+        self._refusal: str | None = None
+        self._unsought: str | None = None
+        self._left_out: list[str] = []
+        self._slow_s = math.inf
+        self._fine = 0.0
+        self._largest = math.inf
+
+    def run(self, found: Answered, sample: Arrays | None) -> None:
+        """Every step in its order: the first in any case, and the others while there is time."""
+        taken = found.taken
+        wide, self._unsought = with_ranges(self._backend, found, sample, self._clock)
+        self._first(wide, sample)
+        if len(self._rows) < 2:
+            return
+        if taken.sample is None:
+            for kind in KINDS:
+                if self._in_time(f"rows {kind.name}", ROWS_OF_LIKES):
+                    self._like(self._drawn(kind, wide, ROWS_OF_KIND))
+            for kind in KINDS[:MANY_OF_KINDS]:
+                if self._in_time(f"more rows {kind.name}", MANY_ROWS * (MANY_ROWS + 4)):
+                    self._like(self._drawn(kind, wide, MANY_ROWS))
+        for size in BATCH_ROWS:
+            if self._in_time(f"batches of {size} rows", 3 * size):
+                self._unlike(size)
+        if taken.sample is None and self._in_time("other sizes", ROWS_OF_LIKES):
+            for other in other_sizes(self._backend, wide):
+                if self._in_time(f"the sizes {', '.join(map(shape_text, other.shapes))}", ROWS_OF_LIKES):
+                    self._like(self._drawn(KINDS[-1], other, 1) + self._drawn(PLAIN, other, 2))
+
+    def verdict(self) -> Verdict:
+        """What is known where no row was changed by another."""
+        unknown = self._unknown()
+        if unknown is not None:
+            return Verdict(unknown_because=unknown)
+        left_out = f"; left out: {', '.join(self._left_out)}" if self._left_out else ""
+        compared = f"{self._comparison.batches} batches of up to {self._comparison.most_rows} rows"
+        return Verdict(said=f"{self._count} different rows, alone and in {compared}{left_out}")
+
+    def _unknown(self) -> str | None:
+        if not self._rows:
+            return f"the model refused all rows that it was tried with: {self._refusal}"
+        if len(self._rows) == 1:
+            return (
+                f"the model took a single one of the rows that it was tried with: {self._refusal or 'no other differs'}"
+            )
+        for place, spec in enumerate(self._backend.inputs):
+            first = self._rows[0].row[place]
+            if all(np.array_equal(first, tried.row[place]) for tried in self._rows[1:]):
+                return f"no two rows that differ in input {spec.name!r} were taken"
+        alike = [repr(spec.name) for spec in self._outputs if spec.name not in self._differing]
+        if alike:
+            return (
+                f"output {', '.join(alike)} said the same of all {self._count} rows that were tried, so an "
+                "influence could not have shown"
+            )
+        return self._unsought
+
+    def _first(self, taken: Taken, sample: Arrays | None) -> None:
+        """What is tried however long it takes: rows of the sample, or some of different kinds."""
+        rows: list[TriedRow] = []
+        if sample is not None:
+            given, self._refusal = self._comparison.alone(single_rows(sample)[:SAMPLE_ROWS], "of the sample")
+            rows += given
+        if taken.sample is None:
+            for kind in KINDS[:ROWS_OF_KIND]:
+                rows += self._drawn(kind, taken, 1)
+            if len(rows) < 2:
+                rows += self._drawn(PLAIN, taken, ROWS_OF_KIND)
+        self._like(rows)
+
+    def _drawn(self, kind: Kind, taken: Taken, count: int) -> list[TriedRow]:
+        """Rows of a kind that the model takes; of integers, those of half the range where others are refused."""
+        if kind.largest > self._largest:
+            self._left_out.append(f"rows {kind.name}, since large values make the model slow")
+            return []
+        for _ in range(HALVINGS):
+            rows = drawn(self._rng, kind, self._backend.inputs, taken, count)
+            try:
+                found, refusal = self._comparison.alone(rows, kind.name, self._slow_s)
+            except Slow:
+                self._largest = self._fine
+                return []
+            halved = msgspec.structs.replace(taken, ranges=tuple([_halved(each) for each in taken.ranges]))
+            if found or halved == taken:
+                break
+            taken = halved
+        self._refusal = self._refusal or refusal
+        self._fine = max(self._fine, kind.largest)
+        if self._slow_s == math.inf:
+            self._slow_s = max(SLOW_RUN_S, SLOWER * self._comparison.row_s)
+        return found
+
+    def _like(self, rows: list[TriedRow]) -> None:
+        """Rows of one origin, in every order of places and beside others; kept for batches with the rest."""
+        rows = rows[: self._fitting(rows)]
+        if len(rows) > 1:
+            answer = _beside_others(self._comparison, rows, (0, -1))
+            _in_every_place(self._comparison, rows, answer, lambda: True)
+            self._differing |= self._comparison.differing_outputs(rows)
+        self._count += len(rows)
+        row_bytes = sum([array.nbytes for each in rows for array in (*each.row, *each.answer)])
+        if self._kept_bytes + row_bytes <= KEPT_BYTES or len(self._rows) < ROWS_OF_KIND:
+            self._rows += rows
+            self._kept_bytes += row_bytes
+
+    def _unlike(self, size: int) -> None:
+        """A batch of rows of all origins, in every order of places while there is time, and of copies of one row."""
+        same = [tried for tried in self._rows if _shapes(tried) == _shapes(self._rows[0])]
+        mingled = _mingled(same)
+        rows = [mingled[place % len(mingled)] for place in range(min(size, self._fitting(mingled)))]
+        answer = _beside_others(self._comparison, rows, (0, -1))
+        _in_every_place(self._comparison, rows, answer, lambda: self._clock() < self._began_s + TRIAL_S)
+        self._comparison.check_repeatable(rows, answer)
+        self._differing |= self._comparison.differing_outputs(rows)
+
+    def _fitting(self, rows: Sequence[TriedRow]) -> int:
+        """As many rows as one batch may have in memory."""
+        row_bytes = max([sum([array.nbytes for array in (*each.row, *each.answer)]) for each in rows], default=1)
+        return max(ROWS_OF_KIND, MOST_BYTES // max(1, row_bytes))
+
+    def _in_time(self, what: str, rows: int) -> bool:
+        """Whether so many more rows should be run in time, if they are as quick as those before; else it is noted."""
+        now_s = self._clock()
+        row_s = (now_s - self._began_s) / max(1, self._comparison.rows)
+        if now_s + rows * row_s <= self._began_s + TRIAL_S:
+            return True
+        self._left_out.append(what)
+        return False
+
+
+def _beside_others(comparison: Comparison, rows: Sequence[TriedRow], places: Sequence[int]) -> Arrays:
+    """The answer to a batch, of which rows at some places are held against the same beside their own copies."""
+    answer = comparison.together(rows)
+    for place in places:
+        copies = [rows[place]] * len(rows)
+        comparison.same_place(rows, answer, copies, comparison.together(copies))
+    return answer
+
+
+def _in_every_place(
+    comparison: Comparison, rows: Sequence[TriedRow], answer: Arrays, in_time: Callable[[], bool]
+) -> None:
+    """Holds the answer to the rows in their order against those to their other orders, round and round."""
+    for shift in range(1, len(rows)) if len(rows) <= EVERY_PLACE_ROWS else (len(rows) // 2,):
+        if not in_time():
+            break
+        turned = [*rows[shift:], *rows[:shift]]
+        comparison.other_place(rows, answer, turned, comparison.together(turned))
+
+
+def _mingled(rows: Sequence[TriedRow]) -> list[TriedRow]:
+    """The rows in an order in which neighbours are of different kinds, as far as there are several."""
+    by_kind: dict[str, list[TriedRow]] = {}
+    for tried in rows:
+        by_kind.setdefault(tried.kind, []).append(tried)
+    return [tried for each in zip_longest(*by_kind.values()) for tried in each if tried is not None]
+
+
+def _shapes(tried: TriedRow) -> list[Shape]:
+    return [array.shape for array in tried.row]
+
+
+def _halved(range_: Range) -> Range:
+    return range_ if range_.most <= 1 else Range(-(-range_.least // 2), range_.most // 2)

@@ -1,0 +1,1 @@
+"""The worker process, from inside: it loads one model and runs one batch after another."""

@@ -1,0 +1,240 @@
+"""The worker processes of one model version, as one place to run batches."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from inference.errors import ModelLoadError, WorkerDied
+from inference.findings import Findings
+from inference.planning.options import WorkerOptions, plan_terms
+from inference.planning.plan import ServingPlan
+from inference.repository.sample import find_sample
+from inference.repository.snapshot import Held, Snapshot, take_snapshot
+from inference.transport.channel import Load
+from inference.types import Arrays, BatchResult, Death, Signature, Vacancy
+from inference.workers.process import WorkerLimits, WorkerProcess
+from inference.workers.supervisor import Events, Post, known_order
+
+LOOK_S = 0.5
+"""How often the files of weights are looked at that an engine has mapped."""
+
+__all__ = ["WorkerOptions", "Workers", "WorkersStatistics"]
+
+
+class WorkersStatistics(msgspec.Struct, frozen=True):
+    """What stands at one moment. `restarts` counts every start of a replacement, successful or not.
+
+    `failing_since_s` is since when none lives and every start failed, on the monotonic clock; `None` in better days.
+    """
+
+    alive: int
+    in_flight: int
+    restarts: int
+    pids: tuple[int, ...]
+    failing_since_s: float | None = None
+
+
+class Workers:
+    """The worker processes of one model version. An async context manager, which owns them while it is entered.
+
+    Entering starts the first one, which tries the model out, measures it, and plans how many there are to be; then the
+    others, all at once, so that nothing disturbs the measurement. Raises `ModelLoadError` with the engine's words if
+    one cannot load the model; nothing is left running then. Afterwards a lost worker is replaced without end, as
+    planned. Leaving ends them; batches still in flight then raise `WorkerDied`.
+
+    All of them load the files of `files`, a snapshot of `model_file` from the time when its digest was taken; without
+    one it is taken here. A worker whose files have changed since is refused: until they are back, none is replaced. The
+    engine maps files of weights, and sees what is written into them at once; so they are looked at every `LOOK_S`, and
+    workers that may have seen other weights are killed.
+
+    `on_vacancy` is called when there is room that was not there before: after each answer, and for each replacement.
+    `on_restart` is called at each start of a replacement, `on_death` when a worker was lost, with what it died of, and
+    `on_overwritten` when workers were killed for what was written into their weights. All are called from the event
+    loop, between two steps of other tasks, and must not block.
+    """
+
+    signature: Signature
+    """As the engine reported it. There once the workers are entered."""
+
+    findings: Findings
+    """What is known of its rows, and why they are batched or not. There once the workers are entered."""
+
+    notes: tuple[str, ...]
+    """What is served otherwise than the file has it, in plain words. There once the workers are entered."""
+
+    class_names: Mapping[str, Sequence[str]]
+    """What the file calls the columns of an output, by output. There once the workers are entered."""
+
+    plan: ServingPlan
+    """How many workers, threads and rows, and why. There once the workers are entered."""
+
+    def __init__(
+        self,
+        model_file: Path,
+        options: WorkerOptions,
+        *,
+        on_vacancy: Callable[[], None],
+        on_restart: Callable[[], None],
+        files: Snapshot | None = None,
+    ) -> None:
+        self.on_vacancy = on_vacancy
+        self.on_restart = on_restart
+        self.on_death: Callable[[Death], None] = lambda _: None
+        self.on_overwritten: Callable[[], None] = lambda: None
+        self._options = options
+        self._model_file = model_file
+        self._files = files or _snapshot(model_file)
+        self._held = Held(self._files)
+        self._posts: tuple[Post, ...] = ()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        terms = plan_terms(self._options)
+        files, sample = self._files, find_sample(self._model_file)
+        order = Load(
+            model_file=str(files.model_file),
+            device=self._options.device,
+            plan=terms,
+            batched=self._options.batched,
+            apart=files.apart,
+            sample=None if sample is None else str(sample.path),
+        )
+        try:
+            (first,) = await self._fill(order, 1)
+            loaded = first.loaded
+            await self._fill(known_order(order, loaded), loaded.plan.workers - 1)
+        except BaseException as error:
+            await self._leave()
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None
+            raise
+        self.plan = loaded.plan
+        self.signature = loaded.signature
+        self.findings = loaded.findings
+        self.notes = loaded.notes
+        self.class_names = loaded.class_names
+        if len(files.files) > 1 + len(files.apart):
+            self._watch = asyncio.create_task(
+                self._watch_weights(), name=f"watch over the weights of {files.model_file}"
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._leave()
+
+    def vacancy(self) -> Vacancy:
+        """The room that there is now."""
+        idle = spare = alive = 0
+        for post in self._posts:
+            worker = post.worker
+            if worker is None or not worker.alive:
+                continue
+            alive += 1
+            if not worker.in_flight:
+                idle += worker.room > 0
+            else:
+                spare += worker.room
+        return Vacancy(idle, spare, alive)
+
+    async def run(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float = math.inf) -> BatchResult:
+        """Runs one batch on the worker with the fewest in flight and the first to be done. Only into a vacancy.
+
+        `parts` has the arrays of each job, in the signature's order, in storage dtypes, equal in all axes but the
+        first; they are stacked along it before the first suspension, and free to go then. A model that is not batched
+        takes one part. `outputs` names the wanted outputs in the wanted order, at least one.
+        A worker that runs this batch for longer than `limit_s`, or than the `run_timeout_s` of all, or that is found
+        stopped meanwhile, is killed and replaced. The time that the batch waits behind another does not count.
+
+        Raises `ModelFailed`, also where the outputs of several parts do not have their rows along axis 0; `WorkerDied`
+        where the worker ended before its answer, with `running` false for a batch that it had not begun or could not be
+        given. Of a caller that is cancelled, the batch is run to its end and its answer dropped.
+        """
+        worker = self._least_loaded()
+        if worker is None:
+            raise WorkerDied("no worker has room for the batch", running=False)
+        return await worker.submit(parts, outputs, limit_s)
+
+    def statistics(self) -> WorkersStatistics:
+        """What stands now."""
+        workers = [post.worker for post in self._posts if post.worker is not None and post.worker.alive]
+        return WorkersStatistics(
+            alive=len(workers),
+            in_flight=sum([worker.in_flight for worker in workers]),
+            restarts=sum([post.restarts for post in self._posts]),
+            pids=tuple([worker.pid for worker in workers]),
+            failing_since_s=None if workers else self._failing_since_s(),
+        )
+
+    def _failing_since_s(self) -> float | None:
+        """When the last post began to fail, if all of them do."""
+        since_s = [post.failing_since_s for post in self._posts if post.failing_since_s is not None]
+        return max(since_s) if since_s and len(since_s) == len(self._posts) else None
+
+    def _tell_vacancy(self) -> None:
+        self.on_vacancy()
+
+    def _tell_restart(self) -> None:
+        self.on_restart()
+
+    def _tell_death(self, death: Death) -> None:
+        self.on_death(death)
+
+    def _least_loaded(self) -> WorkerProcess | None:
+        best: WorkerProcess | None = None
+        for post in self._posts:
+            worker = post.worker
+            if worker is None or not worker.room:
+                continue
+            # Of equals, the one that has run its batch for the longest is the first to be done with it.
+            if best is None or (worker.in_flight, worker.busy_since_s) < (best.in_flight, best.busy_since_s):
+                best = worker
+        return best
+
+    async def _fill(self, order: Load, count: int) -> list[WorkerProcess]:
+        """Starts so many more workers at the same time."""
+        options = self._options
+        limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s, options.max_answer_bytes)
+        events = Events(self._tell_vacancy, self._tell_restart, self._tell_death)
+        posts = [Post(order, self._held, limits, events) for _ in range(count)]
+        self._posts += tuple(posts)
+        async with asyncio.TaskGroup() as group:
+            starts = [group.create_task(post.fill()) for post in posts]
+        return [start.result() for start in starts]
+
+    async def _watch_weights(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            file = await asyncio.to_thread(self._held.overwritten)
+            workers = [post.worker for post in self._posts if post.worker is not None and post.worker.alive]
+            if file is None or not workers:
+                continue
+            for worker in workers:
+                worker.dismiss(
+                    f"{file} was written into while it was mapped; replace files, and do not write into them"
+                )
+            self.on_overwritten()
+
+    async def _leave(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        ends = await asyncio.gather(*[post.leave() for post in self._posts], return_exceptions=True)
+        for error in ends:
+            if error is not None:
+                raise error
+
+
+def _snapshot(model_file: Path) -> Snapshot:
+    try:
+        return take_snapshot(model_file)
+    except OSError as error:
+        raise ModelLoadError(f"{model_file}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,169 @@
+"""Starting a worker process, waiting for its model, and seeing it off."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+import inference
+from inference.errors import ModelLoadError
+from inference.transport.channel import (
+    ANSWERS,
+    Answer,
+    Channel,
+    Load,
+    Loaded,
+    LoadFailed,
+    PeerGone,
+    WireError,
+    connected,
+)
+from inference.workers.deaths import how_it_ended
+from inference.workers.vitals import LOOK_S, STOPPED_LOOKS, vitals
+
+EXIT_PATIENCE_S = 2.0
+"""How long a worker whose sockets were closed has to end by itself."""
+
+# The worker takes the package from where the gateway has it, whatever else on its path is called so. The place is taken
+# off the path again: what the package imports in turn is found as ever.
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import inference; del sys.path[0]; "
+    "from inference.worker.main import main; main(*map(int, sys.argv[2:]))"
+)
+_PACKAGES = str(Path(inference.__file__).parent.parent)
+
+AnswerT = TypeVar("AnswerT")
+
+
+async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
+    """A worker that waits for its first order, and the channel to it, as `fresh` makes them."""
+    if sys.platform != "linux":
+        raise ModelLoadError(f"worker processes need Linux (memory files, descriptor passing); this is {sys.platform}")
+    try:
+        return await fresh(_BOOT, _PACKAGES, ANSWERS)
+    except OSError as error:
+        raise _not_started(error) from error
+
+
+async def fresh(
+    boot: str, packages: str, answers: msgspec.msgpack.Decoder[AnswerT], *arguments: int
+) -> tuple[asyncio.subprocess.Process, Channel[AnswerT]]:
+    """A fresh interpreter that runs `boot`, and the channel to it, which does not block.
+
+    `boot` is given the place of the packages, the numbers of its sockets, and the other arguments. The process is in a
+    session of its own, where a terminal's Ctrl-C does not reach it. What it prints goes to standard error. Raises
+    `OSError` where none can be started.
+    """
+    ours, theirs = connected()
+    ours.sends.setblocking(False)
+    ours.receives.setblocking(False)
+    descriptors = theirs.descriptors()
+    creating = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-c", boot, packages, *map(str, (*descriptors, *arguments))),
+            pass_fds=descriptors,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=2,
+            start_new_session=True,
+        )
+    )
+    try:
+        # Shielded: event loops differ in what they leave of a process whose creation is cancelled.
+        process = await asyncio.shield(creating)
+    except asyncio.CancelledError:
+        ours.close()
+        with suppress(OSError):
+            kill(await creating)
+            await end(creating.result())
+        raise
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, Channel(ours, answers)
+
+
+async def load(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> Loaded:
+    """Has the worker load its model. Raises `ModelLoadError`, after which the process is still to be ended.
+
+    So it does for a replacement that somebody has stopped, and that would keep its place empty for as long as a load
+    may take. The first worker of a model may be in the hands of a debugger.
+    """
+    try:
+        channel.send(order)
+        if order.known is None:
+            await _readable(channel)
+        else:
+            await _readable_unless_stopped(process, channel, order)
+        answer, _ = channel.receive()
+    except PeerGone:
+        ended = how_it_ended(await end(process))
+        raise ModelLoadError(f"{order.model_file}: the worker process {ended} while it loaded the model") from None
+    except WireError as error:
+        raise ModelLoadError(f"{order.model_file}: the worker's answer cannot be read: {error}") from error
+    if isinstance(answer, LoadFailed):
+        raise ModelLoadError(f"{order.model_file}: {answer.message}")
+    if not isinstance(answer, Loaded):
+        raise ModelLoadError(f"{order.model_file}: the worker answered {type(answer).__name__} to Load")
+    return answer
+
+
+async def end(process: asyncio.subprocess.Process) -> int:
+    """The exit code of a worker whose sockets are closed; one that does not end by itself is killed. Reaps it.
+
+    A caller that is cancelled has the process killed at once, and reaped all the same.
+    """
+    try:
+        return await asyncio.wait_for(process.wait(), EXIT_PATIENCE_S)
+    except TimeoutError:
+        kill(process)
+        return await process.wait()
+    except asyncio.CancelledError:
+        kill(process)
+        await process.wait()
+        raise
+
+
+def kill(process: asyncio.subprocess.Process) -> None:
+    """Ends the process now, if it has not ended."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)  # process.kill() would reap it, and the event loop miss its exit code
+
+
+async def _readable_unless_stopped(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> None:
+    stopped = 0
+    while not await _readable(channel, LOOK_S):
+        seen = vitals(process.pid)
+        stopped = stopped + 1 if seen is not None and seen.stopped else 0
+        if stopped >= STOPPED_LOOKS:
+            raise ModelLoadError(f"{order.model_file}: the worker process was stopped while it loaded the model")
+
+
+async def _readable(channel: Channel[Answer], patience_s: float | None = None) -> bool:
+    """Waits until there is something to receive; whether there is."""
+    loop = asyncio.get_running_loop()
+    arrived = loop.create_future()
+
+    def arrive() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    loop.add_reader(channel.fileno(), arrive)
+    try:
+        done, _ = await asyncio.wait([arrived], timeout=patience_s)
+        return bool(done)
+    finally:
+        loop.remove_reader(channel.fileno())
+
+
+def _not_started(error: OSError) -> ModelLoadError:
+    return ModelLoadError(f"no worker process could be started: {error}")
