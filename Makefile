@@ -64,9 +64,10 @@ check: $(DEV)
 # The paths are from here, so that the module is imported by its full name. It gets a pool of its own: a client of Triton
 # in the same process has other messages of the same names in the default one.
 proto: $(DEV)
-	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. gateway/grpc/*.proto \
-		inference/backends/onnx/proof/structure.proto
-	sed -i 's/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/' gateway/grpc/*_pb2.py inference/backends/onnx/proof/structure_pb2.py
+	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
+		gateway/dialects/v2_grpc/*.proto gateway/grpc/*.proto inference/backends/onnx/proof/structure.proto
+	sed -i 's/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/' \
+		gateway/dialects/v2_grpc/*_pb2.py gateway/grpc/*_pb2.py inference/backends/onnx/proof/structure_pb2.py
 
 bench: $(DEV)
 	$(VENV)/bin/python -m benchmarks

@@ -18,7 +18,7 @@ from benchmarks.processes import sluice
 from benchmarks.scenarios import Report, at_least, columns, median_of, medians, v2_body
 from benchmarks.wrk import Load, drive
 from gateway.dialects.base import Callee
-from gateway.dialects.tfs import TfsPredict
+from gateway.dialects.tfs.codec import TfsPredict
 from inference.config.model_config import ModelConfig
 from inference.types import Datatype, Signature, TensorSpec
 

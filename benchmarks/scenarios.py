@@ -20,7 +20,7 @@ from benchmarks.bare_run import bare_run
 from benchmarks.processes import NO_CACHE, Server, bare_uvicorn, silent_sluice, sluice
 from benchmarks.wrk import Load, drive
 from gateway.dialects.base import Callee
-from gateway.dialects.v2 import V2
+from gateway.dialects.v2.codec import V2
 from inference.config.model_config import ModelConfig
 from inference.types import Datatype, Signature, TensorSpec
 

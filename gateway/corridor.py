@@ -17,10 +17,10 @@ from batching.batcher import Batcher
 from batching.job import JobResult
 from cache.fetch_or_compute import Answer, Compute, uncached
 from cache.turns import Turns, light_steps
+from gateway.dialects.request_bounds import RequestBounds, tensor_bytes
 from gateway.footing import Footing
 from gateway.padding import Padder, through_padding
 from gateway.parts import Stage, in_parts
-from gateway.request_bounds import RequestBounds, tensor_bytes
 from inference.errors import DeadlineExceeded, InvalidRequest
 from inference.signature import Intake, shown_name
 from inference.types import (

@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from gateway.dialects.base import Dialect
-from gateway.extensions import rest_extensions
+from gateway.dialects.v2.extensions import rest_extensions
 from gateway.http.proxy_prefix import FORWARDED_PREFIX
 from gateway.pages.admin import admin_routes
 from gateway.pages.observing import observing_routes

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from gateway.dialects.torchserve import FAULTS, Fault, problem, refusal
+from gateway.dialects.torchserve.codec import FAULTS, Fault, problem, refusal
 from gateway.http.accepting_server import AcceptingServer
 from gateway.http.head_as_get import HeadAsGet
 from gateway.http.lane import make_lane

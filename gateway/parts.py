@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
-from gateway.request_bounds import RequestBounds, tensor_bytes
+from gateway.dialects.request_bounds import RequestBounds, tensor_bytes
 from inference.errors import DeadlineExceeded
 from inference.types import CacheUse, InferenceRequest, InferenceResponse, Tensor, Timings, Trace
 

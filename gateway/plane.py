@@ -23,7 +23,6 @@ from cache.turns import Turns as StepTurns
 from gateway.cache_control import CACHE_CONTROL, with_caching, x_cache
 from gateway.catalogue import Catalogue
 from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
-from gateway.dialects.encoding_steps import in_turns, is_large, size_bytes
 from gateway.gate import Gate
 from gateway.held_bytes import HeldBytes, Share
 from gateway.http.coding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated
@@ -31,6 +30,7 @@ from gateway.http.long_body import LongBody
 from gateway.http.messages import Body, Header, HttpResponse
 from gateway.loop_turns import LoopTurns
 from gateway.observer import Observer
+from gateway.prediction.encoding_steps import in_turns, is_large, size_bytes
 from gateway.reading.intake import Intake
 from gateway.reading.large_body import LargeBody
 from gateway.telemetry.call_record import CallRecord

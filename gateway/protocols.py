@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.dialects.base import Dialect
-from gateway.dialects.openai import OpenAI
-from gateway.dialects.sagemaker import SageMaker
-from gateway.dialects.tfs import TfsExamples, TfsPredict
-from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
-from gateway.dialects.torchserve import TorchServe
-from gateway.dialects.v2 import V2
+from gateway.dialects.openai.codec import OpenAI
+from gateway.dialects.sagemaker.codec import SageMaker
+from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from gateway.dialects.tfs.examples import CLASSIFY, REGRESS
+from gateway.dialects.torchserve.codec import TorchServe
+from gateway.dialects.v2.codec import V2
 
 DIALECTS: Sequence[Dialect] = (
     V2(),

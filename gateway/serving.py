@@ -21,6 +21,7 @@ from gateway.audit.auditor import Auditor
 from gateway.caching import CachePlan, cache_plan
 from gateway.corridor import Course, Stage, corridor
 from gateway.dialects.base import Callee
+from gateway.dialects.request_bounds import request_bounds
 from gateway.footing import Footing
 from gateway.forgetting import Forgetting
 from gateway.gate import Gate
@@ -28,7 +29,6 @@ from gateway.images.reader import ImageReader, image_readers
 from gateway.padding import Padder
 from gateway.recording import Recorder
 from gateway.repeats import Repeats
-from gateway.request_bounds import request_bounds
 from gateway.settings import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.memory import resident_bytes

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc import inference_pb2 as pb
 from inference.types import Datatype
 from tests import models
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.dialects.slices import at_once
+from gateway.dialects.formats.slices import at_once
 from gateway.http.messages import Header, HttpResponse
 from gateway.images.reader import ImageReader
 from gateway.text.embedder import Embedder

@@ -7,8 +7,8 @@ import re
 from typing import NoReturn
 
 from gateway.dialects.base import Callee
-from gateway.dialects.json_forms import shown
-from gateway.request_bounds import MAX_TEXTS, too_many_rows, too_many_texts
+from gateway.dialects.formats.json_forms import shown
+from gateway.dialects.request_bounds import MAX_TEXTS, too_many_rows, too_many_texts
 from inference.errors import RequestTooLarge
 from inference.types import Datatype, Signature
 

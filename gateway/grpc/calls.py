@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from google.protobuf.message import DecodeError
 
 from gateway.dialects.base import Call
-from gateway.dialects.grpc_infer import OK, GrpcInfer
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc.codec import OK, GrpcInfer
 from gateway.grpc.codes import Code
 from gateway.grpc.methods import Body, CallEnded, Context
 from gateway.held_bytes import HeldBytes

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from gateway.dialects.grpc_infer import status_of
+from gateway.dialects.v2_grpc.codec import status_of
 from gateway.grpc.codes import Code
 from gateway.http.messages import Header
 from inference.errors import SluiceError

@@ -10,13 +10,13 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from gateway.catalogue import Catalogue
-from gateway.dialects.grpc_infer import GrpcInfer
-from gateway.dialects.grpc_wire import call_of
-from gateway.dialects.v2 import model_metadata
-from gateway.extensions import grpc_extensions
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.v2.codec import model_metadata
+from gateway.dialects.v2.extensions import grpc_extensions
+from gateway.dialects.v2_grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc.address import call_of
+from gateway.dialects.v2_grpc.codec import GrpcInfer
+from gateway.dialects.v2_grpc.messages import parsed
 from gateway.grpc.codes import Code
-from gateway.grpc.messages import parsed
 from gateway.grpc.methods import Body, CallEnded, Context
 from gateway.grpc.shared_memory import SharedMemory
 from gateway.pages.model_config import model_config_page

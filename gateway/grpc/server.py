@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gateway.acceptor import Acceptor
-from gateway.grpc import health_pb2, inference_pb2
+from gateway.dialects.v2_grpc import inference_pb2
+from gateway.grpc import health_pb2
 from gateway.grpc.calls import Calls
 from gateway.grpc.connection import GrpcConnection
 from gateway.grpc.health import INFERENCE, SERVICE, Health

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
-from gateway.dialects.v2 import PLATFORM
+from gateway.dialects.v2.codec import PLATFORM
 from gateway.images.reader import ImageReader
 from gateway.serving import ServedVersion
 from inference.config.model_config import ModelConfig

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, Field
 
 from gateway.catalogue import Catalogue
-from gateway.dialects.torchserve import version_of
+from gateway.dialects.torchserve.codec import version_of
 from gateway.serving import ServedVersion
 from inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from cache.cache import Cache
 from gateway.catalogue import Catalogue
-from gateway.dialects.v2 import model_metadata
+from gateway.dialects.v2.codec import model_metadata
 from gateway.pages.admin import RedisPage, redis_page
 from gateway.pages.model_config import ModelConfigPage, model_config_page
 from gateway.pages.model_statistics import StatisticsPage, statistics_json, statistics_page

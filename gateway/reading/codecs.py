@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.openai import OpenAI
-from gateway.dialects.v2_binary import BINARY_LENGTH
+from gateway.dialects.openai.codec import OpenAI
+from gateway.dialects.v2.binary import BINARY_LENGTH
 from gateway.http.long_body import LARGE_BYTES
 from gateway.http.messages import Header
 from gateway.protocols import DIALECTS
@@ -36,7 +36,7 @@ def codec_of(number: int) -> Dialect:
     if number != _GRPC:
         return DIALECTS[number]
     # Protobuf is for those alone who are asked in gRPC.
-    from gateway.dialects.grpc_infer import GrpcInfer
+    from gateway.dialects.v2_grpc.codec import GrpcInfer
 
     return GrpcInfer()
 

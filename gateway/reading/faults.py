@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.dialects.base import MethodNotAllowed
-from gateway.dialects.json_reference import NotJson
-from gateway.dialects.openai_body import FieldFault
+from gateway.dialects.formats.json_reference import NotJson
+from gateway.dialects.openai.body import FieldFault
 from inference import errors
 from inference.errors import ModelNotReady, RequestError, SluiceError
 

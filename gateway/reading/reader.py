@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.dialects.base import Callee
-from gateway.dialects.openai import OpenAI
+from gateway.dialects.openai.codec import OpenAI
 from gateway.reading.callees import Known
 from gateway.reading.codecs import codec_of
 from gateway.reading.faults import told

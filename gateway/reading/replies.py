@@ -8,11 +8,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from gateway.dialects import openai, tfs_body, tfs_examples, v2_outputs
 from gateway.dialects.base import Callee
-from gateway.dialects.item_body import Question
-from gateway.dialects.sagemaker import Wish
-from gateway.dialects.torchserve import Labelled
+from gateway.dialects.openai import codec as openai
+from gateway.dialects.sagemaker.codec import Wish
+from gateway.dialects.tfs import body as tfs_body
+from gateway.dialects.tfs import examples as tfs_examples
+from gateway.dialects.torchserve.codec import Labelled
+from gateway.dialects.untyped.body import Question
+from gateway.dialects.v2 import outputs as v2_outputs
 from gateway.text.embedder import Parts
 from inference.types import InferenceRequest, Tensor
 

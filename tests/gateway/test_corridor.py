@@ -15,8 +15,8 @@ from batching.batcher import Batcher, BatchLimits
 from cache.cache import Cache, CacheOptions
 from gateway.caching import CachePlan
 from gateway.corridor import Course, corridor
+from gateway.dialects.request_bounds import request_bounds
 from gateway.footing import Footing
-from gateway.request_bounds import request_bounds
 from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge
 from inference.types import (
     Array,

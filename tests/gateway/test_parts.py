@@ -5,8 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
+from gateway.dialects.request_bounds import request_bounds
 from gateway.parts import PARTS_A_TURN, PARTS_AT_ONCE, in_parts, joined
-from gateway.request_bounds import request_bounds
 from inference.errors import DeadlineExceeded, QueueFull, RequestTooLarge
 from inference.types import (
     CacheUse,

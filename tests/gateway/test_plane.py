@@ -16,7 +16,7 @@ import pytest
 from cache.cache import Cache, CacheOptions
 from gateway.catalogue import Catalogue, Standing
 from gateway.dialects.base import Call, Callee
-from gateway.dialects.v2 import V2
+from gateway.dialects.v2.codec import V2
 from gateway.held_bytes import HeldBytes
 from gateway.http.messages import Header, HttpResponse
 from gateway.http.request_ids import RequestIds

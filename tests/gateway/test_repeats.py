@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from gateway.dialects.v2 import V2
+from gateway.dialects.v2.codec import V2
 from gateway.http.messages import HttpResponse
 from gateway.http.request_ids import REQUEST_ID
 from gateway.repeats import LONGEST_BYTES, REMEMBERED, REMEMBERED_BYTES, Repeats

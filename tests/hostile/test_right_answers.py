@@ -21,7 +21,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc import inference_pb2 as pb
 from tests.hostile import questions
 from tests.hostile.house import environment
 from tests.hostile.questions import Arrays, Question, differs, message, question, read_message, written

@@ -16,7 +16,7 @@ import grpc
 import httpx
 import pytest
 
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc import inference_pb2 as pb
 from gateway.http.limits import connection_cap, surplus_connections
 from tests.gateway.grpc.test_hostile import HEADS
 from tests.integration.conftest import EXAMPLES

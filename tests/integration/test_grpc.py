@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.utils import InferenceServerException
 
-from gateway.dialects.grpc_infer import WANTS_FINAL
+from gateway.dialects.v2_grpc.codec import WANTS_FINAL
 from inference.types import Datatype
 from tests import models
 from tests.collector import collector

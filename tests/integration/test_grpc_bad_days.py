@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.grpc_contents import FIELDS
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc.contents import FIELDS
 from inference.types import Datatype
 from tests import models
 from tests.integration.conftest import EXAMPLES
@@ -296,4 +296,4 @@ def test_nothing_of_it_is_imported_where_it_is_off() -> None:
     script = "import sys, gateway.cli, gateway.app, gateway.management; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "gateway.plane" in shown
-    assert not {"grpc", "h2", "google.protobuf", "gateway.grpc", "gateway.dialects.grpc_infer"} & set(shown)
+    assert not {"grpc", "h2", "google.protobuf", "gateway.grpc", "gateway.dialects.v2_grpc.codec"} & set(shown)

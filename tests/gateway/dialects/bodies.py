@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.dialects.base import Callee
-from gateway.dialects.v2 import V2
+from gateway.dialects.v2.codec import V2
 from inference.config.model_config import ModelConfig
 from inference.types import Array, Datatype, InferenceRequest, Shape, Signature, Tensor, TensorSpec
 

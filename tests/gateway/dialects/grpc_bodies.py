@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.dialects.grpc_infer import GrpcInfer
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc.codec import GrpcInfer
 from inference.types import Datatype, InferenceRequest
 from tests.gateway.dialects.bodies import callee_of, signature_of
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.grpc_infer import GrpcInfer
-from gateway.dialects.npy import npy_of
-from gateway.dialects.sagemaker import SageMaker
-from gateway.dialects.tfs import TfsExamples, TfsPredict
-from gateway.dialects.tfs_examples import CLASSIFY
-from gateway.dialects.torchserve import TorchServe
-from gateway.dialects.v2 import V2
+from gateway.dialects.formats.npy import npy_of
+from gateway.dialects.request_bounds import MAX_TEXTS
+from gateway.dialects.sagemaker.codec import SageMaker
+from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from gateway.dialects.tfs.examples import CLASSIFY
+from gateway.dialects.torchserve.codec import TorchServe
+from gateway.dialects.v2.codec import V2
+from gateway.dialects.v2_grpc.codec import GrpcInfer
 from gateway.http.messages import Header
-from gateway.request_bounds import MAX_TEXTS
 from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, RequestError, RequestTooLarge
 from inference.types import Datatype, Signature, Tensor, TensorSpec

@@ -8,20 +8,20 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.dialects import json_pieces
 from gateway.dialects.base import Callee
-from gateway.dialects.sagemaker import SageMaker
-from gateway.dialects.tfs import TfsExamples, TfsPredict
-from gateway.dialects.tfs_examples import CLASSIFY
-from gateway.dialects.torchserve import TorchServe
-from gateway.dialects.v2 import V2
+from gateway.dialects.formats import json_pieces
+from gateway.dialects.sagemaker.codec import SageMaker
+from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from gateway.dialects.tfs.examples import CLASSIFY
+from gateway.dialects.torchserve.codec import TorchServe
+from gateway.dialects.v2.codec import V2
 from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, RequestTooLarge, SluiceError
 from inference.types import Datatype, InferenceRequest, Signature, TensorSpec
 from tests.gateway.dialects.bodies import contents
 from tests.hostile_bodies import MODELS, bodies
 
-READERS = ("json_tensors", "v2_body", "tfs_body", "tfs_examples", "item_body")
+READERS = ("formats.json_tensors", "v2.body", "tfs.body", "tfs.examples", "untyped.body")
 
 
 def outcome(dialect: Any, body: bytes, callee: Callee, headers: Any = ()) -> Any:

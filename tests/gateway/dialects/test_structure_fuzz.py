@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.grpc_infer import OK, GrpcInfer
-from gateway.dialects.v2 import V2
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.v2.codec import V2
+from gateway.dialects.v2_grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc.codec import OK, GrpcInfer
 from gateway.http.messages import HttpResponse
 from gateway.protocols import DIALECTS
 from inference.config.model_config import ModelConfig

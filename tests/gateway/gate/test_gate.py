@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.dialects.v2 import V2
+from gateway.dialects.v2.codec import V2
 from gateway.footing import Footing
 from gateway.gate import LATEST_PART, LOOK_S, Gate, Refusal
 from inference.types import InferenceResponse, Timings

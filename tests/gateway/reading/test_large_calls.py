@@ -18,8 +18,8 @@ import pytest_asyncio
 from cache.cache import Cache, CacheOptions
 from gateway.catalogue import Catalogue
 from gateway.dialects.base import Callee
-from gateway.dialects.sagemaker import SageMaker
-from gateway.dialects.v2 import V2
+from gateway.dialects.sagemaker.codec import SageMaker
+from gateway.dialects.v2.codec import V2
 from gateway.held_bytes import HeldBytes
 from gateway.http.asgi import AsgiLane
 from gateway.http.long_body import LARGE_BYTES

@@ -14,16 +14,16 @@ import pytest
 import pytest_asyncio
 
 from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.grpc_infer import GrpcInfer
-from gateway.dialects.npy import MAGIC
-from gateway.dialects.openai import OpenAI
-from gateway.dialects.sagemaker import SageMaker
-from gateway.dialects.tfs import TfsExamples, TfsPredict
-from gateway.dialects.tfs_examples import CLASSIFY, REGRESS
-from gateway.dialects.torchserve import TorchServe
-from gateway.dialects.v2 import V2
-from gateway.dialects.v2_binary import BINARY_LENGTH
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.formats.npy import MAGIC
+from gateway.dialects.openai.codec import OpenAI
+from gateway.dialects.sagemaker.codec import SageMaker
+from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from gateway.dialects.tfs.examples import CLASSIFY, REGRESS
+from gateway.dialects.torchserve.codec import TorchServe
+from gateway.dialects.v2.binary import BINARY_LENGTH
+from gateway.dialects.v2.codec import V2
+from gateway.dialects.v2_grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc.codec import GrpcInfer
 from gateway.http.messages import Header
 from gateway.reading.pool import Readers
 from gateway.text.embedder import embedder_of

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from gateway.dialects.base import Call, Callee
-from gateway.dialects.openai import OpenAI
-from gateway.dialects.tfs import TfsPredict
-from gateway.dialects.v2 import V2
+from gateway.dialects.openai.codec import OpenAI
+from gateway.dialects.tfs.codec import TfsPredict
+from gateway.dialects.v2.codec import V2
 from gateway.reading import pool, process
 from gateway.reading.codecs import number_of
 from gateway.reading.faults import Refused, told

@@ -5,8 +5,8 @@ from __future__ import annotations
 import grpc
 import numpy as np
 
-from gateway.dialects.grpc_contents import FIELDS
-from gateway.grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc.contents import FIELDS
 from inference.types import STORAGE, Datatype
 from tests.integration.server import PATIENCE_S, SluiceProcess
 from tests.integration.ways import Arrays

@@ -15,9 +15,9 @@ from cache.remote.redis_link import CacheUnavailable
 from gateway.audit.examine import Finding, Outcome
 from gateway.caching import CachePlan
 from gateway.corridor import Course, corridor
+from gateway.dialects.request_bounds import request_bounds
 from gateway.footing import Footing
 from gateway.forgetting import FIRST_PAUSE_S
-from gateway.request_bounds import request_bounds
 from gateway.unbatching import Unbatching
 from inference.types import CacheUse, Datatype, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.batching.fakes import Puppet, column, numbers

@@ -1,0 +1,70 @@
+"""An output's values as classes: which are the highest, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+
+from gateway.dialects.formats import bfloat16
+from gateway.dialects.formats.json_forms import shown
+from gateway.dialects.formats.slices import Text, rows_at_a_time
+from inference.errors import InvalidRequest
+from inference.types import Array, Datatype, Tensor
+
+RANKS = 2048
+"""Strings that are made in one step, at most."""
+
+
+def top_classes(values: Array, count: int) -> Array:
+    """The places of the highest values along the last axis, highest first, `count` at most: int64[..., n].
+
+    Of equal values the first comes first; a value that is no number comes last.
+    """
+    # Sorted upwards from behind: negation would turn the smallest integer into itself, and unsigned ones around.
+    ascending = np.argsort(_sortable(values)[..., ::-1], axis=-1, kind="stable")
+    places: Array = values.shape[-1] - 1 - ascending[..., ::-1][..., :count]
+    return places
+
+
+def classified_in_steps(
+    tensor: Tensor, count: int, labels: Sequence[str], *, batched: bool
+) -> Generator[None, None, Tensor]:
+    """The tensor with the strings `value:place[:label]` of each row's highest values: BYTES[rows, count].
+
+    Without rows, BYTES[count]. Raises `InvalidRequest` for strings and for an output without values, and
+    `RequestTooLarge` for labels so long that the strings would be beyond all bounds.
+    """
+    array = tensor.array
+    if tensor.datatype is Datatype.BYTES:
+        raise InvalidRequest(f"output {shown(tensor.name)} holds strings; only numbers can be classified")
+    rows = array.shape[0] if batched and array.ndim else 1
+    if array.size == 0 or array.ndim == 0:
+        raise InvalidRequest(f"output {shown(tensor.name)} of shape {list(array.shape)} has no classes to choose from")
+    flat = array.reshape(rows, -1)
+    strings = np.empty((rows, min(count, flat.shape[1])), np.object_)
+    text = Text()
+    for part in rows_at_a_time(rows, flat.shape[1]):
+        some = bfloat16.to_float32(flat[part]) if tensor.datatype is Datatype.BF16 else flat[part]
+        places = top_classes(some, count)
+        for row, chosen in enumerate(places.tolist()):
+            for begin in range(0, len(chosen), RANKS):
+                for rank, place in enumerate(chosen[begin : begin + RANKS], begin):
+                    told = strings[part.start + row, rank] = _text(some[row, place].item(), place, labels).encode()
+                    text.weigh(len(told))
+                if len(chosen) > RANKS:
+                    yield
+        if rows > part.stop:
+            yield
+    return Tensor(tensor.name, Datatype.BYTES, strings if batched else strings[0])
+
+
+def _text(value: float | int, place: int, labels: Sequence[str]) -> str:
+    # Floats have six decimals, as C++ prints them, and so Triton.
+    number = f"{value:f}" if isinstance(value, float) else str(int(value))
+    return f"{number}:{place}:{labels[place]}" if place < len(labels) else f"{number}:{place}"
+
+
+def _sortable(values: Array) -> Array:
+    """The values with the lowest in place of what is no number, which sorting would put highest."""
+    return np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf) if values.dtype.kind == "f" else values

@@ -1,0 +1,47 @@
+"""Long nested lists whose shape nobody states, a piece at a time: as `json_nested` reads shorter ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import simdjson
+
+from gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested, tensor_from_text
+from gateway.dialects.formats.json_pieces import Gathering, commas_in
+from inference.types import Array, Tensor, TensorSpec
+
+
+def tensor_from_list(spec: TensorSpec, text: memoryview, max_rows: int | None) -> Tensor:
+    """The tensor in a text of nested lists. Raises `InvalidRequest`, and `RequestTooLarge` for too many rows.
+
+    Raises `NotJson` also for a text that only cannot be cut into pieces.
+    """
+    gathering = Gathering((spec,), commas_in(text) + 1, max_rows)
+    gathering.read(
+        text, lambda piece, level: (_array(TensorSpec(spec.name, spec.datatype, spec.shape[level:]), piece),)
+    )
+    return gathering.tensors()[0]
+
+
+def tensors_from_rows(
+    specs: Sequence[TensorSpec],
+    text: memoryview,
+    max_rows: int | None,
+    read: Callable[[list[Any]], Sequence[Tensor]],
+) -> tuple[Tensor, ...]:
+    """The tensors in a list of rows that are objects; `read` makes them of some of the rows, each parsed.
+
+    Raises as `tensor_from_list` does.
+    """
+    gathering = Gathering(specs, commas_in(text) + 1, max_rows)
+    gathering.read(text, lambda piece, _: [tensor.array for tensor in read(parsed_json(piece))])
+    return gathering.tensors()
+
+
+def _array(spec: TensorSpec, piece: bytes) -> Array:
+    try:
+        tensor = tensor_from_text(spec, simdjson.Parser().parse(piece), piece)
+    except (ValueError, RuntimeError):
+        tensor = None
+    return (tensor or tensor_from_nested(spec, parsed_json(piece))).array

@@ -1,0 +1,81 @@
+"""Large numeric tensors out of JSON text, without a Python object per number.
+
+simdjson parses a whole document into a tape, and copies the numbers of an array from there into a buffer. It does so
+across any nesting, so whether the nesting is right has to be proved here. The proof counts opening brackets: the
+lists that must be there are seen to be there, and the text has no more brackets than those.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import simdjson
+
+from gateway.dialects.formats import bfloat16
+from gateway.dialects.formats.json_forms import Form
+from inference.types import Array, Datatype, Shape
+
+MIN_ROW_ELEMENTS = 16
+"""Shorter rows are left to the typed decoder: looking at each of them here would cost more than it saves."""
+
+
+def list_on_tape(element: object) -> simdjson.Array:
+    """The element, known to be a list. Raises `ValueError` if it is none."""
+    if not isinstance(element, simdjson.Array):
+        raise ValueError("not a list")
+    return element
+
+
+def numbers_from_tape(form: Form, shape: Shape, data: simdjson.Array) -> Array:
+    """The numbers of a list on the tape, as an array that holds its own memory.
+
+    That the list is flat, or nested as the shape says, is known only once `has_brackets` has said so of the whole
+    text, with `bracket_count` for this list.
+    Raises `ValueError`, `TypeError`, `OverflowError`, `FloatingPointError` or `RuntimeError` if the list is unusual.
+    """
+    if not form.carrier:
+        raise TypeError("no numbers")
+    buffer = data.as_buffer(of_type=form.carrier)
+    wide: Array = np.frombuffer(buffer, {"d": np.float64, "i": np.int64, "u": np.uint64}[form.carrier])
+    if form.datatype is Datatype.BF16:
+        return bfloat16.from_float64(wide).reshape(shape)
+    if wide.dtype == form.dtype:
+        return wide.reshape(shape)
+    if form.carrier == "d":
+        with np.errstate(over="raise"):
+            return wide.astype(form.dtype).reshape(shape)
+    narrow = wide.astype(form.dtype)
+    if not np.array_equal(narrow, wide):
+        raise OverflowError("beyond the range of the datatype")
+    return narrow.reshape(shape)
+
+
+def bracket_count(shape: Shape, count: int, data: simdjson.Array) -> int:
+    """How many lists there are in `data`, itself included, up to the depth of the shape: one if it is flat.
+
+    `count` is the product of `shape`. Raises `ValueError` if the list is neither flat nor nested as the shape says, or
+    has too many short rows.
+    """
+    if count == 0 or not isinstance(data[0], simdjson.Array):
+        return 1
+    brackets = 0
+    level = [data]
+    for axis, size in enumerate(shape):
+        brackets += len(level)
+        if brackets * MIN_ROW_ELEMENTS > count:
+            raise ValueError("many short rows")
+        if any([len(row) != size for row in level]):
+            raise ValueError("not nested as the shape says")
+        if axis + 1 < len(shape):
+            level = [list_on_tape(item) for row in level for item in row]
+    return brackets
+
+
+def has_brackets(text: bytes | bytearray, brackets: int) -> bool:
+    """Whether `[` stands in the text exactly so often, be it in a string. Stops at the first one too many."""
+    # `find` looks at 32 bytes at a time; `count` at one.
+    position = -1
+    for _ in range(brackets):
+        position = text.find(b"[", position + 1)
+        if position < 0:
+            return False
+    return text.find(b"[", position + 1) < 0

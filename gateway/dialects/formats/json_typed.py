@@ -1,0 +1,23 @@
+"""Decoders of nested JSON lists whose elements have one type."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.formats.json_forms import FORMS
+from inference.types import Datatype
+
+MAX_TYPED_AXES = 8
+"""Deeper nesting is left to the reference: a decoder for it would have to be built first."""
+
+
+@lru_cache(maxsize=len(FORMS) * MAX_TYPED_AXES)
+def nested_decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[list[Any]]:
+    """The decoder of lists so deep, at the bottom of which the datatype's elements are."""
+    kind: Any = FORMS[datatype].element
+    for _ in range(depth):
+        kind = list[kind]
+    return msgspec.json.Decoder(kind)

@@ -1,0 +1,183 @@
+"""OpenAI's API for embeddings: `POST /v1/embeddings`, as its published OpenAPI description has it."""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+
+from gateway.dialects.base import Call, Callee, Dialect
+from gateway.dialects.formats.slices import Text, rows_at_a_time
+from gateway.dialects.openai.body import EmbeddingsBody, FieldFault, model_of, read_body, rows_of
+from gateway.dialects.openai.openapi import embeddings_paths
+from gateway.http.messages import Header, HttpResponse
+from gateway.text.embedder import Embedder, Parts
+from inference.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelFailed,
+    ModelNotFound,
+    RequestTooLarge,
+    SluiceError,
+    StartError,
+    Unavailable,
+)
+from inference.types import Array, InferenceRequest, InferenceResponse
+
+JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+PATH = "/v1/embeddings"
+
+LIGHT_BYTES = 2048
+"""A body of up to this length is tokenised where it is: that takes about a millisecond, half a millisecond per KiB."""
+
+INVALID, SERVER = "invalid_request_error", "server_error"
+
+
+class Fault(NamedTuple):
+    """How OpenAI's API puts a kind of error: the status, and the `type` in the body."""
+
+    status: int
+    kind: str
+
+
+FAULTS: Mapping[type[SluiceError], Fault] = MappingProxyType(
+    {
+        InvalidRequest: Fault(400, INVALID),
+        ModelNotFound: Fault(404, INVALID),
+        RequestTooLarge: Fault(413, INVALID),
+        Unavailable: Fault(503, SERVER),
+        DeadlineExceeded: Fault(504, SERVER),
+        SluiceError: Fault(500, SERVER),
+    }
+)
+"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What the encoding of an answer needs to know of its call."""
+
+    embedder: Embedder
+    parts: Parts
+    dimensions: int | None
+    base64: bool
+    tokens: int
+
+
+class OpenAI(Dialect):
+    """The embeddings of OpenAI's API, for models with `[text]` in their `model.toml`.
+
+    `POST /v1/embeddings`, a slash at the end allowed. `input` is a text, a list of texts, a list of token ids, or a
+    list of those; it becomes one row for each. Keys, organisations and `user` are not looked at.
+    """
+
+    name = "openai"
+    headers = frozenset[bytes]()
+
+    def recognise(self, path: str) -> Call | None:
+        """The one path there is; the model is named in the body."""
+        return Call("") if path.removesuffix("/") == PATH else None
+
+    def address(self, body: bytes | bytearray) -> Call:
+        """The model that the body names. Raises `InvalidRequest`."""
+        return Call(model_of(body))
+
+    def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
+        """Whether the texts are long: tokenising runs without the interpreter's lock, and so well in a thread."""
+        return len(body) > LIGHT_BYTES
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
+        """The token ids of each text, as parts of equal length. Raises `InvalidRequest` and `RequestTooLarge`."""
+        embedder = callee.embedder
+        if embedder is None:
+            raise FieldFault(
+                f"model {callee.name!r} does not embed texts: its model.toml has no [text]; "
+                "see GET /v1/models for the models that do",
+                param="model",
+            )
+        asked = read_body(body, embedder.config.max_tokens)
+        ids = rows_of(asked, embedder)
+        parts = embedder.parts(ids)
+        return InferenceRequest(
+            inputs=parts.inputs[0],
+            outputs=(embedder.output,),
+            reply=Reply(embedder, parts, _dimensions(asked, embedder), asked.base64, sum(map(len, ids))),
+            parts=parts.inputs[1:],
+        )
+
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
+        """The embeddings in the order of the texts. Raises `InvalidRequest` where the model has fewer dimensions."""
+        reply = request.reply
+        assert isinstance(reply, Reply)
+        outputs = [outputs[0].array for outputs in (response.outputs, *response.parts)]
+        try:
+            embeddings = reply.embedder.embeddings(reply.parts, outputs, reply.dimensions)
+        except InvalidRequest as fault:
+            raise FieldFault(str(fault), param="dimensions") from None
+        text, told = Text(), _as_base64 if reply.base64 else _as_numbers
+        for part in rows_at_a_time(*embeddings.shape):
+            for place, each in enumerate(told(embeddings[part]), part.start):
+                text.add(b'{"object":"embedding","index":%d,"embedding":%b}' % (place, each))
+            if part.stop < len(embeddings):
+                yield
+        data = text.joined(b",")
+        body = b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
+            data,
+            orjson.dumps(response.model),
+            reply.tokens,
+            reply.tokens,
+        )
+        return HttpResponse(200, body, JSON)
+
+    def refuse(self, error: SluiceError) -> HttpResponse:
+        """OpenAI's error object; its clients try again after `Retry-After` where the status is 500 or more."""
+        fault = _fault_of(error)
+        body = error_json(error, fault.kind)
+        if isinstance(error, Unavailable):
+            retry_after = b"%d" % max(1, math.ceil(error.retry_after_s))
+            return HttpResponse(fault.status, body, (*JSON, (b"retry-after", retry_after)))
+        return HttpResponse(fault.status, body, JSON)
+
+    def openapi_paths(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 `paths` of the route, with schemas and examples in line."""
+        return embeddings_paths()
+
+
+def error_json(error: SluiceError, kind: str) -> bytes:
+    """The body that OpenAI's API has for an error."""
+    # A StartError is told to the operator. It cannot get here but by mistake, and names files.
+    text = "internal error" if isinstance(error, StartError) else str(error)
+    param = error.param if isinstance(error, FieldFault) else None
+    code = None
+    if isinstance(error, ModelNotFound):
+        param, code = "model", "model_not_found"
+    message = text.encode("utf-8", "backslashreplace").decode()
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def _fault_of(error: SluiceError) -> Fault:
+    if isinstance(error, ModelFailed) and error.invalid_input:
+        return FAULTS[InvalidRequest]
+    return next(FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS)
+
+
+def _dimensions(asked: EmbeddingsBody, embedder: Embedder) -> int | None:
+    if asked.dimensions is not None and not embedder.config.dimensions:
+        raise FieldFault("this model does not support specifying dimensions", param="dimensions")
+    return asked.dimensions
+
+
+def _as_numbers(embeddings: Array) -> list[bytes]:
+    return [orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY) for each in embeddings]
+
+
+def _as_base64(embeddings: Array) -> list[bytes]:
+    """float32, the lowest byte first, whatever machine this is."""
+    little = embeddings.astype("<f4", copy=False)
+    return [b'"%b"' % b64encode(each) for each in little]

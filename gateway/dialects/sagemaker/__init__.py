@@ -1,0 +1,1 @@
+"""SageMaker's and Vertex AI's contract for containers."""

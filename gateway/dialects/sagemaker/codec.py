@@ -1,0 +1,136 @@
+"""SageMaker's and Vertex AI's contract for containers: `POST /invocations`.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html has the path and no bodies; those
+are as the containers that clients know have them: JSON, CSV, `.npy`, images, and V2 as Triton's SageMaker front end.
+Vertex AI's `instances` and `predictions` are TensorFlow Serving's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.dialects.base import Call, Callee, Dialect
+from gateway.dialects.formats.csv_rows import csv_in_steps
+from gateway.dialects.formats.npy import npy_of
+from gateway.dialects.sagemaker.openapi import invocation_paths
+from gateway.dialects.untyped.answer import answer_in_steps
+from gateway.dialects.untyped.body import OPEN, Form, Question
+from gateway.dialects.untyped.request import is_heavy, request_from_body
+from gateway.dialects.v2.binary import BINARY_LENGTH
+from gateway.dialects.v2.outputs import Reply as V2Reply
+from gateway.http.messages import Header, HttpResponse
+from inference.errors import InvalidRequest, SluiceError
+from inference.types import InferenceRequest, InferenceResponse, Tensor
+
+PATH = "/invocations"
+ACCEPT, CONTENT_TYPE = b"accept", b"content-type"
+BINARY = b"application/vnd.sagemaker-triton.binary+json"
+_JSON_SIZE = re.compile(rb"json-header-size=([^;\s]*)", re.IGNORECASE)
+
+
+class Wish(msgspec.Struct, frozen=True, tag="sagemaker"):
+    """A question, and the content type that its answer is to have."""
+
+    question: Question
+    medium: Literal["json", "csv", "npy"]
+
+
+MEDIA: dict[bytes, Literal["json", "csv", "npy"]] = {
+    b"application/json": "json",
+    b"text/csv": "csv",
+    b"application/x-npy": "npy",
+    b"*/*": "json",
+}
+
+
+class SageMaker(Dialect):
+    """`POST /invocations`, for the gateway's default model.
+
+    The answer is JSON unless `Accept` names CSV or `.npy` first of what there is; to V2 it is always V2.
+    """
+
+    name = "sagemaker"
+    headers = frozenset({ACCEPT, CONTENT_TYPE})
+
+    def recognise(self, path: str) -> Call | None:
+        """The one path there is; it names no model."""
+        return Call("") if path.removesuffix("/") == PATH else None
+
+    def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
+        """Whether the body is an image, or another large file."""
+        return is_heavy(body, callee)
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
+        """The request in a body. Raises `InvalidRequest`, and `RequestTooLarge` for an image beyond its bound."""
+        content_type = accept = b""
+        for name, value in headers:
+            if name == CONTENT_TYPE:
+                content_type = value
+            elif name == ACCEPT:
+                accept = value
+        if content_type.lower().startswith(BINARY):
+            return _binary(body, content_type, callee)
+        request = request_from_body(body, content_type, callee)
+        medium = _medium(accept)
+        if medium == "json":
+            return request
+        assert isinstance(request.reply, Question)
+        return replace(request, reply=Wish(request.reply, medium))
+
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
+        """The answer. Raises `InvalidRequest` if what was asked for cannot carry the outputs."""
+        if not isinstance(wish := request.reply, Wish):
+            return _with_json_size((yield from answer_in_steps(request, response, {})))
+        if wish.question.form is Form.V2:
+            return _with_json_size((yield from answer_in_steps(replace(request, reply=wish.question), response, {})))
+        if wish.medium == "csv":
+            return HttpResponse(200, (yield from csv_in_steps(response.outputs)), ((CONTENT_TYPE, b"text/csv"),))
+        return HttpResponse(200, npy_of(_only_output(response.outputs)), ((CONTENT_TYPE, b"application/x-npy"),))
+
+    def refuse(self, error: SluiceError) -> HttpResponse:
+        """`{"error": "…"}`, as V2 has it: the contract knows statuses only."""
+        return OPEN.refuse(error)
+
+    def openapi_paths(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 `paths` of the one route."""
+        return invocation_paths()
+
+
+def _binary(body: bytes | bytearray, content_type: bytes, callee: Callee) -> InferenceRequest:
+    size = _JSON_SIZE.search(content_type)
+    if size is None:
+        raise InvalidRequest(f"the content type {BINARY.decode()} must say json-header-size=N, the bytes of the JSON")
+    request = OPEN.decode(body, ((BINARY_LENGTH, size[1]),), callee)
+    assert request.reply is None or isinstance(request.reply, V2Reply)
+    return replace(request, reply=Question(Form.V2, inner=request.reply))
+
+
+def _with_json_size(answer: HttpResponse) -> HttpResponse:
+    """A binary answer says in its content type, and not in a header that is not passed on, how long the JSON is."""
+    length = next((value for name, value in answer.headers if name == BINARY_LENGTH), None)
+    if length is None:
+        return answer
+    return HttpResponse(answer.status, answer.body, ((CONTENT_TYPE, b"%b;json-header-size=%b" % (BINARY, length)),))
+
+
+def _medium(accept: bytes) -> Literal["json", "csv", "npy"]:
+    """The first that there is of what is accepted; JSON if there is none."""
+    for each in accept.lower().split(b","):
+        medium = MEDIA.get(each.partition(b";")[0].strip())
+        if medium is not None:
+            return medium
+    return "json"
+
+
+def _only_output(outputs: Sequence[Tensor]) -> Tensor:
+    if len(outputs) != 1:
+        names = ", ".join(repr(each.name) for each in outputs)
+        raise InvalidRequest(f"the model gives {names}, and an .npy file has one array; accept application/json")
+    return outputs[0]

@@ -1,0 +1,1 @@
+"""TensorFlow Serving's REST API: `:predict`, `:classify` and `:regress`."""

@@ -1,0 +1,125 @@
+"""TensorFlow Serving's REST API, version 1: `:predict`, `:classify` and `:regress`.
+
+https://www.tensorflow.org/tfx/serving/api_rest is the specification. As there, numbers may be `NaN`, `Infinity` and
+`-Infinity` in both directions, and no content type is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from gateway.dialects.base import Call, Callee, Dialect
+from gateway.dialects.bounds import check_structure, rows_bound
+from gateway.dialects.formats.json_values import columns_in_steps, rows_in_steps
+from gateway.dialects.tfs.body import Reply, decode_predict
+from gateway.dialects.tfs.examples import Wanted, decode_examples, results_in_steps
+from gateway.dialects.tfs.openapi import verb_paths
+from gateway.dialects.tfs.tape import COLUMNS
+from gateway.dialects.v2.codec import V2
+from gateway.http.messages import Header, HttpResponse
+from inference.errors import InvalidRequest, ModelNotFound, SluiceError
+from inference.types import InferenceRequest, InferenceResponse, Tensor
+
+JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+PREFIX = "/v1/models/"
+_TARGET = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]*)|/labels/([^/:]+))?:([^/:]*)/?")
+_VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
+_VERBS = ("predict", "classify", "regress")
+_ERRORS = V2()
+
+
+class Tfs(Dialect):
+    """What the verbs of TensorFlow Serving have in common: paths and errors, which are `{"error": "…"}`."""
+
+    name = "tfs"
+    headers = frozenset[bytes]()
+    verb: str
+
+    def recognise(self, path: str) -> Call | None:
+        """The call that a path with this verb names.
+
+        Raises `ModelNotFound` for a version that is no number, and `InvalidRequest` for a verb that there is not.
+        """
+        if not path.startswith(PREFIX):
+            return None
+        target = _TARGET.fullmatch(path)
+        if target is None:
+            return None
+        model, version, label, verb = target.groups()
+        if verb not in _VERBS:
+            raise InvalidRequest(f"malformed request: the path ends with {verb[:80]!r}; expected one of {_VERBS}")
+        if verb != self.verb:
+            return None
+        if version is not None and not _VERSION.fullmatch(version):
+            raise ModelNotFound(f"model {model[:80]!r} has no version {version[:80]!r}; versions are whole numbers")
+        return Call(model, None if version is None else int(version), label)
+
+    def refuse(self, error: SluiceError) -> HttpResponse:
+        """The error object, which V2 has from here, with the same statuses."""
+        return _ERRORS.refuse(error)
+
+    def openapi_paths(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 `paths` of the verb."""
+        return verb_paths(self.verb)
+
+
+class TfsPredict(Tfs):
+    """`:predict`: rows (`instances`, answered with `predictions`) or columns (`inputs`, answered with `outputs`)."""
+
+    verb = "predict"
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
+        """The request in a body. Raises `InvalidRequest` and `RequestTooLarge`."""
+        check_structure(body, callee)
+        return decode_predict(body, callee.signature, rows_bound(callee))
+
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
+        """The answer in the question's form. Raises `InvalidRequest` if there are no rows to make of the outputs."""
+        assert isinstance(request.reply, Reply)
+        outputs = response.outputs
+        if request.reply.form == COLUMNS:
+            return HttpResponse(200, b'{"outputs":%b}' % (yield from columns_in_steps(outputs)), JSON)
+        text = yield from rows_in_steps(outputs, _common_rows(outputs))
+        return HttpResponse(200, b'{"predictions":%b}' % text, JSON)
+
+
+def _common_rows(outputs: Sequence[Tensor]) -> int:
+    """The length of all outputs, which is that of the predictions: as many as the model gives, or none.
+
+    It need not be that of the instances: of what a detector finds there is more than one in a picture. Raises
+    `InvalidRequest` if outputs differ.
+    """
+    rows = None
+    for tensor in outputs:
+        shape = tensor.array.shape
+        if not shape or rows not in (None, shape[0]):
+            others = "" if rows is None else f", and others have {rows} rows"
+            raise InvalidRequest(
+                f"output {tensor.name!r} has shape {list(shape)}{others}: 'predictions' need outputs of one length; "
+                "ask with 'inputs' instead of 'instances'"
+            )
+        rows = shape[0]
+    return rows or 0
+
+
+class TfsExamples(Tfs):
+    """`:classify` and `:regress`: examples of named features, answered with `results` from one output."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.verb = wanted.verb
+        self._wanted = wanted
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
+        """The request in a body. Raises `InvalidRequest`, also for a model without such outputs."""
+        check_structure(body, callee)
+        return decode_examples(body, callee, self._wanted)
+
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
+        """A list of `[label, score]` pairs, or a value, for each example."""
+        return HttpResponse(200, b'{"results":%b}' % (yield from results_in_steps(request, response)), JSON)

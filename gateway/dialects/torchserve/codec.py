@@ -1,0 +1,156 @@
+"""TorchServe's inference API: `/predictions/{model}[/{version}]` and `/models/{model}/invoke`.
+
+https://pytorch.org/serve/inference_api.html is the specification. What a handler's code would make of a body there is
+here made of it by the model's signature: `gateway.dialects.untyped.body` says how.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+from msgspec.structs import replace
+
+from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
+from gateway.dialects.torchserve.openapi import prediction_paths
+from gateway.dialects.untyped.answer import JSON, Labels, answer_in_steps
+from gateway.dialects.untyped.body import Question
+from gateway.dialects.untyped.request import is_heavy, request_from_body
+from gateway.http.coding import UnknownEncoding
+from gateway.http.messages import Header, HttpResponse
+from inference.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    InvalidRequest,
+    ModelFailed,
+    ModelNotFound,
+    RequestTooLarge,
+    SluiceError,
+    StartError,
+    Unavailable,
+    VersionNotFound,
+)
+from inference.types import InferenceRequest, InferenceResponse
+
+CONTENT_TYPE = b"content-type"
+_PREDICTIONS = re.compile(r"/predictions/([^/]+)(?:/([^/]+))?/?")
+_INVOKE = re.compile(r"/models/([^/]+)/invoke/?")
+_VERSION = re.compile(r"([0-9]{1,18})(?:\.0)?", re.ASCII)
+
+
+class Fault(NamedTuple):
+    """How TorchServe puts a kind of error."""
+
+    status: int
+    kind: str
+
+
+FAULTS: Mapping[type[SluiceError], Fault] = MappingProxyType(
+    {
+        MethodNotAllowed: Fault(405, "MethodNotAllowedException"),
+        UnknownEncoding: Fault(415, "BadRequestException"),
+        InvalidRequest: Fault(400, "BadRequestException"),
+        VersionNotFound: Fault(404, "ModelVersionNotFoundException"),
+        ModelNotFound: Fault(404, "ModelNotFoundException"),
+        Forbidden: Fault(403, "InvalidModelVersionException"),
+        RequestTooLarge: Fault(413, "BadRequestException"),
+        Unavailable: Fault(503, "ServiceUnavailableException"),
+        DeadlineExceeded: Fault(504, "RequestTimeoutException"),
+        SluiceError: Fault(500, "InternalServerException"),
+    }
+)
+"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
+
+
+class TorchServe(Dialect):
+    """The prediction calls of TorchServe, by POST and PUT.
+
+    One call is one item or several rows, as `item_body` tells them apart. An output with `[labels]` in `model.toml` is
+    answered with its five highest classes by name, unless the question has another protocol's form.
+    """
+
+    name = "torchserve"
+    headers = frozenset({CONTENT_TYPE})
+    methods = frozenset({"POST", "PUT"})
+
+    def recognise(self, path: str) -> Call | None:
+        """The model and version that a path names. Raises `VersionNotFound` for a version that is no number."""
+        if path.startswith("/predictions/"):
+            if (named := _PREDICTIONS.fullmatch(path)) is not None:
+                return Call(named[1], None if named[2] is None else version_of(named[1], named[2]))
+        elif path.startswith("/models/") and (named := _INVOKE.fullmatch(path)) is not None:
+            return Call(named[1])
+        return None
+
+    def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
+        """Whether the body is an image, or another large file."""
+        return is_heavy(body, callee)
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
+        """The request in a body. Raises `InvalidRequest`, and `RequestTooLarge` for an image beyond its bound."""
+        content_type = b""
+        for name, value in headers:
+            if name == CONTENT_TYPE:
+                content_type = value
+        request = request_from_body(body, content_type, callee)
+        if not callee.config.labels:
+            return request
+        assert isinstance(request.reply, Question)
+        return replace(request, reply=Labelled(request.reply, callee.config.labels))
+
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
+        """The answer. Raises `InvalidRequest` if JSON cannot carry an output."""
+        if isinstance(reply := request.reply, Labelled):
+            return (yield from answer_in_steps(replace(request, reply=reply.question), response, reply.labels))
+        return (yield from answer_in_steps(request, response, {}))
+
+    def refuse(self, error: SluiceError) -> HttpResponse:
+        """`{"code": …, "type": …, "message": …}`."""
+        return refusal(error)
+
+    def openapi_paths(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 `paths` of the prediction routes."""
+        return prediction_paths()
+
+
+class Labelled(msgspec.Struct, frozen=True, tag="labelled"):
+    """A question, and the names of the classes by output."""
+
+    question: Question
+    labels: Labels
+
+
+def version_of(model: str, text: str) -> int:
+    """A version as TorchServe's users write it: `2`, or `2.0`. Raises `VersionNotFound`."""
+    number = _VERSION.fullmatch(text)
+    if number is None:
+        raise VersionNotFound(f"model {model[:80]!r} has no version {text[:80]!r}; versions are whole numbers")
+    return int(number[1])
+
+
+def refusal(error: SluiceError) -> HttpResponse:
+    """An error in TorchServe's form, also for the pages of its management API."""
+    fault = FAULTS[next(kind for kind in type(error).__mro__ if kind in FAULTS)]
+    if isinstance(error, ModelFailed) and error.invalid_input:
+        fault = FAULTS[InvalidRequest]
+    # A StartError is told to the operator. It cannot get here but by mistake, and names files.
+    body = problem(fault, "internal error" if isinstance(error, StartError) else str(error))
+    if isinstance(error, Unavailable):
+        return HttpResponse(
+            fault.status, body, (*JSON, (b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        )
+    return HttpResponse(fault.status, body, JSON)
+
+
+def problem(fault: Fault, message: str) -> bytes:
+    """The body of an error."""
+    # A path can be percent-decoded to half of a surrogate pair, which is no text.
+    text = message.encode("utf-8", "backslashreplace").decode()
+    return orjson.dumps({"code": fault.status, "type": fault.kind, "message": text})

@@ -1,0 +1,90 @@
+"""What a V2 request wishes for in its answer, beside names: binary tensors, and classes in place of numbers.
+
+The binary tensor data extension and the classification extension of the Open Inference Protocol, as Triton Inference
+Server has them: `extension_binary_data.md` and `extension_classification.md` of its protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
+
+import msgspec
+
+from gateway.dialects.formats.classes import classified_in_steps
+from gateway.dialects.formats.json_forms import shown
+from gateway.dialects.v2.shared_memory import refuse_shared_memory
+from inference.errors import InvalidRequest
+from inference.types import ParameterValue, Tensor
+
+BINARY_OUTPUTS = "binary_data_output"
+BINARY, CLASSES = "binary_data", "classification"
+
+
+class Output(msgspec.Struct, gc=False):
+    """An output that a request names."""
+
+    name: str
+    parameters: dict[str, ParameterValue] | None = None
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """How one output is to be written: binary or as JSON; as it is, or as its so many most likely `classes`."""
+
+    binary: bool
+    classes: int = 0
+
+
+class Reply(msgspec.Struct, frozen=True, tag="v2"):
+    """How the outputs of an answer are to be written; those without a wish of their own are `binary` or not.
+
+    `labels` are the names of the classes by output, and `batched` says whether axis 0 counts rows.
+    """
+
+    binary: bool = False
+    wishes: Mapping[str, Wish] = MappingProxyType({})
+    labels: Mapping[str, Sequence[str] | str] = MappingProxyType({})
+    batched: bool = True
+
+    def wish(self, name: str) -> Wish:
+        """What is wished for an output."""
+        return self.wishes.get(name) or Wish(self.binary)
+
+    def shaped_in_steps(self, tensor: Tensor) -> Generator[None, None, Tensor]:
+        """The output as it is to be written. Raises `InvalidRequest` if it has no classes."""
+        classes = self.wish(tensor.name).classes
+        if not classes:
+            return tensor
+        labels = self.labels.get(tensor.name, ())
+        return (yield from classified_in_steps(tensor, classes, labels, batched=self.batched))
+
+
+class GrpcReply(msgspec.Struct, frozen=True, tag="grpc"):
+    """The same of a request over gRPC, and whether it wishes to be told that an answer is the last."""
+
+    final: bool = False
+    classes: Reply | None = None
+
+
+def reply_of(outputs: Sequence[Output], parameters: Mapping[str, ParameterValue]) -> Reply | None:
+    """What a request wishes for; `None` for plain JSON. Raises `InvalidRequest`, naming the parameter."""
+    binary = _truth("the request", BINARY_OUTPUTS, parameters.get(BINARY_OUTPUTS, False))
+    wishes = {output.name: _wish(output, binary=binary) for output in outputs if output.parameters}
+    return Reply(binary, wishes) if binary or wishes else None
+
+
+def _wish(output: Output, *, binary: bool) -> Wish:
+    where = f"output {shown(output.name)}"
+    said = output.parameters or {}
+    refuse_shared_memory(where, said)
+    classes = said.get(CLASSES, 0)
+    # To Python, true is the number 1.
+    if CLASSES in said and (type(classes) is not int or classes < 1):
+        raise InvalidRequest(f"{where}: {CLASSES!r} is {shown(classes)}; expected how many classes to tell, from 1 up")
+    return Wish(_truth(where, BINARY, said.get(BINARY, binary)), int(classes))
+
+
+def _truth(where: str, name: str, value: ParameterValue) -> bool:
+    if type(value) is not bool:
+        raise InvalidRequest(f"{where}: {name!r} is {shown(value)}; expected true or false")
+    return value

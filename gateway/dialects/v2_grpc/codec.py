@@ -1,0 +1,244 @@
+"""The Open Inference Protocol V2 over gRPC: serialized `ModelInferRequest`s in, `ModelInferResponse`s out.
+
+The messages are in `inference.proto`. A body is a message as it came off the wire, and so is an answer; the server in
+`gateway/grpc/` carries both, and reads `HttpResponse.status` as a status of gRPC
+(https://grpc.io/docs/guides/status-codes/).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.dialects.base import Call, Callee, Dialect
+from gateway.dialects.bounds import check_rows, rows_bound
+from gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
+from gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
+from gateway.dialects.v2.outputs import GrpcReply, Output, reply_of
+from gateway.dialects.v2.schedule import UNSAID, schedule_of
+from gateway.dialects.v2.shared_memory import refuse_shared_memory
+from gateway.dialects.v2_grpc import inference_pb2 as pb
+from gateway.dialects.v2_grpc.address import address_of
+from gateway.dialects.v2_grpc.contents import tensor_from_contents
+from gateway.dialects.v2_grpc.messages import parsed
+from gateway.http.messages import Header, HttpResponse
+from inference.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    InvalidRequest,
+    ModelFailed,
+    ModelNotFound,
+    NoSuchRegion,
+    RequestTooLarge,
+    SluiceError,
+    StartError,
+    Unavailable,
+)
+from inference.types import Datatype, InferenceRequest, InferenceResponse, ParameterValue, Tensor
+
+OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 3, 4, 5
+PERMISSION_DENIED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 7, 8, 13, 14
+
+STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
+    {
+        InvalidRequest: INVALID_ARGUMENT,
+        ModelNotFound: NOT_FOUND,
+        NoSuchRegion: NOT_FOUND,
+        Forbidden: PERMISSION_DENIED,
+        RequestTooLarge: RESOURCE_EXHAUSTED,
+        Unavailable: UNAVAILABLE,
+        DeadlineExceeded: DEADLINE_EXCEEDED,
+        SluiceError: INTERNAL,
+    }
+)
+"""By the nearest ancestor of an error. `ModelFailed` is an invalid argument where the model blamed the input."""
+
+PUSHBACK = b"grpc-retry-pushback-ms"
+"""How a client that retries by itself is told to wait (gRFC A6)."""
+
+WANTS_FINAL, IS_FINAL = "triton_enable_empty_final_response", "triton_final_response"
+"""A caller may ask to be told which answer is the last for its request. There is one only, which is."""
+
+HEAVY_BYTES, HEAVY_STRINGS_BYTES = 1024 * 1024, 64 * 1024
+
+
+PLAIN = GrpcReply()
+
+
+class GrpcInfer(Dialect):
+    """`ModelInfer` and each message of `ModelStreamInfer`.
+
+    Inputs have typed contents or are raw, all of a request in the same way; outputs are always raw. Outputs may
+    be asked for as classes, and the parameters `timeout` and `priority` say how the call is scheduled. Shared memory is
+    refused. `HttpResponse.status` is one of gRPC's; if it is not `OK`, the body is what the caller is told.
+    """
+
+    name = "grpc"
+    headers = frozenset[bytes]()
+    client_gone = CANCELLED
+
+    def recognise(self, path: str) -> Call | None:
+        """Nothing: HTTP's paths lead to other dialects."""
+        return None
+
+    def address(self, body: bytes | bytearray) -> Call:
+        """The model that a message names, read without its tensors."""
+        return address_of(body)
+
+    def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
+        """Strings are made one by one, and typed contents are copied twice; raw numbers are only looked at."""
+        if len(body) < HEAVY_STRINGS_BYTES:
+            return False
+        return len(body) >= HEAVY_BYTES or any([spec.datatype is Datatype.BYTES for spec in callee.signature.inputs])
+
+    def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
+        """The request in a message. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
+        message = parsed(pb.ModelInferRequest, body)
+        if len(message.inputs) > 1:
+            _refuse_repeated("input", [each.name for each in message.inputs])
+        max_rows = rows_bound(callee)
+        for each in message.inputs:
+            if len(each.shape) and max_rows is not None:
+                check_rows(each.name, each.shape[0], max_rows)
+        raws = message.raw_input_contents
+        if raws:
+            _refuse_contents(message)
+        if raws and len(raws) != len(message.inputs):
+            for each in message.inputs:
+                refuse_shared_memory(f"input {shown(each.name)}", each.parameters)
+            raise InvalidRequest(f"{len(message.inputs)} inputs, but {len(raws)} raw_input_contents; expected as many")
+        if raws:
+            inputs = tuple([_raw_tensor(each, raw) for each, raw in zip(message.inputs, raws, strict=True)])
+        else:
+            inputs = tuple([_typed_tensor(each) for each in message.inputs])
+        outputs = [_output(each) for each in message.outputs]
+        names = tuple([output.name for output in outputs])
+        if len(outputs) > 1:
+            _refuse_repeated("output", names)
+        parameters = _parameters(message.parameters) if message.parameters else {}
+        final = parameters.pop(WANTS_FINAL, False) is True
+        rest, timeout_s, priority = schedule_of(parameters) if parameters else UNSAID
+        classes = reply_of(outputs, {}) if outputs else None
+        if classes is not None:
+            classes = replace(classes, labels=callee.config.labels, batched=callee.signature.batched)
+        reply = GrpcReply(final, classes) if final or classes is not None else None
+        return InferenceRequest(inputs, names, message.id or None, rest, timeout_s, priority, reply=reply)
+
+    def encode_in_steps(
+        self, request: InferenceRequest, response: InferenceResponse
+    ) -> Generator[None, None, HttpResponse]:
+        """The answer, its outputs raw. Raises `InvalidRequest` if an output has no classes to tell."""
+        reply = request.reply if isinstance(request.reply, GrpcReply) else PLAIN
+        outputs = response.outputs
+        if reply.classes is not None:
+            shaped: list[Tensor] = []
+            for tensor in outputs:
+                shaped += [(yield from reply.classes.shaped_in_steps(tensor))]
+            outputs = tuple(shaped)
+        raw: list[bytes] = []
+        for tensor in outputs:
+            raw += [(yield from raw_in_steps(tensor))]
+        message = pb.ModelInferResponse(
+            model_name=response.model,
+            model_version=str(response.version),
+            id=response.id or "",
+            outputs=[_output_head(tensor) for tensor in outputs],
+            raw_output_contents=raw,
+        )
+        for name, value in response.parameters.items():
+            _set(message.parameters[name], value)
+        if reply.final:
+            message.parameters[IS_FINAL].bool_param = True
+        return HttpResponse(OK, message.SerializeToString())
+
+    def refuse(self, error: SluiceError) -> HttpResponse:
+        """GRPC's status for the kind of error, and when to try again where that makes sense."""
+        # A StartError is told to the operator. It cannot get here but by mistake, and names files.
+        text = "internal error" if isinstance(error, StartError) else str(error)
+        headers: tuple[Header, ...] = ()
+        if isinstance(error, Unavailable):
+            retry_after_s = max(1, math.ceil(error.retry_after_s))
+            pushback_ms = max(1, math.ceil(error.retry_after_s * 1e3))
+            headers = ((b"retry-after", b"%d" % retry_after_s), (PUSHBACK, b"%d" % pushback_ms))
+        return HttpResponse(status_of(error), text.encode("utf-8", "backslashreplace"), headers)
+
+    def openapi_paths(self) -> dict[str, Any]:
+        """None: gRPC describes itself by reflection."""
+        return {}
+
+
+def status_of(error: SluiceError) -> int:
+    """GRPC's status for an error."""
+    if isinstance(error, ModelFailed) and error.invalid_input:
+        return INVALID_ARGUMENT
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def _raw_tensor(each: pb.ModelInferRequest.InferInputTensor, raw: bytes) -> Tensor:
+    datatype, shape, _ = _head(each)
+    return tensor_from_raw(each.name, datatype, shape, raw)
+
+
+def _refuse_contents(message: pb.ModelInferRequest) -> None:
+    for each in message.inputs:
+        if each.HasField("contents"):
+            raise InvalidRequest(
+                f"contents field must not be specified when using raw_input_contents for {shown(each.name)} for model "
+                f"{shown(message.model_name)}; send one of them"
+            )
+
+
+def _typed_tensor(each: pb.ModelInferRequest.InferInputTensor) -> Tensor:
+    datatype, shape, count = _head(each)
+    return tensor_from_contents(each.name, datatype, shape, count, each.contents)
+
+
+def _head(each: pb.ModelInferRequest.InferInputTensor) -> tuple[Datatype, tuple[int, ...], int]:
+    """An input's datatype, shape and number of elements."""
+    refuse_shared_memory(f"input {shown(each.name)}", each.parameters)
+    shape = tuple(each.shape[: MAX_AXES + 1])
+    return form_of(each.name, each.datatype).datatype, shape, element_count(each.name, shape)
+
+
+def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> Output:
+    if not each.parameters:
+        return Output(each.name)
+    refuse_shared_memory(f"output {shown(each.name)}", each.parameters)
+    return Output(each.name, _parameters(each.parameters))
+
+
+def _refuse_repeated(kind: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        [(name, times)] = Counter(names).most_common(1)
+        raise InvalidRequest(f"{kind} {shown(name)} is listed {times} times; every name may be listed once")
+
+
+def _parameters(messages: Mapping[str, pb.InferParameter]) -> dict[str, ParameterValue]:
+    parameters: dict[str, ParameterValue] = {}
+    for name, message in messages.items():
+        choice = message.WhichOneof("parameter_choice")
+        if choice is None:
+            raise InvalidRequest(f"parameter {shown(name)} has no value")
+        parameters[name] = getattr(message, choice)
+    return parameters
+
+
+def _set(message: pb.InferParameter, value: ParameterValue) -> None:
+    # To Python, true is a number.
+    if isinstance(value, bool):
+        message.bool_param = value
+    elif isinstance(value, int):
+        message.int64_param = value
+    elif isinstance(value, float):
+        message.double_param = value
+    else:
+        message.string_param = value
+
+
+def _output_head(tensor: Tensor) -> pb.ModelInferResponse.InferOutputTensor:
+    return pb.ModelInferResponse.InferOutputTensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)

@@ -1,0 +1,1 @@
+"""One prediction call, from the bytes of its body to the bytes of its answer."""
