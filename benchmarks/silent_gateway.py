@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway import observer
 from gateway.cli import main
+from gateway.prediction import observer
 from gateway.telemetry import call_log, loop_lag, metrics
 
 

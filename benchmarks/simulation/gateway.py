@@ -15,11 +15,11 @@ from benchmarks.simulation.loop import VirtualLoop, virtual_loop
 from benchmarks.simulation.machine import Curve, Machine, Noise, Slowdown
 from benchmarks.simulation.server import Server
 from benchmarks.simulation.sluice import KEY, OUTPUTS, WORKER_DEPTH, Executor, measured_knots, rows_of
+from gateway.connections.loop_turns import LoopTurns
 from gateway.dialects.base import Dialect
-from gateway.footing import Footing
-from gateway.gate import Gate
-from gateway.http.messages import HttpResponse
-from gateway.loop_turns import LoopTurns
+from gateway.messages import HttpResponse
+from gateway.serving.footing import Footing
+from gateway.serving.gate import Gate
 from inference.errors import SluiceError, Unavailable
 from inference.types import InferenceResponse, Timings
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.dialects.formats.slices import at_once
-from gateway.http.messages import Header, HttpResponse
-from gateway.images.reader import ImageReader
-from gateway.text.embedder import Embedder
+from gateway.inputs.images.reader import ImageReader
+from gateway.inputs.text.embedder import Embedder
+from gateway.messages import Header, HttpResponse
 from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, SluiceError
 from inference.repository.snapshot import FileState

@@ -13,7 +13,7 @@ from gateway.grpc.heads import Head
 from gateway.grpc.inbox import Inbox
 from gateway.grpc.limits import HEAD_SLACK_BYTES, STREAM_WINDOW_BYTES
 from gateway.grpc.methods import Body, Method
-from gateway.http.messages import Header
+from gateway.messages import Header
 
 if TYPE_CHECKING:
     from gateway.grpc.connection import GrpcConnection

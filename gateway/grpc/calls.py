@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 
 from google.protobuf.message import DecodeError
 
+from gateway.connections.held_bytes import HeldBytes
 from gateway.dialects.base import Call
 from gateway.dialects.v2_grpc import inference_pb2 as pb
 from gateway.dialects.v2_grpc.codec import OK, GrpcInfer
 from gateway.grpc.codes import Code
 from gateway.grpc.methods import Body, CallEnded, Context
-from gateway.held_bytes import HeldBytes
-from gateway.http.messages import Header, HttpResponse
-from gateway.plane import Plane, Route
-from gateway.timeouts import REQUEST_TIMEOUT
+from gateway.headers.timeouts import REQUEST_TIMEOUT
+from gateway.messages import Header, HttpResponse
+from gateway.prediction.data_plane import Plane, Route
 from inference.errors import SluiceError
 
 STREAM_IN_FLIGHT = 64

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from gateway.connections.long_body import LARGE_BYTES
 from gateway.grpc.call import ServerCall
 from gateway.grpc.codes import Code
 from gateway.grpc.methods import Body, CallEnded, ServerStream, Stream, Unary
 from gateway.grpc.server_context import ServerContext
-from gateway.http.coding import ACCEPT_ENCODING, deflated, inflated
-from gateway.http.long_body import LARGE_BYTES
-from gateway.http.messages import HttpResponse
+from gateway.headers.content_encoding import ACCEPT_ENCODING, deflated, inflated
+from gateway.messages import HttpResponse
 from inference.errors import SluiceError
 
 _logger = logging.getLogger("sluice.grpc")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from gateway.grpc.codes import Code
-from gateway.http.messages import Header
+from gateway.messages import Header
 
 PSEUDO = frozenset({b":method", b":path", b":scheme", b":authority"})
 HOP_BY_HOP = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})

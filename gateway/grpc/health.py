@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from gateway.catalogue import Catalogue
 from gateway.dialects.v2_grpc.messages import parsed
 from gateway.grpc import health_pb2 as pb
 from gateway.grpc.codes import Code
 from gateway.grpc.methods import Body, CallEnded, Context
-from gateway.readiness import Readiness
+from gateway.serving.catalogue import Catalogue
+from gateway.serving.readiness import Readiness
 from inference.errors import ModelNotFound, ModelNotReady
 
 NOT_SERVING, SERVING, SERVICE_UNKNOWN = (

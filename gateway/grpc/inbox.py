@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
+from gateway.connections.held_bytes import HeldBytes
 from gateway.grpc.limits import STEP_BYTES, STREAM_WINDOW_BYTES
 from gateway.grpc.methods import Body
-from gateway.held_bytes import HeldBytes
 from inference.errors import InvalidRequest, RequestTooLarge
 
 PREFIX_BYTES = 5

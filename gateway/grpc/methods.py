@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.dialects.v2_grpc.codec import status_of
 from gateway.grpc.codes import Code
-from gateway.http.messages import Header
+from gateway.messages import Header
 from inference.errors import SluiceError
 
 Body: TypeAlias = bytes | bytearray

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from h2.errors import ErrorCodes
 
+from gateway.connections.deadlines import Timed
 from gateway.grpc import heads
 from gateway.grpc.call import ServerCall
 from gateway.grpc.calls_underway import CallsUnderway
@@ -16,8 +17,7 @@ from gateway.grpc.limits import MAX_FRAME_BYTES
 from gateway.grpc.machine import machine_for
 from gateway.grpc.methods import CallEnded
 from gateway.grpc.server_context import ServerContext
-from gateway.http.messages import Header
-from gateway.http.sweep import Timed
+from gateway.messages import Header
 
 FRAMES_AT_ONCE = 4
 """Frames of long answers that are put together before they are handed over."""

@@ -9,7 +9,6 @@ from typing import TypeAlias, TypeVar
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from gateway.catalogue import Catalogue
 from gateway.dialects.v2.codec import model_metadata
 from gateway.dialects.v2.extensions import grpc_extensions
 from gateway.dialects.v2_grpc import inference_pb2 as pb
@@ -21,9 +20,10 @@ from gateway.grpc.methods import Body, CallEnded, Context
 from gateway.grpc.shared_memory import SharedMemory
 from gateway.pages.model_config import model_config_page
 from gateway.pages.model_statistics import statistics_page
-from gateway.readiness import Readiness
-from gateway.repository_control import RepositoryControl
-from gateway.serving import ServedVersion
+from gateway.serving.catalogue import Catalogue
+from gateway.serving.readiness import Readiness
+from gateway.serving.repository_control import RepositoryControl
+from gateway.serving.served_version import ServedVersion
 from gateway.telemetry.logs import log
 from inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
 

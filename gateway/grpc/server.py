@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway.acceptor import Acceptor
+from gateway.connections.limits import LaneLimits
 from gateway.dialects.v2_grpc import inference_pb2
+from gateway.doors.acceptor import Acceptor
 from gateway.grpc import health_pb2
 from gateway.grpc.calls import Calls
 from gateway.grpc.connection import GrpcConnection
@@ -20,12 +21,11 @@ from gateway.grpc.methods import Method, ServerStream, Stream, Unary
 from gateway.grpc.pages import Pages
 from gateway.grpc.reflection import INFO, VERSIONS, Reflection
 from gateway.grpc.server_context import ServerContext
-from gateway.http.limits import LaneLimits
-from gateway.sections import ServerSettings
+from gateway.settings.sections import ServerSettings
 from inference.errors import StartError
 
 if TYPE_CHECKING:
-    from gateway.app import Gateway
+    from gateway.process.run import Gateway
 
 
 class GrpcDoor:

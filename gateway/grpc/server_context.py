@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
+from gateway.connections.connection_budget import ConnectionBudget
+from gateway.connections.held_bytes import HeldBytes
 from gateway.grpc.limits import GrpcLimits
 from gateway.grpc.methods import Method
-from gateway.held_bytes import HeldBytes
-from gateway.http.connection_budget import ConnectionBudget
-from gateway.http.door import Door
-from gateway.http.messages import DataPlane
+from gateway.http.server_context import Door
+from gateway.messages import DataPlane
 
 if TYPE_CHECKING:
     from gateway.grpc.connection import GrpcConnection

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
+from gateway.connections.limits import LaneLimits
 from gateway.http import wire
-from gateway.http.limits import LaneLimits
-from gateway.http.messages import DataPlane, Header, HttpResponse
+from gateway.messages import DataPlane, Header, HttpResponse
 from inference.errors import RequestTooLarge
 
 _logger = logging.getLogger("sluice.http")

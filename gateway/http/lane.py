@@ -12,18 +12,18 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.held_bytes import HeldBytes
+from gateway.connections.connection_budget import ConnectionBudget
+from gateway.connections.held_bytes import HeldBytes
+from gateway.connections.limits import LaneLimits
+from gateway.connections.long_body import LARGE_BYTES, LongBody
 from gateway.http import wire
 from gateway.http.answers import Answers
 from gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
-from gateway.http.connection_budget import ConnectionBudget
-from gateway.http.door import Door
-from gateway.http.limits import LaneLimits
-from gateway.http.long_body import LARGE_BYTES, LongBody
-from gateway.http.messages import DataPlane, Header
 from gateway.http.page_transport import PageTransport
 from gateway.http.prediction import Prediction, expects_continue
 from gateway.http.request_targets import origin_form
+from gateway.http.server_context import Door
+from gateway.messages import DataPlane, Header
 from inference.errors import RequestTooLarge
 
 _logger = logging.getLogger("sluice.http")

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gateway.http.messages import Body, Header, HttpResponse
-from gateway.loop_turns import LoopTurns
+from gateway.connections.loop_turns import LoopTurns
+from gateway.messages import Body, Header, HttpResponse
 from inference.errors import SluiceError
 
 
 class NoPredictions:
-    """A data plane that recognises nothing. Implements `gateway.http.messages.DataPlane`."""
+    """A data plane that recognises nothing. Implements `gateway.messages.DataPlane`."""
 
     max_body_bytes = 0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.http.messages import Body, Header, HttpResponse
+from gateway.messages import Body, Header, HttpResponse
 
 
 class Prediction(msgspec.Struct, eq=False):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from cache.cache import Cache, Cleared
 from cache.remote.redis_link import CacheUnavailable
 from cache.report import ModelState, RedisState, TierState
-from gateway.catalogue import Catalogue
+from gateway.serving.catalogue import Catalogue
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
 

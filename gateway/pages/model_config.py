@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
 from gateway.dialects.v2.codec import PLATFORM
-from gateway.images.reader import ImageReader
-from gateway.serving import ServedVersion
+from gateway.inputs.images.reader import ImageReader
+from gateway.serving.served_version import ServedVersion
 from inference.config.model_config import ModelConfig
 from inference.findings import Findings
 from inference.planning.plan import ServingPlan

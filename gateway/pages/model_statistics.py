@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, Field
 
-from gateway.serving import ServedVersion
+from gateway.serving.served_version import ServedVersion
 from gateway.telemetry.statistics import BatchSize, ModelStatistics, Total
 
 

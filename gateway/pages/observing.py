@@ -14,9 +14,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, Field
 
-from gateway.catalogue import Catalogue
 from gateway.pages.any_content_type import AnyContentType
-from gateway.sections import TracingSettings
+from gateway.serving.catalogue import Catalogue
+from gateway.settings.sections import TracingSettings
 from gateway.telemetry.logs import Level, level, set_level
 from inference.errors import Forbidden, InvalidRequest
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, Field
 
 from gateway.pages.any_content_type import AnyContentType
-from gateway.repository_control import RepositoryControl
+from gateway.serving.repository_control import RepositoryControl
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
-from gateway.catalogue import Catalogue
 from gateway.pages.openai import ModelCard
-from gateway.serving import ServedVersion
+from gateway.serving.catalogue import Catalogue
+from gateway.serving.served_version import ServedVersion
 from inference.types import Datatype, TensorSpec
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"], pattern="^[^:]*$")]

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from gateway.readiness import Readiness
+from gateway.serving.readiness import Readiness
 
 
 class Ping(BaseModel):

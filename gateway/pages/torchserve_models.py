@@ -14,9 +14,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, Field
 
-from gateway.catalogue import Catalogue
 from gateway.dialects.torchserve.codec import version_of
-from gateway.serving import ServedVersion
+from gateway.serving.catalogue import Catalogue
+from gateway.serving.served_version import ServedVersion
 from inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
 
 LIMIT = 100

@@ -13,13 +13,13 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from cache.cache import Cache
-from gateway.catalogue import Catalogue
 from gateway.dialects.v2.codec import model_metadata
 from gateway.pages.admin import RedisPage, redis_page
 from gateway.pages.model_config import ModelConfigPage, model_config_page
 from gateway.pages.model_statistics import StatisticsPage, statistics_json, statistics_page
-from gateway.readiness import Readiness
-from gateway.serving import ServedVersion
+from gateway.serving.catalogue import Catalogue
+from gateway.serving.readiness import Readiness
+from gateway.serving.served_version import ServedVersion
 from gateway.telemetry.metrics import Metrics
 from inference.errors import ModelNotReady
 

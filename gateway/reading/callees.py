@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from gateway.dialects.base import NO_IMAGES, Callee
-from gateway.images.reader import image_readers
-from gateway.text.embedder import Embedder, embedder_of
-from gateway.text.tokenizer import load_tokenizer
+from gateway.inputs.images.reader import image_readers
+from gateway.inputs.text.embedder import Embedder, embedder_of
+from gateway.inputs.text.tokenizer import load_tokenizer
 from inference.config.model_config import ModelConfig
 from inference.errors import ModelNotReady
 from inference.types import Signature

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.connections.long_body import LARGE_BYTES
 from gateway.dialects.base import Callee, Dialect
 from gateway.dialects.openai.codec import OpenAI
 from gateway.dialects.v2.binary import BINARY_LENGTH
-from gateway.http.long_body import LARGE_BYTES
-from gateway.http.messages import Header
+from gateway.messages import Header
 from gateway.protocols import DIALECTS
 from inference.config.model_config import MIB
 from inference.types import Datatype

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from gateway.connections.held_bytes import HeldBytes, Share
+from gateway.connections.long_body import LARGE_BYTES
 from gateway.dialects.base import Call, Callee, Dialect
-from gateway.held_bytes import HeldBytes, Share
-from gateway.http.coding import encoding_of
-from gateway.http.long_body import LARGE_BYTES
-from gateway.http.messages import Body, Header
+from gateway.headers.content_encoding import encoding_of
+from gateway.messages import Body, Header
 from gateway.reading.codecs import heavy_apart, number_of, read_apart
 from gateway.reading.large_body import LargeBody
 from gateway.reading.pool import Readers

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from concurrent.futures import Executor
 
-from gateway.held_bytes import Share
-from gateway.http.coding import Inflating
-from gateway.http.long_body import LARGE_BYTES, LongBody
-from gateway.http.messages import Body
+from gateway.connections.held_bytes import Share
+from gateway.connections.long_body import LARGE_BYTES, LongBody
+from gateway.headers.content_encoding import Inflating
+from gateway.messages import Body
 from gateway.reading.requests import Taken
 from gateway.reading.shared_body import SharedBody
 from gateway.reading.threads import in_thread

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from gateway.http.messages import Header
+from gateway.messages import Header
 from gateway.reading.faults import Broke, Refused
 
 KNOWN_CALLEES = 64

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from gateway.dialects.base import Call, Callee
-from gateway.http.messages import Header
+from gateway.messages import Header
 from gateway.reading.callees import described
 from gateway.reading.faults import Broke, ReadingFailed, Refused, raised
 from gateway.reading.messages import Address, Addressed, Answer, Decode, Decoded

@@ -16,7 +16,7 @@ from gateway.dialects.tfs import examples as tfs_examples
 from gateway.dialects.torchserve.codec import Labelled
 from gateway.dialects.untyped.body import Question
 from gateway.dialects.v2 import outputs as v2_outputs
-from gateway.text.embedder import Parts
+from gateway.inputs.text.embedder import Parts
 from inference.types import InferenceRequest, Tensor
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import structlog
 from structlog.typing import EventDict, Processor
 
-from gateway.telemetry.outlet import Outlet
+from gateway.telemetry.log_writer import Outlet
 from gateway.telemetry.tracebacks import escaped, traceback_facts, unquoted, write_traceback
 from inference.config.faults import MASK
 

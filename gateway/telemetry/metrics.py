@@ -14,8 +14,8 @@ from prometheus_client.exposition import choose_encoder
 from batching.report import BatchReport
 from batching.report import Outcome as BatchOutcome
 from cache.report import Tier
-from gateway.audit.auditor import Look
-from gateway.audit.examine import Outcome as LookOutcome
+from gateway.serving.audit.auditor import Look
+from gateway.serving.audit.examine import Outcome as LookOutcome
 from gateway.telemetry.exposition import Exposition
 from gateway.telemetry.families import Families
 from gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime

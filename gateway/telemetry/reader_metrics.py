@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.held_bytes import HeldBytes
+from gateway.connections.held_bytes import HeldBytes
 from gateway.reading.pool import Readers
 from gateway.reading.process import End
 

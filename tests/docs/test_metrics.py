@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from cache.cache import Cache, CacheOptions
-from gateway.held_bytes import HeldBytes
-from gateway.http.connection_budget import ConnectionBudget
+from gateway.connections.connection_budget import ConnectionBudget
+from gateway.connections.held_bytes import HeldBytes
 from gateway.reading.pool import Readers
 from gateway.telemetry.cache_metrics import CacheCollector
 from gateway.telemetry.connection_metrics import ConnectionCollector

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 import psutil
 
-from gateway.app import Gateway
-from gateway.settings import load_settings
+from gateway.process.run import Gateway
+from gateway.settings.load import load_settings
 from gateway.telemetry.logs import configure_logs
 from inference.repository.scan import scan
 from tests import hostile_bodies

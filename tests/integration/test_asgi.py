@@ -6,8 +6,8 @@ import asyncio
 
 import httpx
 
-from gateway.app import Gateway
-from gateway.settings import load_settings
+from gateway.process.run import Gateway
+from gateway.settings.load import load_settings
 from inference.repository.scan import scan
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import v2

@@ -16,8 +16,8 @@ import grpc
 import httpx
 import pytest
 
+from gateway.connections.limits import connection_cap, surplus_connections
 from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.http.limits import connection_cap, surplus_connections
 from tests.gateway.grpc.test_hostile import HEADS
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SLUICE, SluiceProcess, serving, v2, with_grpc

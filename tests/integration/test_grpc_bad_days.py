@@ -295,5 +295,5 @@ def test_tls_and_certificates_of_clients(authority: Authority) -> None:
 def test_nothing_of_it_is_imported_where_it_is_off() -> None:
     script = "import sys, gateway.cli, gateway.app, gateway.management; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert "gateway.plane" in shown
+    assert "gateway.prediction.data_plane" in shown
     assert not {"grpc", "h2", "google.protobuf", "gateway.grpc", "gateway.dialects.v2_grpc.codec"} & set(shown)

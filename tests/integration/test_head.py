@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.app import Gateway
-from gateway.settings import load_settings
+from gateway.process.run import Gateway
+from gateway.settings.load import load_settings
 from inference.repository.scan import scan
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving

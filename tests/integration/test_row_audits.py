@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from batching.batcher import Batcher, BatchLimits
-from gateway.audit.auditor import Auditor, Look
-from gateway.audit.examine import Finding, Outcome
+from gateway.serving.audit.auditor import Auditor, Look
+from gateway.serving.audit.examine import Finding, Outcome
 from inference.types import Array
 from inference.workers.pool import WorkerOptions
 from tests import models

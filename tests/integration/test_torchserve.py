@@ -17,7 +17,7 @@ from PIL import Image
 
 from inference.types import Array, Datatype
 from tests import models
-from tests.gateway.images.pictures import bomb, noise
+from tests.gateway.inputs.images.pictures import bomb, noise
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving
 from tests.integration.test_bad_days import write_model
 

@@ -105,7 +105,7 @@ def test_nothing_of_it_is_imported_while_it_is_off() -> None:
     """But for the API, which other libraries import by themselves where they find it installed."""
     script = "import sys, gateway.app, gateway.management; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert "gateway.plane" in shown
+    assert "gateway.prediction.data_plane" in shown
     for module in ("gateway.telemetry.tracing.otlp", "opentelemetry.sdk.trace", "opentelemetry.exporter", "requests"):
         assert module not in shown
 
@@ -113,7 +113,7 @@ def test_nothing_of_it_is_imported_while_it_is_off() -> None:
 def test_without_the_extra_the_error_names_it() -> None:
     script = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "from gateway.app import Gateway; from gateway.settings import Settings\n"
+        "from gateway.app import Gateway; from gateway.settings.load import Settings\n"
         "Gateway(Settings(tracing={'endpoint': 'http://127.0.0.1:4318'}), [])"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

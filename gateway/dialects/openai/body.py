@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 import msgspec
 
 from gateway.dialects.bounds import BOUNDED_FROM_BYTES
-from gateway.text.embedder import Embedder
+from gateway.inputs.text.embedder import Embedder
 from inference.errors import InvalidRequest
 
 MOST_INPUTS = 2048

@@ -15,8 +15,8 @@ from gateway.dialects.base import Call, Callee, Dialect
 from gateway.dialects.formats.slices import Text, rows_at_a_time
 from gateway.dialects.openai.body import EmbeddingsBody, FieldFault, model_of, read_body, rows_of
 from gateway.dialects.openai.openapi import embeddings_paths
-from gateway.http.messages import Header, HttpResponse
-from gateway.text.embedder import Embedder, Parts
+from gateway.inputs.text.embedder import Embedder, Parts
+from gateway.messages import Header, HttpResponse
 from inference.errors import (
     DeadlineExceeded,
     InvalidRequest,

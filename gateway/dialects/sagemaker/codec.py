@@ -23,7 +23,7 @@ from gateway.dialects.untyped.body import OPEN, Form, Question
 from gateway.dialects.untyped.request import is_heavy, request_from_body
 from gateway.dialects.v2.binary import BINARY_LENGTH
 from gateway.dialects.v2.outputs import Reply as V2Reply
-from gateway.http.messages import Header, HttpResponse
+from gateway.messages import Header, HttpResponse
 from inference.errors import InvalidRequest, SluiceError
 from inference.types import InferenceRequest, InferenceResponse, Tensor
 

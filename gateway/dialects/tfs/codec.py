@@ -18,7 +18,7 @@ from gateway.dialects.tfs.examples import Wanted, decode_examples, results_in_st
 from gateway.dialects.tfs.openapi import verb_paths
 from gateway.dialects.tfs.tape import COLUMNS
 from gateway.dialects.v2.codec import V2
-from gateway.http.messages import Header, HttpResponse
+from gateway.messages import Header, HttpResponse
 from inference.errors import InvalidRequest, ModelNotFound, SluiceError
 from inference.types import InferenceRequest, InferenceResponse, Tensor
 

@@ -21,8 +21,8 @@ from gateway.dialects.torchserve.openapi import prediction_paths
 from gateway.dialects.untyped.answer import JSON, Labels, answer_in_steps
 from gateway.dialects.untyped.body import Question
 from gateway.dialects.untyped.request import is_heavy, request_from_body
-from gateway.http.coding import UnknownEncoding
-from gateway.http.messages import Header, HttpResponse
+from gateway.headers.content_encoding import UnknownEncoding
+from gateway.messages import Header, HttpResponse
 from inference.errors import (
     DeadlineExceeded,
     Forbidden,

@@ -14,7 +14,7 @@ from gateway.dialects.formats.json_forms import shown
 from gateway.dialects.formats.json_values import columns_in_steps, nested_json, rows_in_steps
 from gateway.dialects.formats.slices import Text, rows_at_a_time
 from gateway.dialects.untyped.body import OPEN, TFS, Form, Question
-from gateway.http.messages import Header, HttpResponse
+from gateway.messages import Header, HttpResponse
 from inference.errors import InvalidRequest
 from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor
 

@@ -27,7 +27,7 @@ from gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
 from gateway.dialects.v2.body import decode_body
 from gateway.dialects.v2.openapi import prediction_paths
 from gateway.dialects.v2.outputs import Reply
-from gateway.http.messages import Header, HttpResponse
+from gateway.messages import Header, HttpResponse
 from inference.errors import (
     DeadlineExceeded,
     Forbidden,

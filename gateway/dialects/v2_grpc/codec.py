@@ -26,7 +26,7 @@ from gateway.dialects.v2_grpc import inference_pb2 as pb
 from gateway.dialects.v2_grpc.address import address_of
 from gateway.dialects.v2_grpc.contents import tensor_from_contents
 from gateway.dialects.v2_grpc.messages import parsed
-from gateway.http.messages import Header, HttpResponse
+from gateway.messages import Header, HttpResponse
 from inference.errors import (
     DeadlineExceeded,
     Forbidden,

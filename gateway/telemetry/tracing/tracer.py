@@ -14,9 +14,9 @@ from typing import Protocol
 import msgspec
 
 from batching.report import BatchReport
+from gateway.headers.trace_context import TraceParent
 from gateway.telemetry.call_record import CallRecord
 from gateway.telemetry.metrics import TracedCalls
-from gateway.trace_context import TraceParent
 
 WAITING_CALLS = 2048
 """Calls that wait to be sent, at most. More are dropped and counted: a trace is never worth a prediction."""

@@ -21,7 +21,7 @@ from gateway.dialects.tfs.examples import CLASSIFY
 from gateway.dialects.torchserve.codec import TorchServe
 from gateway.dialects.v2.codec import V2
 from gateway.dialects.v2_grpc.codec import GrpcInfer
-from gateway.http.messages import Header
+from gateway.messages import Header
 from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, RequestError, RequestTooLarge
 from inference.types import Datatype, Signature, Tensor, TensorSpec

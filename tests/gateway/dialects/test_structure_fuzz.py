@@ -15,7 +15,7 @@ from gateway.dialects.base import Callee, Dialect
 from gateway.dialects.v2.codec import V2
 from gateway.dialects.v2_grpc import inference_pb2 as pb
 from gateway.dialects.v2_grpc.codec import OK, GrpcInfer
-from gateway.http.messages import HttpResponse
+from gateway.messages import HttpResponse
 from gateway.protocols import DIALECTS
 from inference.config.model_config import ModelConfig
 from inference.errors import RequestError

@@ -13,7 +13,10 @@ from typing import Any
 
 from hpack import Decoder, Encoder
 
-from gateway.acceptor import Acceptor
+from gateway.connections.connection_budget import ConnectionBudget
+from gateway.connections.held_bytes import HeldBytes
+from gateway.connections.limits import LaneLimits
+from gateway.doors.acceptor import Acceptor
 from gateway.grpc.codes import Code
 from gateway.grpc.connection import GrpcConnection
 from gateway.grpc.frames import (
@@ -32,9 +35,6 @@ from gateway.grpc.frames import (
 from gateway.grpc.limits import GrpcLimits
 from gateway.grpc.methods import Body, CallEnded, Context, Method, ServerStream, Stream, Unary
 from gateway.grpc.server_context import ServerContext
-from gateway.held_bytes import HeldBytes
-from gateway.http.connection_budget import ConnectionBudget
-from gateway.http.limits import LaneLimits
 from tests.gateway.http.planes import PuppetPlane
 
 PATIENCE_S = 20.0

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from gateway.connections.limits import LaneLimits
 from gateway.grpc.codes import Code
 from gateway.grpc.connection import GrpcConnection
 from gateway.grpc.frames import (
@@ -31,7 +32,6 @@ from gateway.grpc.frames import (
     frame,
 )
 from gateway.grpc.limits import GrpcLimits
-from gateway.http.limits import LaneLimits
 from tests.gateway.grpc.peers import MIB, PATIENCE_S, Peer, is_served, message, peer, request, served
 
 

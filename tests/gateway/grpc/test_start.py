@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from gateway.app import Gateway
 from gateway.grpc.server import GrpcDoor
-from gateway.settings import Settings
+from gateway.process.run import Gateway
+from gateway.settings.load import Settings
 from inference.errors import StartError
 
 

@@ -7,10 +7,10 @@ import math
 import threading
 from collections.abc import Sequence
 
+from gateway.connections.long_body import LongBody
+from gateway.connections.loop_turns import LoopTurns
 from gateway.http.asgi import Receive, Scope, Send
-from gateway.http.long_body import LongBody
-from gateway.http.messages import Body, Header, HttpResponse
-from gateway.loop_turns import LoopTurns
+from gateway.messages import Body, Header, HttpResponse
 from inference.errors import SluiceError, Unavailable
 
 TEXT: Header = (b"content-type", b"text/plain")

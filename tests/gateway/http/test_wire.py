@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.http import wire
-from gateway.http.messages import Header, HttpResponse
+from gateway.messages import Header, HttpResponse
 
 
 def test_a_head() -> None:

@@ -12,12 +12,12 @@ import pytest
 from fastapi import FastAPI
 
 from cache.cache import Cache, CacheOptions
-from gateway.caching import CachePlan
-from gateway.catalogue import Catalogue
-from gateway.footing import Footing
 from gateway.pages.model_config import in_force, model_config_page
 from gateway.pages.v2 import model_routes
-from gateway.settings import Settings
+from gateway.serving.cache_plan import CachePlan
+from gateway.serving.catalogue import Catalogue
+from gateway.serving.footing import Footing
+from gateway.settings.load import Settings
 from gateway.telemetry.metrics import Metrics
 from inference.config.model_config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
 from inference.findings import WAYS, Evidence, Findings

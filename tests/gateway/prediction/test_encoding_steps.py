@@ -19,7 +19,7 @@ from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
 from gateway.dialects.tfs.examples import CLASSIFY
 from gateway.dialects.torchserve.codec import TorchServe
 from gateway.dialects.v2.codec import V2
-from gateway.http.messages import Header, HttpResponse
+from gateway.messages import Header, HttpResponse
 from gateway.prediction.encoding_steps import LARGE_ELEMENTS, in_turns, is_large
 from inference.config.model_config import ModelConfig
 from inference.errors import RequestTooLarge

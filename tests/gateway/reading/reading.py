@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from gateway.dialects.base import Callee, Dialect
-from gateway.http.messages import Header
+from gateway.messages import Header
 from gateway.reading.codecs import number_of
 from gateway.reading.pool import Readers
 from gateway.reading.shared_body import SharedBody

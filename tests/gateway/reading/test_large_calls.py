@@ -16,22 +16,22 @@ import pytest
 import pytest_asyncio
 
 from cache.cache import Cache, CacheOptions
-from gateway.catalogue import Catalogue
+from gateway.connections.held_bytes import HeldBytes
+from gateway.connections.long_body import LARGE_BYTES
 from gateway.dialects.base import Callee
 from gateway.dialects.sagemaker.codec import SageMaker
 from gateway.dialects.v2.codec import V2
-from gateway.held_bytes import HeldBytes
+from gateway.headers.request_ids import RequestIds
 from gateway.http.asgi import AsgiLane
-from gateway.http.long_body import LARGE_BYTES
-from gateway.http.messages import Header, HttpResponse
-from gateway.http.request_ids import RequestIds
-from gateway.observer import Observer
-from gateway.plane import Plane
+from gateway.messages import Header, HttpResponse
+from gateway.prediction.data_plane import Plane
+from gateway.prediction.observer import Observer
 from gateway.reading import codecs
 from gateway.reading.intake import Intake
 from gateway.reading.pool import Readers
-from gateway.repeats import Repeats
-from gateway.settings import Settings
+from gateway.serving.catalogue import Catalogue
+from gateway.serving.repeated_calls import Repeats
+from gateway.settings.load import Settings
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.metrics import Metrics
 from inference.config.model_config import ModelConfig

@@ -24,18 +24,18 @@ from gateway.dialects.v2.binary import BINARY_LENGTH
 from gateway.dialects.v2.codec import V2
 from gateway.dialects.v2_grpc import inference_pb2 as pb
 from gateway.dialects.v2_grpc.codec import GrpcInfer
-from gateway.http.messages import Header
+from gateway.inputs.text.embedder import embedder_of
+from gateway.inputs.text.tokenizer import load_tokenizer
+from gateway.messages import Header
 from gateway.reading.pool import Readers
-from gateway.text.embedder import embedder_of
-from gateway.text.tokenizer import load_tokenizer
 from inference.config.model_config import ModelConfig, TextConfig
 from inference.errors import ModelNotReady, SluiceError
 from inference.repository.snapshot import read as file_state
 from inference.types import Datatype, InferenceRequest, Signature, TensorSpec
 from tests.gateway.dialects.grpc_bodies import raw_request, typed_request
-from tests.gateway.images import pictures
+from tests.gateway.inputs.images import pictures
+from tests.gateway.inputs.text import embedders
 from tests.gateway.reading.reading import facts, read
-from tests.gateway.text import embedders
 from tests.texts import write_tokenizer
 
 FLOATS = Signature(

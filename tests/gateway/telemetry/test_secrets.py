@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from gateway.commands.show_settings import as_json_text, as_table
 from gateway.http.asgi import AsgiLane, Receive, Scope, Send
 from gateway.http.lane import make_lane
-from gateway.http.messages import Body, Header, HttpResponse
-from gateway.settings import SettingsError, load_settings
-from gateway.show_settings import as_json_text, as_table
+from gateway.messages import Body, Header, HttpResponse
+from gateway.settings.load import SettingsError, load_settings
 from gateway.telemetry.logs import Mask, configure_logs, log
 from gateway.telemetry.tracebacks import unquoted
 from tests import logs

@@ -9,10 +9,10 @@ import pytest
 
 from batching.policy import Reason
 from batching.report import BatchReport, Outcome
+from gateway.headers.trace_context import TraceParent
 from gateway.telemetry.call_record import CallRecord
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing.tracer import WAITING_CALLS, CallTrace, Tracer
-from gateway.trace_context import TraceParent
 
 PARENT = TraceParent("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True)
 

@@ -19,7 +19,7 @@ from inference.config.model_config import TextConfig
 from inference.errors import InvalidRequest, RequestError, SluiceError
 from inference.types import Datatype, InferenceRequest, InferenceResponse, Tensor
 from tests.gateway.dialects.bodies import callee_of
-from tests.gateway.text.embedders import CONFIG, text_callee
+from tests.gateway.inputs.text.embedders import CONFIG, text_callee
 
 DIALECT = OpenAI()
 

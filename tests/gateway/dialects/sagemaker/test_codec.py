@@ -19,7 +19,7 @@ from gateway.dialects.formats.csv_rows import csv_in_steps, tensor_from_csv
 from gateway.dialects.formats.npy import npy_of, tensor_from_npy
 from gateway.dialects.formats.slices import at_once
 from gateway.dialects.sagemaker.codec import BINARY, SageMaker
-from gateway.http.messages import HttpResponse
+from gateway.messages import HttpResponse
 from inference.errors import InvalidRequest, ModelNotFound
 from inference.types import STORAGE, Array, Datatype, InferenceResponse, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import callee_of

@@ -19,8 +19,8 @@ from inference.config.model_config import ModelConfig
 from inference.errors import InvalidRequest, RequestTooLarge, SluiceError, VersionNotFound
 from inference.types import Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import callee_of
-from tests.gateway.images.pictures import callee as image_callee
-from tests.gateway.images.pictures import jpeg, png
+from tests.gateway.inputs.images.pictures import callee as image_callee
+from tests.gateway.inputs.images.pictures import jpeg, png
 
 TORCHSERVE = TorchServe()
 JSON = ((b"content-type", b"application/json"),)

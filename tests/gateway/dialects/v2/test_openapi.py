@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.cache_control import CACHE_CONTROL
 from gateway.dialects.v2.binary import BINARY_LENGTH
 from gateway.dialects.v2.codec import V2
 from gateway.dialects.v2.openapi import prediction_paths
-from gateway.timeouts import REQUEST_TIMEOUT
+from gateway.headers.cache_control import CACHE_CONTROL
+from gateway.headers.timeouts import REQUEST_TIMEOUT
 from inference.errors import InvalidRequest
 from inference.types import LOWEST_PRIORITY
 from tests.gateway.dialects.bodies import body_of, decode

@@ -1,0 +1,74 @@
+"""What `sluice serve` prints when it is ready: where it listens, what it serves, and a call that can be pasted."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from gateway.process.run import VERSION, Gateway
+from gateway.serving.served_version import ServedVersion
+from inference.types import Datatype, Signature
+
+MAX_MODELS_SHOWN = 5
+MAX_INLINE_ELEMENTS = 64
+
+
+def banner(gateway: Gateway, address: tuple[Any, ...]) -> str:
+    """A few lines for the person who started the server."""
+    server = gateway.settings.server
+    host = f"[{address[0]}]" if ":" in str(address[0]) else address[0]
+    url = f"{'http' if server.tls_cert is None else 'https'}://{host}:{address[1]}"
+    lines = [f"Sluice {VERSION} is ready at {url}", f"  API pages  {url}/docs", f"  metrics    {url}/metrics"]
+    if server.grpc_port:
+        lines.append(f"  gRPC       {host}:{server.grpc_port}")
+    if server.management_port:
+        lines.append(f"  management {server.management_host}:{server.management_port}")
+    for name in gateway.catalogue.models[:MAX_MODELS_SHOWN]:
+        served = gateway.catalogue.resolve(name, None)
+        versions = ", ".join(str(each.version) for each in gateway.catalogue.versions(name))
+        lines.append(f"\n{name} (version {versions})")
+        argument = sample_argument(served)
+        page = f"{url}/v2/models/{name}"
+        lines.append(f"  curl {page}" if argument is None else f"  curl -d {argument} {page}/infer")
+    hidden = len(gateway.catalogue.models) - MAX_MODELS_SHOWN
+    if hidden > 0:
+        lines.append(f"\nand {hidden} more: {url}/v2/models")
+    broken = dict.fromkeys(each.name for each in gateway.catalogue.broken)
+    if broken:
+        shown = ", ".join([*broken][:MAX_MODELS_SHOWN]) + (", …" if len(broken) > MAX_MODELS_SHOWN else "")
+        lines.append(f"\nnot served, or not whole: {shown}; {url}/v2/health says why")
+    return "\n".join(lines) + "\n"
+
+
+def sample_argument(served: ServedVersion) -> str | None:
+    """What to write behind `curl -d` for a model: its own sample if it has one, else zeros if they are few."""
+    sample = served.sample
+    if sample is not None:
+        return shlex.quote(f"@{_shortest(sample)}")
+    body = zeros(served.signature)
+    return None if body is None else shlex.quote(body)
+
+
+def zeros(signature: Signature) -> str | None:
+    """A request of one row that the model takes, as V2 JSON on one line; `None` if it would be a long one."""
+    inputs = []
+    for spec in signature.inputs:
+        shape = [1 if size is None else size for size in spec.shape]
+        count = 1
+        for size in shape:
+            count *= size
+        if count > MAX_INLINE_ELEMENTS:
+            return None
+        element = {Datatype.BYTES: "", Datatype.BOOL: False}.get(spec.datatype, 0)
+        inputs.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": [element] * count})
+    return json.dumps({"inputs": inputs})
+
+
+def _shortest(file: Path) -> Path:
+    try:
+        here = Path.cwd()
+    except OSError:  # the folder is gone
+        return file
+    return file.relative_to(here) if file.is_relative_to(here) else file

@@ -1,0 +1,88 @@
+"""What `sluice profile --explain` says: operator by operator, where the rows of a batch stay apart or stop doing so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.commands.profile.measure import picked
+from inference.backends.onnx.proof import Explanation, Step, explain
+from inference.backends.onnx.proof.facts import Fact
+from inference.backends.onnx.tensor_outputs import tensor_outputs
+from inference.errors import StartError
+from inference.findings import Independence
+from inference.repository.scan import Found, ModelVersion
+
+_SAID = {
+    Independence.PROVEN: "the rows of a batch are proven apart",
+    Independence.MIXED: "the rows of a batch are not apart",
+    Independence.UNKNOWN: "the graph does not tell whether the rows of a batch are apart",
+}
+
+
+def explain_models(there: Found, name: str | None, say: Callable[[str], None], *, as_json: bool) -> None:
+    """Says of the models that are there, or of the named one, what their graphs prove.
+
+    Raises `StartError`, when the others are done, for what is broken.
+    """
+    sources, broken = picked(there, name)
+    found = [(source, explain(source.file, tensor_outputs(source.file).tensors or None)) for source in sources]
+    if as_json and found:
+        say(json.dumps([as_fields(source, each) for source, each in found], indent=2))
+    elif not as_json:
+        for place, (source, each) in enumerate(found):
+            say(("\n" if place else "") + as_text(source, each))
+    if broken:
+        raise StartError("\n".join(broken))
+
+
+def as_text(source: ModelVersion, explanation: Explanation) -> str:
+    """A line for each output of each operator, indented as deep as it stands in loops and functions."""
+    proof = explanation.proof
+    told: set[str] = set()
+    cells = [
+        (_operator(step), output, _known(fact, told)) for step in explanation.steps for output, fact in step.outputs
+    ]
+    widths = [max([len(row[column]) for row in cells], default=0) for column in range(2)]
+    lines = [f"{operator:{widths[0]}}  {output:{widths[1]}}  {known}" for operator, output, known in cells]
+    head = f"{source.name}, version {source.version}: {_SAID[proof.verdict]}"
+    return "\n".join([head, f"  {proof.because}", *[f"  {line}" for line in lines]])
+
+
+def as_fields(source: ModelVersion, explanation: Explanation) -> dict[str, Any]:
+    """The same as JSON."""
+    return {
+        "model": source.name,
+        "version": source.version,
+        "verdict": str(explanation.proof.verdict),
+        "because": explanation.proof.because,
+        "operators": [_fields(step) for step in explanation.steps],
+    }
+
+
+def _known(fact: Fact, told: set[str]) -> str:
+    """In words; a reason that was told already comes from further up, and one that was not begins here."""
+    if not fact.because:
+        return str(fact)
+    if fact.because in told:
+        return f"{fact.kind.name.lower()}, from above"
+    told.add(fact.because)
+    return f"{fact}  <- from here on"
+
+
+def _operator(step: Step) -> str:
+    return f"{'  ' * step.depth}{step.operator}{f' {step.name!r}' if step.name else ''}"
+
+
+def _fields(step: Step) -> dict[str, Any]:
+    outputs: Sequence[dict[str, Any]] = [
+        {
+            "name": name,
+            "kind": fact.kind.name.lower(),
+            "shape": None if fact.shape is None else [str(size) for size in fact.shape],
+            "known": str(fact),
+        }
+        for name, fact in step.outputs
+    ]
+    return {"operator": step.operator, "name": step.name, "depth": step.depth, "outputs": outputs}

@@ -1,0 +1,1 @@
+"""Listening ports: each accepts connections, and is opened anew where it has stopped to."""

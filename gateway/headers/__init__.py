@@ -1,0 +1,1 @@
+"""Headers of requests and answers that mean the same in every dialect."""

@@ -1,0 +1,48 @@
+"""How long a caller is going to wait, in whatever dialect it speaks: the header `X-Request-Timeout-Ms`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.messages import Header
+from inference.errors import InvalidRequest
+from inference.types import InferenceRequest
+
+REQUEST_TIMEOUT = b"x-request-timeout-ms"
+_MILLISECONDS = re.compile(rb"[ \t]*([0-9]{1,15}(?:\.[0-9]{1,15})?)[ \t]*")
+
+
+def within_timeout(request: InferenceRequest, headers: Sequence[Header], spent_s: float) -> InferenceRequest:
+    """The request with the time that is left for it: the shortest of what its header and its body grant.
+
+    Both count from when the call was complete, which is `spent_s` ago. What is left may be nothing, or less. Raises
+    `InvalidRequest` if a header is not a decimal number of milliseconds above zero.
+    """
+    granted_s = [timeout_s(value) for name, value in headers if name == REQUEST_TIMEOUT]
+    if request.timeout_s is not None:
+        granted_s.append(request.timeout_s)
+    if not granted_s:
+        return request
+    return msgspec.structs.replace(request, timeout_s=min(granted_s) - spent_s)
+
+
+def granted_s(headers: Sequence[Header]) -> float:
+    """The seconds that the headers alone grant; infinite where they say nothing. Raises `InvalidRequest`."""
+    return min([timeout_s(value) for name, value in headers if name == REQUEST_TIMEOUT], default=math.inf)
+
+
+def timeout_s(value: bytes) -> float:
+    """The seconds that a value of the header stands for. Raises `InvalidRequest`."""
+    match = _MILLISECONDS.fullmatch(value)
+    milliseconds = float(match[1]) if match is not None else 0.0
+    if milliseconds <= 0:
+        shown = value[:40].decode("latin-1")
+        raise InvalidRequest(
+            f"the header X-Request-Timeout-Ms is {shown!r}; expected a number of milliseconds above 0, "
+            "such as 250 or 0.5"
+        )
+    return milliseconds / 1e3

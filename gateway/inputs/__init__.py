@@ -1,0 +1,1 @@
+"""Inputs that are not tensors yet: texts and pictures."""

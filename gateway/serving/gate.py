@@ -1,0 +1,180 @@
+"""The gate before a model version: whom the gateway cannot answer in time waits there, undecoded, and is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from batching.alarm import Alarm
+from batching.batcher import Batcher
+from gateway.dialects.base import Dialect
+from gateway.messages import HttpResponse
+from gateway.serving.footing import Footing
+from inference.errors import Overloaded
+from inference.types import InferenceResponse, Timings
+
+LATEST_PART = 0.85
+"""Nobody is let in any more who would be answered after this part of the objective."""
+
+LOOK_S = 0.005
+"""While somebody waits, the gate looks so often who may come in, and whose time is over."""
+
+TOLD_PER_ANSWER, TOLD_TOGETHER = 0.2, 100
+"""A gateway that is busy refuses so many for each answer, which takes a tenth of its time, and saves up so many."""
+
+PROMPT_S, IDLE_LOOKS = 0.0015, 3
+"""A gateway that came to so many looks without delay is not busy, and tells all of them."""
+
+TEXT = "overloaded: the gateway has as much to do as it can in time"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What a call is told that was not let in."""
+
+    error: Overloaded
+    answer: HttpResponse
+
+
+class Gate:
+    """Lets calls of a version with an objective in to be decoded, as many at once as the batcher's `Allowance` says.
+
+    To refuse a call costs a gateway half of what it costs to answer it, and most of that is the kernel's, before and
+    after anything of ours. Callers who are refused at once come again at once, and soon the gateway does nothing else.
+    So whoever cannot be let in now waits here, as bytes: those who come first are let in first, as long as they would
+    be in time, and the others are refused when the objective is over. A caller who waits sends nothing, and costs
+    nothing. While there is next to nothing in hand, everybody is let in, and answered late if need be: there is always
+    something to learn from.
+
+    It stands open where the cache is asked: nobody can tell what the cache would answer before a call is decoded, and
+    the batcher refuses what the cache does not have.
+    """
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        footing: Footing,
+        objective_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        worked: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._batcher = batcher
+        self._footing = footing
+        self._objective_s = objective_s
+        self._clock = clock
+        self._worked = worked
+        self._worked_s = worked()
+        self._waiting: deque[_Waiting] = deque()
+        self._late: deque[_Waiting] = deque()
+        self._entering = 0
+        self._to_tell = 0.0
+        self._idle_looks = 0
+        self._look_s = 0.0
+        self._alarm: Alarm | None = None
+        self._refusals: dict[tuple[Dialect, int], Refusal] = {}
+
+    def open(self, came_s: float, now_s: float) -> bool:
+        """Whether a call may go on at once that may have come at `came_s`."""
+        batcher = self._batcher
+        if not (self._waiting or batcher.full()) and (came_s >= self._latest_s(now_s) or not batcher.has_least()):
+            return True
+        cache = self._footing.cache
+        return cache is not None and cache.pays
+
+    async def wait(self, dialect: Dialect, came_s: float, now_s: float) -> Refusal | None:
+        """Wait to be let in; or what the call is told. It is told within the objective and `LOOK_S`."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(came_s, loop.create_future())
+        self._waiting.append(waiting)
+        if self._alarm is None:
+            self._alarm = Alarm(loop, self._look)
+        self._set_alarm(now_s)
+        if await waiting.let_in:
+            self._entering -= 1
+            return None
+        return self._refusal(dialect)
+
+    def answered(self, began_s: float, now_s: float, response: InferenceResponse) -> None:
+        """A call that was let in at `began_s` has its answer."""
+        timings = response.timings
+        self._to_tell += TOLD_PER_ANSWER
+        if timings.batch_rows:
+            self._learn(began_s, now_s, timings)
+        if self._waiting:
+            self._let_in(now_s)
+
+    def _learn(self, began_s: float, now_s: float, timings: Timings) -> None:
+        """Once for each round trip: how much of it the gateway has worked in what neither queue nor engine took.
+
+        A process that is not given the processor is late, too, and fewer rows in hand would not help it.
+        """
+        allowance = self._batcher.allowance
+        if began_s < allowance.moved_s:
+            return
+        worked_s, took_s = self._worked(), now_s - began_s
+        share = min(1.0, (worked_s - self._worked_s) / max(now_s - allowance.moved_s, 1e-6))
+        self._worked_s = worked_s
+        engine_s = timings.queue_s + timings.batch_s - self._batcher.lag_s
+        allowance.answered(began_s, took_s, share * (took_s - engine_s), now_s)
+
+    def _latest_s(self, now_s: float) -> float:
+        """When a call must have come to be in time, if it is let in now."""
+        return now_s + self._batcher.allowance.took_s - LATEST_PART * self._objective_s
+
+    def _let_in(self, now_s: float) -> None:
+        """Let in as many as there is room for, those first who came first. Who would be late waits for the end."""
+        waiting, latest_s = self._waiting, self._latest_s(now_s)
+        room = self._batcher.room() - self._entering
+        while waiting and (room > 0 or waiting[0].came_s < latest_s):
+            first = waiting.popleft()
+            if first.let_in.done():
+                continue
+            if first.came_s < latest_s and self._batcher.has_least():
+                self._late.append(first)
+            else:
+                first.let_in.set_result(True)
+                self._entering += 1
+                room -= 1
+
+    def _look(self) -> None:
+        """Let in whom there is room for, and tell those whose time is over."""
+        now_s = self._clock()
+        self._let_in(now_s)
+        self._idle_looks = self._idle_looks + 1 if now_s - self._look_s < PROMPT_S else 0
+        if self._idle_looks >= IDLE_LOOKS:
+            self._to_tell = math.inf
+        self._to_tell = min(self._to_tell, len(self._late))
+        over_s, late = now_s - self._objective_s, self._late
+        while late and late[0].came_s <= (over_s if self._to_tell > 0 else over_s - self._objective_s):
+            last = late.popleft()
+            if not last.let_in.done():
+                last.let_in.set_result(False)
+                self._to_tell -= 1
+        self._to_tell = min(max(self._to_tell, 0), TOLD_TOGETHER)
+        if self._alarm is not None and (self._waiting or self._late):
+            self._set_alarm(now_s)
+
+    def _set_alarm(self, now_s: float) -> None:
+        assert self._alarm is not None
+        if self._alarm.at_s == math.inf:
+            self._look_s = now_s + LOOK_S
+            self._alarm.set(self._look_s, now_s)
+
+    def _refusal(self, dialect: Dialect) -> Refusal:
+        retry_after_s = math.ceil(self._batcher.retry_after_s())
+        refusal = self._refusals.get((dialect, retry_after_s))
+        if refusal is None:
+            error = Overloaded(TEXT, retry_after_s)
+            refusal = self._refusals[dialect, retry_after_s] = Refusal(error, dialect.refuse(error))
+        return refusal
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    """A call that waits, and whether it is let in."""
+
+    came_s: float
+    let_in: asyncio.Future[bool]

@@ -1,0 +1,1 @@
+"""The settings of a gateway: their sections, and where their values come from."""
