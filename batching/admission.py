@@ -6,8 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
-from batching.curve import LatencyCurve
-from batching.queue import Ahead
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.queue import Ahead
 
 HOPELESS_RUNS, HOPELESS_PART = 3.0, 0.9
 """An objective that is shorter than the request's own run, or hardly longer, can never be kept for sure. The request is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from batching.window import Window
+from sluice.batching.window import Window
 
 LEAST_ROWS = 64
 """So many are let in whatever was seen: what lets nobody in learns nothing."""

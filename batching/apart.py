@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from copy import copy
 
-from batching.job import Batch, Job, JobResult, batch_of
-from batching.split import Piece
+from sluice.batching.job import Batch, Job, JobResult, batch_of
+from sluice.batching.split import Piece
 
 
 def apart(jobs: Sequence[Job], gone: asyncio.Future[JobResult], deaths: int = 0) -> list[Batch]:

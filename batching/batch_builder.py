@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batching.job import Job
-from batching.waiting_lines import QUANTUM_ROWS, Flow, Line, Tier
+from sluice.batching.job import Job
+from sluice.batching.waiting_lines import QUANTUM_ROWS, Flow, Line, Tier
 
 UNLIMITED_ROWS = 1 << 62
 

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Protocol
 
-from batching.alarm import Alarm
-from batching.allowance import LEAST_ROWS, Allowance
-from batching.drain_rate import DrainRate
-from batching.in_flight import Trip
-from batching.job import Batch, Job, JobResult, Key, size_bytes
-from batching.policy import Reason, after_dispatch
-from batching.recovery import after_death, after_failure
-from batching.report import BatcherStatistics, BatchReport, Outcome
-from batching.scheduler import BatchLimits, Scheduler
-from inference.errors import (
+from sluice.batching.alarm import Alarm
+from sluice.batching.allowance import LEAST_ROWS, Allowance
+from sluice.batching.drain_rate import DrainRate
+from sluice.batching.in_flight import Trip
+from sluice.batching.job import Batch, Job, JobResult, Key, size_bytes
+from sluice.batching.policy import Reason, after_dispatch
+from sluice.batching.recovery import after_death, after_failure
+from sluice.batching.report import BatcherStatistics, BatchReport, Outcome
+from sluice.batching.scheduler import BatchLimits, Scheduler
+from sluice.inference.errors import (
     DeadlineExceeded,
     ModelFailed,
     ModelNotReady,
@@ -27,7 +27,7 @@ from inference.errors import (
     WorkerDied,
     WorkerKilled,
 )
-from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Death, Knot, Trace, Vacancy
+from sluice.inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Death, Knot, Trace, Vacancy
 
 __all__ = ["BatchLimits", "BatchReport", "Batcher", "Executor"]
 

@@ -6,9 +6,9 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from batching.curve_shape import bend, place_of, rows_within, value_at, values_at
-from batching.window import Window
-from inference.types import Knot, knot_rows
+from sluice.batching.curve_shape import bend, place_of, rows_within, value_at, values_at
+from sluice.batching.window import Window
+from sluice.inference.types import Knot, knot_rows
 
 SPEED_WINDOW = 15
 """Batches whose median tells how fast the engine is now: eight in a row make a change known, seven are outliers."""

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-from inference.types import Knot
+from sluice.inference.types import Knot
 
 BLIND_FIXED_PART = 0.5
 """Where nothing was measured, half of what one row takes is assumed to be the same for every batch."""

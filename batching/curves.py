@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from batching.curve import LatencyCurve
-from batching.job import Key
-from inference.types import Knot
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.job import Key
+from sluice.inference.types import Knot
 
 MAX_CURVES = 256
 """Callers choose the keys of a model with axes of any size. Beyond, one not used lately is forgotten."""

@@ -10,10 +10,10 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from batching.job import Batch, Job, batch_of
-from batching.recovery import Record, verdict, weight_of
-from inference.errors import WorkerKilled
-from inference.types import Death
+from sluice.batching.job import Batch, Job, batch_of
+from sluice.batching.recovery import Record, verdict, weight_of
+from sluice.inference.errors import WorkerKilled
+from sluice.inference.types import Death
 
 MOST_RECORDS = 256
 """Contents that are kept in mind; the one whose last death is the longest ago goes first."""

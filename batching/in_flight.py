@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from batching.curve import LatencyCurve
-from batching.job import Batch
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.job import Batch
 
 
 class Trip(msgspec.Struct, eq=False):

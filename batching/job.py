@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from inference.errors import ModelFailed
-from inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Trace
+from sluice.inference.errors import ModelFailed
+from sluice.inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Trace
 
 Key: TypeAlias = Hashable
 """Equal for jobs that may share a batch: they have the same shape key and want the same outputs in the same order."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from inference.types import Vacancy
+from sluice.inference.types import Vacancy
 
 LEAD_S = 0.002
 """A batch that is to wait behind a running one leaves so long before that one should end: time enough to stack it and

@@ -10,12 +10,12 @@ from itertools import count
 
 import msgspec
 
-from batching.batch_builder import Filling
-from batching.curve import LatencyCurve
-from batching.job import Batch, Job, Key, batch_of
-from batching.waiting_lines import Line, Tier
-from inference.errors import QueueFull, RequestTooLarge
-from inference.types import LOWEST_PRIORITY
+from sluice.batching.batch_builder import Filling
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.job import Batch, Job, Key, batch_of
+from sluice.batching.waiting_lines import Line, Tier
+from sluice.inference.errors import QueueFull, RequestTooLarge
+from sluice.inference.types import LOWEST_PRIORITY
 
 LOOKS_PER_REFUSAL = 8
 

@@ -24,8 +24,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from batching.job import Batch, batch_of
-from inference.types import Cause, Death
+from sluice.batching.job import Batch, batch_of
+from sluice.inference.types import Cause, Death
 
 ENOUGH = 6
 """A job alone is condemned by deaths of this weight."""

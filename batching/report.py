@@ -6,9 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
-from batching.policy import Reason
-from batching.queue import QueueStatistics
-from inference.types import Trace
+from sluice.batching.policy import Reason
+from sluice.batching.queue import QueueStatistics
+from sluice.inference.types import Trace
 
 
 class Outcome(StrEnum):

@@ -10,21 +10,21 @@ from itertools import chain
 
 import msgspec
 
-from batching.admission import HOPELESS_PART, HOPELESS_RUNS, Load, Verdict, alone_s, verdict
-from batching.apart import apart
-from batching.curve import LatencyCurve
-from batching.curves import Curves
-from batching.docket import Docket
-from batching.in_flight import Trip, Underway
-from batching.job import Batch, Job, JobResult, Key, batch_of
-from batching.policy import Decision, Front, Growth, Reason, at_once, behind, to_idle_worker
-from batching.queue import Queue, Taken
-from batching.split import split
-from batching.standby import Standby
-from batching.traffic import Traffic
-from batching.waiting_lines import Line
-from inference.errors import DeadlineExceeded, Overloaded, QueueFull
-from inference.types import Knot, Vacancy
+from sluice.batching.admission import HOPELESS_PART, HOPELESS_RUNS, Load, Verdict, alone_s, verdict
+from sluice.batching.apart import apart
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.curves import Curves
+from sluice.batching.docket import Docket
+from sluice.batching.in_flight import Trip, Underway
+from sluice.batching.job import Batch, Job, JobResult, Key, batch_of
+from sluice.batching.policy import Decision, Front, Growth, Reason, at_once, behind, to_idle_worker
+from sluice.batching.queue import Queue, Taken
+from sluice.batching.split import split
+from sluice.batching.standby import Standby
+from sluice.batching.traffic import Traffic
+from sluice.batching.waiting_lines import Line
+from sluice.inference.errors import DeadlineExceeded, Overloaded, QueueFull
+from sluice.inference.types import Knot, Vacancy
 
 BUDGET_PART = 0.5
 """A full batch runs for no more than this part of the objective: a request may have just missed the one before."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from batching.job import Job, JobResult, size_bytes
-from inference.errors import ModelFailed
+from sluice.batching.job import Job, JobResult, size_bytes
+from sluice.inference.errors import ModelFailed
 
 
 class Piece(Job, kw_only=True):

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from batching.batch_builder import places_of
-from batching.curve import LatencyCurve
-from batching.job import Job
+from sluice.batching.batch_builder import places_of
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.job import Job
 
 STAY_S = 0.004
 """How long a request may be on standby: to be refused so much later is still to be refused at once."""

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Iterator
 from operator import attrgetter
 
-from batching.curve import LatencyCurve
-from batching.job import Job, Key
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.job import Job, Key
 
 QUANTUM_ROWS = 8
 """Rows that a client may send in each round, while others wait beside it."""

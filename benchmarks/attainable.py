@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadgen.arrivals import Times
+from sluice.loadgen.arrivals import Times
 
 
 def attainable(intended: Times, capacity_per_s: float, objective_s: float) -> Times:

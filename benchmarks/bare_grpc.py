@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import uvloop
 
-from gateway.grpc.health import INFERENCE
+from sluice.gateway.grpc.health import INFERENCE
 
 
 async def answer(message: bytes, context: Any) -> bytes:

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.processes import SLUICE, Server, sluice
 from benchmarks.scenarios import v2_body
 from benchmarks.wrk import Load, drive
-from loadgen.report import Report
+from sluice.loadgen.report import Report
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "models"
 INPUTS: Mapping[str, tuple[str, int]] = {"digits": ("pixels", 64), "linear": ("x", 1)}

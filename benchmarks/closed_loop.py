@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from loadgen.ledger import LOST, TIMED_OUT, Ledger
-from loadgen.pacing import Line
+from sluice.loadgen.ledger import LOST, TIMED_OUT, Ledger
+from sluice.loadgen.pacing import Line
 
 
 class ClosedLoop:

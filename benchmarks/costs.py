@@ -38,7 +38,7 @@ inflated, or so many bytes where that is more: a reader that starts counts whole
 SLOW_STEPS = 100_000
 """What *slow* counts to, at most: some 0.3 s."""
 
-WORKER = "inference.worker.main"
+WORKER = "sluice.inference.worker.main"
 
 COLUMNS = [
     "request",

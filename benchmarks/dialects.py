@@ -17,10 +17,10 @@ import orjson
 from benchmarks.processes import sluice
 from benchmarks.scenarios import Report, at_least, columns, median_of, medians, v2_body
 from benchmarks.wrk import Load, drive
-from gateway.dialects.base import Callee
-from gateway.dialects.tfs.codec import TfsPredict
-from inference.config.model_config import ModelConfig
-from inference.types import Datatype, Signature, TensorSpec
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.tfs.codec import TfsPredict
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.types import Datatype, Signature, TensorSpec
 
 ROW = np.array([[1.0, 2.5, 3.25, 4.125]], np.float32)
 CONNECTIONS = 64

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import redis.asyncio
 
-from cache import cache
-from cache.remote.lookups import Looked
-from cache.remote.tier import RedisOptions, RedisTier
-from gateway.cli import main
+from sluice.cache import cache
+from sluice.cache.remote.lookups import Looked
+from sluice.cache.remote.tier import RedisOptions, RedisTier
+from sluice.gateway.cli import main
 
 
 class OneGetEach(RedisTier):

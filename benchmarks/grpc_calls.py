@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.processes import NO_CACHE, Server, bare_grpc, free_port, sluice
 from benchmarks.scenarios import Report, at_most, columns, median_of, v2_body
 from benchmarks.wrk import Load, drive
-from gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 
 CONCURRENCY = (1, 16, 64)
 CHANNELS = 4

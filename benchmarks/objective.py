@@ -25,7 +25,7 @@ from benchmarks.open_loop import Closed, Plan, Saw, offer
 from benchmarks.processes import Server, sluice
 from benchmarks.promises import HEADINGS, Kept, Row, Setting, checks
 from benchmarks.scenarios import Report, v2_body
-from loadgen.arrivals import Arrivals, Bursts, Poisson, times
+from sluice.loadgen.arrivals import Arrivals, Bursts, Poisson, times
 from tests.models import place
 
 OBJECTIVE_MS = 50.0

@@ -20,10 +20,10 @@ import msgspec
 import numpy as np
 import uvloop
 
-from batching.batcher import Batcher, BatchLimits
 from benchmarks.waiting_run import MOST_RUNS, waiting_run
-from inference.workers.pool import WorkerOptions, Workers
-from loadgen.figures import Spread, spread
+from sluice.batching.batcher import Batcher, BatchLimits
+from sluice.inference.workers.pool import WorkerOptions, Workers
+from sluice.loadgen.figures import Spread, spread
 
 BLOCK_CALLS = 200
 SETTLING_CALLS = 20

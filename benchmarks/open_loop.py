@@ -17,12 +17,12 @@ import msgspec
 import uvloop
 
 from benchmarks.closed_loop import ClosedLoop
-from loadgen.arrivals import Arrivals, times
-from loadgen.figures import Counts, Figures, Window, count, figures
-from loadgen.generator import SETTLE_S, Generator, opened, undisturbed
-from loadgen.generator import Plan as OpenPlan
-from loadgen.ledger import Ledger, Requests
-from loadgen.target import Target, request
+from sluice.loadgen.arrivals import Arrivals, times
+from sluice.loadgen.figures import Counts, Figures, Window, count, figures
+from sluice.loadgen.generator import SETTLE_S, Generator, opened, undisturbed
+from sluice.loadgen.generator import Plan as OpenPlan
+from sluice.loadgen.ledger import Ledger, Requests
+from sluice.loadgen.target import Target, request
 
 HOST = "127.0.0.1"
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.scenarios import Check, at_least, at_most
-from loadgen.figures import Figures, Spread
+from sluice.loadgen.figures import Figures, Spread
 
 
 class Kept(msgspec.Struct, frozen=True):

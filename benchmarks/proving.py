@@ -14,7 +14,7 @@ import onnx.parser
 from onnx import helper, numpy_helper
 
 from benchmarks.scenarios import Check, Report, at_most
-from inference.backends.onnx.proof import prove
+from sluice.inference.backends.onnx.proof import prove
 from tests import models
 
 LAYERS, WIDTH = 25, 1024
@@ -27,14 +27,14 @@ import sys, time
 began_s = time.perf_counter()
 if sys.argv[2] == "without":
     import types
-    from inference.findings import Independence, RowsProof
-    stub = types.ModuleType("inference.backends.onnx.proof")
+    from sluice.inference.findings import Independence, RowsProof
+    stub = types.ModuleType("sluice.inference.backends.onnx.proof")
     stub.prove = lambda *_: RowsProof(Independence.PROVEN, "taken for granted")
     sys.modules[stub.__name__] = stub
-from inference.options import WorkerOptions, plan_terms
-from inference.wire import Load
-from inference.worker import _load_model
-from inference.backends.onnx.tensor_outputs import tensor_outputs
+from sluice.inference.options import WorkerOptions, plan_terms
+from sluice.inference.wire import Load
+from sluice.inference.worker import _load_model
+from sluice.inference.backends.onnx.tensor_outputs import tensor_outputs
 from pathlib import Path
 terms = plan_terms(WorkerOptions(count=1, intra_op_threads=1, max_rows=1))
 loaded = _load_model(Load(sys.argv[1], "cpu", terms, None), tensor_outputs(Path(sys.argv[1])))

@@ -11,8 +11,8 @@ import msgspec
 import redis.asyncio
 import uvloop
 
-from cache.remote.tier import RedisOptions, RedisTier
-from cache.report import TierCounts
+from sluice.cache.remote.tier import RedisOptions, RedisTier
+from sluice.cache.report import TierCounts
 
 CALLERS = 64
 SPACE = "benchmark"

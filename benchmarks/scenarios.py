@@ -19,10 +19,10 @@ import orjson
 from benchmarks.bare_run import bare_run
 from benchmarks.processes import NO_CACHE, Server, bare_uvicorn, silent_sluice, sluice
 from benchmarks.wrk import Load, drive
-from gateway.dialects.base import Callee
-from gateway.dialects.v2.codec import V2
-from inference.config.model_config import ModelConfig
-from inference.types import Datatype, Signature, TensorSpec
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.types import Datatype, Signature, TensorSpec
 
 CONNECTIONS = (1, 16, 64, 256)
 IMAGE_SHAPE = (1, 3, 224, 224)

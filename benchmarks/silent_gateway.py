@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.cli import main
-from gateway.prediction import observer
-from gateway.telemetry import call_log, loop_lag, metrics
+from sluice.gateway.cli import main
+from sluice.gateway.prediction import observer
+from sluice.gateway.telemetry import call_log, loop_lag, metrics
 
 
 def _nothing(*_: object, **__: object) -> None:

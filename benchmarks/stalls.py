@@ -24,7 +24,7 @@ import msgspec
 import uvloop
 
 from benchmarks.processes import SLUICE, Server, free_port, running
-from loadgen.report import Report
+from sluice.loadgen.report import Report
 
 STALL_S, PERIOD_S = 0.4, 1.5
 RATE_PER_S = 200

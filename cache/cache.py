@@ -8,14 +8,14 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from cache.memory import MemoryTier
-from cache.model_cache import ModelCache
-from cache.remote.cluster_address import cluster_address
-from cache.remote.cluster_tier import ClusterTier
-from cache.remote.tier import RedisOptions, RedisTier
-from cache.report import CacheState, Owner
-from cache.tiers import CachedModel
-from cache.turns import Turns
+from sluice.cache.memory import MemoryTier
+from sluice.cache.model_cache import ModelCache
+from sluice.cache.remote.cluster_address import cluster_address
+from sluice.cache.remote.cluster_tier import ClusterTier
+from sluice.cache.remote.tier import RedisOptions, RedisTier
+from sluice.cache.report import CacheState, Owner
+from sluice.cache.tiers import CachedModel
+from sluice.cache.turns import Turns
 
 
 class CacheOptions(msgspec.Struct, frozen=True):

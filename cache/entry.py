@@ -7,8 +7,8 @@ import sys
 import msgspec
 import numpy as np
 
-from cache.report import Owner
-from inference.types import Arrays
+from sluice.cache.report import Owner
+from sluice.inference.types import Arrays
 
 OVERHEAD_BYTES = 448
 """What an entry costs beside its arrays: the structs, the key, its places in the tables, and a ghost. Measured."""

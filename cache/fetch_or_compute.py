@@ -8,13 +8,13 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from cache.entry import Entry, has_rows, row_of
-from cache.joining import Limits, joined, taken_out
-from cache.single_flight import Flight, Flights, landed
-from cache.tiers import NOWHERE, Tiers, Use
-from cache.turns import light_steps, steps
-from inference.errors import DeadlineExceeded
-from inference.types import Arrays, CacheUse, Caching, Query, Recall
+from sluice.cache.entry import Entry, has_rows, row_of
+from sluice.cache.joining import Limits, joined, taken_out
+from sluice.cache.single_flight import Flight, Flights, landed
+from sluice.cache.tiers import NOWHERE, Tiers, Use
+from sluice.cache.turns import light_steps, steps
+from sluice.inference.errors import DeadlineExceeded
+from sluice.inference.types import Arrays, CacheUse, Caching, Query, Recall
 
 SHARED_FAILURES = 2
 """A row that failed so often while others waited for it is computed by each of them for itself: then nobody waits for

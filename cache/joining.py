@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cache.turns import STEP_BYTES, Turns, steps
-from inference.errors import RequestTooLarge
-from inference.types import Array, Arrays
+from sluice.cache.turns import STEP_BYTES, Turns, steps
+from sluice.inference.errors import RequestTooLarge
+from sluice.inference.types import Array, Arrays
 
 
 class Limits:

@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 from blake3 import blake3
 
-from cache.turns import STEP_BYTES, STEP_ROWS
-from inference.types import Array, Arrays, ParameterValue, Query, Shape, Signature
+from sluice.cache.turns import STEP_BYTES, STEP_ROWS
+from sluice.inference.types import Array, Arrays, ParameterValue, Query, Shape, Signature
 
 _LENGTH = Struct("<Q")
 

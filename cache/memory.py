@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 
-from cache.entry import Entry
-from cache.report import Owner
+from sluice.cache.entry import Entry
+from sluice.cache.report import Owner
 
 SMALL_SHARE = 0.1
 """The part of the memory that new entries pass through, as the paper has it."""

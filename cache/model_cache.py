@@ -9,17 +9,17 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 import msgspec
 
-from cache.entry import Entry, has_rows
-from cache.fetch_or_compute import Answer, Compute, Walk, uncached
-from cache.joining import Limits, joined
-from cache.keys import Keys, content_bytes, element_keys, only_key, row_keys
-from cache.memory import MemoryTier
-from cache.remote.contract import RemoteTier
-from cache.report import ModelState
-from cache.single_flight import Flights
-from cache.tiers import NOWHERE, CachedModel, Tiers, Use
-from cache.turns import STEP_BYTES, Turns, steps
-from inference.types import Arrays, CacheUse, Caching, Query
+from sluice.cache.entry import Entry, has_rows
+from sluice.cache.fetch_or_compute import Answer, Compute, Walk, uncached
+from sluice.cache.joining import Limits, joined
+from sluice.cache.keys import Keys, content_bytes, element_keys, only_key, row_keys
+from sluice.cache.memory import MemoryTier
+from sluice.cache.remote.contract import RemoteTier
+from sluice.cache.report import ModelState
+from sluice.cache.single_flight import Flights
+from sluice.cache.tiers import NOWHERE, CachedModel, Tiers, Use
+from sluice.cache.turns import STEP_BYTES, Turns, steps
+from sluice.inference.types import Arrays, CacheUse, Caching, Query
 
 # A name of a module is found in half the time of a member of an enumeration.
 USE, RENEW, PASS = Caching

@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 import msgspec
 
-from cache.entry import Entry
-from inference.types import Query
+from sluice.cache.entry import Entry
+from sluice.inference.types import Query
 
 
 class Waiter:

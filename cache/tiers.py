@@ -11,16 +11,16 @@ from zlib import crc32
 
 import msgspec
 
-from cache.economy import SAMPLED, Economy, ModelCost
-from cache.entry import Entry, entry_of
-from cache.joining import Limits
-from cache.keys import PEEKED_BYTES, Scope, peek
-from cache.memory import MemoryTier
-from cache.remote import values
-from cache.remote.contract import Looked, RemoteTier
-from cache.report import Owner, Tier, TierCounts, TierState
-from cache.turns import STEP_BYTES, STEP_ROWS
-from inference.types import STORAGE, Array, Arrays, Datatype, Query, Signature, TensorSpec
+from sluice.cache.economy import SAMPLED, Economy, ModelCost
+from sluice.cache.entry import Entry, entry_of
+from sluice.cache.joining import Limits
+from sluice.cache.keys import PEEKED_BYTES, Scope, peek
+from sluice.cache.memory import MemoryTier
+from sluice.cache.remote import values
+from sluice.cache.remote.contract import Looked, RemoteTier
+from sluice.cache.report import Owner, Tier, TierCounts, TierState
+from sluice.cache.turns import STEP_BYTES, STEP_ROWS
+from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Query, Signature, TensorSpec
 
 SPACE_DIGITS = 16
 """Keys of one digest stand together in Redis, under its first so many hexadecimal digits."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from inference.errors import DeadlineExceeded
+from sluice.inference.errors import DeadlineExceeded
 
 STEP_ROWS = 256
 STEP_BYTES = 1 << 20

@@ -12,8 +12,8 @@ from typing import Any
 import click
 import uvloop
 
-from gateway.settings.load import LoadedSettings, SettingsError, load_settings
-from loadgen.cli import load
+from sluice.gateway.settings.load import LoadedSettings, SettingsError, load_settings
+from sluice.loadgen.cli import load
 
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "host": ("server.host", "Address to listen on."),
@@ -39,7 +39,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="sluice")
+@click.version_option(package_name="sluice-gateway")
 def main() -> None:
     """Serve ONNX models over HTTP, with dynamic batching."""
 
@@ -51,13 +51,13 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
     # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
-    from gateway.commands.banner import banner
-    from gateway.process.allocation import give_large_blocks_back
-    from gateway.process.run import Gateway, grpc_listener, listen, management_listener, run
-    from gateway.process.standard_streams import open_standard_streams, tell
-    from gateway.telemetry.logs import configure_logs, log, log_what_nobody_catches
-    from inference.errors import StartError
-    from inference.repository.scan import look
+    from sluice.gateway.commands.banner import banner
+    from sluice.gateway.process.allocation import give_large_blocks_back
+    from sluice.gateway.process.run import Gateway, grpc_listener, listen, management_listener, run
+    from sluice.gateway.process.standard_streams import open_standard_streams, tell
+    from sluice.gateway.telemetry.logs import configure_logs, log, log_what_nobody_catches
+    from sluice.inference.errors import StartError
+    from sluice.inference.repository.scan import look
 
     open_standard_streams()
     settings = _load(config_file, options | {"models": models}).settings
@@ -91,7 +91,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
 @with_settings
 def ready(config_file: str | None, **options: str | None) -> None:
     """Exit with 0 if the gateway that these settings start is ready, else with 1: a container's health check."""
-    from gateway.commands.ready import why_not_ready
+    from sluice.gateway.commands.ready import why_not_ready
 
     if (reason := why_not_ready(_load(config_file, options).settings.server)) is not None:
         raise click.ClickException(reason)
@@ -128,13 +128,13 @@ def profile_models(
     MODELS is what `sluice serve` takes: a .onnx file, a model's folder, or a folder of models.
     """
     _linux_only("profile")
-    from gateway.commands.profile.command import ProfileOrder, carry_out
-    from inference.errors import StartError
+    from sluice.gateway.commands.profile.command import ProfileOrder, carry_out
+    from sluice.inference.errors import StartError
 
     settings = _load(config_file, {"models": models}).settings
     if explain:
-        from gateway.commands.profile.explain import explain_models
-        from inference.repository.scan import look
+        from sluice.gateway.commands.profile.explain import explain_models
+        from sluice.inference.repository.scan import look
 
         try:
             found = look(settings.models.path, settings.model_defaults, settings.models.allow)
@@ -168,7 +168,7 @@ main.add_command(load)
 @with_settings
 def show_config(config_file: str | None, as_json: bool, **options: str | None) -> None:
     """Print the settings in force, and where each value comes from."""
-    from gateway.commands.show_settings import as_json_text, as_table
+    from sluice.gateway.commands.show_settings import as_json_text, as_table
 
     loaded = _load(config_file, options)
     click.echo(as_json_text(loaded) if as_json else as_table(loaded))

@@ -8,9 +8,9 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from gateway.connections.long_body import LongBody
-from gateway.connections.loop_turns import LoopTurns
-from inference.errors import SluiceError
+from sluice.gateway.connections.long_body import LongBody
+from sluice.gateway.connections.loop_turns import LoopTurns
+from sluice.inference.errors import SluiceError
 
 Header: TypeAlias = tuple[bytes, bytes]
 """Name in lower case, and value, as they stand on the wire."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.dialects.base import Dialect
-from gateway.dialects.openai.codec import OpenAI
-from gateway.dialects.sagemaker.codec import SageMaker
-from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
-from gateway.dialects.tfs.examples import CLASSIFY, REGRESS
-from gateway.dialects.torchserve.codec import TorchServe
-from gateway.dialects.v2.codec import V2
+from sluice.gateway.dialects.base import Dialect
+from sluice.gateway.dialects.openai.codec import OpenAI
+from sluice.gateway.dialects.sagemaker.codec import SageMaker
+from sluice.gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from sluice.gateway.dialects.tfs.examples import CLASSIFY, REGRESS
+from sluice.gateway.dialects.torchserve.codec import TorchServe
+from sluice.gateway.dialects.v2.codec import V2
 
 DIALECTS: Sequence[Dialect] = (
     V2(),

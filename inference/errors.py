@@ -24,7 +24,7 @@ SluiceError
 
 from __future__ import annotations
 
-from inference.types import Death
+from sluice.inference.types import Death
 
 
 class SluiceError(Exception):

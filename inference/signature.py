@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
-from inference.errors import InvalidRequest
-from inference.types import Arrays, Shape, Signature, Tensor, TensorSpec
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Arrays, Shape, Signature, Tensor, TensorSpec
 
 SHOWN, NAME_CHARACTERS = 8, 128
 """What a message has of names that a caller made up: so many of each kind of fault, and so much of each."""

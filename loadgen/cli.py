@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from loadgen.command import Prepared
-    from loadgen.generator import Progress
-    from loadgen.ledger import Requests
-    from loadgen.order import Asked, Load
-    from loadgen.report import Report
+    from sluice.loadgen.command import Prepared
+    from sluice.loadgen.generator import Progress
+    from sluice.loadgen.ledger import Requests
+    from sluice.loadgen.order import Asked, Load
+    from sluice.loadgen.report import Report
 
 CANNOT_RUN = 2
 NOT_MET = 1
@@ -103,9 +103,9 @@ def load(context: click.Context, /, json_file: Path | None, plot_file: Path | No
     """
     if sys.platform != "linux":
         raise CannotRun(f"sluice load needs Linux (timerfd); this is {sys.platform}")
-    from inference.errors import StartError
-    from loadgen.command import check_folder, prepare
-    from loadgen.plot import check_plot
+    from sluice.inference.errors import StartError
+    from sluice.loadgen.command import check_folder, prepare
+    from sluice.loadgen.plot import check_plot
 
     asked = _asked(given)
     try:
@@ -121,7 +121,7 @@ def load(context: click.Context, /, json_file: Path | None, plot_file: Path | No
 
 
 def _asked(given: dict[str, Any]) -> Asked:
-    from loadgen.order import Asked, Load, Pattern
+    from sluice.loadgen.order import Asked, Load, Pattern
 
     of_load = {name: given.pop(name) for name in Load.__struct_fields__ if name in given}
     return Asked(load=Load(**of_load | {"pattern": Pattern(of_load["pattern"])}), **given)
@@ -130,17 +130,17 @@ def _asked(given: dict[str, Any]) -> Asked:
 def _carried_out(asked: Asked, prepared: Prepared, quiet: bool) -> tuple[Report, Requests]:
     import uvloop
 
-    from loadgen.command import carry_out
+    from sluice.loadgen.command import carry_out
 
     with _shown(asked.load, quiet) as watch, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(carry_out(asked, prepared, watch))
 
 
 def _written(report: Report, requests: Requests, json_file: Path | None, plot_file: Path | None) -> None:
-    from inference.errors import StartError
-    from loadgen.plot import plot
-    from loadgen.report import as_json
-    from loadgen.summary import summary
+    from sluice.inference.errors import StartError
+    from sluice.loadgen.plot import plot
+    from sluice.loadgen.report import as_json
+    from sluice.loadgen.summary import summary
 
     to_stdout = json_file == Path("-")
     click.echo(summary(report), err=to_stdout)
@@ -162,8 +162,8 @@ def _good(report: Report) -> bool:
 @contextmanager
 def _shown(load: Load, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     """What is to be called with the progress of a run: a bar on a terminal, lines elsewhere."""
-    from loadgen.generator import WATCH_S
-    from loadgen.summary import live, progress_line
+    from sluice.loadgen.generator import WATCH_S
+    from sluice.loadgen.summary import live, progress_line
 
     if quiet:
         yield None

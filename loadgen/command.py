@@ -11,14 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from inference.errors import StartError
-from loadgen.arrivals import times
-from loadgen.generator import Generator, Plan, Progress
-from loadgen.ledger import Requests
-from loadgen.model_input import metadata, model_path, random_bodies
-from loadgen.order import Asked, arrivals, checked
-from loadgen.report import Called, Report, report
-from loadgen.target import Target, headers, request, target
+from sluice.inference.errors import StartError
+from sluice.loadgen.arrivals import times
+from sluice.loadgen.generator import Generator, Plan, Progress
+from sluice.loadgen.ledger import Requests
+from sluice.loadgen.model_input import metadata, model_path, random_bodies
+from sluice.loadgen.order import Asked, arrivals, checked
+from sluice.loadgen.report import Called, Report, report
+from sluice.loadgen.target import Target, headers, request, target
 
 MOST_BODY_BYTES = 256 << 20
 """Of all bodies together, which are kept in memory."""

@@ -9,7 +9,7 @@ from typing import cast
 
 import httptools
 
-from loadgen.pacing import Pacing
+from sluice.loadgen.pacing import Pacing
 
 
 class HttpLine(asyncio.Protocol):

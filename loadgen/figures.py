@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from loadgen.arrivals import Times
-from loadgen.ledger import LOST, TIMED_OUT, UNSENT, Flags, Requests
+from sluice.loadgen.arrivals import Times
+from sluice.loadgen.ledger import LOST, TIMED_OUT, UNSENT, Flags, Requests
 
 OK = range(200, 300)
 REFUSED = (429, 503, 504)

@@ -17,13 +17,13 @@ from types import TracebackType
 import msgspec
 import numpy as np
 
-from inference.errors import StartError
-from loadgen.arrivals import Times
-from loadgen.connection import HttpLine
-from loadgen.ledger import Ledger, Requests
-from loadgen.pacing import Line, OpenLoop
-from loadgen.target import Target
-from loadgen.timer import PreciseTimer
+from sluice.inference.errors import StartError
+from sluice.loadgen.arrivals import Times
+from sluice.loadgen.connection import HttpLine
+from sluice.loadgen.ledger import Ledger, Requests
+from sluice.loadgen.pacing import Line, OpenLoop
+from sluice.loadgen.target import Target
+from sluice.loadgen.timer import PreciseTimer
 
 SETTLE_S = 0.1
 """Between the last connection's opening and the first request."""

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from loadgen.arrivals import Times
+from sluice.loadgen.arrivals import Times
 
 LOST = -1
 TIMED_OUT = -2

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
-from inference.errors import StartError
-from inference.types import Datatype
-from loadgen.generator import reason
-from loadgen.target import Target
+from sluice.inference.errors import StartError
+from sluice.inference.types import Datatype
+from sluice.loadgen.generator import reason
+from sluice.loadgen.target import Target
 
 MOST_METADATA_BYTES = 1 << 20
 MOST_ELEMENTS = 1 << 24

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from inference.errors import StartError
-from loadgen.arrivals import Arrivals, Bursts, Poisson, Ramp, Steady, Step, rising
-from loadgen.figures import Window
+from sluice.inference.errors import StartError
+from sluice.loadgen.arrivals import Arrivals, Bursts, Poisson, Ramp, Steady, Step, rising
+from sluice.loadgen.figures import Window
 
 MOST_REQUESTS = 5_000_000
 """Every one is kept, at about 100 bytes while the run lasts."""

@@ -7,8 +7,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from loadgen.arrivals import Times
-from loadgen.ledger import LOST, TIMED_OUT, UNSENT, Ledger
+from sluice.loadgen.arrivals import Times
+from sluice.loadgen.ledger import LOST, TIMED_OUT, UNSENT, Ledger
 
 SPACING_S = 0.0005
 """The timer goes off no more often than that: at high rates several requests are sent each time."""

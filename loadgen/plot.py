@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inference.errors import StartError
-from loadgen.figures import OK
-from loadgen.ledger import Flags, Requests
-from loadgen.report import Report
+from sluice.inference.errors import StartError
+from sluice.loadgen.figures import OK
+from sluice.loadgen.ledger import Flags, Requests
+from sluice.loadgen.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ FORMATS = (".svg", ".png", ".pdf")
 
 _WIDTH_INCHES, _HEIGHT_INCHES = 6.0, 4.0
 _NINES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
-_MISSING = "--plot needs matplotlib, which is not installed: pip install 'sluice[plot]'"
+_MISSING = "--plot needs matplotlib, which is not installed: pip install 'sluice-gateway[plot]'"
 
 
 def check_plot(file: Path) -> None:

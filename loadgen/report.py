@@ -9,10 +9,10 @@ from itertools import takewhile
 import msgspec
 import numpy as np
 
-from inference.errors import StartError
-from loadgen.figures import Counts, Figures, Window, count, figures, lateness
-from loadgen.generator import Carried
-from loadgen.order import Load, step_windows
+from sluice.inference.errors import StartError
+from sluice.loadgen.figures import Counts, Figures, Window, count, figures, lateness
+from sluice.loadgen.generator import Carried
+from sluice.loadgen.order import Load, step_windows
 
 MAX_BUSY = 0.9
 """Of one core. Beyond, answers wait for the generator, which looks as if the server had been slow."""

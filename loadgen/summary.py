@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from loadgen.figures import OK, Counts, Spread
-from loadgen.generator import Progress
-from loadgen.ledger import Requests
-from loadgen.order import Load, Pattern
-from loadgen.report import Report
+from sluice.loadgen.figures import OK, Counts, Spread
+from sluice.loadgen.generator import Progress
+from sluice.loadgen.ledger import Requests
+from sluice.loadgen.order import Load, Pattern
+from sluice.loadgen.report import Report
 
 _INDENT = 14
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from inference.errors import StartError
+from sluice.inference.errors import StartError
 
 NOT_YOURS = ("content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer")
 """Headers that this generator writes itself, or could not live up to."""

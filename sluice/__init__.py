@@ -1,1 +1,1 @@
-"""The command's own front door, under the one name that nothing else on a Python path has."""
+"""Sluice, an inference gateway. In the repository its rooms lie beside this folder, installed they lie in it."""

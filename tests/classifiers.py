@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from inference.types import Array
+from sluice.inference.types import Array
 
 FLOWERS = ("setosa", "versicolor", "virginica")
 TEXTS = ("good day", "bad day", "good good soup", "bad bad bread", "soup of the day", "no bread")

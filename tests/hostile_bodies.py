@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from inference.types import Datatype
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.inference.types import Datatype
 from tests import models
 
 MODELS: Mapping[str, tuple[Datatype, tuple[int | str, ...]]] = {

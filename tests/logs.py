@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from gateway.telemetry.logs import log
+from sluice.gateway.telemetry.logs import log
 
 
 @contextmanager

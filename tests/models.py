@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.types import Array, Datatype
+from sluice.inference.types import Array, Datatype
 
 OPSET = 21
 ML = "ai.onnx.ml"

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from inference.types import DEFAULT_PRIORITY
+from sluice.inference.types import DEFAULT_PRIORITY
 
 Times: TypeAlias = npt.NDArray[np.float64]
 Shape: TypeAlias = Callable[[Times], Times]

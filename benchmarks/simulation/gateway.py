@@ -9,19 +9,19 @@ from typing import Self, cast
 
 import msgspec
 
-from batching.batcher import Batcher, BatchLimits
 from benchmarks.simulation.callers import Callers, Heard, Phase
 from benchmarks.simulation.loop import VirtualLoop, virtual_loop
 from benchmarks.simulation.machine import Curve, Machine, Noise, Slowdown
 from benchmarks.simulation.server import Server
 from benchmarks.simulation.sluice import KEY, OUTPUTS, WORKER_DEPTH, Executor, measured_knots, rows_of
-from gateway.connections.loop_turns import LoopTurns
-from gateway.dialects.base import Dialect
-from gateway.messages import HttpResponse
-from gateway.serving.footing import Footing
-from gateway.serving.gate import Gate
-from inference.errors import SluiceError, Unavailable
-from inference.types import InferenceResponse, Timings
+from sluice.batching.batcher import Batcher, BatchLimits
+from sluice.gateway.connections.loop_turns import LoopTurns
+from sluice.gateway.dialects.base import Dialect
+from sluice.gateway.messages import HttpResponse
+from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.gate import Gate
+from sluice.inference.errors import SluiceError, Unavailable
+from sluice.inference.types import InferenceResponse, Timings
 
 CHEAP = Machine(Curve(0.0003, 0.000002), max_rows=256)
 """A model that costs next to nothing beside the gateway."""

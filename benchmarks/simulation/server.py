@@ -11,7 +11,7 @@ import msgspec
 
 from benchmarks.simulation.loop import VirtualLoop
 from benchmarks.simulation.machine import Machine
-from inference.types import Vacancy
+from sluice.inference.types import Vacancy
 
 FACTORS_AT_ONCE = 100_000
 RESTART_S = 1.0

@@ -9,15 +9,15 @@ from typing import Self
 
 import numpy as np
 
-from batching.batcher import Batcher, BatchLimits, BatchReport
-from batching.job import JobResult
 from benchmarks.simulation.arrivals import Request
 from benchmarks.simulation.loop import VirtualLoop
 from benchmarks.simulation.machine import Machine
 from benchmarks.simulation.policy import Bench
 from benchmarks.simulation.server import Ran, Server
-from inference.errors import SluiceError, Unavailable, WorkerDied
-from inference.types import Array, Arrays, BatchResult, Knot, Vacancy, knot_rows
+from sluice.batching.batcher import Batcher, BatchLimits, BatchReport
+from sluice.batching.job import JobResult
+from sluice.inference.errors import SluiceError, Unavailable, WorkerDied
+from sluice.inference.types import Array, Arrays, BatchResult, Knot, Vacancy, knot_rows
 
 OUTPUTS = ("y",)
 KEY = ("x", OUTPUTS)

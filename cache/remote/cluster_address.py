@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from cache.remote.slots import Node
+from sluice.cache.remote.slots import Node
 
 SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 """What a cluster's address begins with, and what that of one of its nodes would begin with."""

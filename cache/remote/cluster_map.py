@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cache.remote.redis_link import NO_CLUSTER, NOT_REDIS, CacheUnavailable, Forbidden, Link, Refused, Reply
-from cache.remote.slots import SLOTS, Node, SlotRange
+from sluice.cache.remote.redis_link import NO_CLUSTER, NOT_REDIS, CacheUnavailable, Forbidden, Link, Refused, Reply
+from sluice.cache.remote.slots import SLOTS, Node, SlotRange
 
 _UNKNOWN_HOST = b"?"
 

@@ -11,16 +11,16 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from cache.remote.breaker import State
-from cache.remote.cluster_address import cluster_address
-from cache.remote.cluster_map import cluster_map
-from cache.remote.guard import Guard
-from cache.remote.lookups import Looked
-from cache.remote.redis_link import CacheUnavailable, slot_of
-from cache.remote.shard import Shard
-from cache.remote.slots import Node, even_tags, owner_of, tag_of
-from cache.remote.tier import RedisOptions, RedisTier
-from cache.report import RedisState, TierCounts
+from sluice.cache.remote.breaker import State
+from sluice.cache.remote.cluster_address import cluster_address
+from sluice.cache.remote.cluster_map import cluster_map
+from sluice.cache.remote.guard import Guard
+from sluice.cache.remote.lookups import Looked
+from sluice.cache.remote.redis_link import CacheUnavailable, slot_of
+from sluice.cache.remote.shard import Shard
+from sluice.cache.remote.slots import Node, even_tags, owner_of, tag_of
+from sluice.cache.remote.tier import RedisOptions, RedisTier
+from sluice.cache.report import RedisState, TierCounts
 
 INCOMPLETE = "not every slot of the cluster has a node"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from cache.report import TierCounts
+from sluice.cache.report import TierCounts
 
 
 class Looked(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cache.remote.redis_link import NOT_REDIS, CacheUnavailable, Link, Reply
+from sluice.cache.remote.redis_link import NOT_REDIS, CacheUnavailable, Link, Reply
 
 ADMIN_TIMEOUT_S = 2.0
 SCANNED = 1000

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
-from cache.remote.breaker import Breaker, State
-from cache.remote.redis_link import CacheUnavailable
+from sluice.cache.remote.breaker import Breaker, State
+from sluice.cache.remote.redis_link import CacheUnavailable
 
 
 class Guard:

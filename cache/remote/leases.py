@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from cache.remote.redis_link import Command
+from sluice.cache.remote.redis_link import Command
 
 SUFFIX = b":lease"
 FIRST_LOOK_S = 0.002

@@ -13,10 +13,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
-from cache.remote.cluster_address import cluster_address
-from cache.remote.host_name import HostName
-from cache.remote.slots import Node
-from inference.errors import Unavailable
+from sluice.cache.remote.cluster_address import cluster_address
+from sluice.cache.remote.host_name import HostName
+from sluice.cache.remote.slots import Node
+from sluice.inference.errors import Unavailable
 
 Command = tuple[bytes | str | int, ...]
 Reply = Any

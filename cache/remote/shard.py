@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from cache.remote.redis_link import CacheUnavailable, Elsewhere, Reply, in_plain_words
-from cache.remote.slots import Node, tag_of
+from sluice.cache.remote.redis_link import CacheUnavailable, Elsewhere, Reply, in_plain_words
+from sluice.cache.remote.slots import Node, tag_of
 
 
 class Shard(msgspec.Struct, frozen=True):

@@ -12,11 +12,11 @@ from typing import Any, Self
 
 import msgspec
 
-from cache.remote.deletion import ADMIN_TIMEOUT_S, swept
-from cache.remote.guard import Guard
-from cache.remote.leases import SUFFIX, Leases, next_look_s
-from cache.remote.lookups import Looked, Lookups
-from cache.remote.redis_link import (
+from sluice.cache.remote.deletion import ADMIN_TIMEOUT_S, swept
+from sluice.cache.remote.guard import Guard
+from sluice.cache.remote.leases import SUFFIX, Leases, next_look_s
+from sluice.cache.remote.lookups import Looked, Lookups
+from sluice.cache.remote.redis_link import (
     A_CLUSTER,
     NOT_REDIS,
     CacheUnavailable,
@@ -27,10 +27,10 @@ from cache.remote.redis_link import (
     in_plain_words,
     slot_of,
 )
-from cache.remote.shard import Shard
-from cache.remote.slots import by_slot
-from cache.remote.writes import Write, Writes
-from cache.report import RedisState, TierCounts
+from sluice.cache.remote.shard import Shard
+from sluice.cache.remote.slots import by_slot
+from sluice.cache.remote.writes import Write, Writes
+from sluice.cache.report import RedisState, TierCounts
 
 READERS = 2
 """Connections for lookups. While one is on its way, what is asked for gathers for the other."""

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from blake3 import blake3
 
-from inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec
+from sluice.inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec
 
 VERSION = b"\x01"
 CHECKSUM_BYTES = 16

@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from cache.report import TierCounts
+from sluice.cache.report import TierCounts
 
 PIECE_BYTES = 256 * 1024
 PIECE_WRITES = 256

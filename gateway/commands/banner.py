@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from gateway.process.run import VERSION, Gateway
-from gateway.serving.served_version import ServedVersion
-from inference.types import Datatype, Signature
+from sluice.gateway.process.run import VERSION, Gateway
+from sluice.gateway.serving.served_version import ServedVersion
+from sluice.inference.types import Datatype, Signature
 
 MAX_MODELS_SHOWN = 5
 MAX_INLINE_ELEMENTS = 64

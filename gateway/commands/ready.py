@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
-from gateway.settings.sections import ServerSettings
+from sluice.gateway.settings.sections import ServerSettings
 
 READY_PATH = "/v2/health/ready"
 TIMEOUT_S = 3.0

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from gateway.settings.load import LoadedSettings
-from inference.config.faults import MASK, shown, without_credentials
-from inference.config.model_config import GIB, KIB, MIB
+from sluice.gateway.settings.load import LoadedSettings
+from sluice.inference.config.faults import MASK, shown, without_credentials
+from sluice.inference.config.model_config import GIB, KIB, MIB
 
 NOT_SET = "-"
 

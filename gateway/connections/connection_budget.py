@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.connections.limits import surplus_connections
+from sluice.gateway.connections.limits import surplus_connections
 
 
 class ConnectionBudget:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable
 
-from gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.connections.held_bytes import HeldBytes
 
 _SLOWEST_S = 1.0
 _QUICKEST_S = 0.005

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from inference.errors import Unavailable
+from sluice.inference.errors import Unavailable
 
 
 class HeldBytes:

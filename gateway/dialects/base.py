@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.dialects.formats.slices import at_once
-from gateway.inputs.images.reader import ImageReader
-from gateway.inputs.text.embedder import Embedder
-from gateway.messages import Header, HttpResponse
-from inference.config.model_config import ModelConfig
-from inference.errors import InvalidRequest, SluiceError
-from inference.repository.snapshot import FileState
-from inference.types import InferenceRequest, InferenceResponse, Signature
+from sluice.gateway.dialects.formats.slices import at_once
+from sluice.gateway.inputs.images.reader import ImageReader
+from sluice.gateway.inputs.text.embedder import Embedder
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import InvalidRequest, SluiceError
+from sluice.inference.repository.snapshot import FileState
+from sluice.inference.types import InferenceRequest, InferenceResponse, Signature
 
 POST = frozenset({"POST"})
 NO_IMAGES: Mapping[str, ImageReader] = MappingProxyType({})

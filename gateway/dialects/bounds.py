@@ -6,11 +6,11 @@ import math
 import re
 from typing import NoReturn
 
-from gateway.dialects.base import Callee
-from gateway.dialects.formats.json_forms import shown
-from gateway.dialects.request_bounds import MAX_TEXTS, too_many_rows, too_many_texts
-from inference.errors import RequestTooLarge
-from inference.types import Datatype, Signature
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.request_bounds import MAX_TEXTS, too_many_rows, too_many_texts
+from sluice.inference.errors import RequestTooLarge
+from sluice.inference.types import Datatype, Signature
 
 BOUNDED_FROM_BYTES = 64 * 1024
 """Shorter bodies are not counted through: whatever stands in them takes no time that matters."""

@@ -7,9 +7,9 @@ from math import prod
 
 import msgspec
 
-from inference.errors import InvalidRequest, RequestTooLarge
-from inference.signature import shown_name
-from inference.types import STORAGE, Array, Arrays, Datatype, Parameters, Signature, Tensor, TensorSpec
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
+from sluice.inference.signature import shown_name
+from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Parameters, Signature, Tensor, TensorSpec
 
 MAX_PARAMETERS, MAX_PARAMETER_CHARACTERS = 1024, 8 << 20
 """Parameters of one request, at most, and how long their names and texts may be together. They are a part of what its

@@ -9,9 +9,9 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.doors.last_connections import accept_the_last
-from gateway.telemetry.logs import log
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.doors.last_connections import accept_the_last
+from sluice.gateway.telemetry.logs import log
 
 BACKLOG = 2048
 AT_ONCE = 64

@@ -8,9 +8,9 @@ import resource
 from collections.abc import Callable
 from contextlib import suppress
 
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.doors.acceptor import Acceptor
-from gateway.telemetry.logs import log
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.doors.acceptor import Acceptor
+from sluice.gateway.telemetry.logs import log
 
 LOOK_S = 0.25
 MIN_FREE = 24

@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from gateway.grpc.heads import Head
-from gateway.grpc.inbox import Inbox
-from gateway.grpc.limits import HEAD_SLACK_BYTES, STREAM_WINDOW_BYTES
-from gateway.grpc.methods import Body, Method
-from gateway.messages import Header
+from sluice.gateway.grpc.heads import Head
+from sluice.gateway.grpc.inbox import Inbox
+from sluice.gateway.grpc.limits import HEAD_SLACK_BYTES, STREAM_WINDOW_BYTES
+from sluice.gateway.grpc.methods import Body, Method
+from sluice.gateway.messages import Header
 
 if TYPE_CHECKING:
-    from gateway.grpc.connection import GrpcConnection
+    from sluice.gateway.grpc.connection import GrpcConnection
 
 MAX_UNSENT = 4
 """Messages of a call that wait to be sent before its method has to wait, too."""

@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator
 
 from google.protobuf.message import DecodeError
 
-from gateway.connections.held_bytes import HeldBytes
-from gateway.dialects.base import Call
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.codec import OK, GrpcInfer
-from gateway.grpc.codes import Code
-from gateway.grpc.methods import Body, CallEnded, Context
-from gateway.headers.timeouts import REQUEST_TIMEOUT
-from gateway.messages import Header, HttpResponse
-from gateway.prediction.data_plane import Plane, Route
-from inference.errors import SluiceError
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.dialects.base import Call
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.codec import OK, GrpcInfer
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.methods import Body, CallEnded, Context
+from sluice.gateway.headers.timeouts import REQUEST_TIMEOUT
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.gateway.prediction.data_plane import Plane, Route
+from sluice.inference.errors import SluiceError
 
 STREAM_IN_FLIGHT = 64
 """Messages of one stream that are read before the first of them is answered, at most. The client waits then."""

@@ -7,14 +7,14 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from gateway.connections.long_body import LARGE_BYTES
-from gateway.grpc.call import ServerCall
-from gateway.grpc.codes import Code
-from gateway.grpc.methods import Body, CallEnded, ServerStream, Stream, Unary
-from gateway.grpc.server_context import ServerContext
-from gateway.headers.content_encoding import ACCEPT_ENCODING, deflated, inflated
-from gateway.messages import HttpResponse
-from inference.errors import SluiceError
+from sluice.gateway.connections.long_body import LARGE_BYTES
+from sluice.gateway.grpc.call import ServerCall
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.methods import Body, CallEnded, ServerStream, Stream, Unary
+from sluice.gateway.grpc.server_context import ServerContext
+from sluice.gateway.headers.content_encoding import ACCEPT_ENCODING, deflated, inflated
+from sluice.gateway.messages import HttpResponse
+from sluice.inference.errors import SluiceError
 
 _logger = logging.getLogger("sluice.grpc")
 

@@ -19,17 +19,17 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 
-from gateway.grpc import heads
-from gateway.grpc.call import ServerCall
-from gateway.grpc.codes import Code
-from gateway.grpc.frames import ErrorCode, Unbearable
-from gateway.grpc.heads import Head, Malformed, head_of
-from gateway.grpc.inbox import Inbox
-from gateway.grpc.lifetime import Lifetime
-from gateway.grpc.limits import CONNECTION_WINDOW_BYTES
-from gateway.grpc.methods import CallEnded, ServerStream, Stream, unimplemented
-from gateway.grpc.server_context import ServerContext
-from inference.errors import InvalidRequest, SluiceError
+from sluice.gateway.grpc import heads
+from sluice.gateway.grpc.call import ServerCall
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.frames import ErrorCode, Unbearable
+from sluice.gateway.grpc.heads import Head, Malformed, head_of
+from sluice.gateway.grpc.inbox import Inbox
+from sluice.gateway.grpc.lifetime import Lifetime
+from sluice.gateway.grpc.limits import CONNECTION_WINDOW_BYTES
+from sluice.gateway.grpc.methods import CallEnded, ServerStream, Stream, unimplemented
+from sluice.gateway.grpc.server_context import ServerContext
+from sluice.inference.errors import InvalidRequest, SluiceError
 
 _logger = logging.getLogger("sluice.grpc")
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from gateway.grpc.codes import Code
-from gateway.messages import Header
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.messages import Header
 
 PSEUDO = frozenset({b":method", b":path", b":scheme", b":authority"})
 HOP_BY_HOP = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})

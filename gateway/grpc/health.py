@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from gateway.dialects.v2_grpc.messages import parsed
-from gateway.grpc import health_pb2 as pb
-from gateway.grpc.codes import Code
-from gateway.grpc.methods import Body, CallEnded, Context
-from gateway.serving.catalogue import Catalogue
-from gateway.serving.readiness import Readiness
-from inference.errors import ModelNotFound, ModelNotReady
+from sluice.gateway.dialects.v2_grpc.messages import parsed
+from sluice.gateway.grpc import health_pb2 as pb
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.methods import Body, CallEnded, Context
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.readiness import Readiness
+from sluice.inference.errors import ModelNotFound, ModelNotReady
 
 NOT_SERVING, SERVING, SERVICE_UNKNOWN = (
     int(pb.HealthCheckResponse.ServingStatus.Value(name)) for name in ("NOT_SERVING", "SERVING", "SERVICE_UNKNOWN")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from gateway.connections.held_bytes import HeldBytes
-from gateway.grpc.limits import STEP_BYTES, STREAM_WINDOW_BYTES
-from gateway.grpc.methods import Body
-from inference.errors import InvalidRequest, RequestTooLarge
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.grpc.limits import STEP_BYTES, STREAM_WINDOW_BYTES
+from sluice.gateway.grpc.methods import Body
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
 
 PREFIX_BYTES = 5
 

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import math
 
-from gateway.grpc.call import ServerCall
-from gateway.grpc.codes import Code
-from gateway.grpc.frames import ErrorCode, Unbearable, goaway
-from gateway.grpc.limits import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
-from gateway.grpc.methods import CallEnded
-from gateway.grpc.outgoing import Outgoing
-from gateway.grpc.server_context import ServerContext
-from inference.errors import DeadlineExceeded
+from sluice.gateway.grpc.call import ServerCall
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.frames import ErrorCode, Unbearable, goaway
+from sluice.gateway.grpc.limits import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
+from sluice.gateway.grpc.methods import CallEnded
+from sluice.gateway.grpc.outgoing import Outgoing
+from sluice.gateway.grpc.server_context import ServerContext
+from sluice.inference.errors import DeadlineExceeded
 
 _logger = logging.getLogger("sluice.grpc")
 

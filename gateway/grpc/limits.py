@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import LaneLimits
 
 MAX_STREAMS = 1024
 """Calls on one connection at a time; a client keeps further ones to itself until there is room."""

@@ -10,8 +10,8 @@ from h2.settings import SettingCodes, Settings
 from hpack import Decoder, HeaderTuple, HPACKDecodingError
 from hyperframe.frame import Frame
 
-from gateway.grpc.heads import KNOWN, PlainEncoder
-from gateway.grpc.limits import MAX_FRAME_BYTES, MAX_STREAMS, STREAM_WINDOW_BYTES, GrpcLimits
+from sluice.gateway.grpc.heads import KNOWN, PlainEncoder
+from sluice.gateway.grpc.limits import MAX_FRAME_BYTES, MAX_STREAMS, STREAM_WINDOW_BYTES, GrpcLimits
 
 # h2 writes every frame out, its body in hex, for a log that nobody keeps: 80 µs for one that is full. Nor should what
 # clients send stand in any log.

@@ -7,10 +7,10 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from gateway.dialects.v2_grpc.codec import status_of
-from gateway.grpc.codes import Code
-from gateway.messages import Header
-from inference.errors import SluiceError
+from sluice.gateway.dialects.v2_grpc.codec import status_of
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.messages import Header
+from sluice.inference.errors import SluiceError
 
 Body: TypeAlias = bytes | bytearray
 """A message as it stands on the wire, without what frames it."""

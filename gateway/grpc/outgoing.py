@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 from h2.errors import ErrorCodes
 
-from gateway.connections.deadlines import Timed
-from gateway.grpc import heads
-from gateway.grpc.call import ServerCall
-from gateway.grpc.calls_underway import CallsUnderway
-from gateway.grpc.frames import ErrorCode, Frames
-from gateway.grpc.limits import MAX_FRAME_BYTES
-from gateway.grpc.machine import machine_for
-from gateway.grpc.methods import CallEnded
-from gateway.grpc.server_context import ServerContext
-from gateway.messages import Header
+from sluice.gateway.connections.deadlines import Timed
+from sluice.gateway.grpc import heads
+from sluice.gateway.grpc.call import ServerCall
+from sluice.gateway.grpc.calls_underway import CallsUnderway
+from sluice.gateway.grpc.frames import ErrorCode, Frames
+from sluice.gateway.grpc.limits import MAX_FRAME_BYTES
+from sluice.gateway.grpc.machine import machine_for
+from sluice.gateway.grpc.methods import CallEnded
+from sluice.gateway.grpc.server_context import ServerContext
+from sluice.gateway.messages import Header
 
 FRAMES_AT_ONCE = 4
 """Frames of long answers that are put together before they are handed over."""

@@ -9,23 +9,23 @@ from typing import TypeAlias, TypeVar
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from gateway.dialects.v2.codec import model_metadata
-from gateway.dialects.v2.extensions import grpc_extensions
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.address import call_of
-from gateway.dialects.v2_grpc.codec import GrpcInfer
-from gateway.dialects.v2_grpc.messages import parsed
-from gateway.grpc.codes import Code
-from gateway.grpc.methods import Body, CallEnded, Context
-from gateway.grpc.shared_memory import SharedMemory
-from gateway.pages.model_config import model_config_page
-from gateway.pages.model_statistics import statistics_page
-from gateway.serving.catalogue import Catalogue
-from gateway.serving.readiness import Readiness
-from gateway.serving.repository_control import RepositoryControl
-from gateway.serving.served_version import ServedVersion
-from gateway.telemetry.logs import log
-from inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
+from sluice.gateway.dialects.v2.codec import model_metadata
+from sluice.gateway.dialects.v2.extensions import grpc_extensions
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.address import call_of
+from sluice.gateway.dialects.v2_grpc.codec import GrpcInfer
+from sluice.gateway.dialects.v2_grpc.messages import parsed
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.methods import Body, CallEnded, Context
+from sluice.gateway.grpc.shared_memory import SharedMemory
+from sluice.gateway.pages.model_config import model_config_page
+from sluice.gateway.pages.model_statistics import statistics_page
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.readiness import Readiness
+from sluice.gateway.serving.repository_control import RepositoryControl
+from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.telemetry.logs import log
+from sluice.inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
 
 Page: TypeAlias = Callable[[Body, Context], Awaitable[bytes]]
 MessageT = TypeVar("MessageT", bound=Message)

@@ -10,10 +10,10 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from gateway.dialects.v2_grpc.messages import parsed
-from gateway.grpc import reflection_v1alpha_pb2 as pb
-from gateway.grpc.codes import Code
-from gateway.grpc.methods import Body, Context
+from sluice.gateway.dialects.v2_grpc.messages import parsed
+from sluice.gateway.grpc import reflection_v1alpha_pb2 as pb
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.methods import Body, Context
 
 VERSIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
 """Both speak with the same messages, by other names."""

@@ -9,23 +9,23 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway.connections.limits import LaneLimits
-from gateway.dialects.v2_grpc import inference_pb2
-from gateway.doors.acceptor import Acceptor
-from gateway.grpc import health_pb2
-from gateway.grpc.calls import Calls
-from gateway.grpc.connection import GrpcConnection
-from gateway.grpc.health import INFERENCE, SERVICE, Health
-from gateway.grpc.limits import GrpcLimits
-from gateway.grpc.methods import Method, ServerStream, Stream, Unary
-from gateway.grpc.pages import Pages
-from gateway.grpc.reflection import INFO, VERSIONS, Reflection
-from gateway.grpc.server_context import ServerContext
-from gateway.settings.sections import ServerSettings
-from inference.errors import StartError
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.dialects.v2_grpc import inference_pb2
+from sluice.gateway.doors.acceptor import Acceptor
+from sluice.gateway.grpc import health_pb2
+from sluice.gateway.grpc.calls import Calls
+from sluice.gateway.grpc.connection import GrpcConnection
+from sluice.gateway.grpc.health import INFERENCE, SERVICE, Health
+from sluice.gateway.grpc.limits import GrpcLimits
+from sluice.gateway.grpc.methods import Method, ServerStream, Stream, Unary
+from sluice.gateway.grpc.pages import Pages
+from sluice.gateway.grpc.reflection import INFO, VERSIONS, Reflection
+from sluice.gateway.grpc.server_context import ServerContext
+from sluice.gateway.settings.sections import ServerSettings
+from sluice.inference.errors import StartError
 
 if TYPE_CHECKING:
-    from gateway.process.run import Gateway
+    from sluice.gateway.process.run import Gateway
 
 
 class GrpcDoor:

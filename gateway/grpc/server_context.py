@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.connections.held_bytes import HeldBytes
-from gateway.grpc.limits import GrpcLimits
-from gateway.grpc.methods import Method
-from gateway.http.server_context import Door
-from gateway.messages import DataPlane
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.grpc.limits import GrpcLimits
+from sluice.gateway.grpc.methods import Method
+from sluice.gateway.http.server_context import Door
+from sluice.gateway.messages import DataPlane
 
 if TYPE_CHECKING:
-    from gateway.grpc.connection import GrpcConnection
+    from sluice.gateway.grpc.connection import GrpcConnection
 
 
 class ServerContext:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.dialects.v2.shared_memory import no_region, not_served
-from gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2.shared_memory import no_region, not_served
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 
 
 class SharedMemory:

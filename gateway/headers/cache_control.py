@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from gateway.messages import Header
-from inference.types import CacheUse, Caching, InferenceRequest
+from sluice.gateway.messages import Header
+from sluice.inference.types import CacheUse, Caching, InferenceRequest
 
 CACHE_CONTROL = b"cache-control"
 

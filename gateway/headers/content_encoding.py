@@ -13,9 +13,9 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
-from gateway.connections.held_bytes import HeldBytes, Share
-from gateway.messages import Header, HttpResponse
-from inference.errors import InvalidRequest, RequestTooLarge
+from sluice.gateway.connections.held_bytes import HeldBytes, Share
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
 
 CONTENT_ENCODING, ACCEPT_ENCODING = b"content-encoding", b"accept-encoding"
 

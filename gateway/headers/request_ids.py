@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.messages import Header
+from sluice.gateway.messages import Header
 
 REQUEST_ID = b"x-request-id"
 _ACCEPTABLE = re.compile(rb"[\x21-\x7e]{1,128}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inference.types import Timings
+from sluice.inference.types import Timings
 
 
 def server_timing(timings: Timings, total_s: float, *, cached: bool) -> bytes:

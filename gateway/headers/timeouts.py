@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.messages import Header
-from inference.errors import InvalidRequest
-from inference.types import InferenceRequest
+from sluice.gateway.messages import Header
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import InferenceRequest
 
 REQUEST_TIMEOUT = b"x-request-timeout-ms"
 _MILLISECONDS = re.compile(rb"[ \t]*([0-9]{1,15}(?:\.[0-9]{1,15})?)[ \t]*")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.messages import Header
+from sluice.gateway.messages import Header
 
 TRACEPARENT, TRACESTATE = b"traceparent", b"tracestate"
 LONGEST_STATE_BYTES = 512

@@ -11,12 +11,12 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from gateway.connections.long_body import LARGE_BYTES
-from gateway.http import wire
-from gateway.http.connection import BARE_500, BODY, NOTHING, Connection
-from gateway.http.prediction import Prediction
-from gateway.http.unsent import beneath
-from gateway.messages import HttpResponse
+from sluice.gateway.connections.long_body import LARGE_BYTES
+from sluice.gateway.http import wire
+from sluice.gateway.http.connection import BARE_500, BODY, NOTHING, Connection
+from sluice.gateway.http.prediction import Prediction
+from sluice.gateway.http.unsent import beneath
+from sluice.gateway.messages import HttpResponse
 
 _logger = logging.getLogger("sluice.http")
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
-from gateway.connections.limits import LaneLimits
-from gateway.http import wire
-from gateway.messages import DataPlane, Header, HttpResponse
-from inference.errors import RequestTooLarge
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.http import wire
+from sluice.gateway.messages import DataPlane, Header, HttpResponse
+from sluice.inference.errors import RequestTooLarge
 
 _logger = logging.getLogger("sluice.http")
 

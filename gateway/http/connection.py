@@ -11,14 +11,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from gateway.connections.deadlines import Timed
-from gateway.connections.limits import surplus_connections
-from gateway.connections.long_body import LongBody
-from gateway.http import wire
-from gateway.http.prediction import Prediction
-from gateway.http.server_context import Door
-from gateway.http.unsent import unsent_bytes
-from gateway.messages import HttpResponse
+from sluice.gateway.connections.deadlines import Timed
+from sluice.gateway.connections.limits import surplus_connections
+from sluice.gateway.connections.long_body import LongBody
+from sluice.gateway.http import wire
+from sluice.gateway.http.prediction import Prediction
+from sluice.gateway.http.server_context import Door
+from sluice.gateway.http.unsent import unsent_bytes
+from sluice.gateway.messages import HttpResponse
 
 _logger = logging.getLogger("sluice.http")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.http.prediction import Prediction
-from gateway.messages import Header
+from sluice.gateway.http.prediction import Prediction
+from sluice.gateway.messages import Header
 
 _REMEMBERED = frozenset(
     {

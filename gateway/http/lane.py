@@ -12,19 +12,19 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.connections.held_bytes import HeldBytes
-from gateway.connections.limits import LaneLimits
-from gateway.connections.long_body import LARGE_BYTES, LongBody
-from gateway.http import wire
-from gateway.http.answers import Answers
-from gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
-from gateway.http.page_transport import PageTransport
-from gateway.http.prediction import Prediction, expects_continue
-from gateway.http.request_targets import origin_form
-from gateway.http.server_context import Door
-from gateway.messages import DataPlane, Header
-from inference.errors import RequestTooLarge
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.long_body import LARGE_BYTES, LongBody
+from sluice.gateway.http import wire
+from sluice.gateway.http.answers import Answers
+from sluice.gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
+from sluice.gateway.http.page_transport import PageTransport
+from sluice.gateway.http.prediction import Prediction, expects_continue
+from sluice.gateway.http.request_targets import origin_form
+from sluice.gateway.http.server_context import Door
+from sluice.gateway.messages import DataPlane, Header
+from sluice.inference.errors import RequestTooLarge
 
 _logger = logging.getLogger("sluice.http")
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gateway.connections.loop_turns import LoopTurns
-from gateway.messages import Body, Header, HttpResponse
-from inference.errors import SluiceError
+from sluice.gateway.connections.loop_turns import LoopTurns
+from sluice.gateway.messages import Body, Header, HttpResponse
+from sluice.inference.errors import SluiceError
 
 
 class NoPredictions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.http import wire
+from sluice.gateway.http import wire
 
 
 class PageTransport:

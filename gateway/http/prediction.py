@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.messages import Body, Header, HttpResponse
+from sluice.gateway.messages import Body, Header, HttpResponse
 
 
 class Prediction(msgspec.Struct, eq=False):

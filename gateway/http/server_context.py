@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.connections.deadlines import Sweep
-from gateway.connections.held_bytes import HeldBytes
-from gateway.connections.limits import LaneLimits
-from gateway.http.head_cache import KnownHeads
-from gateway.http.wire import Heads
-from gateway.messages import DataPlane
-from gateway.telemetry.logs import Sampler
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.connections.deadlines import Sweep
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.http.head_cache import KnownHeads
+from sluice.gateway.http.wire import Heads
+from sluice.gateway.messages import DataPlane
+from sluice.gateway.telemetry.logs import Sampler
 
 _FAULTS_LOGGED_PER_S = 5
 

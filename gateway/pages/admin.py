@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from cache.cache import Cache, Cleared
-from cache.remote.redis_link import CacheUnavailable
-from cache.report import ModelState, RedisState, TierState
-from gateway.serving.catalogue import Catalogue
+from sluice.cache.cache import Cache, Cleared
+from sluice.cache.remote.redis_link import CacheUnavailable
+from sluice.cache.report import ModelState, RedisState, TierState
+from sluice.gateway.serving.catalogue import Catalogue
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
 

@@ -15,22 +15,22 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from gateway.dialects.base import Dialect
-from gateway.dialects.v2.extensions import rest_extensions
-from gateway.pages.admin import admin_routes
-from gateway.pages.observing import observing_routes
-from gateway.pages.openai import openai_routes
-from gateway.pages.proxy_prefix import FORWARDED_PREFIX
-from gateway.pages.repository import repository_routes
-from gateway.pages.shared_memory import shared_memory_routes
-from gateway.pages.tfs import tfs_routes
-from gateway.pages.torchserve import ping_routes
-from gateway.pages.v2 import model_routes, server_routes
-from gateway.telemetry.logs import log
-from inference.errors import SluiceError
+from sluice.gateway.dialects.base import Dialect
+from sluice.gateway.dialects.v2.extensions import rest_extensions
+from sluice.gateway.pages.admin import admin_routes
+from sluice.gateway.pages.observing import observing_routes
+from sluice.gateway.pages.openai import openai_routes
+from sluice.gateway.pages.proxy_prefix import FORWARDED_PREFIX
+from sluice.gateway.pages.repository import repository_routes
+from sluice.gateway.pages.shared_memory import shared_memory_routes
+from sluice.gateway.pages.tfs import tfs_routes
+from sluice.gateway.pages.torchserve import ping_routes
+from sluice.gateway.pages.v2 import model_routes, server_routes
+from sluice.gateway.telemetry.logs import log
+from sluice.inference.errors import SluiceError
 
 if TYPE_CHECKING:
-    from gateway.process.run import Gateway
+    from sluice.gateway.process.run import Gateway
 
 
 def management_app(gateway: Gateway, dialects: Sequence[Dialect], version: str) -> FastAPI:

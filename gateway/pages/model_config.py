@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
-from gateway.dialects.v2.codec import PLATFORM
-from gateway.inputs.images.reader import ImageReader
-from gateway.serving.served_version import ServedVersion
-from inference.config.model_config import ModelConfig
-from inference.findings import Findings
-from inference.planning.plan import ServingPlan
-from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, Knot, Signature, TensorSpec
+from sluice.gateway.dialects.v2.codec import PLATFORM
+from sluice.gateway.inputs.images.reader import ImageReader
+from sluice.gateway.serving.served_version import ServedVersion
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.findings import Findings
+from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, Knot, Signature, TensorSpec
 
 
 class TensorConfig(BaseModel):

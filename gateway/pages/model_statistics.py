@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, Field
 
-from gateway.serving.served_version import ServedVersion
-from gateway.telemetry.statistics import BatchSize, ModelStatistics, Total
+from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.telemetry.statistics import BatchSize, ModelStatistics, Total
 
 
 class DurationStatistics(BaseModel):

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, Field
 
-from gateway.pages.any_content_type import AnyContentType
-from gateway.serving.catalogue import Catalogue
-from gateway.settings.sections import TracingSettings
-from gateway.telemetry.logs import Level, level, set_level
-from inference.errors import Forbidden, InvalidRequest
+from sluice.gateway.pages.any_content_type import AnyContentType
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.settings.sections import TracingSettings
+from sluice.gateway.telemetry.logs import Level, level, set_level
+from sluice.inference.errors import Forbidden, InvalidRequest
 
 TraceWish = Annotated[dict[str, Any] | None, Body()]
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]

@@ -11,7 +11,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.catalogue import Catalogue
 
 STARTED_AT = int(time.time())
 

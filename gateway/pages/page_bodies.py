@@ -9,11 +9,11 @@ from contextlib import suppress
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.connections.held_bytes import HeldBytes
-from gateway.connections.limits import LaneLimits
-from gateway.http.asgi import announced_bytes, closing, send_response
-from gateway.messages import HttpResponse
-from inference.errors import RequestTooLarge, SluiceError
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.http.asgi import announced_bytes, closing, send_response
+from sluice.gateway.messages import HttpResponse
+from sluice.inference.errors import RequestTooLarge, SluiceError
 
 MAX_PAGE_BYTES = 1024 * 1024
 """No page takes more than a few settings or parameters of a model."""

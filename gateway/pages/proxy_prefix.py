@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.messages import Header
+from sluice.gateway.messages import Header
 
 FORWARDED_PREFIX = b"x-forwarded-prefix"
 MAX_LENGTH = 256

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, Field
 
-from gateway.pages.any_content_type import AnyContentType
-from gateway.serving.repository_control import RepositoryControl
+from sluice.gateway.pages.any_content_type import AnyContentType
+from sluice.gateway.serving.repository_control import RepositoryControl
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
 

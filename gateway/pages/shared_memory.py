@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
-from gateway.dialects.v2.shared_memory import Kind, no_region, not_served
+from sluice.gateway.dialects.v2.shared_memory import Kind, no_region, not_served
 
 Region = Annotated[str, Path(description="A region's name", examples=["input_data"])]
 

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
-from gateway.pages.openai import ModelCard
-from gateway.serving.catalogue import Catalogue
-from gateway.serving.served_version import ServedVersion
-from inference.types import Datatype, TensorSpec
+from sluice.gateway.pages.openai import ModelCard
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.served_version import ServedVersion
+from sluice.inference.types import Datatype, TensorSpec
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"], pattern="^[^:]*$")]
 Version = Annotated[int, Path(description="A version's number", examples=[1])]

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from gateway.serving.readiness import Readiness
+from sluice.gateway.serving.readiness import Readiness
 
 
 class Ping(BaseModel):

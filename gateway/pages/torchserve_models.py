@@ -14,10 +14,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, Field
 
-from gateway.dialects.torchserve.codec import version_of
-from gateway.serving.catalogue import Catalogue
-from gateway.serving.served_version import ServedVersion
-from inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
+from sluice.gateway.dialects.torchserve.codec import version_of
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.served_version import ServedVersion
+from sluice.inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
 
 LIMIT = 100
 """Models on one page, as TorchServe has it unless told otherwise."""

@@ -12,16 +12,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from cache.cache import Cache
-from gateway.dialects.v2.codec import model_metadata
-from gateway.pages.admin import RedisPage, redis_page
-from gateway.pages.model_config import ModelConfigPage, model_config_page
-from gateway.pages.model_statistics import StatisticsPage, statistics_json, statistics_page
-from gateway.serving.catalogue import Catalogue
-from gateway.serving.readiness import Readiness
-from gateway.serving.served_version import ServedVersion
-from gateway.telemetry.metrics import Metrics
-from inference.errors import ModelNotReady
+from sluice.cache.cache import Cache
+from sluice.gateway.dialects.v2.codec import model_metadata
+from sluice.gateway.pages.admin import RedisPage, redis_page
+from sluice.gateway.pages.model_config import ModelConfigPage, model_config_page
+from sluice.gateway.pages.model_statistics import StatisticsPage, statistics_json, statistics_page
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.readiness import Readiness
+from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.inference.errors import ModelNotReady
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
 Version = Annotated[int, Path(description="A version's number", examples=[1])]

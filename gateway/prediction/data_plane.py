@@ -19,24 +19,24 @@ from urllib.parse import unquote
 import msgspec
 from msgspec.structs import replace
 
-from cache.turns import Turns as StepTurns
-from gateway.connections.held_bytes import HeldBytes, Share
-from gateway.connections.long_body import LongBody
-from gateway.connections.loop_turns import LoopTurns
-from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
-from gateway.headers.cache_control import CACHE_CONTROL, with_caching, x_cache
-from gateway.headers.content_encoding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated
-from gateway.headers.timeouts import REQUEST_TIMEOUT, granted_s, within_timeout
-from gateway.messages import Body, Header, HttpResponse
-from gateway.prediction.encoding_steps import in_turns, is_large, size_bytes
-from gateway.prediction.observer import Observer
-from gateway.reading.intake import Intake
-from gateway.reading.large_body import LargeBody
-from gateway.serving.catalogue import Catalogue
-from gateway.serving.gate import Gate
-from gateway.telemetry.call_record import CallRecord
-from inference.errors import ModelNotFound, ModelNotReady, SluiceError
-from inference.types import CacheUse, InferenceRequest
+from sluice.cache.turns import Turns as StepTurns
+from sluice.gateway.connections.held_bytes import HeldBytes, Share
+from sluice.gateway.connections.long_body import LongBody
+from sluice.gateway.connections.loop_turns import LoopTurns
+from sluice.gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
+from sluice.gateway.headers.cache_control import CACHE_CONTROL, with_caching, x_cache
+from sluice.gateway.headers.content_encoding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated
+from sluice.gateway.headers.timeouts import REQUEST_TIMEOUT, granted_s, within_timeout
+from sluice.gateway.messages import Body, Header, HttpResponse
+from sluice.gateway.prediction.encoding_steps import in_turns, is_large, size_bytes
+from sluice.gateway.prediction.observer import Observer
+from sluice.gateway.reading.intake import Intake
+from sluice.gateway.reading.large_body import LargeBody
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.gate import Gate
+from sluice.gateway.telemetry.call_record import CallRecord
+from sluice.inference.errors import ModelNotFound, ModelNotReady, SluiceError
+from sluice.inference.types import CacheUse, InferenceRequest
 
 REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
 """So many routes of recent targets are remembered, of targets up to this length: callers use few different ones."""

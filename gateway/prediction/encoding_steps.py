@@ -6,8 +6,8 @@ import math
 from collections.abc import Generator
 from typing import TypeVar
 
-from cache.turns import Turns
-from inference.types import InferenceResponse
+from sluice.cache.turns import Turns
+from sluice.inference.types import InferenceResponse
 
 LARGE_ELEMENTS = 32_768
 """An answer of more elements than this is made in turns with everything else; a smaller one is made at once."""

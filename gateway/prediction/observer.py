@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 
-from gateway.dialects.base import Call
-from gateway.headers.request_ids import REQUEST_ID, RequestIds
-from gateway.headers.server_timing import server_timing, total_timing
-from gateway.headers.trace_context import TRACEPARENT, TRACESTATE, trace_parent
-from gateway.messages import Header
-from gateway.prediction.outcomes import outcome_of, refusal_of
-from gateway.telemetry.call_log import CallLog
-from gateway.telemetry.call_record import CallRecord
-from gateway.telemetry.labels import Outcome
-from gateway.telemetry.metrics import CallMetrics, ModelMetrics
-from gateway.telemetry.tracing.tracer import Tracer
-from inference.errors import SluiceError
-from inference.types import InferenceResponse, Timings
+from sluice.gateway.dialects.base import Call
+from sluice.gateway.headers.request_ids import REQUEST_ID, RequestIds
+from sluice.gateway.headers.server_timing import server_timing, total_timing
+from sluice.gateway.headers.trace_context import TRACEPARENT, TRACESTATE, trace_parent
+from sluice.gateway.messages import Header
+from sluice.gateway.prediction.outcomes import outcome_of, refusal_of
+from sluice.gateway.telemetry.call_log import CallLog
+from sluice.gateway.telemetry.call_record import CallRecord
+from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.metrics import CallMetrics, ModelMetrics
+from sluice.gateway.telemetry.tracing.tracer import Tracer
+from sluice.inference.errors import SluiceError
+from sluice.inference.types import InferenceResponse, Timings
 
 NAME_CHARACTERS = 256
 """What is kept of a caller's word for a model, which a trace may hold for a while."""

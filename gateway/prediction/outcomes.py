@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from gateway.telemetry.labels import Outcome, Refusal
-from inference.errors import (
+from sluice.gateway.telemetry.labels import Outcome, Refusal
+from sluice.inference.errors import (
     DeadlineExceeded,
     ExecutionError,
     ModelFailed,

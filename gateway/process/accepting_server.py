@@ -7,10 +7,10 @@ import socket
 
 import uvicorn
 
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.doors.acceptor import Acceptor
-from gateway.doors.door_watch import DoorWatch
-from inference.errors import StartError
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.doors.acceptor import Acceptor
+from sluice.gateway.doors.door_watch import DoorWatch
+from sluice.inference.errors import StartError
 
 
 class AcceptingServer(uvicorn.Server):

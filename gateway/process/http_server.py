@@ -11,10 +11,10 @@ from types import FrameType
 
 import uvicorn
 
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.doors.door_watch import DoorWatch
-from gateway.process.accepting_server import AcceptingServer
-from gateway.telemetry.logs import log
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.doors.door_watch import DoorWatch
+from sluice.gateway.process.accepting_server import AcceptingServer
+from sluice.gateway.telemetry.logs import log
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -14,19 +14,19 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from gateway.dialects.torchserve.codec import FAULTS, Fault, problem, refusal
-from gateway.http.lane import make_lane
-from gateway.http.no_predictions import NoPredictions
-from gateway.pages.head_as_get import HeadAsGet
-from gateway.pages.page_bodies import PageBodies
-from gateway.pages.torchserve import ping_routes
-from gateway.pages.torchserve_models import AlreadyRegistered, torchserve_model_routes
-from gateway.process.accepting_server import AcceptingServer
-from gateway.telemetry.logs import log
-from inference.errors import InvalidRequest, SluiceError
+from sluice.gateway.dialects.torchserve.codec import FAULTS, Fault, problem, refusal
+from sluice.gateway.http.lane import make_lane
+from sluice.gateway.http.no_predictions import NoPredictions
+from sluice.gateway.pages.head_as_get import HeadAsGet
+from sluice.gateway.pages.page_bodies import PageBodies
+from sluice.gateway.pages.torchserve import ping_routes
+from sluice.gateway.pages.torchserve_models import AlreadyRegistered, torchserve_model_routes
+from sluice.gateway.process.accepting_server import AcceptingServer
+from sluice.gateway.telemetry.logs import log
+from sluice.inference.errors import InvalidRequest, SluiceError
 
 if TYPE_CHECKING:
-    from gateway.process.run import Gateway
+    from sluice.gateway.process.run import Gateway
 
 CONFLICT = Fault(409, "ConflictStatusException")
 MAX_CONNECTIONS = 64

@@ -17,46 +17,46 @@ from typing import Any
 
 import uvicorn
 
-from cache.cache import Cache, CacheOptions
-from cache.remote.cluster_address import cluster_address
-from cache.remote.redis_link import check_url
-from cache.remote.tier import RedisOptions
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.connections.held_bytes import HeldBytes
-from gateway.connections.limits import LaneLimits, connection_cap
-from gateway.doors.door_watch import DoorWatch, open_descriptors
-from gateway.headers.request_ids import RequestIdMiddleware, RequestIds
-from gateway.http.asgi import AsgiLane
-from gateway.http.lane import make_lane
-from gateway.pages.head_as_get import HeadAsGet
-from gateway.pages.middleware import TrailingSlash
-from gateway.pages.page_bodies import MAX_PAGE_BYTES, PageBodies
-from gateway.pages.proxy_prefix import ProxyPrefix
-from gateway.prediction.data_plane import Plane
-from gateway.prediction.observer import Observer
-from gateway.process.http_server import Drain, DrainingServer, StopSignals
-from gateway.protocols import DIALECTS
-from gateway.reading.intake import Intake
-from gateway.reading.pool import Readers, planned_readers
-from gateway.serving.catalogue import Catalogue
-from gateway.serving.readiness import Readiness
-from gateway.serving.repository_control import RepositoryControl
-from gateway.serving.served_version import ENGINE_VERSION
-from gateway.settings.load import Settings
-from gateway.settings.sections import CacheSettings, ServerSettings, TracingSettings
-from gateway.telemetry.cache_metrics import CacheCollector
-from gateway.telemetry.call_log import CallLog
-from gateway.telemetry.connection_metrics import ConnectionCollector
-from gateway.telemetry.log_metrics import LogCollector
-from gateway.telemetry.logs import log, tell_of_redis
-from gateway.telemetry.loop_lag import LoopLag
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.reader_metrics import ReadersCollector
-from gateway.telemetry.tracing.tracer import Tracer
-from inference.errors import StartError
-from inference.repository.scan import Broken, ModelVersion
+from sluice.cache.cache import Cache, CacheOptions
+from sluice.cache.remote.cluster_address import cluster_address
+from sluice.cache.remote.redis_link import check_url
+from sluice.cache.remote.tier import RedisOptions
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.connections.limits import LaneLimits, connection_cap
+from sluice.gateway.doors.door_watch import DoorWatch, open_descriptors
+from sluice.gateway.headers.request_ids import RequestIdMiddleware, RequestIds
+from sluice.gateway.http.asgi import AsgiLane
+from sluice.gateway.http.lane import make_lane
+from sluice.gateway.pages.head_as_get import HeadAsGet
+from sluice.gateway.pages.middleware import TrailingSlash
+from sluice.gateway.pages.page_bodies import MAX_PAGE_BYTES, PageBodies
+from sluice.gateway.pages.proxy_prefix import ProxyPrefix
+from sluice.gateway.prediction.data_plane import Plane
+from sluice.gateway.prediction.observer import Observer
+from sluice.gateway.process.http_server import Drain, DrainingServer, StopSignals
+from sluice.gateway.protocols import DIALECTS
+from sluice.gateway.reading.intake import Intake
+from sluice.gateway.reading.pool import Readers, planned_readers
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.readiness import Readiness
+from sluice.gateway.serving.repository_control import RepositoryControl
+from sluice.gateway.serving.served_version import ENGINE_VERSION
+from sluice.gateway.settings.load import Settings
+from sluice.gateway.settings.sections import CacheSettings, ServerSettings, TracingSettings
+from sluice.gateway.telemetry.cache_metrics import CacheCollector
+from sluice.gateway.telemetry.call_log import CallLog
+from sluice.gateway.telemetry.connection_metrics import ConnectionCollector
+from sluice.gateway.telemetry.log_metrics import LogCollector
+from sluice.gateway.telemetry.logs import log, tell_of_redis
+from sluice.gateway.telemetry.loop_lag import LoopLag
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.reader_metrics import ReadersCollector
+from sluice.gateway.telemetry.tracing.tracer import Tracer
+from sluice.inference.errors import StartError
+from sluice.inference.repository.scan import Broken, ModelVersion
 
-VERSION = distribution_version("sluice")
+VERSION = distribution_version("sluice-gateway")
 RESERVED_DESCRIPTORS = 256
 """Open files that are not for connections: workers' sockets and memory, logs, Redis, and models that come later. Where
 few are allowed, it is half of them, or what is open already and as much as replacing workers takes."""
@@ -108,7 +108,7 @@ class Gateway:
     def app(self) -> AsgiLane:
         """The whole gateway as an ASGI application for any server; it enters and leaves in its lifespan."""
         # Importing FastAPI takes as long as a worker takes to load a small model; so `run` does both at the same time.
-        from gateway.pages.app import management_app
+        from sluice.gateway.pages.app import management_app
 
         prefixed = ProxyPrefix(management_app(self, DIALECTS, VERSION), self.settings.server.root_path)
         pages = PageBodies(
@@ -236,10 +236,10 @@ def _tracer(settings: TracingSettings, metrics: Metrics) -> Tracer | None:
     if settings.endpoint is None:
         return None
     try:
-        from gateway.telemetry.tracing.otlp import OtlpExporter
+        from sluice.gateway.telemetry.tracing.otlp import OtlpExporter
     except ModuleNotFoundError as error:
         raise StartError(
-            f"tracing.endpoint is set, but {error.name} is not installed; install the extra sluice[tracing]"
+            f"tracing.endpoint is set, but {error.name} is not installed; install the extra sluice-gateway[tracing]"
         ) from None
     exporter = OtlpExporter(
         settings.endpoint, settings.header_pairs, settings.timeout_s, settings.service_name, VERSION
@@ -339,7 +339,7 @@ async def run(
 async def _enter_grpc(gateway: Gateway, stack: AsyncExitStack, server: DrainingServer, listener: socket.socket) -> None:
     """Open the door for gRPC beside a server's, and let both close together."""
     # Imported only where it is served: it takes a while.
-    from gateway.grpc.server import GrpcDoor
+    from sluice.gateway.grpc.server import GrpcDoor
 
     door = await stack.enter_async_context(GrpcDoor(gateway, listener, gateway.wire_limits(), VERSION))
     server.beside = door.stop
@@ -347,7 +347,7 @@ async def _enter_grpc(gateway: Gateway, stack: AsyncExitStack, server: DrainingS
 
 async def _enter_management(gateway: Gateway, stack: AsyncExitStack, listener: socket.socket) -> None:
     # Imported only where it is served.
-    from gateway.process.management_server import ManagementDoor
+    from sluice.gateway.process.management_server import ManagementDoor
 
     await stack.enter_async_context(ManagementDoor(gateway, listener, tls_options(gateway.settings.server), VERSION))
 
@@ -365,9 +365,9 @@ async def _loaded(
     async def load() -> DrainingServer:
         async with asyncio.TaskGroup() as group:
             group.create_task(stack.enter_async_context(gateway))
-            await asyncio.to_thread(import_module, "gateway.pages.app")
+            await asyncio.to_thread(import_module, "sluice.gateway.pages.app")
             if grpc is not None:
-                await asyncio.to_thread(import_module, "gateway.grpc.server")
+                await asyncio.to_thread(import_module, "sluice.gateway.grpc.server")
             server = gateway.server(on_started)
         gateway.bound_connections()
         if grpc is not None:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TextIO
 
-from gateway.telemetry.log_writer import Outlet
+from sluice.gateway.telemetry.log_writer import Outlet
 
 _INPUT, _OUTPUT, _ERRORS = range(3)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.dialects.base import NO_IMAGES, Callee
-from gateway.inputs.images.reader import image_readers
-from gateway.inputs.text.embedder import Embedder, embedder_of
-from gateway.inputs.text.tokenizer import load_tokenizer
-from inference.config.model_config import ModelConfig
-from inference.errors import ModelNotReady
-from inference.types import Signature
+from sluice.gateway.dialects.base import NO_IMAGES, Callee
+from sluice.gateway.inputs.images.reader import image_readers
+from sluice.gateway.inputs.text.embedder import Embedder, embedder_of
+from sluice.gateway.inputs.text.tokenizer import load_tokenizer
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import ModelNotReady
+from sluice.inference.types import Signature
 
 
 class Description(msgspec.Struct, frozen=True):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.connections.long_body import LARGE_BYTES
-from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.openai.codec import OpenAI
-from gateway.dialects.v2.binary import BINARY_LENGTH
-from gateway.messages import Header
-from gateway.protocols import DIALECTS
-from inference.config.model_config import MIB
-from inference.types import Datatype
+from sluice.gateway.connections.long_body import LARGE_BYTES
+from sluice.gateway.dialects.base import Callee, Dialect
+from sluice.gateway.dialects.openai.codec import OpenAI
+from sluice.gateway.dialects.v2.binary import BINARY_LENGTH
+from sluice.gateway.messages import Header
+from sluice.gateway.protocols import DIALECTS
+from sluice.inference.config.model_config import MIB
+from sluice.inference.types import Datatype
 
 _GRPC = len(DIALECTS)
 
@@ -36,7 +36,7 @@ def codec_of(number: int) -> Dialect:
     if number != _GRPC:
         return DIALECTS[number]
     # Protobuf is for those alone who are asked in gRPC.
-    from gateway.dialects.v2_grpc.codec import GrpcInfer
+    from sluice.gateway.dialects.v2_grpc.codec import GrpcInfer
 
     return GrpcInfer()
 

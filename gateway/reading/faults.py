@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.dialects.base import MethodNotAllowed
-from gateway.dialects.formats.json_reference import NotJson
-from gateway.dialects.openai.body import FieldFault
-from inference import errors
-from inference.errors import ModelNotReady, RequestError, SluiceError
+from sluice.gateway.dialects.base import MethodNotAllowed
+from sluice.gateway.dialects.formats.json_reference import NotJson
+from sluice.gateway.dialects.openai.body import FieldFault
+from sluice.inference import errors
+from sluice.inference.errors import ModelNotReady, RequestError, SluiceError
 
 LONGEST_TEXT = 24 * 1024
 """Characters of a text, so that it fits a packet whatever they are. Dialects quote their callers far shorter."""

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from gateway.connections.held_bytes import HeldBytes, Share
-from gateway.connections.long_body import LARGE_BYTES
-from gateway.dialects.base import Call, Callee, Dialect
-from gateway.headers.content_encoding import encoding_of
-from gateway.messages import Body, Header
-from gateway.reading.codecs import heavy_apart, number_of, read_apart
-from gateway.reading.large_body import LargeBody
-from gateway.reading.pool import Readers
-from inference.types import InferenceRequest
+from sluice.gateway.connections.held_bytes import HeldBytes, Share
+from sluice.gateway.connections.long_body import LARGE_BYTES
+from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.headers.content_encoding import encoding_of
+from sluice.gateway.messages import Body, Header
+from sluice.gateway.reading.codecs import heavy_apart, number_of, read_apart
+from sluice.gateway.reading.large_body import LargeBody
+from sluice.gateway.reading.pool import Readers
+from sluice.inference.types import InferenceRequest
 
 CODING_THREADS, TEXT_THREADS = 2, 4
 """Threads that inflate, deflate and copy, step by step; and those that tokenise. Each kind has its own, so that no

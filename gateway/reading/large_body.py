@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from concurrent.futures import Executor
 
-from gateway.connections.held_bytes import Share
-from gateway.connections.long_body import LARGE_BYTES, LongBody
-from gateway.headers.content_encoding import Inflating
-from gateway.messages import Body
-from gateway.reading.requests import Taken
-from gateway.reading.shared_body import SharedBody
-from gateway.reading.threads import in_thread
-from inference.errors import DeadlineExceeded
-from inference.transport.arena import LentMemory
+from sluice.gateway.connections.held_bytes import Share
+from sluice.gateway.connections.long_body import LARGE_BYTES, LongBody
+from sluice.gateway.headers.content_encoding import Inflating
+from sluice.gateway.messages import Body
+from sluice.gateway.reading.requests import Taken
+from sluice.gateway.reading.shared_body import SharedBody
+from sluice.gateway.reading.threads import in_thread
+from sluice.inference.errors import DeadlineExceeded
+from sluice.inference.transport.arena import LentMemory
 
 
 class LargeBody:

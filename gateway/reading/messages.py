@@ -18,8 +18,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from gateway.messages import Header
-from gateway.reading.faults import Broke, Refused
+from sluice.gateway.messages import Header
+from sluice.gateway.reading.faults import Broke, Refused
 
 KNOWN_CALLEES = 64
 """Model versions that a reader remembers, those that it was asked about last: both sides drop the same ones."""

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from inference.errors import DeadlineExceeded, QueueFull
+from sluice.inference.errors import DeadlineExceeded, QueueFull
 
 MOST_WAITING = 1024
 """Bodies of one model that wait, at most."""

@@ -15,18 +15,18 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from gateway.dialects.base import Call, Callee
-from gateway.messages import Header
-from gateway.reading.callees import described
-from gateway.reading.faults import Broke, ReadingFailed, Refused, raised
-from gateway.reading.messages import Address, Addressed, Answer, Decode, Decoded
-from gateway.reading.places import Places
-from gateway.reading.process import Bounds, End, ReaderLost, ReaderProcess
-from gateway.reading.requests import Taken, taken
-from gateway.reading.shared_body import SharedBody
-from gateway.telemetry.logs import Sampler, log
-from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, SluiceError, Unavailable
-from inference.transport.channel import NotSent, PeerGone, WireError
+from sluice.gateway.dialects.base import Call, Callee
+from sluice.gateway.messages import Header
+from sluice.gateway.reading.callees import described
+from sluice.gateway.reading.faults import Broke, ReadingFailed, Refused, raised
+from sluice.gateway.reading.messages import Address, Addressed, Answer, Decode, Decoded
+from sluice.gateway.reading.places import Places
+from sluice.gateway.reading.process import Bounds, End, ReaderLost, ReaderProcess
+from sluice.gateway.reading.requests import Taken, taken
+from sluice.gateway.reading.shared_body import SharedBody
+from sluice.gateway.telemetry.logs import Sampler, log
+from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, SluiceError, Unavailable
+from sluice.inference.transport.channel import NotSent, PeerGone, WireError
 
 MEMORY_TIMES = 8
 """Memory that reading a body may take, in lengths of the body."""

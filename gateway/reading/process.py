@@ -15,11 +15,11 @@ from typing import Self
 
 import msgspec
 
-from gateway.reading.messages import KNOWN_CALLEES, Address, Answer, Decode, Forget, Meet
-from gateway.reading.spawn import spawn
-from inference.transport.arena import SharedMemory
-from inference.transport.channel import Channel, NotSent, PeerGone, WireError
-from inference.workers.spawn import end, kill
+from sluice.gateway.reading.messages import KNOWN_CALLEES, Address, Answer, Decode, Forget, Meet
+from sluice.gateway.reading.spawn import spawn
+from sluice.inference.transport.arena import SharedMemory
+from sluice.inference.transport.channel import Channel, NotSent, PeerGone, WireError
+from sluice.inference.workers.spawn import end, kill
 
 LOOK_S = 0.02
 """How often a reader at work is looked at: its memory, and its time."""

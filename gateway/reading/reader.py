@@ -16,16 +16,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.dialects.base import Callee
-from gateway.dialects.openai.codec import OpenAI
-from gateway.reading.callees import Known
-from gateway.reading.codecs import codec_of
-from gateway.reading.faults import told
-from gateway.reading.messages import KNOWN_CALLEES, ORDERS, Address, Addressed, Decode, Decoded, Forget, Meet, Order
-from gateway.reading.requests import shared
-from inference.transport.arena import SharedMemory
-from inference.transport.channel import Channel, Ends, PeerGone, WireError
-from inference.types import InferenceRequest
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.openai.codec import OpenAI
+from sluice.gateway.reading.callees import Known
+from sluice.gateway.reading.codecs import codec_of
+from sluice.gateway.reading.faults import told
+from sluice.gateway.reading.messages import (
+    KNOWN_CALLEES,
+    ORDERS,
+    Address,
+    Addressed,
+    Decode,
+    Decoded,
+    Forget,
+    Meet,
+    Order,
+)
+from sluice.gateway.reading.requests import shared
+from sluice.inference.transport.arena import SharedMemory
+from sluice.inference.transport.channel import Channel, Ends, PeerGone, WireError
+from sluice.inference.types import InferenceRequest
 
 RESERVED_TIMES, RESERVED_BYTES = 3, 256 << 20
 """Address space that reading may reserve: so much more than the memory that it may take, for parsers ask for the worst

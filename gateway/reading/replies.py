@@ -8,16 +8,16 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from gateway.dialects.base import Callee
-from gateway.dialects.openai import codec as openai
-from gateway.dialects.sagemaker.codec import Wish
-from gateway.dialects.tfs import body as tfs_body
-from gateway.dialects.tfs import examples as tfs_examples
-from gateway.dialects.torchserve.codec import Labelled
-from gateway.dialects.untyped.body import Question
-from gateway.dialects.v2 import outputs as v2_outputs
-from gateway.inputs.text.embedder import Parts
-from inference.types import InferenceRequest, Tensor
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.openai import codec as openai
+from sluice.gateway.dialects.sagemaker.codec import Wish
+from sluice.gateway.dialects.tfs import body as tfs_body
+from sluice.gateway.dialects.tfs import examples as tfs_examples
+from sluice.gateway.dialects.torchserve.codec import Labelled
+from sluice.gateway.dialects.untyped.body import Question
+from sluice.gateway.dialects.v2 import outputs as v2_outputs
+from sluice.gateway.inputs.text.embedder import Parts
+from sluice.inference.types import InferenceRequest, Tensor
 
 
 class Embeddings(msgspec.Struct, frozen=True, tag="embeddings"):

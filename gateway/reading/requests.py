@@ -9,13 +9,13 @@ import mmap
 import msgspec
 import numpy as np
 
-from gateway.dialects.base import Callee
-from gateway.reading.messages import Decoded
-from gateway.reading.replies import packed, unpacked
-from inference.errors import InvalidRequest, RequestTooLarge
-from inference.transport.arena import LentMemory, SharedMemory
-from inference.transport.layout import Placed, plan, views, write
-from inference.types import Array, Caching, Datatype, InferenceRequest, ParameterValue, Shape, Tensor
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.reading.messages import Decoded
+from sluice.gateway.reading.replies import packed, unpacked
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
+from sluice.inference.transport.arena import LentMemory, SharedMemory
+from sluice.inference.transport.layout import Placed, plan, views, write
+from sluice.inference.types import Array, Caching, Datatype, InferenceRequest, ParameterValue, Shape, Tensor
 
 STRINGS_AT_A_TIME = 4096
 """Elements of BYTES that are made in one go, in less than a millisecond."""

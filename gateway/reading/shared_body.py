@@ -6,7 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterable
 
-from inference.errors import Unavailable
+from sluice.inference.errors import Unavailable
 
 _FINAL = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 

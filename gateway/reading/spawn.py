@@ -6,10 +6,10 @@ import asyncio
 import os
 from pathlib import Path
 
-import gateway
-from gateway.reading.messages import ANSWERS, Answer
-from inference.transport.channel import Channel
-from inference.workers.spawn import fresh
+import sluice
+from sluice.gateway.reading.messages import ANSWERS, Answer
+from sluice.inference.transport.channel import Channel
+from sluice.inference.workers.spawn import fresh
 
 NICENESS = 5
 """How far a reader stands back where the processors are busy: a third of the event loop's share."""
@@ -17,12 +17,12 @@ NICENESS = 5
 # As a worker is started: the packages are those that the gateway has, whatever else on the path is called so. It
 # stands back from its first step on: what it imports takes a fifth of a second.
 _BOOT = (
-    f"import os, sys; os.nice({NICENESS}); sys.path.insert(0, sys.argv[1]); import gateway, inference; "
-    "del sys.path[0]; from gateway.reading.reader import main; main(*map(int, sys.argv[2:]))"
+    f"import os, sys; os.nice({NICENESS}); sys.path.insert(0, sys.argv[1]); import sluice; "
+    "del sys.path[0]; from sluice.gateway.reading.reader import main; main(*map(int, sys.argv[2:]))"
 )
-_PACKAGES = str(Path(gateway.__file__).parent.parent)
+_PACKAGES = str(Path(sluice.__file__).parent.parent)
 
 
 async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
-    """A reader that waits for its first order, and the channel to it, as `inference.workers.spawn.fresh` makes them."""
+    """A reader that waits for its first order, and the channel to it, as `fresh` makes them."""
     return await fresh(_BOOT, _PACKAGES, ANSWERS, os.getpid())

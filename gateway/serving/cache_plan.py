@@ -7,10 +7,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from inference.config.model_config import CacheConfig
-from inference.errors import RepositoryError
-from inference.findings import Evidence, Findings
-from inference.types import Signature
+from sluice.inference.config.model_config import CacheConfig
+from sluice.inference.errors import RepositoryError
+from sluice.inference.findings import Evidence, Findings
+from sluice.inference.types import Signature
 
 
 class Found(Protocol):

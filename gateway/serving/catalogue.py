@@ -9,14 +9,14 @@ from enum import StrEnum
 
 import msgspec
 
-from cache.cache import Cache
-from gateway.serving.served_version import ServedVersion, serve_version
-from gateway.settings.load import Settings
-from gateway.telemetry.logs import log
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing.tracer import Tracer
-from inference.errors import ModelNotFound, ModelNotReady, StartError, VersionNotFound
-from inference.repository.scan import Broken, ModelVersion, model_names, scan_model
+from sluice.cache.cache import Cache
+from sluice.gateway.serving.served_version import ServedVersion, serve_version
+from sluice.gateway.settings.load import Settings
+from sluice.gateway.telemetry.logs import log
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.tracing.tracer import Tracer
+from sluice.inference.errors import ModelNotFound, ModelNotReady, StartError, VersionNotFound
+from sluice.inference.repository.scan import Broken, ModelVersion, model_names, scan_model
 
 
 class State(StrEnum):

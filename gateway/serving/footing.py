@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cache.model_cache import ModelCache
-from gateway.serving.cache_plan import CachePlan
+from sluice.cache.model_cache import ModelCache
+from sluice.gateway.serving.cache_plan import CachePlan
 
 UNCACHED = CachePlan(False, "request", "")
 

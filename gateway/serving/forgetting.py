@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from cache.cache import Cache
-from cache.remote.redis_link import CacheUnavailable
-from gateway.telemetry.logs import log
+from sluice.cache.cache import Cache
+from sluice.cache.remote.redis_link import CacheUnavailable
+from sluice.gateway.telemetry.logs import log
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """A Redis that does not answer is asked again after so long: what it holds must not be found by the next load."""

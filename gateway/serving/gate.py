@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from batching.alarm import Alarm
-from batching.batcher import Batcher
-from gateway.dialects.base import Dialect
-from gateway.messages import HttpResponse
-from gateway.serving.footing import Footing
-from inference.errors import Overloaded
-from inference.types import InferenceResponse, Timings
+from sluice.batching.alarm import Alarm
+from sluice.batching.batcher import Batcher
+from sluice.gateway.dialects.base import Dialect
+from sluice.gateway.messages import HttpResponse
+from sluice.gateway.serving.footing import Footing
+from sluice.inference.errors import Overloaded
+from sluice.inference.types import InferenceResponse, Timings
 
 LATEST_PART = 0.85
 """Nobody is let in any more who would be answered after this part of the objective."""

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from msgspec.structs import replace
 
-from batching.job import JobResult
-from cache.fetch_or_compute import Compute, Computed
-from cache.joining import contiguous
-from cache.turns import STEP_BYTES, Turns, steps
-from inference.padding.padding import Cut, Padding
-from inference.signature import row_count, shape_key
-from inference.types import Arrays, Query, Signature
+from sluice.batching.job import JobResult
+from sluice.cache.fetch_or_compute import Compute, Computed
+from sluice.cache.joining import contiguous
+from sluice.cache.turns import STEP_BYTES, Turns, steps
+from sluice.inference.padding.padding import Cut, Padding
+from sluice.inference.signature import row_count, shape_key
+from sluice.inference.types import Arrays, Query, Signature
 
 
 class Padder(msgspec.Struct, frozen=True):

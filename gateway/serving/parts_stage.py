@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
-from gateway.dialects.request_bounds import RequestBounds, tensor_bytes
-from inference.errors import DeadlineExceeded
-from inference.types import CacheUse, InferenceRequest, InferenceResponse, Tensor, Timings, Trace
+from sluice.gateway.dialects.request_bounds import RequestBounds, tensor_bytes
+from sluice.inference.errors import DeadlineExceeded
+from sluice.inference.types import CacheUse, InferenceRequest, InferenceResponse, Tensor, Timings, Trace
 
 Stage: TypeAlias = Callable[[InferenceRequest, Trace | None], Coroutine[Any, Any, InferenceResponse]]
 """A stage in which a request still has its names."""

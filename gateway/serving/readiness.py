@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.doors.door_watch import DoorWatch
-from gateway.process.http_server import Drain
-from gateway.serving.catalogue import Catalogue
+from sluice.gateway.doors.door_watch import DoorWatch
+from sluice.gateway.process.http_server import Drain
+from sluice.gateway.serving.catalogue import Catalogue
 
 
 class Readiness:

@@ -13,12 +13,12 @@ from typing import TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from gateway.dialects.base import Dialect
-from gateway.headers.content_encoding import ACCEPT_ENCODING
-from gateway.headers.request_ids import REQUEST_ID
-from gateway.headers.trace_context import TRACEPARENT, TRACESTATE
-from gateway.messages import Header, HttpResponse
-from inference.types import InferenceRequest, InferenceResponse
+from sluice.gateway.dialects.base import Dialect
+from sluice.gateway.headers.content_encoding import ACCEPT_ENCODING
+from sluice.gateway.headers.request_ids import REQUEST_ID
+from sluice.gateway.headers.trace_context import TRACEPARENT, TRACESTATE
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.types import InferenceRequest, InferenceResponse
 
 IDENTITIES = frozenset({REQUEST_ID, TRACEPARENT, TRACESTATE, ACCEPT_ENCODING})
 """Headers that say who asks and how the answer may be packed, and nothing about the answer."""

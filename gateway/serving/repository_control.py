@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.serving.catalogue import Catalogue, IndexEntry, State
-from inference.errors import Forbidden, InvalidRequest, ModelNotFound, StartError
+from sluice.gateway.serving.catalogue import Catalogue, IndexEntry, State
+from sluice.inference.errors import Forbidden, InvalidRequest, ModelNotFound, StartError
 
 
 class RepositoryControl:

@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from gateway.serving.stages import Stage
-from gateway.telemetry.logs import log
-from inference.errors import InvalidRequest
-from inference.repository.sample import SampleFault, find_sample, sample_json, sample_place
-from inference.types import InferenceRequest, InferenceResponse, Tensor, Trace
+from sluice.gateway.serving.stages import Stage
+from sluice.gateway.telemetry.logs import log
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.repository.sample import SampleFault, find_sample, sample_json, sample_place
+from sluice.inference.types import InferenceRequest, InferenceResponse, Tensor, Trace
 
 
 class Recorder:

@@ -12,42 +12,42 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from batching.batcher import Batcher, BatchLimits
-from batching.report import BatchReport
-from cache.cache import Cache
-from cache.report import Owner
-from cache.tiers import CachedModel
-from gateway.dialects.base import Callee
-from gateway.dialects.request_bounds import request_bounds
-from gateway.inputs.images.reader import ImageReader, image_readers
-from gateway.inputs.text.embedder import Embedder, embedder_of
-from gateway.inputs.text.tokenizer import load_tokenizer
-from gateway.serving.audit.auditor import Auditor
-from gateway.serving.cache_plan import CachePlan, cache_plan
-from gateway.serving.footing import Footing
-from gateway.serving.forgetting import Forgetting
-from gateway.serving.gate import Gate
-from gateway.serving.padding_stage import Padder
-from gateway.serving.repeated_calls import Repeats
-from gateway.serving.sample_recorder import Recorder
-from gateway.serving.stages import Course, Stage, corridor
-from gateway.serving.unbatching import Unbatching
-from gateway.settings.load import Settings
-from gateway.telemetry.logs import log
-from gateway.telemetry.memory import resident_bytes
-from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
-from gateway.telemetry.statistics import ModelStatistics
-from gateway.telemetry.tracing.tracer import Tracer
-from inference.config.model_config import ModelConfig
-from inference.errors import RepositoryError, StartError
-from inference.findings import ways_text
-from inference.padding.padding import Padding
-from inference.planning.knots import BATCH_COST_S
-from inference.planning.options import worker_options
-from inference.repository.scan import ModelVersion
-from inference.repository.snapshot import changed_file
-from inference.types import Knot, Signature
-from inference.workers.pool import Workers
+from sluice.batching.batcher import Batcher, BatchLimits
+from sluice.batching.report import BatchReport
+from sluice.cache.cache import Cache
+from sluice.cache.report import Owner
+from sluice.cache.tiers import CachedModel
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.request_bounds import request_bounds
+from sluice.gateway.inputs.images.reader import ImageReader, image_readers
+from sluice.gateway.inputs.text.embedder import Embedder, embedder_of
+from sluice.gateway.inputs.text.tokenizer import load_tokenizer
+from sluice.gateway.serving.audit.auditor import Auditor
+from sluice.gateway.serving.cache_plan import CachePlan, cache_plan
+from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.forgetting import Forgetting
+from sluice.gateway.serving.gate import Gate
+from sluice.gateway.serving.padding_stage import Padder
+from sluice.gateway.serving.repeated_calls import Repeats
+from sluice.gateway.serving.sample_recorder import Recorder
+from sluice.gateway.serving.stages import Course, Stage, corridor
+from sluice.gateway.serving.unbatching import Unbatching
+from sluice.gateway.settings.load import Settings
+from sluice.gateway.telemetry.logs import log
+from sluice.gateway.telemetry.memory import resident_bytes
+from sluice.gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from sluice.gateway.telemetry.statistics import ModelStatistics
+from sluice.gateway.telemetry.tracing.tracer import Tracer
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import RepositoryError, StartError
+from sluice.inference.findings import ways_text
+from sluice.inference.padding.padding import Padding
+from sluice.inference.planning.knots import BATCH_COST_S
+from sluice.inference.planning.options import worker_options
+from sluice.inference.repository.scan import ModelVersion
+from sluice.inference.repository.snapshot import changed_file
+from sluice.inference.types import Knot, Signature
+from sluice.inference.workers.pool import Workers
 
 ENGINE_VERSION = distribution_version("onnxruntime")
 

@@ -13,17 +13,17 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from batching.batcher import Batcher
-from batching.job import JobResult
-from cache.fetch_or_compute import Answer, Compute, uncached
-from cache.turns import Turns, light_steps
-from gateway.dialects.request_bounds import RequestBounds, tensor_bytes
-from gateway.serving.footing import Footing
-from gateway.serving.padding_stage import Padder, through_padding
-from gateway.serving.parts_stage import Stage, in_parts
-from inference.errors import DeadlineExceeded, InvalidRequest
-from inference.signature import Intake, shown_name
-from inference.types import (
+from sluice.batching.batcher import Batcher
+from sluice.batching.job import JobResult
+from sluice.cache.fetch_or_compute import Answer, Compute, uncached
+from sluice.cache.turns import Turns, light_steps
+from sluice.gateway.dialects.request_bounds import RequestBounds, tensor_bytes
+from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.padding_stage import Padder, through_padding
+from sluice.gateway.serving.parts_stage import Stage, in_parts
+from sluice.inference.errors import DeadlineExceeded, InvalidRequest
+from sluice.inference.signature import Intake, shown_name
+from sluice.inference.types import (
     Array,
     Arrays,
     Datatype,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from batching.batcher import Batcher
-from cache.cache import Cache
-from cache.tiers import CachedModel
-from gateway.serving.audit.examine import Finding
-from gateway.serving.footing import Footing
-from gateway.serving.forgetting import until_forgotten
-from gateway.telemetry.logs import log
+from sluice.batching.batcher import Batcher
+from sluice.cache.cache import Cache
+from sluice.cache.tiers import CachedModel
+from sluice.gateway.serving.audit.examine import Finding
+from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.forgetting import until_forgotten
+from sluice.gateway.telemetry.logs import log
 
 
 class Unbatching:

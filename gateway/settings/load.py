@@ -17,10 +17,10 @@ import msgspec
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.settings.sections import CacheSettings, LogSettings, ModelsSettings, ServerSettings, TracingSettings
-from inference.config.faults import Fault, faults, leaves, nearest, read_toml
-from inference.config.model_config import BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
-from inference.errors import StartError
+from sluice.gateway.settings.sections import CacheSettings, LogSettings, ModelsSettings, ServerSettings, TracingSettings
+from sluice.inference.config.faults import Fault, faults, leaves, nearest, read_toml
+from sluice.inference.config.model_config import BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
+from sluice.inference.errors import StartError
 
 SETTINGS_FILE = "sluice.toml"
 PREFIX = "SLUICE_"

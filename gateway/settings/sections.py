@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.pages.proxy_prefix import plain_prefix
-from inference.config.faults import Section
-from inference.config.model_config import KIB, MIB, Bytes, CacheConfig, Truth
+from sluice.gateway.pages.proxy_prefix import plain_prefix
+from sluice.inference.config.faults import Section
+from sluice.inference.config.model_config import KIB, MIB, Bytes, CacheConfig, Truth
 
 ANYWHERE = frozenset({"0.0.0.0", "::"})
 """Addresses that are all of a machine's."""
@@ -226,7 +226,7 @@ def _pairs(value: SecretStr) -> list[tuple[str, str, str]]:
 
 
 class TracingSettings(Section):
-    """Traces for an OpenTelemetry collector. Needs the extra `sluice[tracing]`."""
+    """Traces for an OpenTelemetry collector. Needs the extra `sluice-gateway[tracing]`."""
 
     endpoint: Annotated[str, AfterValidator(_collector)] | None = Field(
         None, description="Collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; none: nothing is traced."

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cache.cache import Cache
-from cache.remote.breaker import State
-from cache.report import CacheState, RedisState, TierCounts, TierState
+from sluice.cache.cache import Cache
+from sluice.cache.remote.breaker import State
+from sluice.cache.report import CacheState, RedisState, TierCounts, TierState
 
 VERSION_LABELS = ["model", "version"]
 TIER_LABELS = [*VERSION_LABELS, "tier"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.telemetry.call_record import CallRecord
-from gateway.telemetry.labels import Outcome
-from gateway.telemetry.logs import Sampler, log
-from gateway.telemetry.tracebacks import unquoted
-from inference.errors import SluiceError
+from sluice.gateway.telemetry.call_record import CallRecord
+from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.logs import Sampler, log
+from sluice.gateway.telemetry.tracebacks import unquoted
+from sluice.inference.errors import SluiceError
 
 
 class CallLog:

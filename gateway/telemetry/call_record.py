@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.telemetry.labels import Outcome
-from gateway.telemetry.metrics import CallMetrics
-from inference.types import CacheUse, Timings
+from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.metrics import CallMetrics
+from sluice.inference.types import CacheUse, Timings
 
 if TYPE_CHECKING:
-    from gateway.telemetry.tracing.tracer import CallTrace
+    from sluice.gateway.telemetry.tracing.tracer import CallTrace
 
 
 class CallRecord(msgspec.Struct, eq=False, gc=False):

@@ -12,8 +12,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from gateway.headers.content_encoding import ACCEPT_ENCODING, deflated, preferred
-from gateway.messages import Header, HttpResponse
+from sluice.gateway.headers.content_encoding import ACCEPT_ENCODING, deflated, preferred
+from sluice.gateway.messages import Header, HttpResponse
 
 SLICE_S = 0.001
 """How long the making of a page keeps the event loop at a time, but for the last piece of a slice."""

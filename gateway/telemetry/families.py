@@ -15,9 +15,9 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from gateway.telemetry.exposition import SlicedRegistry
-from gateway.telemetry.statistics import Ledger
-from gateway.telemetry.tally import CounterFamily, HistogramFamily
+from sluice.gateway.telemetry.exposition import SlicedRegistry
+from sluice.gateway.telemetry.statistics import Ledger
+from sluice.gateway.telemetry.tally import CounterFamily, HistogramFamily
 
 SECONDS_BUCKETS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.telemetry.logs import dropped_lines
+from sluice.gateway.telemetry.logs import dropped_lines
 
 
 class LogCollector(Collector):

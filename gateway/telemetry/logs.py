@@ -16,9 +16,9 @@ from urllib.parse import quote
 import structlog
 from structlog.typing import EventDict, Processor
 
-from gateway.telemetry.log_writer import Outlet
-from gateway.telemetry.tracebacks import escaped, traceback_facts, unquoted, write_traceback
-from inference.config.faults import MASK
+from sluice.gateway.telemetry.log_writer import Outlet
+from sluice.gateway.telemetry.tracebacks import escaped, traceback_facts, unquoted, write_traceback
+from sluice.inference.config.faults import MASK
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("sluice")
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from prometheus_client.exposition import choose_encoder
 
-from batching.report import BatchReport
-from batching.report import Outcome as BatchOutcome
-from cache.report import Tier
-from gateway.serving.audit.auditor import Look
-from gateway.serving.audit.examine import Outcome as LookOutcome
-from gateway.telemetry.exposition import Exposition
-from gateway.telemetry.families import Families
-from gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime
-from gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
-from gateway.telemetry.tally import Count, Tally
-from inference.types import Cause, Death, Timings
+from sluice.batching.report import BatchReport
+from sluice.batching.report import Outcome as BatchOutcome
+from sluice.cache.report import Tier
+from sluice.gateway.serving.audit.auditor import Look
+from sluice.gateway.serving.audit.examine import Outcome as LookOutcome
+from sluice.gateway.telemetry.exposition import Exposition
+from sluice.gateway.telemetry.families import Families
+from sluice.gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime
+from sluice.gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
+from sluice.gateway.telemetry.tally import Count, Tally
+from sluice.inference.types import Cause, Death, Timings
 
 DOORS = ("http", "grpc", "management")
 """The doors that there may be."""

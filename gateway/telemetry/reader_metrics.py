@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.connections.held_bytes import HeldBytes
-from gateway.reading.pool import Readers
-from gateway.reading.process import End
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.reading.pool import Readers
+from sluice.gateway.reading.process import End
 
 
 class ReadersCollector(Collector):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from inference.types import Arrays, TensorSpec
+from sluice.inference.types import Arrays, TensorSpec
 
 
 class Backend(Protocol):

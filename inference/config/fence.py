@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from inference.errors import RepositoryError
+from sluice.inference.errors import RepositoryError
 
 _KERNEL = ("/proc", "/sys")
 

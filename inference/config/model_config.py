@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from inference.config.faults import Section, faults, read_toml, shown
-from inference.config.fence import Fence, plain_name
-from inference.errors import RepositoryError
+from sluice.inference.config.faults import Section, faults, read_toml, shown
+from sluice.inference.config.fence import Fence, plain_name
+from sluice.inference.errors import RepositoryError
 
 KIB = 1024
 MIB = 1024 * KIB

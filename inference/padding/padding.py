@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from inference.config.model_config import PaddingConfig
-from inference.errors import InvalidRequest, ModelFailed, RequestTooLarge
-from inference.padding.rules import CutRule, PadRule, resolve
-from inference.types import Array, Arrays, Signature
+from sluice.inference.config.model_config import PaddingConfig
+from sluice.inference.errors import InvalidRequest, ModelFailed, RequestTooLarge
+from sluice.inference.padding.rules import CutRule, PadRule, resolve
+from sluice.inference.types import Array, Arrays, Signature
 
 
 class Length(msgspec.Struct, frozen=True):

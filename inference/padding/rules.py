@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from inference.config.faults import Fault, dotted, nearest, shown
-from inference.config.model_config import CutOutput, PaddedInput, PaddingConfig
-from inference.errors import RepositoryError
-from inference.types import STORAGE, Datatype, Signature, TensorSpec
+from sluice.inference.config.faults import Fault, dotted, nearest, shown
+from sluice.inference.config.model_config import CutOutput, PaddedInput, PaddingConfig
+from sluice.inference.errors import RepositoryError
+from sluice.inference.types import STORAGE, Datatype, Signature, TensorSpec
 
 NOT_BATCHED = (
     "the model is not batched: each request runs alone, so equal lengths would bring nothing; remove [padding], or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.types import Knot
+from sluice.inference.types import Knot
 
 LEAST_SAVING = 0.05
 """Growing a batch pays where each row then takes at least this part less of the time."""

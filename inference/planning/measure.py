@@ -10,11 +10,11 @@ from itertools import accumulate
 
 import msgspec
 
-from inference.backends.base import Backend
-from inference.errors import ModelFailed
-from inference.planning.machine import forget_peak, peak_resident_bytes
-from inference.trial.random_inputs import RandomRows, Taken
-from inference.types import Arrays, Knot, Signature, knot_rows
+from sluice.inference.backends.base import Backend
+from sluice.inference.errors import ModelFailed
+from sluice.inference.planning.machine import forget_peak, peak_resident_bytes
+from sluice.inference.trial.random_inputs import RandomRows, Taken
+from sluice.inference.types import Arrays, Knot, Signature, knot_rows
 
 BUDGET_S = 1.0
 """How long one measurement may take. Beyond it there is at most the run that was thought to end within it."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from inference.config.model_config import ModelConfig
-from inference.findings import Batched
-from inference.planning.machine import available_cores, available_memory_bytes
-from inference.planning.plan import PlanTerms
-from inference.workers.exchange import UNLIMITED_BYTES
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.findings import Batched
+from sluice.inference.planning.machine import available_cores, available_memory_bytes
+from sluice.inference.planning.plan import PlanTerms
+from sluice.inference.workers.exchange import UNLIMITED_BYTES
 
 MEMORY_PART = 2
 """The workers and arenas of one version are planned for one in so many parts of the memory that is left."""

@@ -11,10 +11,10 @@ from enum import StrEnum
 
 import msgspec
 
-from inference.planning.knots import BATCH_COST_S, extended, paying_rows, run_s_at
-from inference.planning.measure import Measurement, Stop
-from inference.transport.arena import arena_shape
-from inference.types import Knot, Shape, Signature
+from sluice.inference.planning.knots import BATCH_COST_S, extended, paying_rows, run_s_at
+from sluice.inference.planning.measure import Measurement, Stop
+from sluice.inference.transport.arena import arena_shape
+from sluice.inference.types import Knot, Shape, Signature
 
 MOST_ROWS = 256
 """Rows in a batch, at most, where the operator did not set them."""

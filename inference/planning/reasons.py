@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.planning.knots import BATCH_COST_S, LEAST_SAVING, per_row_s, run_s_at
-from inference.planning.measure import BUDGET_S
-from inference.planning.plan import (
+from sluice.inference.planning.knots import BATCH_COST_S, LEAST_SAVING, per_row_s, run_s_at
+from sluice.inference.planning.measure import BUDGET_S
+from sluice.inference.planning.plan import (
     ENOUGH_ROWS_PER_S,
     MOST_SLOWDOWN,
     NEARLY,

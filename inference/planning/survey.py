@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from inference.backends.base import Backend
-from inference.planning.machine import resident_bytes
-from inference.planning.measure import ALWAYS, BUDGET_S, INSTRUMENTS, Bounds, Instruments, Measurement, measure
-from inference.planning.plan import MOST_ROWS, PlanGrounds, PlanTerms, ServingPlan, thread_choices
-from inference.planning.reasons import make_plan, span
-from inference.planning.warmup import Trial, warm
+from sluice.inference.backends.base import Backend
+from sluice.inference.planning.machine import resident_bytes
+from sluice.inference.planning.measure import ALWAYS, BUDGET_S, INSTRUMENTS, Bounds, Instruments, Measurement, measure
+from sluice.inference.planning.plan import MOST_ROWS, PlanGrounds, PlanTerms, ServingPlan, thread_choices
+from sluice.inference.planning.reasons import make_plan, span
+from sluice.inference.planning.warmup import Trial, warm
 
 SLOW_LOAD_S = 2.0
 """A model that takes longer to load is not loaded again for other numbers of threads."""

@@ -9,16 +9,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from inference.backends.base import Backend
-from inference.errors import ModelFailed
-from inference.findings import NOT_READ, Batched, Findings, Independence, RowsProof
-from inference.repository.sample import SampleFault, common_rows, read_sample
-from inference.trial.accepted_inputs import Answered, Refused, find_taken, smallest
-from inference.trial.decision import RowsGrounds, decide, declared_alone, fixed_output, served, unlike_axes
-from inference.trial.random_inputs import RandomRows, Taken
-from inference.trial.row_independence import answers_vary, rows_lost
-from inference.trial.trial import Verdict, try_hard, try_plain
-from inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
+from sluice.inference.backends.base import Backend
+from sluice.inference.errors import ModelFailed
+from sluice.inference.findings import NOT_READ, Batched, Findings, Independence, RowsProof
+from sluice.inference.repository.sample import SampleFault, common_rows, read_sample
+from sluice.inference.trial.accepted_inputs import Answered, Refused, find_taken, smallest
+from sluice.inference.trial.decision import RowsGrounds, decide, declared_alone, fixed_output, served, unlike_axes
+from sluice.inference.trial.random_inputs import RandomRows, Taken
+from sluice.inference.trial.row_independence import answers_vary, rows_lost
+from sluice.inference.trial.trial import Verdict, try_hard, try_plain
+from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
 
 
 class Trial(msgspec.Struct, frozen=True):

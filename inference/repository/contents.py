@@ -14,11 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from inference.backends.onnx.model_file import external_files
-from inference.config.fence import Fence, is_below, kernel_devices
-from inference.config.model_config import GIB, MIB, ModelConfig
-from inference.errors import RepositoryError
-from inference.repository.snapshot import FileState, Snapshot, changed_file, read
+from sluice.inference.backends.onnx.model_file import external_files
+from sluice.inference.config.fence import Fence, is_below, kernel_devices
+from sluice.inference.config.model_config import GIB, MIB, ModelConfig
+from sluice.inference.errors import RepositoryError
+from sluice.inference.repository.snapshot import FileState, Snapshot, changed_file, read
 
 MAX_ENTRIES = 10_000
 """Files and folders in one version's folder, at most, with those behind its links."""

@@ -17,11 +17,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from inference.config.fence import Fence
-from inference.errors import InvalidRequest, RepositoryError
-from inference.signature import conform
-from inference.trial.random_inputs import FLOATS, stored
-from inference.types import STORAGE, Array, Arrays, Datatype, Signature, Tensor, TensorSpec
+from sluice.inference.config.fence import Fence
+from sluice.inference.errors import InvalidRequest, RepositoryError
+from sluice.inference.signature import conform
+from sluice.inference.trial.random_inputs import FLOATS, stored
+from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Signature, Tensor, TensorSpec
 
 SAMPLE_NAMES = ("sample.json", "sample.npz")
 

@@ -6,7 +6,7 @@
             sample.json             optional: a request that the model takes, as Open Inference Protocol V2 JSON
             <version>/
                 model.onnx
-                sample.json         optional: so too, of this version; or sample.npz (see `inference.repository.sample`)
+                sample.json         optional: so too, of this version; or sample.npz (see `sample`)
                 ...                 whatever model.onnx refers to, such as external weights
 
 What is no model is passed over, and so is every folder whose name begins with a dot. What seems to be a model and
@@ -22,13 +22,13 @@ from pathlib import Path
 
 import msgspec
 
-from inference.backends.onnx.model_file import random_operators
-from inference.config.fence import Fence
-from inference.config.model_config import ModelConfig, load_model_config
-from inference.errors import RepositoryError
-from inference.repository.contents import contents
-from inference.repository.sample import SampleFile, find_sample
-from inference.repository.snapshot import FileState, Snapshot
+from sluice.inference.backends.onnx.model_file import random_operators
+from sluice.inference.config.fence import Fence
+from sluice.inference.config.model_config import ModelConfig, load_model_config
+from sluice.inference.errors import RepositoryError
+from sluice.inference.repository.contents import contents
+from sluice.inference.repository.sample import SampleFile, find_sample
+from sluice.inference.repository.snapshot import FileState, Snapshot
 
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "model.toml"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from inference.backends.onnx.model_file import external_files
-from inference.errors import ModelLoadError
+from sluice.inference.backends.onnx.model_file import external_files
+from sluice.inference.errors import ModelLoadError
 
 
 class Lie(msgspec.Struct, frozen=True):

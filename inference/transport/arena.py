@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from inference.types import STORAGE, Array, Datatype, Signature, TensorSpec
+from sluice.inference.types import STORAGE, Array, Datatype, Signature, TensorSpec
 
 SLOTS = 2
 """Batches in flight per worker: one runs while the next is being stacked."""

@@ -25,11 +25,11 @@ from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from inference.findings import Batched, Findings
-from inference.planning.plan import PlanTerms, ServingPlan
-from inference.transport.arena import ArenaShape
-from inference.transport.layout import Placed
-from inference.types import Signature
+from sluice.inference.findings import Batched, Findings
+from sluice.inference.planning.plan import PlanTerms, ServingPlan
+from sluice.inference.transport.arena import ArenaShape
+from sluice.inference.transport.layout import Placed
+from sluice.inference.types import Signature
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):

@@ -15,8 +15,8 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from inference.transport.arena import SharedMemory
-from inference.types import STORAGE, Array, Arrays, Datatype, Shape
+from sluice.inference.transport.arena import SharedMemory
+from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Shape
 
 ALIGNMENT_BYTES = 64
 """A cache line, and what vector instructions want at most."""

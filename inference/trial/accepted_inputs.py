@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 import numpy as np
 
-from inference.backends.base import Backend
-from inference.errors import ModelFailed
-from inference.trial.random_inputs import FLOATS, Fill, RandomRows, Range, Sizes, Taken, filled, shapes_of
-from inference.types import Arrays, Datatype, TensorSpec
+from sluice.inference.backends.base import Backend
+from sluice.inference.errors import ModelFailed
+from sluice.inference.trial.random_inputs import FLOATS, Fill, RandomRows, Range, Sizes, Taken, filled, shapes_of
+from sluice.inference.types import Arrays, Datatype, TensorSpec
 
 OPEN_SIZES = (3, 1, 8, 32, 64, 224)
 """Sizes for the axes of any size, in the order in which they are tried. A model that mixes rows by a wrong reshape or

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from inference.trial.random_inputs import FLOATS
-from inference.types import Array, Arrays, Datatype, TensorSpec
+from sluice.inference.trial.random_inputs import FLOATS
+from sluice.inference.types import Array, Arrays, Datatype, TensorSpec
 
 
 class Strictness(msgspec.Struct, frozen=True):

@@ -6,10 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from inference.errors import ModelLoadError
-from inference.findings import WAYS, WITHOUT_TRIAL, Batched, Evidence, Findings, Independence, RowsProof, ways_text
-from inference.trial.trial import Verdict
-from inference.types import Signature, TensorSpec
+from sluice.inference.errors import ModelLoadError
+from sluice.inference.findings import (
+    WAYS,
+    WITHOUT_TRIAL,
+    Batched,
+    Evidence,
+    Findings,
+    Independence,
+    RowsProof,
+    ways_text,
+)
+from sluice.inference.trial.trial import Verdict
+from sluice.inference.types import Signature, TensorSpec
 
 TOLD_ALONE = "model.toml or the settings say so"
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
-from inference.types import STORAGE, Array, Arrays, Datatype, Shape, TensorSpec
+from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Shape, TensorSpec
 
 FLOATS = (Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64)
 

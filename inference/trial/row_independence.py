@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from inference.backends.base import Backend
-from inference.errors import ModelFailed
-from inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
-from inference.trial.random_inputs import FLOATS, stored
-from inference.types import Array, Arrays, TensorSpec
+from sluice.inference.backends.base import Backend
+from sluice.inference.errors import ModelFailed
+from sluice.inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
+from sluice.inference.trial.random_inputs import FLOATS, stored
+from sluice.inference.types import Array, Arrays, TensorSpec
 
 REPEATS = 3
 """As many more answers to the same batch tell a model that mixes rows from one that never says the same twice."""

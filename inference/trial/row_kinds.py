@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from inference.trial.random_inputs import Kind, Range
-from inference.types import Array, Shape
+from sluice.inference.trial.random_inputs import Kind, Range
+from sluice.inference.types import Array, Shape
 
 SPARSE_PART = 0.05
 """So many of the elements of a sparse row are not zero."""

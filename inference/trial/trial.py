@@ -16,14 +16,14 @@ from itertools import zip_longest
 import msgspec
 import numpy as np
 
-from inference.backends.base import Backend
-from inference.repository.sample import SAMPLE_ROWS
-from inference.signature import shape_text
-from inference.trial.accepted_inputs import SLOW_RUN_S, SLOWER, Answered, other_sizes, with_ranges
-from inference.trial.random_inputs import Kind, Range, Taken, drawn, filled, single_rows
-from inference.trial.row_independence import Comparison, Mixed, Slow, TriedRow, Varies
-from inference.trial.row_kinds import KINDS, PLAIN
-from inference.types import Arrays, Shape, TensorSpec
+from sluice.inference.backends.base import Backend
+from sluice.inference.repository.sample import SAMPLE_ROWS
+from sluice.inference.signature import shape_text
+from sluice.inference.trial.accepted_inputs import SLOW_RUN_S, SLOWER, Answered, other_sizes, with_ranges
+from sluice.inference.trial.random_inputs import Kind, Range, Taken, drawn, filled, single_rows
+from sluice.inference.trial.row_independence import Comparison, Mixed, Slow, TriedRow, Varies
+from sluice.inference.trial.row_kinds import KINDS, PLAIN
+from sluice.inference.types import Arrays, Shape, TensorSpec
 
 TRIAL_S = 2.0
 """How long a trial may take. What is left out then, beyond the first batches, is said."""

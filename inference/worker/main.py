@@ -1,8 +1,8 @@
 """The worker process: one model, one gateway, one batch after another.
 
-Started by `inference.workers.spawn`, never by hand. Loads the model that the first message names, answers runs in
-their order, and ends when the gateway closes its ends of the sockets or has ended itself, in the middle of a run and
-when it has been stopped, too.
+Started by `workers.spawn`, never by hand. Loads the model that the first message names, answers runs in their order,
+and ends when the gateway closes its ends of the sockets or has ended itself, in the middle of a run and when it has
+been stopped, too.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pathlib import Path
 
 import msgspec
 
-from inference.backends.base import Backend
-from inference.backends.onnx.proof import prove
-from inference.backends.onnx.tensor_outputs import TensorOutputs, tensor_outputs
-from inference.errors import ModelLoadError
-from inference.findings import NOT_READ, Findings
-from inference.planning.plan import ServingPlan
-from inference.planning.survey import Surveyed, survey
-from inference.planning.warmup import Trial, try_out, warm
-from inference.transport.arena import SharedMemory
-from inference.transport.channel import (
+from sluice.inference.backends.base import Backend
+from sluice.inference.backends.onnx.proof import prove
+from sluice.inference.backends.onnx.tensor_outputs import TensorOutputs, tensor_outputs
+from sluice.inference.errors import ModelLoadError
+from sluice.inference.findings import NOT_READ, Findings
+from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.planning.survey import Surveyed, survey
+from sluice.inference.planning.warmup import Trial, try_out, warm
+from sluice.inference.transport.arena import SharedMemory
+from sluice.inference.transport.channel import (
     NAMES_BYTES,
     ORDERS,
     Channel,
@@ -45,8 +45,8 @@ from inference.transport.channel import (
     WireError,
     clipped,
 )
-from inference.types import Datatype, Signature, TensorSpec
-from inference.worker.runner import Runner
+from sluice.inference.types import Datatype, Signature, TensorSpec
+from sluice.inference.worker.runner import Runner
 
 PR_SET_PDEATHSIG = 1
 
@@ -111,7 +111,7 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
 
 
 def _load_model(order: Load, shown: TensorOutputs) -> Surveyed:
-    from inference.backends.onnx.session import (
+    from sluice.inference.backends.onnx.session import (
         OnnxBackend,  # here, so that a broken engine is reported and not just a death
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from inference.backends.base import Backend
-from inference.errors import ModelFailed
-from inference.transport.arena import ArenaShape, SharedMemory
-from inference.transport.channel import Channel, Done, Failed, Order, Run, WireError, clipped
-from inference.transport.layout import Plan, plan, views, write
-from inference.types import Arrays, Signature
+from sluice.inference.backends.base import Backend
+from sluice.inference.errors import ModelFailed
+from sluice.inference.transport.arena import ArenaShape, SharedMemory
+from sluice.inference.transport.channel import Channel, Done, Failed, Order, Run, WireError, clipped
+from sluice.inference.transport.layout import Plan, plan, views, write
+from sluice.inference.types import Arrays, Signature
 
 
 class Runner:

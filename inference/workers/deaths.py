@@ -6,8 +6,8 @@ import signal
 from collections import deque
 from collections.abc import Callable
 
-from inference.planning.machine import oom_kills
-from inference.types import Cause, Death
+from sluice.inference.planning.machine import oom_kills
+from sluice.inference.types import Cause, Death
 
 SAME_MOMENT_S = 1.0
 """Deaths within so long of each other are taken together."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.errors import ModelFailed, RequestTooLarge
-from inference.transport.arena import SLOTS, SharedMemory, arena_shape, lender
-from inference.transport.channel import Answer, Channel, Done, Run, Share
-from inference.transport.layout import Placed, Plan, copies, plan, write, write_file
-from inference.types import Arrays, Datatype, Signature
+from sluice.inference.errors import ModelFailed, RequestTooLarge
+from sluice.inference.transport.arena import SLOTS, SharedMemory, arena_shape, lender
+from sluice.inference.transport.channel import Answer, Channel, Done, Run, Share
+from sluice.inference.transport.layout import Placed, Plan, copies, plan, write, write_file
+from sluice.inference.types import Arrays, Datatype, Signature
 
 UNLIMITED_BYTES = 1 << 62
 

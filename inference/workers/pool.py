@@ -11,16 +11,16 @@ from typing import Self
 
 import msgspec
 
-from inference.errors import ModelLoadError, WorkerDied
-from inference.findings import Findings
-from inference.planning.options import WorkerOptions, plan_terms
-from inference.planning.plan import ServingPlan
-from inference.repository.sample import find_sample
-from inference.repository.snapshot import Held, Snapshot, take_snapshot
-from inference.transport.channel import Load
-from inference.types import Arrays, BatchResult, Death, Signature, Vacancy
-from inference.workers.process import WorkerLimits, WorkerProcess
-from inference.workers.supervisor import Events, Post, known_order
+from sluice.inference.errors import ModelLoadError, WorkerDied
+from sluice.inference.findings import Findings
+from sluice.inference.planning.options import WorkerOptions, plan_terms
+from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.repository.sample import find_sample
+from sluice.inference.repository.snapshot import Held, Snapshot, take_snapshot
+from sluice.inference.transport.channel import Load
+from sluice.inference.types import Arrays, BatchResult, Death, Signature, Vacancy
+from sluice.inference.workers.process import WorkerLimits, WorkerProcess
+from sluice.inference.workers.supervisor import Events, Post, known_order
 
 LOOK_S = 0.5
 """How often the files of weights are looked at that an engine has mapped."""

@@ -11,13 +11,13 @@ from typing import Self
 
 import msgspec
 
-from inference.errors import ModelFailed, ModelLoadError, RequestTooLarge, WorkerDied
-from inference.transport.channel import Answer, Channel, Done, Failed, Load, Loaded, NotSent, PeerGone, WireError
-from inference.types import Arrays, BatchResult, Cause, Death
-from inference.workers.deaths import REGISTER
-from inference.workers.exchange import UNLIMITED_BYTES, Exchange, Wanted
-from inference.workers.run_watch import Watch
-from inference.workers.spawn import EXIT_PATIENCE_S, end, kill, load, spawn
+from sluice.inference.errors import ModelFailed, ModelLoadError, RequestTooLarge, WorkerDied
+from sluice.inference.transport.channel import Answer, Channel, Done, Failed, Load, Loaded, NotSent, PeerGone, WireError
+from sluice.inference.types import Arrays, BatchResult, Cause, Death
+from sluice.inference.workers.deaths import REGISTER
+from sluice.inference.workers.exchange import UNLIMITED_BYTES, Exchange, Wanted
+from sluice.inference.workers.run_watch import Watch
+from sluice.inference.workers.spawn import EXIT_PATIENCE_S, end, kill, load, spawn
 
 TELL_S = 1.0
 """Batches of a lost worker learn of it after so long at the latest, whether it is known how it ended or not."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from inference.types import Cause
-from inference.workers.vitals import LOOK_S, STOPPED_LOOKS, Vitals, vitals
+from sluice.inference.types import Cause
+from sluice.inference.workers.vitals import LOOK_S, STOPPED_LOOKS, Vitals, vitals
 
 AT_WORK_PART = 0.1
 """A worker that had a processor for less than this part of the time did not compute: its run may be a short one."""

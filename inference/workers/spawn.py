@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import msgspec
 
-import inference
-from inference.errors import ModelLoadError
-from inference.transport.channel import (
+import sluice
+from sluice.inference.errors import ModelLoadError
+from sluice.inference.transport.channel import (
     ANSWERS,
     Answer,
     Channel,
@@ -25,8 +25,8 @@ from inference.transport.channel import (
     WireError,
     connected,
 )
-from inference.workers.deaths import how_it_ended
-from inference.workers.vitals import LOOK_S, STOPPED_LOOKS, vitals
+from sluice.inference.workers.deaths import how_it_ended
+from sluice.inference.workers.vitals import LOOK_S, STOPPED_LOOKS, vitals
 
 EXIT_PATIENCE_S = 2.0
 """How long a worker whose sockets were closed has to end by itself."""
@@ -34,10 +34,10 @@ EXIT_PATIENCE_S = 2.0
 # The worker takes the package from where the gateway has it, whatever else on its path is called so. The place is taken
 # off the path again: what the package imports in turn is found as ever.
 _BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import inference; del sys.path[0]; "
-    "from inference.worker.main import main; main(*map(int, sys.argv[2:]))"
+    "import sys; sys.path.insert(0, sys.argv[1]); import sluice; del sys.path[0]; "
+    "from sluice.inference.worker.main import main; main(*map(int, sys.argv[2:]))"
 )
-_PACKAGES = str(Path(inference.__file__).parent.parent)
+_PACKAGES = str(Path(sluice.__file__).parent.parent)
 
 AnswerT = TypeVar("AnswerT")
 

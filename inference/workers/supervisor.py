@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from inference.errors import ModelLoadError
-from inference.repository.snapshot import Held
-from inference.transport.channel import Known, Load, Loaded
-from inference.types import Death
-from inference.workers.process import WorkerLimits, WorkerProcess
+from sluice.inference.errors import ModelLoadError
+from sluice.inference.repository.snapshot import Held
+from sluice.inference.transport.channel import Known, Load, Loaded
+from sluice.inference.types import Death
+from sluice.inference.workers.process import WorkerLimits, WorkerProcess
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0

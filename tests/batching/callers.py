@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from random import Random
 
-from batching.job import JobResult
-from inference.errors import Overloaded
+from sluice.batching.job import JobResult
+from sluice.inference.errors import Overloaded
 from tests.batching.fakes import Door, knots_of, linear
 from tests.batching.virtual_time import pass_time, virtual_loop
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from batching.batcher import Batcher, BatchLimits, BatchReport
-from batching.job import Job, JobResult
-from inference.errors import ModelFailed, WorkerDied
-from inference.types import DEFAULT_PRIORITY, Array, Arrays, BatchResult, Cause, Death, Knot, Vacancy, knot_rows
+from sluice.batching.batcher import Batcher, BatchLimits, BatchReport
+from sluice.batching.job import Job, JobResult
+from sluice.inference.errors import ModelFailed, WorkerDied
+from sluice.inference.types import DEFAULT_PRIORITY, Array, Arrays, BatchResult, Cause, Death, Knot, Vacancy, knot_rows
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batching.admission import Load, Verdict, alone_s, verdict
-from batching.curve import TAIL_DEFAULT, LatencyCurve
-from batching.queue import Ahead
-from inference.types import Knot
+from sluice.batching.admission import Load, Verdict, alone_s, verdict
+from sluice.batching.curve import TAIL_DEFAULT, LatencyCurve
+from sluice.batching.queue import Ahead
+from sluice.inference.types import Knot
 from tests.batching.fakes import knots_of, linear
 
 NOTHING = Load(0.0, Ahead(0, 0.0), 1, 0.0)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from batching.alarm import Alarm
+from sluice.batching.alarm import Alarm
 from tests.batching.virtual_time import pass_time, virtual_loop
 
 

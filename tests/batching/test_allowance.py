@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from batching.allowance import LEAST_ROWS, OWN_PART, ROUND_TRIPS, Allowance
+from sluice.batching.allowance import LEAST_ROWS, OWN_PART, ROUND_TRIPS, Allowance
 
 OBJECTIVE_S = 0.05
 TARGET_S = OWN_PART * OBJECTIVE_S

@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from batching.curve import LatencyCurve
-from batching.job import Job
-from batching.queue import Queue, Taken
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.job import Job
+from sluice.batching.queue import Queue, Taken
 from tests.batching.fakes import job_of, knots_of, linear
 from tests.batching.virtual_time import VirtualTimeLoop
 

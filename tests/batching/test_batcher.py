@@ -7,10 +7,10 @@ import asyncio
 import numpy as np
 import pytest
 
-from batching.batcher import BatchLimits
-from batching.policy import Reason
-from batching.report import Outcome
-from inference.errors import ModelNotReady, QueueFull, RequestTooLarge
+from sluice.batching.batcher import BatchLimits
+from sluice.batching.policy import Reason
+from sluice.batching.report import Outcome
+from sluice.inference.errors import ModelNotReady, QueueFull, RequestTooLarge
 from tests.batching.fakes import Door, Puppet, answer, column, numbers
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 

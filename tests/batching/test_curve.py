@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batching.curve import (
+from sluice.batching.curve import (
     FLAT,
     SPEED_WINDOW,
     STALE_S,
@@ -21,8 +21,8 @@ from batching.curve import (
     TAIL_WINDOW,
     LatencyCurve,
 )
-from batching.curves import MAX_CURVES, Curves
-from inference.types import Knot, knot_rows
+from sluice.batching.curves import MAX_CURVES, Curves
+from sluice.inference.types import Knot, knot_rows
 from tests.batching.fakes import knots_of, linear
 
 FEW_PERCENT = 0.05

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from batching.batcher import SWEEP_SPACING_S
-from inference.errors import DeadlineExceeded
-from inference.types import Cause
+from sluice.batching.batcher import SWEEP_SPACING_S
+from sluice.inference.errors import DeadlineExceeded
+from sluice.inference.types import Cause
 from tests.batching.fakes import Door, Puppet, answer
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 

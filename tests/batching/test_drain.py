@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from inference.errors import DeadlineExceeded, ModelNotReady
-from inference.types import Vacancy
+from sluice.inference.errors import DeadlineExceeded, ModelNotReady
+from sluice.inference.types import Vacancy
 from tests.batching.fakes import Door, Puppet, answer, heavy_traffic, knots_of, linear
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.drain_rate import DrainRate
+from sluice.batching.drain_rate import DrainRate
 
 
 def test_one_second_before_anything_was_measured() -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batching.docket import KEEP_S, SPACING_S
-from batching.recovery import ENOUGH, WEIGHTS
-from inference.errors import DeadlineExceeded, WorkerKilled
-from inference.types import Cause
+from sluice.batching.docket import KEEP_S, SPACING_S
+from sluice.batching.recovery import ENOUGH, WEIGHTS
+from sluice.inference.errors import DeadlineExceeded, WorkerKilled
+from sluice.inference.types import Cause
 from tests.batching.fakes import Door, Puppet, Run, answer
 from tests.batching.virtual_time import VirtualTimeLoop, pass_time, quiet
 

@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.errors import DeadlineExceeded, ModelFailed, Overloaded, QueueFull, RequestTooLarge, WorkerKilled
-from inference.types import Knot
+from sluice.inference.errors import DeadlineExceeded, ModelFailed, Overloaded, QueueFull, RequestTooLarge, WorkerKilled
+from sluice.inference.types import Knot
 from tests.batching.fakes import Door, Puppet, Run, answer, knots_of, linear
 from tests.batching.virtual_time import VirtualTimeLoop, pass_time, quiet, virtual_loop
 

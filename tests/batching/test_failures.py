@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from batching.policy import Reason
-from batching.report import Outcome
-from inference.errors import ModelFailed, ModelNotReady, WorkerKilled
-from inference.types import Cause
+from sluice.batching.policy import Reason
+from sluice.batching.report import Outcome
+from sluice.inference.errors import ModelFailed, ModelNotReady, WorkerKilled
+from sluice.inference.types import Cause
 from tests.batching.fakes import Door, Puppet, answer, column
 from tests.batching.virtual_time import pass_time, quiet
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from batching.curve import TAIL_DEFAULT
-from batching.policy import Reason
+from sluice.batching.curve import TAIL_DEFAULT
+from sluice.batching.policy import Reason
 from tests.batching.callers import KNOTS, OBJECTIVE_S, RUN_S, Tally, poisson
 from tests.batching.fakes import Door, Engine, Puppet, heavy_traffic
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.curve import LatencyCurve
-from batching.in_flight import Trip, Underway
-from batching.job import Batch
-from inference.types import Knot
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.in_flight import Trip, Underway
+from sluice.batching.job import Batch
+from sluice.inference.types import Knot
 
 steps = st.lists(
     st.tuples(

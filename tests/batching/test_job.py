@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.job import Batch, JobResult, batch_of, size_bytes
-from batching.recovery import after_failure
-from inference.errors import ModelFailed
-from inference.types import BatchResult
+from sluice.batching.job import Batch, JobResult, batch_of, size_bytes
+from sluice.batching.recovery import after_failure
+from sluice.inference.errors import ModelFailed
+from sluice.inference.types import BatchResult
 from tests.batching.fakes import column, job_of, numbers
 
 PROMISED_S = 10.0

@@ -10,13 +10,13 @@ from statistics import median
 
 import pytest
 
-from batching.admission import HOPELESS_RUNS
-from batching.batcher import STUCK_RUNS, STUCK_S, SWEEP_SPACING_S
-from batching.curve import SPEED_WINDOW, STALE_S, TAIL_DEFAULT
-from batching.job import JobResult
-from batching.policy import Reason
-from inference.errors import DeadlineExceeded, Overloaded
-from inference.types import Cause
+from sluice.batching.admission import HOPELESS_RUNS
+from sluice.batching.batcher import STUCK_RUNS, STUCK_S, SWEEP_SPACING_S
+from sluice.batching.curve import SPEED_WINDOW, STALE_S, TAIL_DEFAULT
+from sluice.batching.job import JobResult
+from sluice.batching.policy import Reason
+from sluice.inference.errors import DeadlineExceeded, Overloaded
+from sluice.inference.types import Cause
 from tests.batching.callers import AT_ONCE_S, KNOTS, OBJECTIVE_S, RUN_S, Tally, crowd, poisson
 from tests.batching.fakes import Door, Engine, Puppet, answer, knots_of, linear
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.policy import (
+from sluice.batching.policy import (
     FULL_LEAD_PART,
     FULL_LEAD_S,
     HOLD_PART,
@@ -21,7 +21,7 @@ from batching.policy import (
     behind,
     to_idle_worker,
 )
-from inference.types import Vacancy
+from sluice.inference.types import Vacancy
 
 NOW_S = 1000.0
 

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from batching.curve import LatencyCurve
-from batching.job import Batch, Job
-from batching.queue import AGEING_S, LOOKS_PER_REFUSAL, PATIENCE_S, Queue
-from inference.errors import QueueFull, RequestTooLarge
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.job import Batch, Job
+from sluice.batching.queue import AGEING_S, LOOKS_PER_REFUSAL, PATIENCE_S, Queue
+from sluice.inference.errors import QueueFull, RequestTooLarge
 from tests.batching.fakes import job_of, knots_of, linear
 from tests.batching.virtual_time import VirtualTimeLoop
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.docket import KEEP_S, MOST_RECORDS, MOST_WAITING, Docket, content_of
-from batching.job import Batch, Job, batch_of
-from batching.recovery import APART, ENOUGH, WEIGHTS, Record, after_death, weight_of
-from inference.errors import WorkerKilled
-from inference.types import Cause, Death
+from sluice.batching.docket import KEEP_S, MOST_RECORDS, MOST_WAITING, Docket, content_of
+from sluice.batching.job import Batch, Job, batch_of
+from sluice.batching.recovery import APART, ENOUGH, WEIGHTS, Record, after_death, weight_of
+from sluice.inference.errors import WorkerKilled
+from sluice.inference.types import Cause, Death
 from tests.batching.fakes import column, job_of
 
 FAULTS = [Cause.CRASHED, Cause.TOO_LONG, Cause.GARBLED]

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from batching.curve import STALE_S
-from inference.errors import DeadlineExceeded, Overloaded, RequestTooLarge
+from sluice.batching.curve import STALE_S
+from sluice.inference.errors import DeadlineExceeded, Overloaded, RequestTooLarge
 from tests.batching.callers import Tally, poisson
 from tests.batching.fakes import Door, Engine, Puppet, answer, knots_of, linear
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.job import Job, JobResult, size_bytes
-from batching.split import join, split
+from sluice.batching.job import Job, JobResult, size_bytes
+from sluice.batching.split import join, split
 from tests.batching.fakes import column, numbers
 from tests.batching.virtual_time import VirtualTimeLoop
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inference.errors import DeadlineExceeded, ModelFailed, QueueFull, RequestTooLarge, WorkerKilled
+from sluice.inference.errors import DeadlineExceeded, ModelFailed, QueueFull, RequestTooLarge, WorkerKilled
 from tests.batching.fakes import Door, Puppet, answer, column
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 

@@ -8,9 +8,9 @@ from contextlib import closing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.curve import LatencyCurve
-from batching.job import Job
-from batching.standby import Standby
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.job import Job
+from sluice.batching.standby import Standby
 from tests.batching.fakes import job_of, knots_of, linear
 from tests.batching.virtual_time import VirtualTimeLoop
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from batching.traffic import Traffic
+from sluice.batching.traffic import Traffic
 
 
 def busy_traffic(memory_s: float, now_s: float) -> Traffic:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batching.curve import LatencyCurve
-from batching.job import Batch, Job
-from batching.queue import AGEING_S, PATIENCE_S, Queue
-from batching.waiting_lines import QUANTUM_ROWS
+from sluice.batching.curve import LatencyCurve
+from sluice.batching.job import Batch, Job
+from sluice.batching.queue import AGEING_S, PATIENCE_S, Queue
+from sluice.batching.waiting_lines import QUANTUM_ROWS
 from tests.batching.fakes import job_of, knots_of, linear
 from tests.batching.virtual_time import VirtualTimeLoop
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inference.errors import DeadlineExceeded
-from inference.types import Cause
+from sluice.inference.errors import DeadlineExceeded
+from sluice.inference.types import Cause
 from tests.batching.fakes import Door, Puppet, answer, column, knots_of, linear
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 

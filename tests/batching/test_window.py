@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.window import Window
+from sluice.batching.window import Window
 
 values = st.lists(st.floats(0, 1e9), min_size=1, max_size=50)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.attainable import attainable
-from loadgen.arrivals import Arrivals, Bursts, Steady, times
+from sluice.loadgen.arrivals import Arrivals, Bursts, Steady, times
 from tests.loadgen.test_arrivals import ARRIVALS
 
 

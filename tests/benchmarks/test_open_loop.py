@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.open_loop import Closed, Plan, offer
 from benchmarks.processes import free_port
-from loadgen.arrivals import Bursts, Poisson
+from sluice.loadgen.arrivals import Bursts, Poisson
 from tests import models
 from tests.integration.server import SluiceProcess, serving, v2
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from benchmarks.promises import HEADINGS, Kept, Row, Setting, checks, goodput_share
-from loadgen.figures import Counts, Figures, Spread
+from sluice.loadgen.figures import Counts, Figures, Spread
 
 
 def kept(goodput_per_s: float, ok_p99_ms: float = 40.0, refused_p50_ms: float | None = 1.0, fault: str = "") -> Kept:

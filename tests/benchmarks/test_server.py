@@ -10,7 +10,7 @@ from benchmarks.simulation.machine import Curve, Machine, Noise, Slowdown
 from benchmarks.simulation.rivals.window import Window
 from benchmarks.simulation.run import simulate
 from benchmarks.simulation.server import RESTART_S, Ran, Server
-from inference.types import Vacancy
+from sluice.inference.types import Vacancy
 from tests.benchmarks.scripts import SILENT, scenario
 
 TRANSIT_S = 0.001

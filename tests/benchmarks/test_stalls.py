@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.stalls import MAX, MEAN, P50, P90, P99, TOLERANCES, truth, wrong
-from loadgen.arrivals import Steady, times
+from sluice.loadgen.arrivals import Steady, times
 from tests.loadgen.test_pacing import ok
 from tests.loadgen.virtual import PERIOD_S, World, stalling
 

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cache.keys import Scope
-from cache.report import Owner, Tier, TierCounts
-from cache.tiers import CachedModel
-from inference.types import Array, Arrays, Datatype, Query, Signature, TensorSpec
+from sluice.cache.keys import Scope
+from sluice.cache.report import Owner, Tier, TierCounts
+from sluice.cache.tiers import CachedModel
+from sluice.inference.types import Array, Arrays, Datatype, Query, Signature, TensorSpec
 from tests.batching.virtual_time import virtual_loop
 
 SIGNATURE = Signature(

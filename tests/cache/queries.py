@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from inference.types import DEFAULT_PRIORITY, NO_PARAMETERS, Array, Caching, Parameters, Query
+from sluice.inference.types import DEFAULT_PRIORITY, NO_PARAMETERS, Array, Caching, Parameters, Query
 
 
 def query_of(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cache.report import TierCounts
+from sluice.cache.report import TierCounts
 
 SPACE = "0123456789abcdef"
 

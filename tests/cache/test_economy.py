@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from cache.economy import JOB_S, WINDOW_ROWS, Economy, ModelCost
+from sluice.cache.economy import JOB_S, WINDOW_ROWS, Economy, ModelCost
 
 
 def model(row_s: float) -> ModelCost:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cache.entry import entry_of, has_rows, row_of
-from cache.report import Owner
+from sluice.cache.entry import entry_of, has_rows, row_of
+from sluice.cache.report import Owner
 
 OWNER = Owner("m", 1)
 

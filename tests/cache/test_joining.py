@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from cache.entry import row_of
-from cache.joining import Limits, joined, taken_out
-from cache.turns import STEP_BYTES, STEP_ROWS, Turns
-from inference.errors import DeadlineExceeded, RequestTooLarge
-from inference.types import Array, Arrays
+from sluice.cache.entry import row_of
+from sluice.cache.joining import Limits, joined, taken_out
+from sluice.cache.turns import STEP_BYTES, STEP_ROWS, Turns
+from sluice.inference.errors import DeadlineExceeded, RequestTooLarge
+from sluice.inference.types import Array, Arrays
 
 
 class CountedTurns(Turns):

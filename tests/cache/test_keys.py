@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from cache.keys import (
+from sluice.cache.keys import (
     KEY_BYTES,
     REMEMBERED_CHARACTERS,
     REMEMBERED_KINDS,
@@ -23,8 +23,8 @@ from cache.keys import (
     peek,
     row_keys,
 )
-from cache.turns import STEP_BYTES, STEP_ROWS
-from inference.types import STORAGE, Arrays, Caching, Datatype, Parameters, Query, Signature, TensorSpec
+from sluice.cache.turns import STEP_BYTES, STEP_ROWS
+from sluice.inference.types import STORAGE, Arrays, Caching, Datatype, Parameters, Query, Signature, TensorSpec
 from tests.cache.queries import query_of
 
 

@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cache.entry import Entry, entry_of
-from cache.memory import LARGEST_SHARE, MemoryTier
-from cache.report import Owner
+from sluice.cache.entry import Entry, entry_of
+from sluice.cache.memory import LARGEST_SHARE, MemoryTier
+from sluice.cache.report import Owner
 
 ONE, OTHER = Owner("one", 1), Owner("other", 2)
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cache.economy import WINDOW_ROWS
-from cache.fetch_or_compute import Answer
-from cache.memory import MemoryTier
-from cache.model_cache import ModelCache
-from cache.report import Tier
-from cache.tiers import CLAIMED_KEYS, TRIP_KEYS
-from cache.turns import STEP_BYTES, STEP_ROWS
-from inference.errors import DeadlineExceeded, ModelFailed, QueueFull, RequestTooLarge
-from inference.types import CacheUse, Caching, Query
+from sluice.cache.economy import WINDOW_ROWS
+from sluice.cache.fetch_or_compute import Answer
+from sluice.cache.memory import MemoryTier
+from sluice.cache.model_cache import ModelCache
+from sluice.cache.report import Tier
+from sluice.cache.tiers import CLAIMED_KEYS, TRIP_KEYS
+from sluice.cache.turns import STEP_BYTES, STEP_ROWS
+from sluice.inference.errors import DeadlineExceeded, ModelFailed, QueueFull, RequestTooLarge
+from sluice.inference.types import CacheUse, Caching, Query
 from tests.batching.virtual_time import VirtualTimeLoop, pass_time, quiet
 from tests.cache.fakes import UNBATCHED, Model, Prompt, Result, Shelf, ask, bits, clock, said, subject
 

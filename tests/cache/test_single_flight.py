@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cache.entry import entry_of
-from cache.report import Owner
-from cache.single_flight import Flights, landed
+from sluice.cache.entry import entry_of
+from sluice.cache.report import Owner
+from sluice.cache.single_flight import Flights, landed
 from tests.batching.virtual_time import VirtualTimeLoop, quiet
 from tests.cache.queries import query_of
 

@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.fetch_or_compute import Answer
-from cache.memory import MemoryTier
-from cache.model_cache import ModelCache
-from inference.errors import DeadlineExceeded, ModelFailed, QueueFull
-from inference.types import Caching, Query
+from sluice.cache.fetch_or_compute import Answer
+from sluice.cache.memory import MemoryTier
+from sluice.cache.model_cache import ModelCache
+from sluice.inference.errors import DeadlineExceeded, ModelFailed, QueueFull
+from sluice.inference.types import Caching, Query
 from tests.batching.virtual_time import VirtualTimeLoop, pass_time, quiet
 from tests.cache.fakes import Model, Result, Shelf, ask, bits, clock, said, subject
 

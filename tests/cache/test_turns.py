@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from cache.turns import STEP_BYTES, STEP_ROWS, Turns, steps
-from inference.errors import DeadlineExceeded
+from sluice.cache.turns import STEP_BYTES, STEP_ROWS, Turns, steps
+from sluice.inference.errors import DeadlineExceeded
 
 
 async def test_one_of_all_goes_on_in_each_turn_of_the_loop() -> None:

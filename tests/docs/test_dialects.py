@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway.settings.sections import ServerSettings
+from sluice.gateway.settings.sections import ServerSettings
 from tests.docs.curl_lines import CURL, DOCS, PAIRS, curl
 from tests.integration.server import SluiceProcess
 

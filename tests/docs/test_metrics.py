@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from cache.cache import Cache, CacheOptions
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.connections.held_bytes import HeldBytes
-from gateway.reading.pool import Readers
-from gateway.telemetry.cache_metrics import CacheCollector
-from gateway.telemetry.connection_metrics import ConnectionCollector
-from gateway.telemetry.log_metrics import LogCollector
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.reader_metrics import ReadersCollector
+from sluice.cache.cache import Cache, CacheOptions
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.reading.pool import Readers
+from sluice.gateway.telemetry.cache_metrics import CacheCollector
+from sluice.gateway.telemetry.connection_metrics import ConnectionCollector
+from sluice.gateway.telemetry.log_metrics import LogCollector
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.reader_metrics import ReadersCollector
 
 ROOT = Path(__file__).parents[2]
 

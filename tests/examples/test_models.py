@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inference.repository.scan import look
+from sluice.inference.repository.scan import look
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
 

@@ -77,7 +77,9 @@ class Faults(threading.Thread):
 
     def _worker(self) -> psutil.Process:
         workers = [
-            each for each in self._server.workers() if any("inference.worker.main" in part for part in each.cmdline())
+            each
+            for each in self._server.workers()
+            if any("sluice.inference.worker.main" in part for part in each.cmdline())
         ]
         if not workers:
             raise psutil.NoSuchProcess(0)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from inference.types import Datatype
+from sluice.inference.types import Datatype
 from tests import classifiers, hostile_bodies, models
 from tests.models import place
 from tests.texts import EMBEDDER, write_tokenizer

@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 import psutil
 
-from gateway.process.run import Gateway
-from gateway.settings.load import load_settings
-from gateway.telemetry.logs import configure_logs
-from inference.repository.scan import scan
+from sluice.gateway.process.run import Gateway
+from sluice.gateway.settings.load import load_settings
+from sluice.gateway.telemetry.logs import configure_logs
+from sluice.inference.repository.scan import scan
 from tests import hostile_bodies
 from tests.hostile.spoiled_requests import HEADERS, Wire
 from tests.hostile.tally import Tally

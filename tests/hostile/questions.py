@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from gateway.dialects.formats import bfloat16
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from inference.types import STORAGE, Array, Datatype
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.inference.types import STORAGE, Array, Datatype
 from tests import models
 from tests.models import place
 

@@ -43,7 +43,9 @@ class Target(NamedTuple):
         """Of the gateway and of its children that are not workers."""
         process = psutil.Process(self.server.process.pid)
         readers = [
-            each for each in process.children() if not any("inference.worker.main" in part for part in each.cmdline())
+            each
+            for each in process.children()
+            if not any("sluice.inference.worker.main" in part for part in each.cmdline())
         ]
         return sum([each.memory_info().rss for each in (process, *readers)])
 

@@ -44,7 +44,7 @@ def test_a_thousand_connections_that_say_nothing(tmp_path: Path, door: str) -> N
             with suppress(OSError):
                 opened.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)))
         worker = next(
-            each for each in server.workers() if any("inference.worker.main" in part for part in each.cmdline())
+            each for each in server.workers() if any("sluice.inference.worker.main" in part for part in each.cmdline())
         )
         worker.kill()
         assert answered(lambda: fresh_http(server), ENDED_S), "no new caller is answered over HTTP"

@@ -21,7 +21,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 from tests.hostile import questions
 from tests.hostile.house import environment
 from tests.hostile.questions import Arrays, Question, differs, message, question, read_message, written
@@ -160,8 +160,8 @@ class Callers:
             children = psutil.Process(self._server.process.pid).children()
             try:
                 lines = {each: " ".join(each.cmdline()) for each in children}
-                readers = [each for each, line in lines.items() if "gateway.reading" in line]
-                workers = [each for each, line in lines.items() if "inference.worker.main" in line]
+                readers = [each for each, line in lines.items() if "sluice.gateway.reading" in line]
+                workers = [each for each, line in lines.items() if "sluice.inference.worker.main" in line]
                 broken = chance.choice(readers if readers and chance.random() < 0.4 else workers)
                 if chance.random() < 0.6:
                     broken.kill()

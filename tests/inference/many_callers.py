@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from batching.batcher import Batcher, BatchLimits, Executor
-from inference.backends.base import Backend
-from inference.errors import ModelFailed, SluiceError
-from inference.signature import conform, row_count, shape_key
-from inference.transport.layout import plan, views, write
-from inference.types import Array, Arrays, BatchResult, Datatype, Signature, Tensor, Vacancy
+from sluice.batching.batcher import Batcher, BatchLimits, Executor
+from sluice.inference.backends.base import Backend
+from sluice.inference.errors import ModelFailed, SluiceError
+from sluice.inference.signature import conform, row_count, shape_key
+from sluice.inference.transport.layout import plan, views, write
+from sluice.inference.types import Array, Arrays, BatchResult, Datatype, Signature, Tensor, Vacancy
 
 Call: TypeAlias = dict[str, Array]
 """What one caller sends, by input."""

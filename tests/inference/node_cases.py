@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from inference.types import Array
+from sluice.inference.types import Array
 
 OPSETS = (26, 21, 18, 13)
 """Versions of the operators that a test is tried in, as far as they are not above its own, newest first: the engine

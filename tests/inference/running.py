@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from inference.types import Array, Arrays
-from inference.workers.pool import WorkerOptions, Workers
+from sluice.inference.types import Array, Arrays
+from sluice.inference.workers.pool import WorkerOptions, Workers
 from tests import models
 
 PATIENCE_S = 30.0

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.errors import InvalidRequest
-from inference.signature import Intake, conform, fits, row_count, shape_key, shape_text
-from inference.types import STORAGE, Arrays, Datatype, Shape, Signature, Tensor, TensorSpec
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.signature import Intake, conform, fits, row_count, shape_key, shape_text
+from sluice.inference.types import STORAGE, Arrays, Datatype, Shape, Signature, Tensor, TensorSpec
 
 A = TensorSpec("a", Datatype.FP32, (None, 4))
 B = TensorSpec("b", Datatype.INT64, (None,))

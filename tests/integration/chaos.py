@@ -227,7 +227,7 @@ def _signal(worker: psutil.Process, number: signal.Signals) -> None:
 def _is_worker(process: psutil.Process) -> bool:
     """Whether it is past `exec`: one that is stopped before holds up whoever forks it."""
     with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-        return any("inference.worker.main" in argument for argument in process.cmdline())
+        return any("sluice.inference.worker.main" in argument for argument in process.cmdline())
     return False
 
 

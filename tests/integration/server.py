@@ -70,7 +70,7 @@ class SluiceProcess:
 def _is_worker(child: psutil.Process) -> bool:
     """Whether it lives and is none of the processes that read large bodies."""
     try:
-        return child.is_running() and "gateway.reading" not in " ".join(child.cmdline())
+        return child.is_running() and "sluice.gateway.reading" not in " ".join(child.cmdline())
     except psutil.NoSuchProcess:  # it ends at this moment
         return False
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from inference.types import Array
+from sluice.inference.types import Array
 from tests import models
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving
 from tests.integration.test_bad_days import write_model

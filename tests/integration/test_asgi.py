@@ -6,9 +6,9 @@ import asyncio
 
 import httpx
 
-from gateway.process.run import Gateway
-from gateway.settings.load import load_settings
-from inference.repository.scan import scan
+from sluice.gateway.process.run import Gateway
+from sluice.gateway.settings.load import load_settings
+from sluice.inference.repository.scan import scan
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import v2
 

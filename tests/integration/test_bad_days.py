@@ -246,7 +246,7 @@ def test_a_signal_while_models_load_ends_the_start_in_order(tmp_path: Path, numb
 def _is_worker(process: psutil.Process) -> bool:
     """Whether it is past `exec`; stopped before that, it would hold up the gateway in `fork`."""
     with suppress(psutil.NoSuchProcess):
-        return any("inference.worker.main" in argument for argument in process.cmdline())
+        return any("sluice.inference.worker.main" in argument for argument in process.cmdline())
     return False
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from inference.types import Datatype
+from sluice.inference.types import Datatype
 from tests import models
 from tests.integration.server import SluiceProcess, serving, v2
 from tests.integration.test_bad_days import write_model

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from cache.remote.redis_link import slot_of
-from cache.remote.slots import even_tags
+from sluice.cache.remote.redis_link import slot_of
+from sluice.cache.remote.slots import even_tags
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving, v2
 from tests.integration.test_cache_bad_days import EXAMPLES, found, traffic, until
 from tests.redis_cluster import RedisCluster, redis_cluster

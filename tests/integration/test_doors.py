@@ -16,8 +16,8 @@ import grpc
 import httpx
 import pytest
 
-from gateway.connections.limits import connection_cap, surplus_connections
-from gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.connections.limits import connection_cap, surplus_connections
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 from tests.gateway.grpc.test_hostile import HEADS
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SLUICE, SluiceProcess, serving, v2, with_grpc
@@ -35,7 +35,7 @@ ROW = v2("x", [1, 1], [3])
 
 SHUT_ON_A_SIGNAL = """
 import os, signal
-from gateway.acceptor import Acceptor
+from sluice.gateway.acceptor import Acceptor
 doors, start = {}, Acceptor.start
 def remembered(self):
     start(self)

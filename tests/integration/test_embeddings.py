@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inference.types import Array
+from sluice.inference.types import Array
 from tests import models
 from tests.integration.server import PATIENCE_S, SLUICE, SluiceProcess, serving, v2
 from tests.integration.test_bad_days import write_model

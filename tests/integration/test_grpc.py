@@ -17,8 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.utils import InferenceServerException
 
-from gateway.dialects.v2_grpc.codec import WANTS_FINAL
-from inference.types import Datatype
+from sluice.gateway.dialects.v2_grpc.codec import WANTS_FINAL
+from sluice.inference.types import Datatype
 from tests import models
 from tests.collector import collector
 from tests.integration.conftest import EXAMPLES

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.contents import FIELDS
-from inference.types import Datatype
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.contents import FIELDS
+from sluice.inference.types import Datatype
 from tests import models
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving, with_grpc
@@ -293,7 +293,9 @@ def test_tls_and_certificates_of_clients(authority: Authority) -> None:
 
 
 def test_nothing_of_it_is_imported_where_it_is_off() -> None:
-    script = "import sys, gateway.cli, gateway.app, gateway.management; print(*sys.modules)"
+    script = "import sys, sluice.gateway.cli, sluice.gateway.process.run, sluice.gateway.pages.app; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert "gateway.prediction.data_plane" in shown
-    assert not {"grpc", "h2", "google.protobuf", "gateway.grpc", "gateway.dialects.v2_grpc.codec"} & set(shown)
+    assert "sluice.gateway.prediction.data_plane" in shown
+    assert not {"grpc", "h2", "google.protobuf", "sluice.gateway.grpc", "sluice.gateway.dialects.v2_grpc.codec"} & set(
+        shown
+    )

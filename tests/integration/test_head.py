@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.process.run import Gateway
-from gateway.settings.load import load_settings
-from inference.repository.scan import scan
+from sluice.gateway.process.run import Gateway
+from sluice.gateway.settings.load import load_settings
+from sluice.inference.repository.scan import scan
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving
 from tests.integration.test_management_api import free_port

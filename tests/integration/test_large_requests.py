@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from inference.types import Datatype
+from sluice.inference.types import Datatype
 from tests import models
 from tests.integration.server import SluiceProcess, serving, v2
 from tests.integration.test_bad_days import write_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from inference.types import Datatype
+from sluice.inference.types import Datatype
 from tests import models
 from tests.integration.server import serving, v2
 from tests.integration.test_bad_days import write_model

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.types import Datatype
+from sluice.inference.types import Datatype
 from tests import models
 from tests.collector import collector
 from tests.integration.server import SluiceProcess, serving, v2

@@ -17,11 +17,11 @@ import httpx
 import numpy as np
 import pytest
 
-from batching.batcher import Batcher, BatchLimits
-from gateway.serving.audit.auditor import Auditor, Look
-from gateway.serving.audit.examine import Finding, Outcome
-from inference.types import Array
-from inference.workers.pool import WorkerOptions
+from sluice.batching.batcher import Batcher, BatchLimits
+from sluice.gateway.serving.audit.auditor import Auditor, Look
+from sluice.gateway.serving.audit.examine import Finding, Outcome
+from sluice.inference.types import Array
+from sluice.inference.workers.pool import WorkerOptions
 from tests import models
 from tests.inference.running import PATIENCE_S, nothing_left, running, until
 from tests.integration.server import SluiceProcess, serving, v2

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.types import Array, Datatype
+from sluice.inference.types import Array, Datatype
 from tests import models
 from tests.gateway.inputs.images.pictures import bomb, noise
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving

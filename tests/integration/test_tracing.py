@@ -103,18 +103,23 @@ def test_a_collector_that_is_away_costs_a_count_and_nothing_else(state: str) -> 
 
 def test_nothing_of_it_is_imported_while_it_is_off() -> None:
     """But for the API, which other libraries import by themselves where they find it installed."""
-    script = "import sys, gateway.app, gateway.management; print(*sys.modules)"
+    script = "import sys, sluice.gateway.process.run, sluice.gateway.pages.app; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert "gateway.prediction.data_plane" in shown
-    for module in ("gateway.telemetry.tracing.otlp", "opentelemetry.sdk.trace", "opentelemetry.exporter", "requests"):
+    assert "sluice.gateway.prediction.data_plane" in shown
+    for module in (
+        "sluice.gateway.telemetry.tracing.otlp",
+        "opentelemetry.sdk.trace",
+        "opentelemetry.exporter",
+        "requests",
+    ):
         assert module not in shown
 
 
 def test_without_the_extra_the_error_names_it() -> None:
     script = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "from gateway.app import Gateway; from gateway.settings.load import Settings\n"
+        "from sluice.gateway.process.run import Gateway; from sluice.gateway.settings.load import Settings\n"
         "Gateway(Settings(tracing={'endpoint': 'http://127.0.0.1:4318'}), [])"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "install the extra sluice[tracing]" in shown.stderr
+    assert "install the extra sluice-gateway[tracing]" in shown.stderr

@@ -13,7 +13,7 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
-from inference.types import Array, Datatype
+from sluice.inference.types import Array, Datatype
 from tests import models
 from tests.integration.server import SluiceProcess, serving
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.arrivals import Arrivals, Bursts, Poisson, Ramp, Steady, Step, rising, times
+from sluice.loadgen.arrivals import Arrivals, Bursts, Poisson, Ramp, Steady, Step, rising, times
 
 RATES = st.floats(10, 2000)
 SECONDS = st.floats(0.05, 3)

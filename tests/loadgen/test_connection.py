@@ -7,8 +7,8 @@ from itertools import cycle
 
 import pytest
 
-from loadgen.connection import HttpLine
-from loadgen.pacing import Line
+from sluice.loadgen.connection import HttpLine
+from sluice.loadgen.pacing import Line
 
 ANSWER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\ncontent-LENGTH: 5\r\n\r\nabcde"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from inference.errors import StartError
-from inference.types import Datatype
-from loadgen.model_input import Input, Metadata, model_path, random_bodies
-from loadgen.target import target
+from sluice.inference.errors import StartError
+from sluice.inference.types import Datatype
+from sluice.loadgen.model_input import Input, Metadata, model_path, random_bodies
+from sluice.loadgen.target import target
 
 KINDS: dict[Datatype, type] = {
     Datatype.BOOL: bool,

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from loadgen.arrivals import Steady, times
-from loadgen.figures import Figures, Spread
-from loadgen.pacing import SPACING_S, SPARE
+from sluice.loadgen.arrivals import Steady, times
+from sluice.loadgen.figures import Figures, Spread
+from sluice.loadgen.pacing import SPACING_S, SPARE
 from tests.loadgen.virtual import OBJECTIVE_S, PERIOD_S, STALL_S, TIMEOUT_S, World, stalling
 
 

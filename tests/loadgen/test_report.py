@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from inference.errors import StartError
-from loadgen.arrivals import times
-from loadgen.figures import PERCENTILES, Figures, spread
-from loadgen.generator import Carried, Progress
-from loadgen.order import MOST_REQUESTS, Load, Pattern, arrivals, checked
-from loadgen.plot import check_plot, plot
-from loadgen.report import SCHEMA, Called, Report, as_json, report
-from loadgen.summary import progress_line, summary
+from sluice.inference.errors import StartError
+from sluice.loadgen.arrivals import times
+from sluice.loadgen.figures import PERCENTILES, Figures, spread
+from sluice.loadgen.generator import Carried, Progress
+from sluice.loadgen.order import MOST_REQUESTS, Load, Pattern, arrivals, checked
+from sluice.loadgen.plot import check_plot, plot
+from sluice.loadgen.report import SCHEMA, Called, Report, as_json, report
+from sluice.loadgen.summary import progress_line, summary
 from tests.loadgen.virtual import World, stalling
 
 CALLED = Called("http://127.0.0.1:1/infer", 1, 2.0, ("Cache-Control",))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.errors import StartError
-from loadgen.target import headers, request, target
+from sluice.inference.errors import StartError
+from sluice.loadgen.target import headers, request, target
 
 
 @pytest.mark.parametrize(

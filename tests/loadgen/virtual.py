@@ -8,11 +8,11 @@ from collections.abc import Callable
 from itertools import count
 
 from benchmarks.closed_loop import ClosedLoop
-from loadgen.arrivals import Times
-from loadgen.figures import Figures, Window, figures
-from loadgen.generator import SWEEP_S
-from loadgen.ledger import Ledger, Requests
-from loadgen.pacing import Line, OpenLoop, Pacing
+from sluice.loadgen.arrivals import Times
+from sluice.loadgen.figures import Figures, Window, figures
+from sluice.loadgen.generator import SWEEP_S
+from sluice.loadgen.ledger import Ledger, Requests
+from sluice.loadgen.pacing import Line, OpenLoop, Pacing
 
 OBJECTIVE_S = 0.05
 TIMEOUT_S = 20.0

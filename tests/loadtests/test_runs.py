@@ -80,7 +80,7 @@ def still(server: SluiceProcess) -> None:
     for worker in server.workers():
         with suppress(psutil.NoSuchProcess):
             # One that is stopped before it is past `exec` would hold up whoever forks it.
-            if any("inference.worker.main" in argument for argument in worker.cmdline()):
+            if any("sluice.inference.worker.main" in argument for argument in worker.cmdline()):
                 worker.suspend()
 
 

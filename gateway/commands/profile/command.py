@@ -8,13 +8,21 @@ from typing import Any
 
 import msgspec
 
-from gateway.commands.profile.measure import Profile, as_json_text, as_table, picked, profile, under, without_plan
-from gateway.commands.profile.plot import check_plot, curveless, plot
-from gateway.commands.profile.write import model_toml, settings_of, write_plan
-from inference.config.faults import read_toml
-from inference.config.model_config import ModelConfig
-from inference.errors import StartError
-from inference.repository.scan import CONFIG_FILE, ModelVersion, look
+from sluice.gateway.commands.profile.measure import (
+    Profile,
+    as_json_text,
+    as_table,
+    picked,
+    profile,
+    under,
+    without_plan,
+)
+from sluice.gateway.commands.profile.plot import check_plot, curveless, plot
+from sluice.gateway.commands.profile.write import model_toml, settings_of, write_plan
+from sluice.inference.config.faults import read_toml
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import StartError
+from sluice.inference.repository.scan import CONFIG_FILE, ModelVersion, look
 
 PLANNED = (("batching", "max_rows"), ("workers", "count"), ("workers", "intra_op_threads"))
 """The keys that a plan sets, each with its table."""

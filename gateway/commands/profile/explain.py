@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.commands.profile.measure import picked
-from inference.backends.onnx.proof import Explanation, Step, explain
-from inference.backends.onnx.proof.facts import Fact
-from inference.backends.onnx.tensor_outputs import tensor_outputs
-from inference.errors import StartError
-from inference.findings import Independence
-from inference.repository.scan import Found, ModelVersion
+from sluice.gateway.commands.profile.measure import picked
+from sluice.inference.backends.onnx.proof import Explanation, Step, explain
+from sluice.inference.backends.onnx.proof.facts import Fact
+from sluice.inference.backends.onnx.tensor_outputs import tensor_outputs
+from sluice.inference.errors import StartError
+from sluice.inference.findings import Independence
+from sluice.inference.repository.scan import Found, ModelVersion
 
 _SAID = {
     Independence.PROVEN: "the rows of a batch are proven apart",

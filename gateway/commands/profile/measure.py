@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.config.model_config import ModelConfig
-from inference.errors import RepositoryError
-from inference.findings import Evidence, Findings
-from inference.padding.padding import Padding
-from inference.planning.knots import BATCH_COST_S
-from inference.planning.options import WorkerOptions, worker_options
-from inference.planning.plan import ServingPlan
-from inference.planning.reasons import ways
-from inference.repository.scan import Found, ModelVersion
-from inference.transport.channel import Load
-from inference.workers.pool import Workers
-from inference.workers.process import WorkerLimits, WorkerProcess
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import RepositoryError
+from sluice.inference.findings import Evidence, Findings
+from sluice.inference.padding.padding import Padding
+from sluice.inference.planning.knots import BATCH_COST_S
+from sluice.inference.planning.options import WorkerOptions, worker_options
+from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.planning.reasons import ways
+from sluice.inference.repository.scan import Found, ModelVersion
+from sluice.inference.transport.channel import Load
+from sluice.inference.workers.pool import Workers
+from sluice.inference.workers.process import WorkerLimits, WorkerProcess
 
 MARK = "<- max_rows"
 

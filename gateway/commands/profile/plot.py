@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.commands.profile.measure import Profile, rate_heading, rows_per_s
-from inference.errors import StartError
+from sluice.gateway.commands.profile.measure import Profile, rate_heading, rows_per_s
+from sluice.inference.errors import StartError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH_INCHES = 10.0
 _HEIGHT_INCHES = 3.6
-_MISSING = "--plot needs matplotlib, which is not installed: pip install 'sluice[plot]'"
+_MISSING = "--plot needs matplotlib, which is not installed: pip install 'sluice-gateway[plot]'"
 
 
 def check_plot(file: Path) -> None:

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.commands.profile.measure import Profile
-from inference.errors import RepositoryError
-from inference.repository.scan import CONFIG_FILE, MODEL_FILE, ModelVersion
+from sluice.gateway.commands.profile.measure import Profile
+from sluice.inference.errors import RepositoryError
+from sluice.inference.repository.scan import CONFIG_FILE, MODEL_FILE, ModelVersion
 
 _FIRST_LINE = "# The plan was written by `sluice profile --write`."
 

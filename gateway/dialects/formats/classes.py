@@ -6,11 +6,11 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from gateway.dialects.formats import bfloat16
-from gateway.dialects.formats.json_forms import shown
-from gateway.dialects.formats.slices import Text, rows_at_a_time
-from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, Tensor
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.formats.slices import Text, rows_at_a_time
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Array, Datatype, Tensor
 
 RANKS = 2048
 """Strings that are made in one step, at most."""

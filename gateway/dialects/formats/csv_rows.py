@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from gateway.dialects.bounds import SPARE, check_rows, check_strings
-from gateway.dialects.formats.json_forms import FORMS, Form, shown
-from gateway.dialects.formats.json_nested import tensor_from_nested
-from gateway.dialects.formats.json_values import nested_json
-from gateway.dialects.formats.slices import rows_at_a_time
-from inference.errors import InvalidRequest, RequestTooLarge
-from inference.types import STORAGE, Array, Datatype, Tensor, TensorSpec
+from sluice.gateway.dialects.bounds import SPARE, check_rows, check_strings
+from sluice.gateway.dialects.formats.json_forms import FORMS, Form, shown
+from sluice.gateway.dialects.formats.json_nested import tensor_from_nested
+from sluice.gateway.dialects.formats.json_values import nested_json
+from sluice.gateway.dialects.formats.slices import rows_at_a_time
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
+from sluice.inference.types import STORAGE, Array, Datatype, Tensor, TensorSpec
 
 TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 LINES, PIECE_BYTES = 1024, 64 * 1024

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from gateway.dialects.formats import bfloat16
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Array, Datatype, Shape
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import STORAGE, Array, Datatype, Shape
 
 MAX_AXES = 64
 """numpy's own bound."""

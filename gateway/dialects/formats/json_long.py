@@ -8,14 +8,14 @@ from typing import Any
 
 import simdjson
 
-from gateway.dialects.formats.json_forms import Form, array_of, element_count, shown
-from gateway.dialects.formats.json_nested import tensor_from_text
-from gateway.dialects.formats.json_pieces import Gathering, commas_in, depth_of
-from gateway.dialects.formats.json_reference import NotJson, elements_of, length_of
-from gateway.dialects.formats.json_tape import numbers_from_tape
-from gateway.dialects.formats.json_typed import MAX_TYPED_AXES, nested_decoder
-from inference.errors import InvalidRequest
-from inference.types import Array, Shape, Tensor, TensorSpec
+from sluice.gateway.dialects.formats.json_forms import Form, array_of, element_count, shown
+from sluice.gateway.dialects.formats.json_nested import tensor_from_text
+from sluice.gateway.dialects.formats.json_pieces import Gathering, commas_in, depth_of
+from sluice.gateway.dialects.formats.json_reference import NotJson, elements_of, length_of
+from sluice.gateway.dialects.formats.json_tape import numbers_from_tape
+from sluice.gateway.dialects.formats.json_typed import MAX_TYPED_AXES, nested_decoder
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Array, Shape, Tensor, TensorSpec
 
 
 def long_tensor_from_json(name: str, form: Form, shape: Shape, data: memoryview) -> Tensor:

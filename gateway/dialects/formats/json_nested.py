@@ -21,13 +21,13 @@ import numpy as np
 import orjson
 import simdjson
 
-from gateway.dialects.bounds import check_objects, check_strings
-from gateway.dialects.formats import bfloat16
-from gateway.dialects.formats.json_forms import FORMS, MAX_AXES, Form, array_of, shown
-from gateway.dialects.formats.json_reference import NotJson
-from gateway.dialects.formats.json_tape import numbers_from_tape
-from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, Shape, Tensor, TensorSpec
+from sluice.gateway.dialects.bounds import check_objects, check_strings
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.json_forms import FORMS, MAX_AXES, Form, array_of, shown
+from sluice.gateway.dialects.formats.json_reference import NotJson
+from sluice.gateway.dialects.formats.json_tape import numbers_from_tape
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Array, Datatype, Shape, Tensor, TensorSpec
 
 TEXT_FROM_BYTES = 4096
 """Lists whose text is this long are tried without objects first."""

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gateway.dialects.bounds import SPARE, check_rows
-from gateway.dialects.formats.json_forms import MAX_AXES, shown
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Array, Datatype, Shape, Tensor, TensorSpec
+from sluice.gateway.dialects.bounds import SPARE, check_rows
+from sluice.gateway.dialects.formats.json_forms import MAX_AXES, shown
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import STORAGE, Array, Datatype, Shape, Tensor, TensorSpec
 
 PIECES_FROM_BYTES = 1024 * 1024
 """Bodies from this length on are read in pieces; what shorter ones take in memory does not matter."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.formats.json_forms import Form, element_count, shown
-from inference.errors import InvalidRequest
-from inference.types import Shape
+from sluice.gateway.dialects.formats.json_forms import Form, element_count, shown
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Shape
 
 
 class NotJson(InvalidRequest):

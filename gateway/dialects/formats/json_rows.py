@@ -7,9 +7,9 @@ from typing import Any
 
 import simdjson
 
-from gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested, tensor_from_text
-from gateway.dialects.formats.json_pieces import Gathering, commas_in
-from inference.types import Array, Tensor, TensorSpec
+from sluice.gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested, tensor_from_text
+from sluice.gateway.dialects.formats.json_pieces import Gathering, commas_in
+from sluice.inference.types import Array, Tensor, TensorSpec
 
 
 def tensor_from_list(spec: TensorSpec, text: memoryview, max_rows: int | None) -> Tensor:

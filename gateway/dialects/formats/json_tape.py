@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import simdjson
 
-from gateway.dialects.formats import bfloat16
-from gateway.dialects.formats.json_forms import Form
-from inference.types import Array, Datatype, Shape
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.json_forms import Form
+from sluice.inference.types import Array, Datatype, Shape
 
 MIN_ROW_ELEMENTS = 16
 """Shorter rows are left to the typed decoder: looking at each of them here would cost more than it saves."""

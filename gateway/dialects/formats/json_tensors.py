@@ -25,16 +25,16 @@ import msgspec
 import numpy as np
 import orjson
 
-from gateway.dialects.bounds import check_objects, check_strings
-from gateway.dialects.formats import bfloat16
-from gateway.dialects.formats.json_forms import Form, array_of, element_count, shown
-from gateway.dialects.formats.json_long import long_tensor_from_json
-from gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
-from gateway.dialects.formats.json_reference import NotJson, elements_of
-from gateway.dialects.formats.json_typed import MAX_TYPED_AXES, nested_decoder
-from gateway.dialects.formats.slices import STEP_ELEMENTS, Text, rows_at_a_time
-from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, Shape, Tensor
+from sluice.gateway.dialects.bounds import check_objects, check_strings
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.json_forms import Form, array_of, element_count, shown
+from sluice.gateway.dialects.formats.json_long import long_tensor_from_json
+from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
+from sluice.gateway.dialects.formats.json_reference import NotJson, elements_of
+from sluice.gateway.dialects.formats.json_typed import MAX_TYPED_AXES, nested_decoder
+from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, rows_at_a_time
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Array, Datatype, Shape, Tensor
 
 LIST = ord("[")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.formats.json_forms import FORMS
-from inference.types import Datatype
+from sluice.gateway.dialects.formats.json_forms import FORMS
+from sluice.inference.types import Datatype
 
 MAX_TYPED_AXES = 8
 """Deeper nesting is left to the reference: a decoder for it would have to be built first."""

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from gateway.dialects.formats import bfloat16
-from gateway.dialects.formats.json_forms import shown
-from gateway.dialects.formats.slices import STEP_ELEMENTS, Text, effort, rows_at_a_time
-from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, Tensor
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, effort, rows_at_a_time
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Array, Datatype, Tensor
 
 MIN_ROWS_TO_CUT = 4
 """Fewer rows are written one by one."""

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gateway.dialects.formats.json_forms import shown
-from gateway.dialects.formats.json_reference import NotJson
-from inference.errors import InvalidRequest
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.formats.json_reference import NotJson
+from sluice.inference.errors import InvalidRequest
 
 _WORDS = ((b"NaN", b"0.0"), (b"Infinity", b"0.000000"))
 """What JSON does not have, and numbers as long, which stand in for it while members are looked for."""

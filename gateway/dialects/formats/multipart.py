@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from python_multipart.multipart import parse_options_header
 
-from gateway.dialects.formats.json_forms import shown
-from inference.errors import InvalidRequest
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.inference.errors import InvalidRequest
 
 MAX_PARTS = 64
 MAX_PART_HEAD_BYTES = 8192

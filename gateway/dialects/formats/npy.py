@@ -8,11 +8,11 @@ import struct
 
 import numpy as np
 
-from gateway.dialects.bounds import check_rows, check_strings
-from gateway.dialects.formats import bfloat16
-from gateway.dialects.formats.json_forms import FORMS, element_count, shown
-from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, Shape, Tensor, TensorSpec
+from sluice.gateway.dialects.bounds import check_rows, check_strings
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.json_forms import FORMS, element_count, shown
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Array, Datatype, Shape, Tensor, TensorSpec
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 4096

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gateway.dialects.bounds import check_strings
-from gateway.dialects.formats.json_forms import shown
-from gateway.dialects.formats.slices import STEP_ELEMENTS, Text, rows_at_a_time
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Array, Datatype, Shape, Tensor
+from sluice.gateway.dialects.bounds import check_strings
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, rows_at_a_time
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import STORAGE, Array, Datatype, Shape, Tensor
 
 _LENGTH = struct.Struct("<I")
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import Generator, Iterator
 from typing import TypeVar
 
-from inference.errors import RequestTooLarge
-from inference.types import Array
+from sluice.inference.errors import RequestTooLarge
+from sluice.inference.types import Array
 
 STEP_ELEMENTS = 16_384
 """Elements that are put into words in one step, at most; an element of strings may be of any length."""

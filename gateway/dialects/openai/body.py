@@ -8,9 +8,9 @@ from typing import Annotated, Literal, TypeAlias, cast
 
 import msgspec
 
-from gateway.dialects.bounds import BOUNDED_FROM_BYTES
-from gateway.inputs.text.embedder import Embedder
-from inference.errors import InvalidRequest
+from sluice.gateway.dialects.bounds import BOUNDED_FROM_BYTES
+from sluice.gateway.inputs.text.embedder import Embedder
+from sluice.inference.errors import InvalidRequest
 
 MOST_INPUTS = 2048
 """Texts in one call, as OpenAI's API has it."""

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.formats.slices import Text, rows_at_a_time
-from gateway.dialects.openai.body import EmbeddingsBody, FieldFault, model_of, read_body, rows_of
-from gateway.dialects.openai.openapi import embeddings_paths
-from gateway.inputs.text.embedder import Embedder, Parts
-from gateway.messages import Header, HttpResponse
-from inference.errors import (
+from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.dialects.formats.slices import Text, rows_at_a_time
+from sluice.gateway.dialects.openai.body import EmbeddingsBody, FieldFault, model_of, read_body, rows_of
+from sluice.gateway.dialects.openai.openapi import embeddings_paths
+from sluice.gateway.inputs.text.embedder import Embedder, Parts
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.errors import (
     DeadlineExceeded,
     InvalidRequest,
     ModelFailed,
@@ -27,7 +27,7 @@ from inference.errors import (
     StartError,
     Unavailable,
 )
-from inference.types import Array, InferenceRequest, InferenceResponse
+from sluice.inference.types import Array, InferenceRequest, InferenceResponse
 
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PATH = "/v1/embeddings"

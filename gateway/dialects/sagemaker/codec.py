@@ -14,18 +14,18 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.formats.csv_rows import csv_in_steps
-from gateway.dialects.formats.npy import npy_of
-from gateway.dialects.sagemaker.openapi import invocation_paths
-from gateway.dialects.untyped.answer import answer_in_steps
-from gateway.dialects.untyped.body import OPEN, Form, Question
-from gateway.dialects.untyped.request import is_heavy, request_from_body
-from gateway.dialects.v2.binary import BINARY_LENGTH
-from gateway.dialects.v2.outputs import Reply as V2Reply
-from gateway.messages import Header, HttpResponse
-from inference.errors import InvalidRequest, SluiceError
-from inference.types import InferenceRequest, InferenceResponse, Tensor
+from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.dialects.formats.csv_rows import csv_in_steps
+from sluice.gateway.dialects.formats.npy import npy_of
+from sluice.gateway.dialects.sagemaker.openapi import invocation_paths
+from sluice.gateway.dialects.untyped.answer import answer_in_steps
+from sluice.gateway.dialects.untyped.body import OPEN, Form, Question
+from sluice.gateway.dialects.untyped.request import is_heavy, request_from_body
+from sluice.gateway.dialects.v2.binary import BINARY_LENGTH
+from sluice.gateway.dialects.v2.outputs import Reply as V2Reply
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.errors import InvalidRequest, SluiceError
+from sluice.inference.types import InferenceRequest, InferenceResponse, Tensor
 
 PATH = "/invocations"
 ACCEPT, CONTENT_TYPE = b"accept", b"content-type"

@@ -12,16 +12,22 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.bounds import check_rows
-from gateway.dialects.formats.json_forms import listed, shown
-from gateway.dialects.formats.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested
-from gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
-from gateway.dialects.formats.json_reference import NotJson
-from gateway.dialects.formats.json_rows import tensor_from_list, tensors_from_rows
-from gateway.dialects.formats.json_views import begins_with_b64, begins_with_object, is_list, is_object, members_of
-from gateway.dialects.tfs.tape import COLUMNS, ROWS, SIGNATURE_NAME, SIGNATURES, read_on_tape
-from inference.errors import InvalidRequest
-from inference.types import InferenceRequest, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.bounds import check_rows
+from sluice.gateway.dialects.formats.json_forms import listed, shown
+from sluice.gateway.dialects.formats.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested
+from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
+from sluice.gateway.dialects.formats.json_reference import NotJson
+from sluice.gateway.dialects.formats.json_rows import tensor_from_list, tensors_from_rows
+from sluice.gateway.dialects.formats.json_views import (
+    begins_with_b64,
+    begins_with_object,
+    is_list,
+    is_object,
+    members_of,
+)
+from sluice.gateway.dialects.tfs.tape import COLUMNS, ROWS, SIGNATURE_NAME, SIGNATURES, read_on_tape
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import InferenceRequest, Signature, Tensor, TensorSpec
 
 
 class Reply(msgspec.Struct, frozen=True, tag="tfs"):

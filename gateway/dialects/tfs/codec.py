@@ -10,17 +10,17 @@ import re
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.bounds import check_structure, rows_bound
-from gateway.dialects.formats.json_values import columns_in_steps, rows_in_steps
-from gateway.dialects.tfs.body import Reply, decode_predict
-from gateway.dialects.tfs.examples import Wanted, decode_examples, results_in_steps
-from gateway.dialects.tfs.openapi import verb_paths
-from gateway.dialects.tfs.tape import COLUMNS
-from gateway.dialects.v2.codec import V2
-from gateway.messages import Header, HttpResponse
-from inference.errors import InvalidRequest, ModelNotFound, SluiceError
-from inference.types import InferenceRequest, InferenceResponse, Tensor
+from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.json_values import columns_in_steps, rows_in_steps
+from sluice.gateway.dialects.tfs.body import Reply, decode_predict
+from sluice.gateway.dialects.tfs.examples import Wanted, decode_examples, results_in_steps
+from sluice.gateway.dialects.tfs.openapi import verb_paths
+from sluice.gateway.dialects.tfs.tape import COLUMNS
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.errors import InvalidRequest, ModelNotFound, SluiceError
+from sluice.inference.types import InferenceRequest, InferenceResponse, Tensor
 
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v1/models/"

@@ -11,21 +11,21 @@ import msgspec
 import numpy as np
 import orjson
 
-from gateway.dialects.base import Callee
-from gateway.dialects.bounds import check_rows, rows_bound
-from gateway.dialects.formats import bfloat16
-from gateway.dialects.formats.json_forms import shown
-from gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested
-from gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
-from gateway.dialects.formats.json_reference import NotJson
-from gateway.dialects.formats.json_rows import tensors_from_rows
-from gateway.dialects.formats.json_values import nested_in_steps, nested_json
-from gateway.dialects.formats.json_views import begins_with_object, members_of
-from gateway.dialects.formats.slices import Text, rows_at_a_time
-from gateway.dialects.tfs.body import check_signature_name, columns_of, object_of
-from gateway.dialects.tfs.tape import SIGNATURE_NAME
-from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.bounds import check_rows, rows_bound
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested
+from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
+from sluice.gateway.dialects.formats.json_reference import NotJson
+from sluice.gateway.dialects.formats.json_rows import tensors_from_rows
+from sluice.gateway.dialects.formats.json_values import nested_in_steps, nested_json
+from sluice.gateway.dialects.formats.json_views import begins_with_object, members_of
+from sluice.gateway.dialects.formats.slices import Text, rows_at_a_time
+from sluice.gateway.dialects.tfs.body import check_signature_name, columns_of, object_of
+from sluice.gateway.dialects.tfs.tape import SIGNATURE_NAME
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec
 
 EXAMPLES, CONTEXT = "examples", "context"
 FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})

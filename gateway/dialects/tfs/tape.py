@@ -20,9 +20,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import simdjson
 
-from gateway.dialects.formats.json_forms import FORMS
-from gateway.dialects.formats.json_tape import list_on_tape, numbers_from_tape
-from inference.types import Shape, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.formats.json_forms import FORMS
+from sluice.gateway.dialects.formats.json_tape import list_on_tape, numbers_from_tape
+from sluice.inference.types import Shape, Signature, Tensor, TensorSpec
 
 ROWS, COLUMNS, SIGNATURE_NAME = "instances", "inputs", "signature_name"
 SIGNATURES = (None, "", "serving_default")

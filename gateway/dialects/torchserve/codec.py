@@ -16,14 +16,14 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
-from gateway.dialects.torchserve.openapi import prediction_paths
-from gateway.dialects.untyped.answer import JSON, Labels, answer_in_steps
-from gateway.dialects.untyped.body import Question
-from gateway.dialects.untyped.request import is_heavy, request_from_body
-from gateway.headers.content_encoding import UnknownEncoding
-from gateway.messages import Header, HttpResponse
-from inference.errors import (
+from sluice.gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
+from sluice.gateway.dialects.torchserve.openapi import prediction_paths
+from sluice.gateway.dialects.untyped.answer import JSON, Labels, answer_in_steps
+from sluice.gateway.dialects.untyped.body import Question
+from sluice.gateway.dialects.untyped.request import is_heavy, request_from_body
+from sluice.gateway.headers.content_encoding import UnknownEncoding
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
@@ -35,7 +35,7 @@ from inference.errors import (
     Unavailable,
     VersionNotFound,
 )
-from inference.types import InferenceRequest, InferenceResponse
+from sluice.inference.types import InferenceRequest, InferenceResponse
 
 CONTENT_TYPE = b"content-type"
 _PREDICTIONS = re.compile(r"/predictions/([^/]+)(?:/([^/]+))?/?")

@@ -8,15 +8,15 @@ from collections.abc import Generator, Mapping, Sequence
 import orjson
 from msgspec.structs import replace
 
-from gateway.dialects.formats import bfloat16
-from gateway.dialects.formats.classes import top_classes
-from gateway.dialects.formats.json_forms import shown
-from gateway.dialects.formats.json_values import columns_in_steps, nested_json, rows_in_steps
-from gateway.dialects.formats.slices import Text, rows_at_a_time
-from gateway.dialects.untyped.body import OPEN, TFS, Form, Question
-from gateway.messages import Header, HttpResponse
-from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor
+from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.classes import top_classes
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.formats.json_values import columns_in_steps, nested_json, rows_in_steps
+from sluice.gateway.dialects.formats.slices import Text, rows_at_a_time
+from sluice.gateway.dialects.untyped.body import OPEN, TFS, Form, Question
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor
 
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 TOP_CLASSES = 5

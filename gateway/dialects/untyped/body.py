@@ -17,28 +17,28 @@ import msgspec
 import numpy as np
 import simdjson
 
-from gateway.dialects.base import Callee
-from gateway.dialects.bounds import check_structure, rows_bound
-from gateway.dialects.formats.json_forms import listed
-from gateway.dialects.formats.json_nested import (
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.json_forms import listed
+from sluice.gateway.dialects.formats.json_nested import (
     TEXT_FROM_BYTES,
     is_b64,
     parsed_json,
     tensor_from_nested,
     tensor_from_text,
 )
-from gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
-from gateway.dialects.formats.json_reference import NotJson
-from gateway.dialects.formats.json_rows import tensor_from_list
-from gateway.dialects.formats.json_views import begins_with_b64, is_list, is_object, members_of, names_a_datatype
-from gateway.dialects.formats.npy import MAGIC, tensor_from_npy
-from gateway.dialects.tfs import body as tfs_body
-from gateway.dialects.tfs.body import check_tensors, column_of
-from gateway.dialects.tfs.codec import TfsPredict
-from gateway.dialects.v2 import outputs as v2_outputs
-from gateway.dialects.v2.codec import V2
-from inference.errors import InvalidRequest
-from inference.types import Array, Datatype, InferenceRequest, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
+from sluice.gateway.dialects.formats.json_reference import NotJson
+from sluice.gateway.dialects.formats.json_rows import tensor_from_list
+from sluice.gateway.dialects.formats.json_views import begins_with_b64, is_list, is_object, members_of, names_a_datatype
+from sluice.gateway.dialects.formats.npy import MAGIC, tensor_from_npy
+from sluice.gateway.dialects.tfs import body as tfs_body
+from sluice.gateway.dialects.tfs.body import check_tensors, column_of
+from sluice.gateway.dialects.tfs.codec import TfsPredict
+from sluice.gateway.dialects.v2 import outputs as v2_outputs
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Array, Datatype, InferenceRequest, Signature, Tensor, TensorSpec
 
 TFS, OPEN = TfsPredict(), V2()
 ENVELOPES = frozenset({"instances", "inputs"})

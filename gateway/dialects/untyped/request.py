@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.dialects.base import Callee
-from gateway.dialects.bounds import check_structure, rows_bound
-from gateway.dialects.formats.csv_rows import tensor_from_csv
-from gateway.dialects.formats.json_forms import listed
-from gateway.dialects.formats.multipart import parts_of
-from gateway.dialects.formats.npy import MAGIC
-from gateway.dialects.untyped.body import (
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.csv_rows import tensor_from_csv
+from sluice.gateway.dialects.formats.json_forms import listed
+from sluice.gateway.dialects.formats.multipart import parts_of
+from sluice.gateway.dialects.formats.npy import MAGIC
+from sluice.gateway.dialects.untyped.body import (
     ROWS,
     WHOLE,
     looks_like_json,
@@ -23,8 +23,8 @@ from gateway.dialects.untyped.body import (
     request_from_json,
     request_from_npy,
 )
-from inference.errors import InvalidRequest
-from inference.types import Datatype, InferenceRequest, Signature
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Datatype, InferenceRequest, Signature
 
 LIGHT_BYTES = 32768
 """A body without numbers in JSON, and up to this length, is read where it is."""

@@ -13,16 +13,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gateway.dialects.bounds import check_rows
-from gateway.dialects.formats.json_forms import element_count, form_of, shown
-from gateway.dialects.formats.json_tensors import tensor_from_json
-from gateway.dialects.formats.raw_tensors import tensor_from_raw
-from gateway.dialects.v2.body import Head, InputHead, check_shape, request_of
-from gateway.dialects.v2.faults import fault_of
-from gateway.dialects.v2.outputs import Reply
-from gateway.dialects.v2.shared_memory import refuse_shared_memory
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Datatype, InferenceRequest, ParameterValue, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.bounds import check_rows
+from sluice.gateway.dialects.formats.json_forms import element_count, form_of, shown
+from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
+from sluice.gateway.dialects.formats.raw_tensors import tensor_from_raw
+from sluice.gateway.dialects.v2.body import Head, InputHead, check_shape, request_of
+from sluice.gateway.dialects.v2.faults import fault_of
+from sluice.gateway.dialects.v2.outputs import Reply
+from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import STORAGE, Datatype, InferenceRequest, ParameterValue, Signature, Tensor, TensorSpec
 
 BINARY_LENGTH = b"inference-header-content-length"
 SIZE = "binary_data_size"

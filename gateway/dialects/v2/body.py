@@ -9,17 +9,17 @@ from typing import Any
 import msgspec
 import simdjson
 
-from gateway.dialects.bounds import MOST_OUTPUTS, check_rows
-from gateway.dialects.formats.json_forms import FORMS, element_count, form_of, shown
-from gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
-from gateway.dialects.formats.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
-from gateway.dialects.formats.json_tensors import tensor_from_json
-from gateway.dialects.request_bounds import MAX_PARAMETERS, too_many_parameters
-from gateway.dialects.v2.faults import fault_of
-from gateway.dialects.v2.outputs import BINARY_OUTPUTS, Output, reply_of
-from gateway.dialects.v2.schedule import UNSAID, schedule_of
-from inference.errors import InvalidRequest, RequestTooLarge
-from inference.types import InferenceRequest, ParameterValue, Signature, Tensor
+from sluice.gateway.dialects.bounds import MOST_OUTPUTS, check_rows
+from sluice.gateway.dialects.formats.json_forms import FORMS, element_count, form_of, shown
+from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
+from sluice.gateway.dialects.formats.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
+from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
+from sluice.gateway.dialects.request_bounds import MAX_PARAMETERS, too_many_parameters
+from sluice.gateway.dialects.v2.faults import fault_of
+from sluice.gateway.dialects.v2.outputs import BINARY_OUTPUTS, Output, reply_of
+from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
+from sluice.inference.types import InferenceRequest, ParameterValue, Signature, Tensor
 
 TAPE_FROM_BYTES = 4096
 """Bodies from this length on are tried on the tape first; below, typed lists are as quick or quicker. The tape of long

@@ -18,17 +18,17 @@ from typing import Any
 import orjson
 from msgspec.structs import replace
 
-from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.bounds import check_structure, rows_bound
-from gateway.dialects.formats.json_tensors import data_in_steps, data_json
-from gateway.dialects.formats.raw_tensors import raw_in_steps
-from gateway.dialects.formats.slices import STEP_ELEMENTS
-from gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
-from gateway.dialects.v2.body import decode_body
-from gateway.dialects.v2.openapi import prediction_paths
-from gateway.dialects.v2.outputs import Reply
-from gateway.messages import Header, HttpResponse
-from inference.errors import (
+from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.json_tensors import data_in_steps, data_json
+from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps
+from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS
+from sluice.gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
+from sluice.gateway.dialects.v2.body import decode_body
+from sluice.gateway.dialects.v2.openapi import prediction_paths
+from sluice.gateway.dialects.v2.outputs import Reply
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
@@ -40,7 +40,7 @@ from inference.errors import (
     StartError,
     Unavailable,
 )
-from inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
+from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
 PLATFORM = "onnx_onnxv1"
 OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.formats.json_forms import form_of, shown
-from gateway.dialects.formats.json_reference import Token, checked_elements
-from gateway.dialects.v2.shared_memory import REGION
-from inference.errors import InvalidRequest
+from sluice.gateway.dialects.formats.json_forms import form_of, shown
+from sluice.gateway.dialects.formats.json_reference import Token, checked_elements
+from sluice.gateway.dialects.v2.shared_memory import REGION
+from sluice.inference.errors import InvalidRequest
 
 MAX_SECOND_READING_BYTES = 1024 * 1024
 """A longer body is not parsed once more only to say which input a misplaced `NaN` stands in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype
+from sluice.inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype
 
 
 def prediction_paths() -> dict[str, Any]:

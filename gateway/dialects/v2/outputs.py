@@ -11,11 +11,11 @@ from types import MappingProxyType
 
 import msgspec
 
-from gateway.dialects.formats.classes import classified_in_steps
-from gateway.dialects.formats.json_forms import shown
-from gateway.dialects.v2.shared_memory import refuse_shared_memory
-from inference.errors import InvalidRequest
-from inference.types import ParameterValue, Tensor
+from sluice.gateway.dialects.formats.classes import classified_in_steps
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import ParameterValue, Tensor
 
 BINARY_OUTPUTS = "binary_data_output"
 BINARY, CLASSES = "binary_data", "classification"

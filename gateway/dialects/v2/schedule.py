@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from gateway.dialects.formats.json_forms import shown
-from inference.errors import InvalidRequest
-from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, NO_PARAMETERS, Parameters, ParameterValue
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, NO_PARAMETERS, Parameters, ParameterValue
 
 TIMEOUT, PRIORITY = "timeout", "priority"
 LONGEST_TIMEOUT_US = 2**63 - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Literal
 
-from inference.errors import InvalidRequest, NoSuchRegion
+from sluice.inference.errors import InvalidRequest, NoSuchRegion
 
 Kind = Literal["system", "cuda"]
 

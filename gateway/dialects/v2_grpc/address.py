@@ -7,8 +7,8 @@ walks over the message's fields by their tags and lengths alone
 
 from __future__ import annotations
 
-from gateway.dialects.base import Call
-from inference.errors import InvalidRequest, ModelNotFound
+from sluice.gateway.dialects.base import Call
+from sluice.inference.errors import InvalidRequest, ModelNotFound
 
 MODEL_NAME, MODEL_VERSION = 1 << 3 | 2, 2 << 3 | 2
 """The tags of the two fields."""

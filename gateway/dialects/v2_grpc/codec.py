@@ -15,19 +15,19 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.dialects.base import Call, Callee, Dialect
-from gateway.dialects.bounds import check_rows, rows_bound
-from gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
-from gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
-from gateway.dialects.v2.outputs import GrpcReply, Output, reply_of
-from gateway.dialects.v2.schedule import UNSAID, schedule_of
-from gateway.dialects.v2.shared_memory import refuse_shared_memory
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.address import address_of
-from gateway.dialects.v2_grpc.contents import tensor_from_contents
-from gateway.dialects.v2_grpc.messages import parsed
-from gateway.messages import Header, HttpResponse
-from inference.errors import (
+from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.dialects.bounds import check_rows, rows_bound
+from sluice.gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
+from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
+from sluice.gateway.dialects.v2.outputs import GrpcReply, Output, reply_of
+from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
+from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.address import address_of
+from sluice.gateway.dialects.v2_grpc.contents import tensor_from_contents
+from sluice.gateway.dialects.v2_grpc.messages import parsed
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.inference.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
@@ -39,7 +39,7 @@ from inference.errors import (
     StartError,
     Unavailable,
 )
-from inference.types import Datatype, InferenceRequest, InferenceResponse, ParameterValue, Tensor
+from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, ParameterValue, Tensor
 
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 3, 4, 5
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 7, 8, 13, 14

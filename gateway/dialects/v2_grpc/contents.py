@@ -7,12 +7,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gateway.dialects.bounds import check_strings
-from gateway.dialects.formats.json_forms import shown
-from gateway.dialects.formats.raw_tensors import shaped
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Array, Datatype, Shape, Tensor
+from sluice.gateway.dialects.bounds import check_strings
+from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.formats.raw_tensors import shaped
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import STORAGE, Array, Datatype, Shape, Tensor
 
 FIELDS: Mapping[Datatype, str] = MappingProxyType(
     {

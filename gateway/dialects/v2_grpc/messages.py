@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from inference.errors import InvalidRequest
+from sluice.inference.errors import InvalidRequest
 
 MessageT = TypeVar("MessageT", bound=Message)
 

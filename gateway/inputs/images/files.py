@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import islice
 
-from inference.errors import InvalidRequest, RequestTooLarge
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
 
 MOST_PARTS = 65_536
 """Chunks of a PNG, and segments of a JPEG before its first scan, at most."""

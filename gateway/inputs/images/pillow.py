@@ -1,4 +1,4 @@
-"""The door to Pillow, which is there with the extra `sluice[images]`."""
+"""The door to Pillow, which is there with the extra `sluice-gateway[images]`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gateway.inputs.images.files import check_parts, check_pixels, check_scans
-from inference.config.model_config import ImageConfig
-from inference.errors import InvalidRequest, RequestTooLarge, StartError
+from sluice.gateway.inputs.images.files import check_parts, check_pixels, check_scans
+from sluice.inference.config.model_config import ImageConfig
+from sluice.inference.errors import InvalidRequest, RequestTooLarge, StartError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,7 +33,7 @@ def load_decoder(config: ImageConfig, height: int, width: int, channels: int) ->
         from PIL import Image, ImageOps
     except ModuleNotFoundError as error:
         raise StartError(
-            f"images are declared, but {error.name} is not installed; install the extra sluice[images]"
+            f"images are declared, but {error.name} is not installed; install the extra sluice-gateway[images]"
         ) from None
     # Pillow's own bound warns first and refuses at twice as much; ours, below, refuses by the header alone.
     Image.MAX_IMAGE_PIXELS = None

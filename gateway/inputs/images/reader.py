@@ -8,10 +8,10 @@ from types import MappingProxyType
 import msgspec
 import numpy as np
 
-from gateway.inputs.images.pillow import Decoder, load_decoder
-from inference.config.model_config import ImageConfig, ModelConfig
-from inference.errors import RepositoryError
-from inference.types import STORAGE, Array, Datatype, Signature, Tensor, TensorSpec
+from sluice.gateway.inputs.images.pillow import Decoder, load_decoder
+from sluice.inference.config.model_config import ImageConfig, ModelConfig
+from sluice.inference.errors import RepositoryError
+from sluice.inference.types import STORAGE, Array, Datatype, Signature, Tensor, TensorSpec
 
 LAYOUTS: Mapping[int, tuple[str, ...]] = MappingProxyType({4: ("NCHW", "NHWC"), 3: ("NHW", "CHW", "HWC"), 2: ("HW",)})
 """Of inputs with so many axes. Letters: row, channel, height, width."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from gateway.inputs.text.pooling import POOLINGS, scaled
-from gateway.inputs.text.tokenizer import Tokenizer
-from inference.config.model_config import TextConfig
-from inference.errors import InvalidRequest, ModelFailed, RepositoryError, RequestTooLarge
-from inference.types import STORAGE, Array, Datatype, Shape, Signature, Tensor, TensorSpec
+from sluice.gateway.inputs.text.pooling import POOLINGS, scaled
+from sluice.gateway.inputs.text.tokenizer import Tokenizer
+from sluice.inference.config.model_config import TextConfig
+from sluice.inference.errors import InvalidRequest, ModelFailed, RepositoryError, RequestTooLarge
+from sluice.inference.types import STORAGE, Array, Datatype, Shape, Signature, Tensor, TensorSpec
 
 IDS = (Datatype.INT64, Datatype.INT32)
 FLOATS = (Datatype.FP32, Datatype.FP16, Datatype.FP64)

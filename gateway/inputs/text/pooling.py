@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from inference.types import Array
+from sluice.inference.types import Array
 
 Pooling: TypeAlias = Callable[[Array], Array]
 """From floats[texts, tokens, dimensions], with at least one token, to float32[texts, dimensions]."""

@@ -1,4 +1,4 @@
-"""The door to the `tokenizers` library, which is there with the extra `sluice[text]`."""
+"""The door to the `tokenizers` library, which is there with the extra `sluice-gateway[text]`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from inference.errors import InvalidRequest, RepositoryError, StartError
+from sluice.inference.errors import InvalidRequest, RepositoryError, StartError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -52,7 +52,7 @@ def load_tokenizer(file: Path, truncate_to: int | None) -> FileTokenizer:
         import tokenizers
     except ModuleNotFoundError as error:
         raise StartError(
-            f"{file} is a tokenizer, but {error.name} is not installed; install the extra sluice[text]"
+            f"{file} is a tokenizer, but {error.name} is not installed; install the extra sluice-gateway[text]"
         ) from None
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(file))

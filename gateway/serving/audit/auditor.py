@@ -10,14 +10,14 @@ from typing import Any, Self
 
 import msgspec
 
-from batching.batcher import Executor
-from batching.policy import after_dispatch
-from gateway.serving.audit.budget import Budget
-from gateway.serving.audit.examine import Examination, Finding, Outcome, Suspicions, examine
-from gateway.serving.audit.sample import Choice, Sample, rows_of, sample_of
-from gateway.telemetry.logs import log
-from inference.errors import ModelFailed, RequestTooLarge, WorkerDied
-from inference.types import Arrays, BatchResult, TensorSpec, Vacancy
+from sluice.batching.batcher import Executor
+from sluice.batching.policy import after_dispatch
+from sluice.gateway.serving.audit.budget import Budget
+from sluice.gateway.serving.audit.examine import Examination, Finding, Outcome, Suspicions, examine
+from sluice.gateway.serving.audit.sample import Choice, Sample, rows_of, sample_of
+from sluice.gateway.telemetry.logs import log
+from sluice.inference.errors import ModelFailed, RequestTooLarge, WorkerDied
+from sluice.inference.types import Arrays, BatchResult, TensorSpec, Vacancy
 
 SPACING_S = 0.1
 """Two looks are so far apart: a small model would pay more of the gateway's time for them than of the engine's."""

@@ -10,8 +10,8 @@ from zlib import crc32
 import msgspec
 import numpy as np
 
-from batching.job import size_bytes
-from inference.types import Array, Arrays, BatchResult
+from sluice.batching.job import size_bytes
+from sluice.inference.types import Array, Arrays, BatchResult
 
 KEPT_BYTES = 16 << 20
 """Inputs and answers together, at most: two rows of a large detector. A row larger than that is not looked at."""

@@ -32,11 +32,11 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from batching.report import Outcome as BatchOutcome
-from gateway.telemetry.call_record import CallRecord
-from gateway.telemetry.labels import Outcome
-from gateway.telemetry.logs import log
-from gateway.telemetry.tracing.tracer import BatchTrace, CallTrace
+from sluice.batching.report import Outcome as BatchOutcome
+from sluice.gateway.telemetry.call_record import CallRecord
+from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.logs import log
+from sluice.gateway.telemetry.tracing.tracer import BatchTrace, CallTrace
 
 TRACES_PATH = "/v1/traces"
 STATUS_ATTRIBUTES = MappingProxyType({"grpc": "rpc.grpc.status_code"})

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import msgspec
 
-from batching.report import BatchReport
-from gateway.headers.trace_context import TraceParent
-from gateway.telemetry.call_record import CallRecord
-from gateway.telemetry.metrics import TracedCalls
+from sluice.batching.report import BatchReport
+from sluice.gateway.headers.trace_context import TraceParent
+from sluice.gateway.telemetry.call_record import CallRecord
+from sluice.gateway.telemetry.metrics import TracedCalls
 
 WAITING_CALLS = 2048
 """Calls that wait to be sent, at most. More are dropped and counted: a trace is never worth a prediction."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from inference.backends.onnx.protobuf import Field, fields_of, only, read
+from sluice.inference.backends.onnx.protobuf import Field, fields_of, only, read
 
 # The messages on the way to external data, by the numbers of their fields.
 _WITHIN: Mapping[str, Mapping[int, str]] = {

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from inference.backends.onnx.protobuf import Field, fields_of, only, read, signed, values_of, varints_of
+from sluice.inference.backends.onnx.protobuf import Field, fields_of, only, read, signed, values_of, varints_of
 
 _MODEL_GRAPH = 7
 _NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13

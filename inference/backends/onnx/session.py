@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from inference.backends.onnx.model_file import shapeless_inputs
-from inference.backends.onnx.tensor_outputs import TensorOutputs, edited, tensor_outputs
-from inference.errors import ModelFailed, ModelLoadError
-from inference.types import Array, Arrays, Datatype, TensorSpec
+from sluice.inference.backends.onnx.model_file import shapeless_inputs
+from sluice.inference.backends.onnx.tensor_outputs import TensorOutputs, edited, tensor_outputs
+from sluice.inference.errors import ModelFailed, ModelLoadError
+from sluice.inference.types import Array, Arrays, Datatype, TensorSpec
 
 # Its Linux builds report models and machine to their maker unless this says otherwise when they are imported.
 os.putenv("ORT_DISABLE_TELEMETRY", "1")

@@ -16,8 +16,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from inference.backends.onnx.outline import Node, Nodes, Output, graph_of, nodes_of, outputs_of, texts_or_numbers
-from inference.backends.onnx.protobuf import Field, head, written
+from sluice.inference.backends.onnx.outline import Node, Nodes, Output, graph_of, nodes_of, outputs_of, texts_or_numbers
+from sluice.inference.backends.onnx.protobuf import Field, head, written
 
 _ML = "ai.onnx.ml"
 _DEFAULT_DOMAINS = ("", "ai.onnx")

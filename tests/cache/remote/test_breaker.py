@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from cache.remote.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S, Breaker, State
+from sluice.cache.remote.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S, Breaker, State
 
 
 def test_it_begins_with_a_try() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cache.remote.cluster_address import cluster_address
-from cache.remote.cluster_map import slot_ranges
-from cache.remote.redis_link import CacheUnavailable, check_url
-from cache.remote.slots import SlotRange
+from sluice.cache.remote.cluster_address import cluster_address
+from sluice.cache.remote.cluster_map import slot_ranges
+from sluice.cache.remote.redis_link import CacheUnavailable, check_url
+from sluice.cache.remote.slots import SlotRange
 
 
 @pytest.mark.parametrize(

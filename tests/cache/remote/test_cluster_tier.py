@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cache.remote.cluster_tier import ClusterTier
-from cache.remote.redis_link import A_CLUSTER, NO_CLUSTER, CacheUnavailable, slot_of
-from cache.remote.tier import RedisOptions, RedisTier
+from sluice.cache.remote.cluster_tier import ClusterTier
+from sluice.cache.remote.redis_link import A_CLUSTER, NO_CLUSTER, CacheUnavailable, slot_of
+from sluice.cache.remote.tier import RedisOptions, RedisTier
 from tests.cache.remote_tiers import PATIENT, SPACE, counts, until
 from tests.redis_cluster import RedisCluster, cluster_node, redis_cluster
 from tests.redis_server import RedisServer, redis_server

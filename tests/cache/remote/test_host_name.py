@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from cache.remote.host_name import HostName
+from sluice.cache.remote.host_name import HostName
 
 
 class Resolver:

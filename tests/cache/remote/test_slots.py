@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from cache.remote.redis_link import slot_of
-from cache.remote.slots import SLOTS, TAGS, SlotRange, by_slot, even_tags, owner_of, tag_of
+from sluice.cache.remote.redis_link import slot_of
+from sluice.cache.remote.slots import SLOTS, TAGS, SlotRange, by_slot, even_tags, owner_of, tag_of
 
 NAMES = [b"sluice:0123456789abcdef:%b%032x" % (tag, number) for number, tag in enumerate(even_tags(slot_of))]
 

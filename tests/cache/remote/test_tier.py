@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from cache.remote.redis_link import CacheUnavailable, check_url
-from cache.remote.tier import RedisOptions, RedisTier
+from sluice.cache.remote.redis_link import CacheUnavailable, check_url
+from sluice.cache.remote.tier import RedisOptions, RedisTier
 from tests.cache.remote_tiers import PATIENT, SPACE, counts, until
 from tests.redis_server import RedisServer, redis_server, speaks_tls
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.remote.values import decode, encode
-from inference.types import STORAGE, Arrays, Datatype, TensorSpec
+from sluice.cache.remote.values import decode, encode
+from sluice.inference.types import STORAGE, Arrays, Datatype, TensorSpec
 
 KEY, OTHER = b"k" * 16, b"o" * 16
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 
-from gateway.commands.banner import zeros
-from inference.types import Datatype, Signature, TensorSpec
+from sluice.gateway.commands.banner import zeros
+from sluice.inference.types import Datatype, Signature, TensorSpec
 
 
 def _signature(*inputs: TensorSpec) -> Signature:

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.cli import main
-from gateway.commands.profile.command import ProfileOrder, carry_out
-from gateway.commands.profile.measure import Profile, as_json_text, as_table, picked, under, without_plan
-from gateway.commands.profile.plot import plot
-from gateway.commands.profile.write import model_toml, settings_of, write_plan
-from inference.config.model_config import BatchingConfig, ModelConfig, WorkersConfig
-from inference.errors import RepositoryError, StartError
-from inference.findings import WAYS, Evidence, Findings
-from inference.planning.plan import ServingPlan
-from inference.repository.scan import Found, ModelVersion
-from inference.types import Knot
+from sluice.gateway.cli import main
+from sluice.gateway.commands.profile.command import ProfileOrder, carry_out
+from sluice.gateway.commands.profile.measure import Profile, as_json_text, as_table, picked, under, without_plan
+from sluice.gateway.commands.profile.plot import plot
+from sluice.gateway.commands.profile.write import model_toml, settings_of, write_plan
+from sluice.inference.config.model_config import BatchingConfig, ModelConfig, WorkersConfig
+from sluice.inference.errors import RepositoryError, StartError
+from sluice.inference.findings import WAYS, Evidence, Findings
+from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.repository.scan import Found, ModelVersion
+from sluice.inference.types import Knot
 from tests import classifiers, influences, models
 
 KNOTS = (Knot(1, 1e-3), Knot(2, 1.4e-3), Knot(4, 2.4e-3))
@@ -221,7 +221,9 @@ def test_a_picture_needs_the_extra(repository: Path, tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = profiled(repository, "--plot", tmp_path / "curve.png")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: --plot needs matplotlib, which is not installed: pip install 'sluice[plot]'\n"
+    assert (
+        result.stderr == "Error: --plot needs matplotlib, which is not installed: pip install 'sluice-gateway[plot]'\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -374,7 +376,7 @@ async def test_padding_that_does_not_suit_the_model_is_told_before_it_is_measure
     def measured(*_: object, **__: object) -> None:
         pytest.fail("the model was measured")
 
-    monkeypatch.setattr("gateway.commands.profile.measure.Workers", measured)
+    monkeypatch.setattr("sluice.gateway.commands.profile.measure.Workers", measured)
     models.place(models.texts(), repository / "t" / "1")
     (repository / "t" / "model.toml").write_text("[padding.inputs.idz]\nbuckets = [4]\n")
     with pytest.raises(StartError, match=r"the model\.toml of 't': .*unknown input; did you mean ids\?"):

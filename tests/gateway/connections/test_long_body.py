@@ -6,9 +6,9 @@ import psutil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.connections.long_body import LongBody
-from gateway.http.asgi import AsgiLane
-from gateway.http.lane import make_lane
+from sluice.gateway.connections.long_body import LongBody
+from sluice.gateway.http.asgi import AsgiLane
+from sluice.gateway.http.lane import make_lane
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, request
 

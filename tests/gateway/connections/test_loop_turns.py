@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.connections.loop_turns import BLOCKED_S, LoopTurns
+from sluice.gateway.connections.loop_turns import BLOCKED_S, LoopTurns
 
 
 def test_a_loop_that_waited_has_read_a_request_at_once() -> None:

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.dialects.base import Callee
-from gateway.dialects.v2.codec import V2
-from inference.config.model_config import ModelConfig
-from inference.types import Array, Datatype, InferenceRequest, Shape, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.types import Array, Datatype, InferenceRequest, Shape, Signature, Tensor, TensorSpec
 
 
 def signature_of(datatype: Datatype = Datatype.FP32, rank: int = 2) -> Signature:

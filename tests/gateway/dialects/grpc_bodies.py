@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.codec import GrpcInfer
-from inference.types import Datatype, InferenceRequest
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.codec import GrpcInfer
+from sluice.inference.types import Datatype, InferenceRequest
 from tests.gateway.dialects.bodies import callee_of, signature_of
 
 

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.formats.npy import npy_of
-from gateway.dialects.request_bounds import MAX_TEXTS
-from gateway.dialects.sagemaker.codec import SageMaker
-from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
-from gateway.dialects.tfs.examples import CLASSIFY
-from gateway.dialects.torchserve.codec import TorchServe
-from gateway.dialects.v2.codec import V2
-from gateway.dialects.v2_grpc.codec import GrpcInfer
-from gateway.messages import Header
-from inference.config.model_config import ModelConfig
-from inference.errors import InvalidRequest, RequestError, RequestTooLarge
-from inference.types import Datatype, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.base import Callee, Dialect
+from sluice.gateway.dialects.formats.npy import npy_of
+from sluice.gateway.dialects.request_bounds import MAX_TEXTS
+from sluice.gateway.dialects.sagemaker.codec import SageMaker
+from sluice.gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from sluice.gateway.dialects.tfs.examples import CLASSIFY
+from sluice.gateway.dialects.torchserve.codec import TorchServe
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.dialects.v2_grpc.codec import GrpcInfer
+from sluice.gateway.messages import Header
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import InvalidRequest, RequestError, RequestTooLarge
+from sluice.inference.types import Datatype, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import body_of
 from tests.gateway.dialects.grpc_bodies import raw_request, typed_request
 
@@ -129,7 +129,7 @@ def test_long_bodies_are_read_in_little_memory(dialect: Dialect, own: tuple[int 
         body = b'{"instances":[%b]}' % text
     tracemalloc.start()
     with pytest.MonkeyPatch.context() as patch, suppress(RequestError):
-        patch.setattr("gateway.dialects.bounds.OBJECT_FLOOR_BYTES", 0)
+        patch.setattr("sluice.gateway.dialects.bounds.OBJECT_FLOOR_BYTES", 0)
         dialect.decode(body, (JSON,), callee(*own))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

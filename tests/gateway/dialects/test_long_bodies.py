@@ -8,16 +8,16 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.dialects.base import Callee
-from gateway.dialects.formats import json_pieces
-from gateway.dialects.sagemaker.codec import SageMaker
-from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
-from gateway.dialects.tfs.examples import CLASSIFY
-from gateway.dialects.torchserve.codec import TorchServe
-from gateway.dialects.v2.codec import V2
-from inference.config.model_config import ModelConfig
-from inference.errors import InvalidRequest, RequestTooLarge, SluiceError
-from inference.types import Datatype, InferenceRequest, Signature, TensorSpec
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.formats import json_pieces
+from sluice.gateway.dialects.sagemaker.codec import SageMaker
+from sluice.gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from sluice.gateway.dialects.tfs.examples import CLASSIFY
+from sluice.gateway.dialects.torchserve.codec import TorchServe
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import InvalidRequest, RequestTooLarge, SluiceError
+from sluice.inference.types import Datatype, InferenceRequest, Signature, TensorSpec
 from tests.gateway.dialects.bodies import contents
 from tests.hostile_bodies import MODELS, bodies
 
@@ -60,7 +60,7 @@ def test_pieces_are_read_as_the_whole_is(seed: int, most: int, monkeypatch: pyte
             )
             cases.append((dialect, case, outcome(dialect, case.body, callee_for(case.model), case.headers)))
     for reader in READERS:
-        monkeypatch.setattr(f"gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
+        monkeypatch.setattr(f"sluice.gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
     monkeypatch.setattr(json_pieces, "PIECE_BYTES", 4)
     monkeypatch.setattr(json_pieces, "LONG_ROW_BYTES", 16)
     answered = 0
@@ -82,7 +82,7 @@ def test_inputs_may_be_called_what_numbers_are(
 ) -> None:
     """What JSON does not have is looked past in a long body, be it in a name."""
     for reader in READERS:
-        monkeypatch.setattr(f"gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
+        monkeypatch.setattr(f"sluice.gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
     specs = tuple([TensorSpec(name, Datatype.FP32, (None,)) for name in names])
     callee = Callee("m", 1, Signature(specs, (), True), ModelConfig())
     told = f"{orjson.dumps(names[0]).decode()}: [{value}, 2], {orjson.dumps(names[1]).decode()}: [3, 4]"
@@ -97,7 +97,7 @@ def test_inputs_may_be_called_what_numbers_are(
 def test_rows_are_all_named_or_none_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where they come in different pieces."""
     for reader in READERS:
-        monkeypatch.setattr(f"gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
+        monkeypatch.setattr(f"sluice.gateway.dialects.{reader}.PIECES_FROM_BYTES", 1)
     monkeypatch.setattr(json_pieces, "PIECE_BYTES", 4)
     for dialect in (TfsPredict(), TorchServe()):
         for body in (b'{"instances": [{"x": [1, 2, 3]}, [4, 5, 6]]}', b'{"instances": [[4, 5, 6], {"x": [1, 2, 3]}]}'):

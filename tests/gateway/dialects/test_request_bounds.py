@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.dialects.request_bounds import (
+from sluice.gateway.dialects.request_bounds import (
     MAX_PARAMETER_CHARACTERS,
     MAX_PARAMETERS,
     MAX_TEXTS,
     RequestBounds,
     request_bounds,
 )
-from inference.errors import InvalidRequest, RequestTooLarge
-from inference.types import Datatype, Parameters, Signature, Tensor, TensorSpec
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
+from sluice.inference.types import Datatype, Parameters, Signature, Tensor, TensorSpec
 
 OUTPUTS = (
     TensorSpec("y", Datatype.FP32, (None, 10)),

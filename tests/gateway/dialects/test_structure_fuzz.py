@@ -11,16 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.v2.codec import V2
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.codec import OK, GrpcInfer
-from gateway.messages import HttpResponse
-from gateway.protocols import DIALECTS
-from inference.config.model_config import ModelConfig
-from inference.errors import RequestError
-from inference.signature import Intake
-from inference.types import Array, InferenceResponse, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.base import Callee, Dialect
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.codec import OK, GrpcInfer
+from sluice.gateway.messages import HttpResponse
+from sluice.gateway.protocols import DIALECTS
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import RequestError
+from sluice.inference.signature import Intake
+from sluice.inference.types import Array, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.hostile_bodies import MODELS, PROTOCOLS, Case, bodies, model_file
 
 GRPC = GrpcInfer()

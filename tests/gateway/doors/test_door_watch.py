@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.doors.acceptor import Acceptor
-from gateway.doors.door_watch import DoorWatch, free_descriptors, open_descriptors
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.doors.acceptor import Acceptor
+from sluice.gateway.doors.door_watch import DoorWatch, free_descriptors, open_descriptors
 
 PATIENCE_S = 20.0
 
@@ -169,7 +169,7 @@ def test_without_descriptors_nobody_is_let_in(runner: asyncio.Runner, monkeypatc
         watch = DoorWatch(budget, lambda name: None)
         watch.look()
         assert not watch.faults
-        monkeypatch.setattr("gateway.doors.door_watch.free_descriptors", lambda: 3)
+        monkeypatch.setattr("sluice.gateway.doors.door_watch.free_descriptors", lambda: 3)
         watch.look()
         assert watch.faults == ("there are no open files left for connections",)
         assert not budget.enter()

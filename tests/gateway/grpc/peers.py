@@ -13,13 +13,13 @@ from typing import Any
 
 from hpack import Decoder, Encoder
 
-from gateway.connections.connection_budget import ConnectionBudget
-from gateway.connections.held_bytes import HeldBytes
-from gateway.connections.limits import LaneLimits
-from gateway.doors.acceptor import Acceptor
-from gateway.grpc.codes import Code
-from gateway.grpc.connection import GrpcConnection
-from gateway.grpc.frames import (
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.doors.acceptor import Acceptor
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.connection import GrpcConnection
+from sluice.gateway.grpc.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -32,9 +32,9 @@ from gateway.grpc.frames import (
     WINDOW_UPDATE,
     frame,
 )
-from gateway.grpc.limits import GrpcLimits
-from gateway.grpc.methods import Body, CallEnded, Context, Method, ServerStream, Stream, Unary
-from gateway.grpc.server_context import ServerContext
+from sluice.gateway.grpc.limits import GrpcLimits
+from sluice.gateway.grpc.methods import Body, CallEnded, Context, Method, ServerStream, Stream, Unary
+from sluice.gateway.grpc.server_context import ServerContext
 from tests.gateway.http.planes import PuppetPlane
 
 PATIENCE_S = 20.0

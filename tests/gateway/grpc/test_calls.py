@@ -7,10 +7,10 @@ import zlib
 
 import pytest
 
-from gateway.connections.limits import LaneLimits
-from gateway.grpc.codes import Code
-from gateway.grpc.frames import DATA, END_STREAM, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame
-from gateway.grpc.limits import STREAM_WINDOW_BYTES, GrpcLimits
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.frames import DATA, END_STREAM, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame
+from sluice.gateway.grpc.limits import STREAM_WINDOW_BYTES, GrpcLimits
 from tests.gateway.grpc.peers import MIB, Answer, is_served, message, peer, request, served
 
 

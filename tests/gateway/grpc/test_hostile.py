@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.connections.limits import LaneLimits
-from gateway.grpc.codes import Code
-from gateway.grpc.connection import GrpcConnection
-from gateway.grpc.frames import (
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.grpc.codes import Code
+from sluice.gateway.grpc.connection import GrpcConnection
+from sluice.gateway.grpc.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -31,7 +31,7 @@ from gateway.grpc.frames import (
     Frames,
     frame,
 )
-from gateway.grpc.limits import GrpcLimits
+from sluice.gateway.grpc.limits import GrpcLimits
 from tests.gateway.grpc.peers import MIB, PATIENCE_S, Peer, is_served, message, peer, request, served
 
 

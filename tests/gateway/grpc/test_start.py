@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from gateway.grpc.server import GrpcDoor
-from gateway.process.run import Gateway
-from gateway.settings.load import Settings
-from inference.errors import StartError
+from sluice.gateway.grpc.server import GrpcDoor
+from sluice.gateway.process.run import Gateway
+from sluice.gateway.settings.load import Settings
+from sluice.inference.errors import StartError
 
 
 def bound(port: int = 0) -> socket.socket:

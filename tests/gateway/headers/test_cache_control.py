@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.headers.cache_control import with_caching, x_cache
-from inference.types import CacheUse, Caching, InferenceRequest
+from sluice.gateway.headers.cache_control import with_caching, x_cache
+from sluice.inference.types import CacheUse, Caching, InferenceRequest
 
 REQUEST = InferenceRequest(())
 

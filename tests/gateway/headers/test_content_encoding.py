@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.headers import content_encoding as coding
-from gateway.headers.content_encoding import (
+from sluice.gateway.headers import content_encoding as coding
+from sluice.gateway.headers.content_encoding import (
     MAX_MEMBERS,
     STEP_BYTES,
     STEP_PIECES,
@@ -23,8 +23,8 @@ from gateway.headers.content_encoding import (
     inflate,
     preferred,
 )
-from gateway.messages import HttpResponse
-from inference.errors import InvalidRequest, RequestTooLarge
+from sluice.gateway.messages import HttpResponse
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
 
 TEXT = b"the same again and again " * 4000
 MIB = 1024 * 1024

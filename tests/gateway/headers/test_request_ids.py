@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.headers.request_ids import RequestIds
+from sluice.gateway.headers.request_ids import RequestIds
 
 
 def test_the_callers_id_is_kept() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.headers.server_timing import server_timing, total_timing
-from inference.types import Timings
+from sluice.gateway.headers.server_timing import server_timing, total_timing
+from sluice.inference.types import Timings
 
 
 def test_a_computed_answer_names_every_phase() -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.headers.timeouts import timeout_s, within_timeout
-from inference.errors import InvalidRequest
-from inference.types import InferenceRequest
+from sluice.gateway.headers.timeouts import timeout_s, within_timeout
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import InferenceRequest
 
 
 @pytest.mark.parametrize(

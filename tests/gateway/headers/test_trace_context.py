@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.headers.trace_context import TraceParent, trace_parent
+from sluice.gateway.headers.trace_context import TraceParent, trace_parent
 
 TRACE, SPAN = b"4bf92f3577b34da6a3ce929d0e0e4736", b"00f067aa0ba902b7"
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.http.asgi import AsgiLane
-from gateway.http.lane import make_lane
+from sluice.gateway.http.asgi import AsgiLane
+from sluice.gateway.http.lane import make_lane
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served
 

@@ -7,11 +7,11 @@ import math
 import threading
 from collections.abc import Sequence
 
-from gateway.connections.long_body import LongBody
-from gateway.connections.loop_turns import LoopTurns
-from gateway.http.asgi import Receive, Scope, Send
-from gateway.messages import Body, Header, HttpResponse
-from inference.errors import SluiceError, Unavailable
+from sluice.gateway.connections.long_body import LongBody
+from sluice.gateway.connections.loop_turns import LoopTurns
+from sluice.gateway.http.asgi import Receive, Scope, Send
+from sluice.gateway.messages import Body, Header, HttpResponse
+from sluice.inference.errors import SluiceError, Unavailable
 
 TEXT: Header = (b"content-type", b"text/plain")
 MAX_BODY_BYTES = 256 * 1024

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from gateway.http.asgi import App
+from sluice.gateway.http.asgi import App
 
 PATIENCE_S = 10.0
 """How long a test waits for what must happen; it never waits for this to pass."""

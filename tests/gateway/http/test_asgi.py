@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.connections.limits import LaneLimits
-from gateway.http.asgi import AsgiLane, Message, Receive, Scope, Send, target
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.http.asgi import AsgiLane, Message, Receive, Scope, Send, target
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 
 

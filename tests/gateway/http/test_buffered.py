@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from gateway.connections.limits import LaneLimits
-from gateway.http.asgi import AsgiLane
-from gateway.http.lane import make_lane
-from gateway.http.server_context import Door
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.http.asgi import AsgiLane
+from sluice.gateway.http.lane import make_lane
+from sluice.gateway.http.server_context import Door
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, chunked, request
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from gateway.connections.held_bytes import HeldBytes
-from gateway.connections.limits import LaneLimits
-from gateway.http.server_context import Door
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.http.server_context import Door
 from tests.gateway.http.conftest import Way
 from tests.gateway.http.planes import MAX_BODY_BYTES, PuppetPlane
 from tests.gateway.http.servers import request

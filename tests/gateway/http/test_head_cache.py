@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.http.asgi import AsgiLane
-from gateway.http.head_cache import KnownHeads
-from gateway.http.lane import make_lane
-from gateway.http.prediction import Prediction
-from gateway.http.server_context import Door
+from sluice.gateway.http.asgi import AsgiLane
+from sluice.gateway.http.head_cache import KnownHeads
+from sluice.gateway.http.lane import make_lane
+from sluice.gateway.http.prediction import Prediction
+from sluice.gateway.http.server_context import Door
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, chunked, request
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.connections.limits import LaneLimits, connection_cap, surplus_connections
-from gateway.http.asgi import AsgiLane
-from gateway.http.lane import make_lane
+from sluice.gateway.connections.limits import LaneLimits, connection_cap, surplus_connections
+from sluice.gateway.http.asgi import AsgiLane
+from sluice.gateway.http.lane import make_lane
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, chunked, request
 

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.connections.limits import LaneLimits
-from gateway.http.asgi import AsgiLane
-from gateway.http.lane import make_lane
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.http.asgi import AsgiLane
+from sluice.gateway.http.lane import make_lane
 from tests.gateway.http.planes import MAX_BODY_BYTES, PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, request
 

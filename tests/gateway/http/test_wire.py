@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.http import wire
-from gateway.messages import Header, HttpResponse
+from sluice.gateway.http import wire
+from sluice.gateway.messages import Header, HttpResponse
 
 
 def test_a_head() -> None:

@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gateway.messages import Header
-from gateway.pages.head_as_get import HeadAsGet
+from sluice.gateway.messages import Header
+from sluice.gateway.pages.head_as_get import HeadAsGet
 
 Message = MutableMapping[str, Any]
 

@@ -11,18 +11,18 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from cache.cache import Cache, CacheOptions
-from gateway.pages.model_config import in_force, model_config_page
-from gateway.pages.v2 import model_routes
-from gateway.serving.cache_plan import CachePlan
-from gateway.serving.catalogue import Catalogue
-from gateway.serving.footing import Footing
-from gateway.settings.load import Settings
-from gateway.telemetry.metrics import Metrics
-from inference.config.model_config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
-from inference.findings import WAYS, Evidence, Findings
-from inference.planning.plan import ServingPlan
-from inference.types import Datatype, Knot, Signature, TensorSpec
+from sluice.cache.cache import Cache, CacheOptions
+from sluice.gateway.pages.model_config import in_force, model_config_page
+from sluice.gateway.pages.v2 import model_routes
+from sluice.gateway.serving.cache_plan import CachePlan
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.footing import Footing
+from sluice.gateway.settings.load import Settings
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.inference.config.model_config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
+from sluice.inference.findings import WAYS, Evidence, Findings
+from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.types import Datatype, Knot, Signature, TensorSpec
 
 PLAN = ServingPlan(2, 3, 32, (Knot(1, 0.001), Knot(32, 0.0123)), ("32 rows: more no longer pay",))
 BATCHED = Signature(

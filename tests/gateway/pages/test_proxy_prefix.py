@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pages.middleware import TrailingSlash
-from gateway.pages.proxy_prefix import FORWARDED_PREFIX, MAX_LENGTH, ProxyPrefix, forwarded_prefix, plain_prefix
+from sluice.gateway.pages.middleware import TrailingSlash
+from sluice.gateway.pages.proxy_prefix import FORWARDED_PREFIX, MAX_LENGTH, ProxyPrefix, forwarded_prefix, plain_prefix
 
 
 @pytest.mark.parametrize(

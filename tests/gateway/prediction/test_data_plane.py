@@ -13,27 +13,27 @@ import msgspec
 import numpy as np
 import pytest
 
-from cache.cache import Cache, CacheOptions
-from gateway.connections.held_bytes import HeldBytes
-from gateway.dialects.base import Call, Callee
-from gateway.dialects.v2.codec import V2
-from gateway.headers.request_ids import RequestIds
-from gateway.messages import Header, HttpResponse
-from gateway.prediction.data_plane import Plane
-from gateway.prediction.observer import Observer
-from gateway.reading.intake import Intake
-from gateway.serving.catalogue import Catalogue, Standing
-from gateway.serving.repeated_calls import Repeats
-from gateway.serving.served_version import ServedVersion
-from gateway.settings.load import Settings
-from gateway.settings.sections import ModelsSettings
-from gateway.telemetry.call_log import CallLog
-from gateway.telemetry.logs import configure_logs
-from gateway.telemetry.metrics import Metrics
-from inference import errors
-from inference.config.model_config import ModelConfig
-from inference.repository.scan import ModelVersion
-from inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
+from sluice.cache.cache import Cache, CacheOptions
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.dialects.base import Call, Callee
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.headers.request_ids import RequestIds
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.gateway.prediction.data_plane import Plane
+from sluice.gateway.prediction.observer import Observer
+from sluice.gateway.reading.intake import Intake
+from sluice.gateway.serving.catalogue import Catalogue, Standing
+from sluice.gateway.serving.repeated_calls import Repeats
+from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.settings.load import Settings
+from sluice.gateway.settings.sections import ModelsSettings
+from sluice.gateway.telemetry.call_log import CallLog
+from sluice.gateway.telemetry.logs import configure_logs
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.inference import errors
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.repository.scan import ModelVersion
+from sluice.inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
 from tests import logs
 from tests.gateway.dialects.bodies import body_of, callee_of
 

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cache.turns import Turns
-from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.formats import slices
-from gateway.dialects.formats.slices import STEP_ELEMENTS, Text, at_once
-from gateway.dialects.sagemaker.codec import SageMaker
-from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
-from gateway.dialects.tfs.examples import CLASSIFY
-from gateway.dialects.torchserve.codec import TorchServe
-from gateway.dialects.v2.codec import V2
-from gateway.messages import Header, HttpResponse
-from gateway.prediction.encoding_steps import LARGE_ELEMENTS, in_turns, is_large
-from inference.config.model_config import ModelConfig
-from inference.errors import RequestTooLarge
-from inference.types import Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
+from sluice.cache.turns import Turns
+from sluice.gateway.dialects.base import Callee, Dialect
+from sluice.gateway.dialects.formats import slices
+from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, at_once
+from sluice.gateway.dialects.sagemaker.codec import SageMaker
+from sluice.gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from sluice.gateway.dialects.tfs.examples import CLASSIFY
+from sluice.gateway.dialects.torchserve.codec import TorchServe
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.gateway.prediction.encoding_steps import LARGE_ELEMENTS, in_turns, is_large
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import RequestTooLarge
+from sluice.inference.types import Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import body_of
 
 FP32, BYTES = Datatype.FP32, Datatype.BYTES
@@ -80,7 +80,7 @@ def test_an_answer_in_many_steps_is_the_one_in_few(number: int, monkeypatch: pyt
     response = InferenceResponse("m", 1, outputs)
     whole = dialect.encode(request, response)
     for module in ("formats.slices", "formats.json_values", "formats.json_tensors", "formats.raw_tensors", "v2.codec"):
-        monkeypatch.setattr(f"gateway.dialects.{module}.STEP_ELEMENTS", 64)
+        monkeypatch.setattr(f"sluice.gateway.dialects.{module}.STEP_ELEMENTS", 64)
 
     def driven() -> Generator[None, None, None]:
         made.append((yield from dialect.encode_in_steps(request, response)))

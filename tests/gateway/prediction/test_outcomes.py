@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.prediction.outcomes import outcome_of, refusal_of
-from gateway.telemetry.labels import Outcome, Refusal
-from inference import errors
-from inference.errors import SluiceError
+from sluice.gateway.prediction.outcomes import outcome_of, refusal_of
+from sluice.gateway.telemetry.labels import Outcome, Refusal
+from sluice.inference import errors
+from sluice.inference.errors import SluiceError
 
 
 @pytest.mark.parametrize(

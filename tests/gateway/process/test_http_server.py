@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.connections.limits import LaneLimits
-from gateway.http.asgi import AsgiLane
-from gateway.http.connection import HEAD
-from gateway.http.lane import make_lane
+from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.http.asgi import AsgiLane
+from sluice.gateway.http.connection import HEAD
+from sluice.gateway.http.lane import make_lane
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, request
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import psutil
 
-from gateway.dialects.base import Callee, Dialect
-from gateway.messages import Header
-from gateway.reading.codecs import number_of
-from gateway.reading.pool import Readers
-from gateway.reading.shared_body import SharedBody
-from inference.types import InferenceRequest, Tensor
+from sluice.gateway.dialects.base import Callee, Dialect
+from sluice.gateway.messages import Header
+from sluice.gateway.reading.codecs import number_of
+from sluice.gateway.reading.pool import Readers
+from sluice.gateway.reading.shared_body import SharedBody
+from sluice.inference.types import InferenceRequest, Tensor
 from tests.gateway.dialects.bodies import contents
 
 PATIENCE_S = 60.0
@@ -64,7 +64,7 @@ def pids() -> set[int]:
 
 def is_reader(process: psutil.Process) -> bool:
     try:
-        return any("gateway.reading" in argument for argument in process.cmdline())
+        return any("sluice.gateway.reading" in argument for argument in process.cmdline())
     except psutil.Error:
         return False
 

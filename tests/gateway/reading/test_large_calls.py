@@ -15,28 +15,28 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from cache.cache import Cache, CacheOptions
-from gateway.connections.held_bytes import HeldBytes
-from gateway.connections.long_body import LARGE_BYTES
-from gateway.dialects.base import Callee
-from gateway.dialects.sagemaker.codec import SageMaker
-from gateway.dialects.v2.codec import V2
-from gateway.headers.request_ids import RequestIds
-from gateway.http.asgi import AsgiLane
-from gateway.messages import Header, HttpResponse
-from gateway.prediction.data_plane import Plane
-from gateway.prediction.observer import Observer
-from gateway.reading import codecs
-from gateway.reading.intake import Intake
-from gateway.reading.pool import Readers
-from gateway.serving.catalogue import Catalogue
-from gateway.serving.repeated_calls import Repeats
-from gateway.settings.load import Settings
-from gateway.telemetry.call_log import CallLog
-from gateway.telemetry.metrics import Metrics
-from inference.config.model_config import ModelConfig
-from inference.errors import ModelNotReady
-from inference.types import Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
+from sluice.cache.cache import Cache, CacheOptions
+from sluice.gateway.connections.held_bytes import HeldBytes
+from sluice.gateway.connections.long_body import LARGE_BYTES
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.dialects.sagemaker.codec import SageMaker
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.headers.request_ids import RequestIds
+from sluice.gateway.http.asgi import AsgiLane
+from sluice.gateway.messages import Header, HttpResponse
+from sluice.gateway.prediction.data_plane import Plane
+from sluice.gateway.prediction.observer import Observer
+from sluice.gateway.reading import codecs
+from sluice.gateway.reading.intake import Intake
+from sluice.gateway.reading.pool import Readers
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.repeated_calls import Repeats
+from sluice.gateway.settings.load import Settings
+from sluice.gateway.telemetry.call_log import CallLog
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import ModelNotReady
+from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
 from tests.gateway.dialects.bodies import callee_of
 from tests.gateway.reading.reading import pids, stopped, until
 

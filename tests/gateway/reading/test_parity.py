@@ -13,25 +13,25 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from gateway.dialects.base import Callee, Dialect
-from gateway.dialects.formats.npy import MAGIC
-from gateway.dialects.openai.codec import OpenAI
-from gateway.dialects.sagemaker.codec import SageMaker
-from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
-from gateway.dialects.tfs.examples import CLASSIFY, REGRESS
-from gateway.dialects.torchserve.codec import TorchServe
-from gateway.dialects.v2.binary import BINARY_LENGTH
-from gateway.dialects.v2.codec import V2
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.codec import GrpcInfer
-from gateway.inputs.text.embedder import embedder_of
-from gateway.inputs.text.tokenizer import load_tokenizer
-from gateway.messages import Header
-from gateway.reading.pool import Readers
-from inference.config.model_config import ModelConfig, TextConfig
-from inference.errors import ModelNotReady, SluiceError
-from inference.repository.snapshot import read as file_state
-from inference.types import Datatype, InferenceRequest, Signature, TensorSpec
+from sluice.gateway.dialects.base import Callee, Dialect
+from sluice.gateway.dialects.formats.npy import MAGIC
+from sluice.gateway.dialects.openai.codec import OpenAI
+from sluice.gateway.dialects.sagemaker.codec import SageMaker
+from sluice.gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from sluice.gateway.dialects.tfs.examples import CLASSIFY, REGRESS
+from sluice.gateway.dialects.torchserve.codec import TorchServe
+from sluice.gateway.dialects.v2.binary import BINARY_LENGTH
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.codec import GrpcInfer
+from sluice.gateway.inputs.text.embedder import embedder_of
+from sluice.gateway.inputs.text.tokenizer import load_tokenizer
+from sluice.gateway.messages import Header
+from sluice.gateway.reading.pool import Readers
+from sluice.inference.config.model_config import ModelConfig, TextConfig
+from sluice.inference.errors import ModelNotReady, SluiceError
+from sluice.inference.repository.snapshot import read as file_state
+from sluice.inference.types import Datatype, InferenceRequest, Signature, TensorSpec
 from tests.gateway.dialects.grpc_bodies import raw_request, typed_request
 from tests.gateway.inputs.images import pictures
 from tests.gateway.inputs.text import embedders

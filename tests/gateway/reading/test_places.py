@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from gateway.reading import places
-from gateway.reading.places import Places
-from inference.errors import DeadlineExceeded, QueueFull
+from sluice.gateway.reading import places
+from sluice.gateway.reading.places import Places
+from sluice.inference.errors import DeadlineExceeded, QueueFull
 
 
 class Calls:

@@ -12,19 +12,19 @@ import numpy as np
 import psutil
 import pytest
 
-from gateway.dialects.base import Call, Callee
-from gateway.dialects.openai.codec import OpenAI
-from gateway.dialects.tfs.codec import TfsPredict
-from gateway.dialects.v2.codec import V2
-from gateway.reading import pool, process
-from gateway.reading.codecs import number_of
-from gateway.reading.faults import Refused, told
-from gateway.reading.pool import Readers, planned_readers
-from gateway.reading.process import End, ReaderProcess
-from gateway.reading.shared_body import SharedBody
-from inference.config.model_config import ModelConfig
-from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Unavailable
-from inference.types import Datatype, Signature, TensorSpec
+from sluice.gateway.dialects.base import Call, Callee
+from sluice.gateway.dialects.openai.codec import OpenAI
+from sluice.gateway.dialects.tfs.codec import TfsPredict
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.reading import pool, process
+from sluice.gateway.reading.codecs import number_of
+from sluice.gateway.reading.faults import Refused, told
+from sluice.gateway.reading.pool import Readers, planned_readers
+from sluice.gateway.reading.process import End, ReaderProcess
+from sluice.gateway.reading.shared_body import SharedBody
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Unavailable
+from sluice.inference.types import Datatype, Signature, TensorSpec
 from tests.gateway.dialects.bodies import body_of, callee_of
 from tests.gateway.reading.reading import PATIENCE_S, is_reader, pids, read, shared, stopped, until
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from gateway.serving.cache_plan import CachePlan, cache_plan
-from inference.config.model_config import CacheConfig
-from inference.errors import RepositoryError
-from inference.findings import Evidence, Findings
-from inference.types import Datatype, Signature, TensorSpec
+from sluice.gateway.serving.cache_plan import CachePlan, cache_plan
+from sluice.inference.config.model_config import CacheConfig
+from sluice.inference.errors import RepositoryError
+from sluice.inference.findings import Evidence, Findings
+from sluice.inference.types import Datatype, Signature, TensorSpec
 
 BATCHED = Signature(
     (TensorSpec("x", Datatype.FP32, (None,)),), (TensorSpec("y", Datatype.FP32, (None,)),), batched=True

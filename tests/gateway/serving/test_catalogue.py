@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gateway.commands.banner import banner
-from gateway.process.run import Gateway
-from gateway.serving.catalogue import IndexEntry, State
-from gateway.settings.load import Settings
-from gateway.settings.sections import ModelsSettings
-from inference.config.model_config import WorkersConfig
-from inference.errors import ModelLoadError, ModelNotFound, ModelNotReady, RepositoryError, StartError
-from inference.repository.scan import look, model_names, scan_model
+from sluice.gateway.commands.banner import banner
+from sluice.gateway.process.run import Gateway
+from sluice.gateway.serving.catalogue import IndexEntry, State
+from sluice.gateway.settings.load import Settings
+from sluice.gateway.settings.sections import ModelsSettings
+from sluice.inference.config.model_config import WorkersConfig
+from sluice.inference.errors import ModelLoadError, ModelNotFound, ModelNotReady, RepositoryError, StartError
+from sluice.inference.repository.scan import look, model_names, scan_model
 from tests import models
 
 BODY = b'{"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [3]}]}'

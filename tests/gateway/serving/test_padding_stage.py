@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from batching.job import JobResult
-from cache.turns import STEP_BYTES, Turns
-from gateway.serving.padding_stage import Padder, through_padding
-from inference.config.model_config import PaddingConfig
-from inference.errors import DeadlineExceeded, RequestTooLarge
-from inference.padding.padding import Padding
-from inference.types import Array, Datatype, Query, Signature, TensorSpec
+from sluice.batching.job import JobResult
+from sluice.cache.turns import STEP_BYTES, Turns
+from sluice.gateway.serving.padding_stage import Padder, through_padding
+from sluice.inference.config.model_config import PaddingConfig
+from sluice.inference.errors import DeadlineExceeded, RequestTooLarge
+from sluice.inference.padding.padding import Padding
+from sluice.inference.types import Array, Datatype, Query, Signature, TensorSpec
 
 LONG = 1 << 14
 MAX_BYTES = 64 << 20

@@ -5,10 +5,10 @@ import asyncio
 import numpy as np
 import pytest
 
-from gateway.dialects.request_bounds import request_bounds
-from gateway.serving.parts_stage import PARTS_A_TURN, PARTS_AT_ONCE, in_parts, joined
-from inference.errors import DeadlineExceeded, QueueFull, RequestTooLarge
-from inference.types import (
+from sluice.gateway.dialects.request_bounds import request_bounds
+from sluice.gateway.serving.parts_stage import PARTS_A_TURN, PARTS_AT_ONCE, in_parts, joined
+from sluice.inference.errors import DeadlineExceeded, QueueFull, RequestTooLarge
+from sluice.inference.types import (
     CacheUse,
     Datatype,
     InferenceRequest,

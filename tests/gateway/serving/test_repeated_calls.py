@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from gateway.dialects.v2.codec import V2
-from gateway.headers.request_ids import REQUEST_ID
-from gateway.messages import HttpResponse
-from gateway.serving.repeated_calls import LONGEST_BYTES, REMEMBERED, REMEMBERED_BYTES, Repeats
-from inference.types import CacheUse, Datatype, InferenceRequest, InferenceResponse, Tensor
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.headers.request_ids import REQUEST_ID
+from sluice.gateway.messages import HttpResponse
+from sluice.gateway.serving.repeated_calls import LONGEST_BYTES, REMEMBERED, REMEMBERED_BYTES, Repeats
+from sluice.inference.types import CacheUse, Datatype, InferenceRequest, InferenceResponse, Tensor
 
 REQUEST = InferenceRequest(())
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from batching.batcher import Batcher, BatchLimits
-from cache.cache import Cache, CacheOptions
-from gateway.dialects.request_bounds import request_bounds
-from gateway.serving.cache_plan import CachePlan
-from gateway.serving.footing import Footing
-from gateway.serving.stages import Course, corridor
-from inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge
-from inference.types import (
+from sluice.batching.batcher import Batcher, BatchLimits
+from sluice.cache.cache import Cache, CacheOptions
+from sluice.gateway.dialects.request_bounds import request_bounds
+from sluice.gateway.serving.cache_plan import CachePlan
+from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.stages import Course, corridor
+from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge
+from sluice.inference.types import (
     Array,
     Arrays,
     BatchResult,

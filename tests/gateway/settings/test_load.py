@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
-from gateway.commands.show_settings import as_json_text, as_table
-from gateway.settings.load import LoadedSettings, Settings, SettingsError, load_settings, option, variable
-from gateway.settings.sections import LogSettings, ServerSettings
-from inference.config.faults import Section, leaves
-from inference.config.model_config import MIB, BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
+from sluice.gateway.commands.show_settings import as_json_text, as_table
+from sluice.gateway.settings.load import LoadedSettings, Settings, SettingsError, load_settings, option, variable
+from sluice.gateway.settings.sections import LogSettings, ServerSettings
+from sluice.inference.config.faults import Section, leaves
+from sluice.inference.config.model_config import MIB, BatchingConfig, CacheConfig, ModelConfig, WorkersConfig
 
 NO_VARIABLES: Mapping[str, str] = {}
 SECTIONS = ", ".join(Settings.model_fields)

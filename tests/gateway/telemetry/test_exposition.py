@@ -9,10 +9,10 @@ from collections.abc import Iterable
 import pytest
 from prometheus_client.core import Metric
 
-from gateway.telemetry.exposition import SLICE_S, text_pieces
-from gateway.telemetry.labels import Outcome
-from gateway.telemetry.metrics import Metrics, ModelGauges
-from gateway.telemetry.tally import SLICED_SAMPLES
+from sluice.gateway.telemetry.exposition import SLICE_S, text_pieces
+from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.metrics import Metrics, ModelGauges
+from sluice.gateway.telemetry.tally import SLICED_SAMPLES
 
 MODELS = 60
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gateway.telemetry.log_writer import WAITING_BYTES, Outlet
+from sluice.gateway.telemetry.log_writer import WAITING_BYTES, Outlet
 
 
 def test_lines_come_out_whole_and_in_order() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.telemetry.logs import Sampler, configure_logs, level, log, set_level
+from sluice.gateway.telemetry.logs import Sampler, configure_logs, level, log, set_level
 from tests import logs
 
 

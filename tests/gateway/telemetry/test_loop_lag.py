@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gateway.telemetry.loop_lag import PERIOD_S, LoopLag
+from sluice.gateway.telemetry.loop_lag import PERIOD_S, LoopLag
 from tests.batching.virtual_time import VirtualTimeLoop
 
 

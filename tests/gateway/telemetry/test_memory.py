@@ -6,7 +6,7 @@ import os
 import resource
 from pathlib import Path
 
-from gateway.telemetry.memory import resident_bytes
+from sluice.gateway.telemetry.memory import resident_bytes
 
 
 def test_this_process_has_some() -> None:

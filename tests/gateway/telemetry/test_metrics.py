@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
-from batching.policy import Reason
-from batching.report import BatchReport, Outcome
-from gateway.telemetry.labels import Outcome as CallOutcome
-from gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
-from inference.types import Timings
+from sluice.batching.policy import Reason
+from sluice.batching.report import BatchReport, Outcome
+from sluice.gateway.telemetry.labels import Outcome as CallOutcome
+from sluice.gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from sluice.inference.types import Timings
 
 LABELS = 'model="m",version="3"'
 

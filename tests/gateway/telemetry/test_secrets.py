@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from gateway.commands.show_settings import as_json_text, as_table
-from gateway.http.asgi import AsgiLane, Receive, Scope, Send
-from gateway.http.lane import make_lane
-from gateway.messages import Body, Header, HttpResponse
-from gateway.settings.load import SettingsError, load_settings
-from gateway.telemetry.logs import Mask, configure_logs, log
-from gateway.telemetry.tracebacks import unquoted
+from sluice.gateway.commands.show_settings import as_json_text, as_table
+from sluice.gateway.http.asgi import AsgiLane, Receive, Scope, Send
+from sluice.gateway.http.lane import make_lane
+from sluice.gateway.messages import Body, Header, HttpResponse
+from sluice.gateway.settings.load import SettingsError, load_settings
+from sluice.gateway.telemetry.logs import Mask, configure_logs, log
+from sluice.gateway.telemetry.tracebacks import unquoted
 from tests import logs
 from tests.gateway.http.planes import PuppetPlane
 from tests.gateway.http.servers import Client, Served, request

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from gateway.telemetry.tally import FEW, CounterFamily, HistogramFamily, Tally
+from sluice.gateway.telemetry.tally import FEW, CounterFamily, HistogramFamily, Tally
 
 BOUNDS = (0.001, 0.25, 1.0, 10.0)
 names = st.sampled_from(["digits", "linear"])

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from batching.policy import Reason
-from batching.report import BatchReport, Outcome
-from gateway.headers.trace_context import TraceParent
-from gateway.telemetry.call_record import CallRecord
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing.tracer import WAITING_CALLS, CallTrace, Tracer
+from sluice.batching.policy import Reason
+from sluice.batching.report import BatchReport, Outcome
+from sluice.gateway.headers.trace_context import TraceParent
+from sluice.gateway.telemetry.call_record import CallRecord
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.tracing.tracer import WAITING_CALLS, CallTrace, Tracer
 
 PARENT = TraceParent("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True)
 
@@ -116,7 +116,7 @@ async def test_what_the_collector_did_not_take_is_counted() -> None:
 async def test_calls_beyond_the_bound_are_dropped_and_leaving_does_not_wait_for_a_collector_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.telemetry.tracing.tracer.FLUSH_S", 0.01)
+    monkeypatch.setattr("sluice.gateway.telemetry.tracing.tracer.FLUSH_S", 0.01)
     gate = Gate()
     bench = Bench(gate)
     async with bench.tracer:

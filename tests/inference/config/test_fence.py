@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from inference.config.fence import Fence, plain_name
-from inference.config.model_config import MOST_LABELS_BYTES, ModelConfig, load_model_config
-from inference.errors import RepositoryError
-from inference.repository.sample import find_sample
-from inference.repository.scan import look
+from sluice.inference.config.fence import Fence, plain_name
+from sluice.inference.config.model_config import MOST_LABELS_BYTES, ModelConfig, load_model_config
+from sluice.inference.errors import RepositoryError
+from sluice.inference.repository.sample import find_sample
+from sluice.inference.repository.scan import look
 from tests import models
 
 SECRET = "redis://user:PASSWORD@host"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from inference.config.model_config import (
+from sluice.inference.config.model_config import (
     GIB,
     KIB,
     MIB,
@@ -21,7 +21,7 @@ from inference.config.model_config import (
     WorkersConfig,
     load_model_config,
 )
-from inference.errors import RepositoryError
+from sluice.inference.errors import RepositoryError
 
 MAX_ROWS = "expected a whole number from 1 to 65536"
 BYTES = 'expected a whole number of bytes, such as 65536 or "64KiB" (KiB, MiB or GiB)'

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.backends.onnx.session import OnnxBackend
-from inference.config.model_config import CutOutput, PaddedInput, PaddingConfig
-from inference.errors import InvalidRequest, ModelFailed, RepositoryError, RequestTooLarge
-from inference.padding.padding import Cut, Length, Padding
-from inference.padding.rules import fill_value
-from inference.planning.warmup import try_out
-from inference.signature import shape_key
-from inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
+from sluice.inference.backends.onnx.session import OnnxBackend
+from sluice.inference.config.model_config import CutOutput, PaddedInput, PaddingConfig
+from sluice.inference.errors import InvalidRequest, ModelFailed, RepositoryError, RequestTooLarge
+from sluice.inference.padding.padding import Cut, Length, Padding
+from sluice.inference.padding.rules import fill_value
+from sluice.inference.planning.warmup import try_out
+from sluice.inference.signature import shape_key
+from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
 from tests import models
 from tests.inference.running import assert_same
 

@@ -4,8 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.planning.knots import BATCH_COST_S, LEAST_SAVING, REACH, extended, paying_rows, per_row_s, run_s_at
-from inference.types import Knot
+from sluice.inference.planning.knots import (
+    BATCH_COST_S,
+    LEAST_SAVING,
+    REACH,
+    extended,
+    paying_rows,
+    per_row_s,
+    run_s_at,
+)
+from sluice.inference.types import Knot
 
 
 def line(first_s: float, per_row_s: float, most_rows: int = 256) -> tuple[Knot, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.planning.machine import (
+from sluice.inference.planning.machine import (
     available_cores,
     available_memory_bytes,
     forget_peak,

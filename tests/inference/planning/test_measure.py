@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.errors import ModelFailed
-from inference.planning.measure import MOST_RUNS, RUNS, Bounds, Instruments, Measurement, Stop, measure
-from inference.types import STORAGE, Arrays, Datatype, Knot, Signature, TensorSpec, knot_rows
+from sluice.inference.errors import ModelFailed
+from sluice.inference.planning.measure import MOST_RUNS, RUNS, Bounds, Instruments, Measurement, Stop, measure
+from sluice.inference.types import STORAGE, Arrays, Datatype, Knot, Signature, TensorSpec, knot_rows
 
 NO_BOUND = Bounds(grown_bytes=None)
 

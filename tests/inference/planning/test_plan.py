@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.planning.measure import Measurement, Stop
-from inference.planning.plan import (
+from sluice.inference.planning.measure import Measurement, Stop
+from sluice.inference.planning.plan import (
     MOST_ROWS,
     MOST_SLOWDOWN,
     PlanGrounds,
@@ -20,9 +20,9 @@ from inference.planning.plan import (
     thread_choices,
     worker_bytes,
 )
-from inference.planning.reasons import make_plan, span
-from inference.transport.arena import arena_shape
-from inference.types import Datatype, Knot, Signature, TensorSpec, knot_rows
+from sluice.inference.planning.reasons import make_plan, span
+from sluice.inference.transport.arena import arena_shape
+from sluice.inference.types import Datatype, Knot, Signature, TensorSpec, knot_rows
 
 SPECS = (TensorSpec("x", Datatype.FP32, (None, 4)),)
 BATCHED = Signature(SPECS, SPECS, True)

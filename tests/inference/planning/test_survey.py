@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from inference.backends.base import Backend
-from inference.errors import ModelFailed, ModelLoadError
-from inference.findings import Batched
-from inference.planning.measure import Instruments
-from inference.planning.plan import PlanTerms
-from inference.planning.survey import SLOW_LOAD_S, SURVEY_S, survey
-from inference.planning.warmup import Trial, try_out
-from inference.trial.trial import TRIAL_S
-from inference.types import Arrays, Datatype, TensorSpec
+from sluice.inference.backends.base import Backend
+from sluice.inference.errors import ModelFailed, ModelLoadError
+from sluice.inference.findings import Batched
+from sluice.inference.planning.measure import Instruments
+from sluice.inference.planning.plan import PlanTerms
+from sluice.inference.planning.survey import SLOW_LOAD_S, SURVEY_S, survey
+from sluice.inference.planning.warmup import Trial, try_out
+from sluice.inference.trial.trial import TRIAL_S
+from sluice.inference.types import Arrays, Datatype, TensorSpec
 
 
 class Engines:

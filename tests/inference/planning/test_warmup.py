@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from inference.errors import ModelFailed, ModelLoadError
-from inference.findings import Evidence
-from inference.planning.warmup import try_out, warm
-from inference.types import STORAGE, Arrays, Datatype, Shape, Signature, TensorSpec
+from sluice.inference.errors import ModelFailed, ModelLoadError
+from sluice.inference.findings import Evidence
+from sluice.inference.planning.warmup import try_out, warm
+from sluice.inference.types import STORAGE, Arrays, Datatype, Shape, Signature, TensorSpec
 
 
 class PuppetBackend:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from inference.config.fence import Fence
-from inference.config.model_config import ModelConfig, TextConfig
-from inference.errors import RepositoryError
-from inference.repository import contents as module
-from inference.repository import snapshot
-from inference.repository.contents import Contents, contents
-from inference.repository.snapshot import FileState
+from sluice.inference.config.fence import Fence
+from sluice.inference.config.model_config import ModelConfig, TextConfig
+from sluice.inference.errors import RepositoryError
+from sluice.inference.repository import contents as module
+from sluice.inference.repository import snapshot
+from sluice.inference.repository.contents import Contents, contents
+from sluice.inference.repository.snapshot import FileState
 from tests import models
 
 WEIGHTS = b"\0\0\0@\0\0@@"

@@ -11,8 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.repository.sample import SAMPLE_BYTES, SAMPLE_ROWS, SampleFault, find_sample, read_sample, sample_json
-from inference.types import STORAGE, Array, Datatype, Tensor, TensorSpec
+from sluice.inference.repository.sample import (
+    SAMPLE_BYTES,
+    SAMPLE_ROWS,
+    SampleFault,
+    find_sample,
+    read_sample,
+    sample_json,
+)
+from sluice.inference.types import STORAGE, Array, Datatype, Tensor, TensorSpec
 
 X = TensorSpec("x", Datatype.FP32, (None, 2))
 SAMPLES: dict[Datatype, list[Any]] = {

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from inference.config.model_config import BatchingConfig, ModelConfig
-from inference.errors import RepositoryError
-from inference.repository import contents, snapshot
-from inference.repository.scan import Broken, ModelVersion, look, scan, scan_model
-from inference.repository.snapshot import FileState
+from sluice.inference.config.model_config import BatchingConfig, ModelConfig
+from sluice.inference.errors import RepositoryError
+from sluice.inference.repository import contents, snapshot
+from sluice.inference.repository.scan import Broken, ModelVersion, look, scan, scan_model
+from sluice.inference.repository.snapshot import FileState
 from tests import models
 
 

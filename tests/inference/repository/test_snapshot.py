@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from inference.errors import ModelLoadError
-from inference.repository import snapshot
-from inference.repository.snapshot import FileState, Held, Snapshot, take_snapshot
+from sluice.inference.errors import ModelLoadError
+from sluice.inference.repository import snapshot
+from sluice.inference.repository.snapshot import FileState, Held, Snapshot, take_snapshot
 from tests import models
 
 ONE, OTHER = b"\0\0\0@\0\0@@", b"\0\0@@\0\0\0@"

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from inference.transport.arena import (
+from sluice.inference.transport.arena import (
     GUESSED_AREA_BYTES,
     LARGEST_AREA_BYTES,
     SLOTS,
@@ -15,7 +15,7 @@ from inference.transport.arena import (
     arena_shape,
     lender,
 )
-from inference.types import Array, Datatype, Signature, TensorSpec
+from sluice.inference.types import Array, Datatype, Signature, TensorSpec
 from tests.inference.running import nothing_left, shared_mappings
 
 

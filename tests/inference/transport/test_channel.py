@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from inference.findings import Evidence, Findings
-from inference.planning.plan import PlanTerms, ServingPlan
-from inference.transport.arena import ArenaShape
-from inference.transport.channel import (
+from sluice.inference.findings import Evidence, Findings
+from sluice.inference.planning.plan import PlanTerms, ServingPlan
+from sluice.inference.transport.arena import ArenaShape
+from sluice.inference.transport.channel import (
     ANSWERS,
     ORDERS,
     PACKET_BYTES,
@@ -33,8 +33,8 @@ from inference.transport.channel import (
     clipped,
     connected,
 )
-from inference.transport.layout import Placed
-from inference.types import Datatype, Knot, Signature, TensorSpec
+from sluice.inference.transport.layout import Placed
+from sluice.inference.types import Datatype, Knot, Signature, TensorSpec
 from tests.inference.running import descriptors
 
 FOUND = Findings(Evidence.TRIED, "the model keeps rows apart")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from inference.transport.layout import ALIGNMENT_BYTES, copies, plan, views, write
-from inference.types import STORAGE, Array, Datatype
+from sluice.inference.transport.layout import ALIGNMENT_BYTES, copies, plan, views, write
+from sluice.inference.types import STORAGE, Array, Datatype
 from tests.inference.running import assert_same
 
 FIXED_SIZE = [datatype for datatype in Datatype if datatype is not Datatype.BYTES]

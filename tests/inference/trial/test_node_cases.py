@@ -15,16 +15,16 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import pytest
 
-from inference.backends.base import Backend
-from inference.backends.onnx.model_file import random_operators
-from inference.backends.onnx.proof import prove
-from inference.backends.onnx.session import OnnxBackend
-from inference.backends.onnx.tensor_outputs import tensor_outputs
-from inference.errors import ModelLoadError
-from inference.findings import Independence
-from inference.planning.warmup import try_out
-from inference.types import Arrays, Signature
-from inference.workers.pool import Workers
+from sluice.inference.backends.base import Backend
+from sluice.inference.backends.onnx.model_file import random_operators
+from sluice.inference.backends.onnx.proof import prove
+from sluice.inference.backends.onnx.session import OnnxBackend
+from sluice.inference.backends.onnx.tensor_outputs import tensor_outputs
+from sluice.inference.errors import ModelLoadError
+from sluice.inference.findings import Independence
+from sluice.inference.planning.warmup import try_out
+from sluice.inference.types import Arrays, Signature
+from sluice.inference.workers.pool import Workers
 from tests import models
 from tests.inference.many_callers import Call, InProcess, Watched, alone, callers_of, difference, rows_apart, together
 from tests.inference.node_cases import NodeModel, all_node_models, node_models

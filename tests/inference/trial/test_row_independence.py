@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pytest
 
-from inference.trial.accepted_inputs import Answered, find_taken
-from inference.trial.random_inputs import untried
-from inference.trial.row_independence import answers_vary
-from inference.trial.trial import Verdict, try_hard, try_plain
-from inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec
+from sluice.inference.trial.accepted_inputs import Answered, find_taken
+from sluice.inference.trial.random_inputs import untried
+from sluice.inference.trial.row_independence import answers_vary
+from sluice.inference.trial.trial import Verdict, try_hard, try_plain
+from sluice.inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec
 
 
 class Puppet:

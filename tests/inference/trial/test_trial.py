@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.backends.onnx.proof import prove
-from inference.backends.onnx.session import OnnxBackend
-from inference.errors import ModelLoadError
-from inference.findings import WAYS, WITHOUT_TRIAL, Batched, Evidence, Independence, RowsProof
-from inference.planning.warmup import Trial, try_out
-from inference.trial.accepted_inputs import SLOW_RUN_S, Answered, find_taken, with_ranges
-from inference.trial.random_inputs import Range
-from inference.trial.trial import TRIAL_S
-from inference.types import Datatype
+from sluice.inference.backends.onnx.proof import prove
+from sluice.inference.backends.onnx.session import OnnxBackend
+from sluice.inference.errors import ModelLoadError
+from sluice.inference.findings import WAYS, WITHOUT_TRIAL, Batched, Evidence, Independence, RowsProof
+from sluice.inference.planning.warmup import Trial, try_out
+from sluice.inference.trial.accepted_inputs import SLOW_RUN_S, Answered, find_taken, with_ranges
+from sluice.inference.trial.random_inputs import Range
+from sluice.inference.trial.trial import TRIAL_S
+from sluice.inference.types import Datatype
 from tests import influences, models
 from tests.inference.backends.onnx.proof.random_graphs import influence, random_graph
 

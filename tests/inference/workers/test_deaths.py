@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from inference.planning.machine import oom_kills
-from inference.types import Cause
-from inference.workers.deaths import FAULTS, SAME_MOMENT_S, Register
+from sluice.inference.planning.machine import oom_kills
+from sluice.inference.types import Cause
+from sluice.inference.workers.deaths import FAULTS, SAME_MOMENT_S, Register
 
 
 class Kernel:

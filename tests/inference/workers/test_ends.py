@@ -20,15 +20,15 @@ import psutil
 import pytest
 import uvloop
 
-import inference
-from inference.errors import ModelLoadError, WorkerDied
-from inference.planning.plan import PlanTerms
-from inference.repository.snapshot import take_snapshot
-from inference.transport.channel import Load
-from inference.types import Cause, Death, Vacancy
-from inference.workers.pool import WorkerOptions, Workers
-from inference.workers.process import WorkerProcess
-from inference.workers.spawn import end, kill, load, spawn
+import sluice
+from sluice.inference.errors import ModelLoadError, WorkerDied
+from sluice.inference.planning.plan import PlanTerms
+from sluice.inference.repository.snapshot import take_snapshot
+from sluice.inference.transport.channel import Load
+from sluice.inference.types import Cause, Death, Vacancy
+from sluice.inference.workers.pool import WorkerOptions, Workers
+from sluice.inference.workers.process import WorkerProcess
+from sluice.inference.workers.spawn import end, kill, load, spawn
 from tests import models
 from tests.inference.running import (
     ENDLESS,
@@ -45,7 +45,7 @@ from tests.inference.running import (
 GATEWAY = """
 import asyncio, sys
 from pathlib import Path
-from inference.workers import WorkerOptions, Workers
+from sluice.inference.workers import WorkerOptions, Workers
 import numpy as np
 
 async def main():
@@ -314,7 +314,7 @@ def _loading(first: int, others: set[int]) -> list[int]:
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            is_worker = any("inference.worker.main" in argument for argument in child.cmdline())
+            is_worker = any("sluice.inference.worker.main" in argument for argument in child.cmdline())
             if is_worker and child.pid not in {first, *others}:
                 found.append(child.pid)
     return found
@@ -502,7 +502,7 @@ async def test_a_worker_that_dies_while_it_loads_is_told_by_its_end(tmp_path: Pa
 @pytest.mark.parametrize("stopped", [False, True])
 def test_workers_end_with_a_gateway_that_is_killed(stopped: bool, tmp_path: Path) -> None:
     model = models.place(models.loop(), tmp_path)
-    packages = str(Path(inference.__file__).parent.parent)
+    packages = str(Path(sluice.__file__).parent.parent)
     command = [sys.executable, "-c", GATEWAY, str(model)]
     with subprocess.Popen(command, cwd=packages, stdout=subprocess.PIPE, text=True) as gateway:
         assert gateway.stdout is not None

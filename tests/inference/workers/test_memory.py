@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.errors import ModelFailed, RequestTooLarge
-from inference.transport.arena import GUESSED_AREA_BYTES, SMALLEST_AREA_BYTES
-from inference.types import Datatype
-from inference.workers.pool import WorkerOptions
+from sluice.inference.errors import ModelFailed, RequestTooLarge
+from sluice.inference.transport.arena import GUESSED_AREA_BYTES, SMALLEST_AREA_BYTES
+from sluice.inference.types import Datatype
+from sluice.inference.workers.pool import WorkerOptions
 from tests import models
 from tests.inference.running import assert_same, descriptors, nothing_left, running, shared_mappings
 

@@ -11,16 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from inference.config.model_config import BatchingConfig, ModelConfig, WorkersConfig
-from inference.errors import ModelLoadError
-from inference.findings import Evidence
-from inference.planning.machine import available_cores
-from inference.planning.options import WorkerOptions, plan_terms, worker_options
-from inference.planning.plan import PlanTerms
-from inference.transport.channel import Known, Load
-from inference.types import Vacancy
-from inference.workers import pool as workers_module
-from inference.workers.process import WorkerProcess
+from sluice.inference.config.model_config import BatchingConfig, ModelConfig, WorkersConfig
+from sluice.inference.errors import ModelLoadError
+from sluice.inference.findings import Evidence
+from sluice.inference.planning.machine import available_cores
+from sluice.inference.planning.options import WorkerOptions, plan_terms, worker_options
+from sluice.inference.planning.plan import PlanTerms
+from sluice.inference.transport.channel import Known, Load
+from sluice.inference.types import Vacancy
+from sluice.inference.workers import pool as workers_module
+from sluice.inference.workers.process import WorkerProcess
 from tests import influences, models
 from tests.inference.running import ONE_WORKER, children, nothing_left, running, until
 

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import uvloop
 
-import inference
-from inference.errors import ModelFailed, WorkerDied
-from inference.transport.arena import SLOTS, SMALLEST_AREA_BYTES
-from inference.transport.channel import PACKET_BYTES
-from inference.types import STORAGE, Array, Datatype, Vacancy
-from inference.workers.pool import WorkerOptions
+import sluice
+from sluice.inference.errors import ModelFailed, WorkerDied
+from sluice.inference.transport.arena import SLOTS, SMALLEST_AREA_BYTES
+from sluice.inference.transport.channel import PACKET_BYTES
+from sluice.inference.types import STORAGE, Array, Datatype, Vacancy
+from sluice.inference.workers.pool import WorkerOptions
 from tests import models
 from tests.inference.running import (
     ENDLESS,
@@ -186,7 +186,7 @@ async def test_outputs_that_cannot_be_taken_end_their_batch_and_free_its_slot(
     async with running(models.linear(), tmp_path) as (workers, listener):
         x = (np.ones((1, 1), np.float32),)
         with monkeypatch.context() as patched:
-            patched.setattr("inference.workers.exchange.copies", broken)
+            patched.setattr("sluice.inference.workers.exchange.copies", broken)
             for _ in range(SLOTS + 1):
                 async with asyncio.timeout(PATIENCE_S):
                     with pytest.raises(ModelFailed, match="could not be taken from the worker") as caught:
@@ -265,8 +265,8 @@ async def test_a_caller_that_gives_up_does_not_disturb_the_others(tmp_path: Path
 
 
 def test_the_gateway_does_not_import_the_engine() -> None:
-    code = "import sys, inference.workers; print(sorted(m for m in sys.modules if m.startswith('onnx')))"
-    packages = str(Path(inference.__file__).parent.parent)
+    code = "import sys, sluice.inference.workers.pool; print(sorted(m for m in sys.modules if m.startswith('onnx')))"
+    packages = str(Path(sluice.__file__).parent.parent)
     printed = subprocess.run([sys.executable, "-c", code], cwd=packages, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
 

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from inference.types import Cause
-from inference.workers.run_watch import Watch
-from inference.workers.vitals import LOOK_S, STOPPED_LOOKS, Vitals, vitals
+from sluice.inference.types import Cause
+from sluice.inference.workers.run_watch import Watch
+from sluice.inference.workers.vitals import LOOK_S, STOPPED_LOOKS, Vitals, vitals
 
 FROZEN, TOO_LONG = Cause.FROZEN, Cause.TOO_LONG
 

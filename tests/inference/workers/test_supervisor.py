@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from inference.workers.supervisor import LONGEST_DELAY_S, failures_with, restart_delay_s
+from sluice.inference.workers.supervisor import LONGEST_DELAY_S, failures_with, restart_delay_s
 
 
 def test_the_first_worker_is_replaced_at_once() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import inference
-from inference.planning.machine import CGROUPS
+import sluice
+from sluice.inference.planning.machine import CGROUPS
 from tests import models
 
 LIMIT_BYTES = 400 << 20
@@ -23,8 +23,8 @@ import asyncio, os, sys
 from pathlib import Path
 Path(sys.argv[2], "cgroup.procs").write_text(str(os.getpid()))
 import numpy as np
-from inference.errors import WorkerDied
-from inference.workers import WorkerOptions, Workers
+from sluice.inference.errors import WorkerDied
+from sluice.inference.workers import WorkerOptions, Workers
 
 async def main():
     vacant = asyncio.Event()
@@ -62,7 +62,7 @@ def _group() -> Iterator[Path]:
 
 def test_a_worker_that_is_killed_for_want_of_memory_is_told_from_others(group: Path, tmp_path: Path) -> None:
     model = models.place(models.spread(), tmp_path)
-    packages = str(Path(inference.__file__).parent.parent)
+    packages = str(Path(sluice.__file__).parent.parent)
     command = [sys.executable, "-c", SCRIPT, str(model), str(group), str(LARGE)]
     ended = subprocess.run(command, cwd=packages, capture_output=True, text=True, timeout=120, check=False)
     first, second, third = ended.stdout.splitlines() or [ended.stderr] * 3

@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TypeAlias
 
-from inference.types import Array
+from sluice.inference.types import Array
 from tests.integration.server import SluiceProcess
 
 Arrays: TypeAlias = Mapping[str, Array]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import grpc
 import numpy as np
 
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.contents import FIELDS
-from inference.types import STORAGE, Datatype
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.contents import FIELDS
+from sluice.inference.types import STORAGE, Datatype
 from tests.integration.server import PATIENCE_S, SluiceProcess
 from tests.integration.ways import Arrays
 from tests.integration.ways.v2_rest import DATATYPES

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from inference.types import STORAGE, Datatype
+from sluice.inference.types import STORAGE, Datatype
 from tests.integration.server import SluiceProcess
 from tests.integration.ways import Arrays
 from tests.integration.ways.v2_rest import DATATYPES

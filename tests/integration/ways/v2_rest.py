@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from inference.types import STORAGE, Datatype
+from sluice.inference.types import STORAGE, Datatype
 from tests.integration.server import SluiceProcess
 from tests.integration.ways import Arrays
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from inference.backends.onnx.proof.constants import batch_name, of_input
-from inference.backends.onnx.proof.facts import Fact, Kind, Padded
-from inference.backends.onnx.proof.following import Follower, OutOfBounds, Scope, Setting, Step, versions
-from inference.backends.onnx.proof.reading import Unreadable, read_structure
-from inference.backends.onnx.proof.sizes import ROWS
-from inference.backends.onnx.proof.structure_pb2 import Graph, Model
-from inference.findings import Independence, RowsProof
+from sluice.inference.backends.onnx.proof.constants import batch_name, of_input
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, Padded
+from sluice.inference.backends.onnx.proof.following import Follower, OutOfBounds, Scope, Setting, Step, versions
+from sluice.inference.backends.onnx.proof.reading import Unreadable, read_structure
+from sluice.inference.backends.onnx.proof.sizes import ROWS
+from sluice.inference.backends.onnx.proof.structure_pb2 import Graph, Model
+from sluice.inference.findings import Independence, RowsProof
 
 LIMIT_S = 2.0
 """How long a proof may take, once the file is read."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inference.backends.onnx.proof.facts import MOST_CONTENT, Element, Fact, constant, rows
-from inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
-from inference.backends.onnx.proof.structure_pb2 import Attribute, Tensor, Value
+from sluice.inference.backends.onnx.proof.facts import MOST_CONTENT, Element, Fact, constant, rows
+from sluice.inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
+from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute, Tensor, Value
 
 _MADE_UP = re.compile(r"(unk__|s|u)[0-9]+|\?", re.ASCII)
 """Names that tf2onnx and PyTorch give to axes that have none, another one to each input."""

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inference.backends.onnx.proof.facts import MOST_CONTENT, Fact, count
-from inference.backends.onnx.proof.sizes import Size
+from sluice.inference.backends.onnx.proof.facts import MOST_CONTENT, Fact, count
+from sluice.inference.backends.onnx.proof.sizes import Size
 
 Elements: TypeAlias = npt.NDArray[np.object_]
 """An array of `facts.Element`."""

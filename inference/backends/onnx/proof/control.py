@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 import msgspec
 
-from inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, rows, unknown
-from inference.backends.onnx.proof.operation import Mixes, Unclear, axis_of, like
-from inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
-from inference.backends.onnx.proof.structure_pb2 import Attribute, Graph, Node
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, rows, unknown
+from sluice.inference.backends.onnx.proof.operation import Mixes, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
+from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute, Graph, Node
 
 MOST_PASSES = 8
 """Times that the body of a loop is followed until nothing changes any more."""

@@ -19,7 +19,7 @@ from enum import IntEnum
 
 import msgspec
 
-from inference.backends.onnx.proof.sizes import ONE, ROWS, Size
+from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
 MOST_CONTENT = 256
 """Elements of a tensor whose content is followed, at most: shapes, axes, permutations."""

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from inference.backends.onnx.proof import control
-from inference.backends.onnx.proof.constants import of_constant, of_tensor
-from inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, mixed, unknown
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Unclear
-from inference.backends.onnx.proof.rules import RULES
-from inference.backends.onnx.proof.rules.drawing import DRAWING
-from inference.backends.onnx.proof.rules.together import takes_first_axis
-from inference.backends.onnx.proof.sizes import Symbols
-from inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node, OperatorSet
+from sluice.inference.backends.onnx.proof import control
+from sluice.inference.backends.onnx.proof.constants import of_constant, of_tensor
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, mixed, unknown
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Unclear
+from sluice.inference.backends.onnx.proof.rules import RULES
+from sluice.inference.backends.onnx.proof.rules.drawing import DRAWING
+from sluice.inference.backends.onnx.proof.rules.together import takes_first_axis
+from sluice.inference.backends.onnx.proof.sizes import Symbols
+from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node, OperatorSet
 
 MOST_STEPS = 200_000
 """Operators that are followed, at most; those of loops and of functions count each time."""

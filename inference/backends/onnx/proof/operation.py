@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from inference.backends.onnx.proof.facts import Fact, Kind
-from inference.backends.onnx.proof.sizes import Size, Symbols
-from inference.backends.onnx.proof.structure_pb2 import Attribute
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind
+from sluice.inference.backends.onnx.proof.sizes import Size, Symbols
+from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute
 
 
 class Mixes(Exception):

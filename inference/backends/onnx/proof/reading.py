@@ -12,7 +12,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from inference.backends.onnx.proof.structure_pb2 import Model
+from sluice.inference.backends.onnx.proof.structure_pb2 import Model
 
 LARGE_BYTES = 4096
 """Messages up to this size are kept whole: shapes, axes and scales are smaller, weights are larger."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats import bfloat16
 
 ALL = np.arange(2**16, dtype=np.uint16)
 FINITE = ALL[(ALL & 0x7F80) != 0x7F80]

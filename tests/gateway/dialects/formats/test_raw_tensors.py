@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.formats.raw_tensors import raw_data, tensor_from_raw
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Datatype, Tensor
+from sluice.gateway.dialects.formats.raw_tensors import raw_data, tensor_from_raw
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import STORAGE, Datatype, Tensor
 
 
 @given(st.lists(st.binary(max_size=9)))

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.base import Call, Callee
-from gateway.dialects.openai.body import MOST_INPUTS, FieldFault
-from gateway.dialects.openai.codec import LIGHT_BYTES, OpenAI
-from inference import errors
-from inference.config.model_config import TextConfig
-from inference.errors import InvalidRequest, RequestError, SluiceError
-from inference.types import Datatype, InferenceRequest, InferenceResponse, Tensor
+from sluice.gateway.dialects.base import Call, Callee
+from sluice.gateway.dialects.openai.body import MOST_INPUTS, FieldFault
+from sluice.gateway.dialects.openai.codec import LIGHT_BYTES, OpenAI
+from sluice.inference import errors
+from sluice.inference.config.model_config import TextConfig
+from sluice.inference.errors import InvalidRequest, RequestError, SluiceError
+from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Tensor
 from tests.gateway.dialects.bodies import callee_of
 from tests.gateway.inputs.text.embedders import CONFIG, text_callee
 

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gateway.dialects.base import Call
-from gateway.dialects.formats.csv_rows import csv_in_steps, tensor_from_csv
-from gateway.dialects.formats.npy import npy_of, tensor_from_npy
-from gateway.dialects.formats.slices import at_once
-from gateway.dialects.sagemaker.codec import BINARY, SageMaker
-from gateway.messages import HttpResponse
-from inference.errors import InvalidRequest, ModelNotFound
-from inference.types import STORAGE, Array, Datatype, InferenceResponse, Tensor, TensorSpec
+from sluice.gateway.dialects.base import Call
+from sluice.gateway.dialects.formats.csv_rows import csv_in_steps, tensor_from_csv
+from sluice.gateway.dialects.formats.npy import npy_of, tensor_from_npy
+from sluice.gateway.dialects.formats.slices import at_once
+from sluice.gateway.dialects.sagemaker.codec import BINARY, SageMaker
+from sluice.gateway.messages import HttpResponse
+from sluice.inference.errors import InvalidRequest, ModelNotFound
+from sluice.inference.types import STORAGE, Array, Datatype, InferenceResponse, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import callee_of
 from tests.gateway.dialects.torchserve.test_codec import ROWS, TWO, floats
 

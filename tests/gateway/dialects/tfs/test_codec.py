@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.base import Call, Callee
-from gateway.dialects.formats.json_values import row_json, rows_json
-from gateway.dialects.tfs.body import decode_predict
-from gateway.dialects.tfs.codec import TfsExamples, TfsPredict
-from gateway.dialects.tfs.examples import CLASSIFY, REGRESS
-from gateway.dialects.tfs.tape import read_on_tape
-from inference.config.model_config import ModelConfig
-from inference.errors import InvalidRequest, ModelNotFound
-from inference.types import STORAGE, Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.base import Call, Callee
+from sluice.gateway.dialects.formats.json_values import row_json, rows_json
+from sluice.gateway.dialects.tfs.body import decode_predict
+from sluice.gateway.dialects.tfs.codec import TfsExamples, TfsPredict
+from sluice.gateway.dialects.tfs.examples import CLASSIFY, REGRESS
+from sluice.gateway.dialects.tfs.tape import read_on_tape
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import InvalidRequest, ModelNotFound
+from sluice.inference.types import STORAGE, Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import callee_of
 
 PREDICT = TfsPredict()
@@ -319,7 +319,7 @@ FORMS = ["rows", "columns", "named rows", "named columns", "two in rows", "two i
 def on_tape(body: bytes, signature: Signature) -> tuple[str, tuple[Tensor, ...]] | None:
     """What the tape makes of a body, of one with short rows too, which are usually left to others."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gateway.dialects.tfs.tape.MIN_LIST_BYTES", 0)
+        patch.setattr("sluice.gateway.dialects.tfs.tape.MIN_LIST_BYTES", 0)
         return read_on_tape(body, signature)
 
 
@@ -335,7 +335,7 @@ def decided(body: bytes, signature: Signature) -> dict[str, Any] | None:
     """What a slow reader makes of a body: arrays by name, or nothing."""
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gateway.dialects.tfs.body.read_on_tape", lambda *_: None)
+            patch.setattr("sluice.gateway.dialects.tfs.body.read_on_tape", lambda *_: None)
             request = decode_predict(body, signature)
     except InvalidRequest:
         return None

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.dialects.base import Call, Callee, MethodNotAllowed
-from gateway.dialects.torchserve.codec import TorchServe
-from inference import errors
-from inference.config.model_config import ModelConfig
-from inference.errors import InvalidRequest, RequestTooLarge, SluiceError, VersionNotFound
-from inference.types import Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.base import Call, Callee, MethodNotAllowed
+from sluice.gateway.dialects.torchserve.codec import TorchServe
+from sluice.inference import errors
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import InvalidRequest, RequestTooLarge, SluiceError, VersionNotFound
+from sluice.inference.types import Array, Datatype, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.gateway.dialects.bodies import callee_of
 from tests.gateway.inputs.images.pictures import callee as image_callee
 from tests.gateway.inputs.images.pictures import jpeg, png

@@ -11,11 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.v2.binary import BINARY_LENGTH
-from gateway.dialects.v2.codec import V2
-from inference.config.model_config import ModelConfig
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Array, Datatype, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.v2.binary import BINARY_LENGTH
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import (
+    STORAGE,
+    Array,
+    Datatype,
+    InferenceRequest,
+    InferenceResponse,
+    Signature,
+    Tensor,
+    TensorSpec,
+)
 from tests.gateway.dialects.bodies import body_of, callee_of, signature_of
 
 NUMBERS = [each for each in Datatype if each not in (Datatype.BYTES, Datatype.BF16)]

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.dialects.v2.body import decode_by_lists, decode_by_tape
-from gateway.dialects.v2.codec import V2
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Datatype, Signature
+from sluice.gateway.dialects.v2.body import decode_by_lists, decode_by_tape
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import STORAGE, Datatype, Signature
 from tests.gateway.dialects.bodies import body_of, callee_of, decode, decoded, facts, signature_of
 
 INTEGERS = [each for each in Datatype if each.startswith(("INT", "UINT"))]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.dialects.v2.codec import V2
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Array, Datatype, InferenceRequest, InferenceResponse, Tensor
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import STORAGE, Array, Datatype, InferenceRequest, InferenceResponse, Tensor
 
 REQUEST = InferenceRequest(())
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.v2.binary import BINARY_LENGTH
-from gateway.dialects.v2.codec import V2
-from gateway.dialects.v2.openapi import prediction_paths
-from gateway.headers.cache_control import CACHE_CONTROL
-from gateway.headers.timeouts import REQUEST_TIMEOUT
-from inference.errors import InvalidRequest
-from inference.types import LOWEST_PRIORITY
+from sluice.gateway.dialects.v2.binary import BINARY_LENGTH
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.dialects.v2.openapi import prediction_paths
+from sluice.gateway.headers.cache_control import CACHE_CONTROL
+from sluice.gateway.headers.timeouts import REQUEST_TIMEOUT
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import LOWEST_PRIORITY
 from tests.gateway.dialects.bodies import body_of, decode
 
 PATHS = V2().openapi_paths()

@@ -10,12 +10,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.formats.json_forms import FORMS, array_of
-from gateway.dialects.formats.json_reference import elements_of
-from gateway.dialects.v2.body import decode_by_lists, decode_by_tape
-from gateway.dialects.v2.codec import V2
-from inference.errors import InvalidRequest
-from inference.types import STORAGE, Array, Datatype, InferenceRequest, InferenceResponse, Shape, Tensor
+from sluice.gateway.dialects.formats.json_forms import FORMS, array_of
+from sluice.gateway.dialects.formats.json_reference import elements_of
+from sluice.gateway.dialects.v2.body import decode_by_lists, decode_by_tape
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import STORAGE, Array, Datatype, InferenceRequest, InferenceResponse, Shape, Tensor
 from tests.gateway.dialects.bodies import body_of, contents, decode, facts, nested, signature_of
 from tests.gateway.dialects.formats.test_bfloat16 import nearest
 

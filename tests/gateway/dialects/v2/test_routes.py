@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from gateway.dialects.base import Call, Dialect
-from gateway.dialects.v2.codec import V2, model_metadata
-from inference import errors
-from inference.errors import InvalidRequest, ModelFailed, ModelNotFound, SluiceError, Unavailable
-from inference.types import Datatype, Signature, TensorSpec
+from sluice.gateway.dialects.base import Call, Dialect
+from sluice.gateway.dialects.v2.codec import V2, model_metadata
+from sluice.inference import errors
+from sluice.inference.errors import InvalidRequest, ModelFailed, ModelNotFound, SluiceError, Unavailable
+from sluice.inference.types import Datatype, Signature, TensorSpec
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.v2.body import decode_by_lists, decode_by_tape
-from gateway.dialects.v2.schedule import schedule_of
-from inference.errors import InvalidRequest
-from inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, InferenceRequest
+from sluice.gateway.dialects.v2.body import decode_by_lists, decode_by_tape
+from sluice.gateway.dialects.v2.schedule import schedule_of
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, InferenceRequest
 from tests.gateway.dialects.bodies import body_of, decode, signature_of
 
 

@@ -5,10 +5,10 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.base import Call
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.address import MAX_FIELDS, address_of
-from inference.errors import InvalidRequest, ModelNotFound
+from sluice.gateway.dialects.base import Call
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.address import MAX_FIELDS, address_of
+from sluice.inference.errors import InvalidRequest, ModelNotFound
 from tests.gateway.dialects.grpc_bodies import raw_request
 
 

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.dialects.formats.raw_tensors import tensor_from_raw
-from gateway.dialects.v2_grpc import inference_pb2 as pb
-from gateway.dialects.v2_grpc.codec import GrpcInfer
-from inference import errors
-from inference.config.model_config import ModelConfig
-from inference.errors import InvalidRequest
-from inference.types import Datatype, InferenceResponse, Signature, Tensor
+from sluice.gateway.dialects.formats.raw_tensors import tensor_from_raw
+from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
+from sluice.gateway.dialects.v2_grpc.codec import GrpcInfer
+from sluice.inference import errors
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.errors import InvalidRequest
+from sluice.inference.types import Datatype, InferenceResponse, Signature, Tensor
 from tests.gateway.dialects.bodies import callee_of, signature_of
 from tests.gateway.dialects.grpc_bodies import decode, raw_request, typed_request
 

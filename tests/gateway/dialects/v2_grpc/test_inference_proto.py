@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from gateway.dialects.v2_grpc import inference_pb2
+from sluice.gateway.dialects.v2_grpc import inference_pb2
 
 
 def messages(descriptor: Descriptor) -> list[Descriptor]:

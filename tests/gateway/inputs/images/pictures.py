@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gateway.dialects.base import Callee
-from gateway.inputs.images.reader import ImageReader, image_readers
-from inference.config.model_config import ModelConfig
-from inference.types import Array, Datatype, Signature, TensorSpec
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.inputs.images.reader import ImageReader, image_readers
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.types import Array, Datatype, Signature, TensorSpec
 
 Axes = tuple[int | None, ...]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gateway.inputs.images import files
-from inference.errors import InvalidRequest, RequestTooLarge
-from inference.types import Datatype
+from sluice.gateway.inputs.images import files
+from sluice.inference.errors import InvalidRequest, RequestTooLarge
+from sluice.inference.types import Datatype
 from tests.gateway.inputs.images.pictures import bomb, jpeg, noise, reader, signature_of, written
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.errors import InvalidRequest, RepositoryError, RequestTooLarge
-from inference.types import Array, Datatype
+from sluice.inference.errors import InvalidRequest, RepositoryError, RequestTooLarge
+from sluice.inference.types import Array, Datatype
 from tests.gateway.inputs.images.pictures import Axes, bomb, jpeg, noise, png, reader, signature_of, written
 
 

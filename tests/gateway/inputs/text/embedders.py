@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.dialects.base import Callee
-from gateway.inputs.text.embedder import Embedder, embedder_of
-from inference.config.model_config import ModelConfig, TextConfig
-from inference.types import Datatype, Signature, TensorSpec
+from sluice.gateway.dialects.base import Callee
+from sluice.gateway.inputs.text.embedder import Embedder, embedder_of
+from sluice.inference.config.model_config import ModelConfig, TextConfig
+from sluice.inference.types import Datatype, Signature, TensorSpec
 
 CONFIG = TextConfig(pooling="mean", ids="ids", mask="mask", output="vectors", max_tokens=8)
 

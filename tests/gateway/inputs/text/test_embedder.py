@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.inputs.text.embedder import embedder_of
-from inference.config.model_config import TextConfig
-from inference.errors import InvalidRequest, ModelFailed, RepositoryError, RequestTooLarge
-from inference.types import Array, Datatype, TensorSpec
+from sluice.gateway.inputs.text.embedder import embedder_of
+from sluice.inference.config.model_config import TextConfig
+from sluice.inference.errors import InvalidRequest, ModelFailed, RepositoryError, RequestTooLarge
+from sluice.inference.types import Array, Datatype, TensorSpec
 from tests.gateway.inputs.text.embedders import CONFIG, Letters, embedder, signature_of, tokens_spec
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.inputs.text.pooling import POOLINGS, scaled
-from inference.types import Array
+from sluice.gateway.inputs.text.pooling import POOLINGS, scaled
+from sluice.inference.types import Array
 
 VECTORS = np.array([[[1, -2], [3, 4], [5, -5]], [[0, 0], [0, 1], [6, 8]]], np.float32)
 

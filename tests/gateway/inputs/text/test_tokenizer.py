@@ -7,8 +7,8 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from gateway.inputs.text.tokenizer import load_tokenizer
-from inference.errors import InvalidRequest, RepositoryError, StartError
+from sluice.gateway.inputs.text.tokenizer import load_tokenizer
+from sluice.inference.errors import InvalidRequest, RepositoryError, StartError
 from tests.texts import WORDS, word_tokenizer, write_tokenizer
 
 

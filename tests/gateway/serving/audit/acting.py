@@ -7,9 +7,9 @@ from random import Random
 
 import numpy as np
 
-from gateway.serving.audit.examine import Finding, examine
-from gateway.serving.audit.sample import Choice, Sample, sample_of
-from inference.types import Array, Arrays, BatchResult, Datatype, TensorSpec
+from sluice.gateway.serving.audit.examine import Finding, examine
+from sluice.gateway.serving.audit.sample import Choice, Sample, sample_of
+from sluice.inference.types import Array, Arrays, BatchResult, Datatype, TensorSpec
 
 Model = Callable[[Array], Arrays]
 """Takes an input of rows and gives all outputs; raises `ValueError` for what it refuses."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from gateway.serving.audit.budget import OWED_LOOKS, SAVED_LOOKS, Budget
+from sluice.gateway.serving.audit.budget import OWED_LOOKS, SAVED_LOOKS, Budget
 
 
 def due(budget: Budget) -> bool:

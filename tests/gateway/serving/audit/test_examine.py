@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from gateway.serving.audit.examine import LOOKS, Finding, Outcome, Suspicions
-from inference.types import Array, Arrays, Datatype, TensorSpec
+from sluice.gateway.serving.audit.examine import LOOKS, Finding, Outcome, Suspicions
+from sluice.inference.types import Array, Arrays, Datatype, TensorSpec
 from tests.gateway.serving.audit import acting
 from tests.gateway.serving.audit.acting import Model, finding_of, sample
 

@@ -10,10 +10,10 @@ from random import Random
 import numpy as np
 import pytest
 
-from gateway.serving.audit.examine import Outcome, Suspicions, examine
-from gateway.serving.audit.sample import Choice, sample_of
-from inference.backends.onnx.session import OnnxBackend
-from inference.types import Arrays, BatchResult
+from sluice.gateway.serving.audit.examine import Outcome, Suspicions, examine
+from sluice.gateway.serving.audit.sample import Choice, sample_of
+from sluice.inference.backends.onnx.session import OnnxBackend
+from sluice.inference.types import Arrays, BatchResult
 from tests import models
 
 BATCHES = int(os.environ.get("SLUICE_TEST_AUDITED_BATCHES", "150"))

@@ -7,8 +7,8 @@ from random import Random
 
 import numpy as np
 
-from gateway.serving.audit.sample import Choice, rows_of, sample_of
-from inference.types import Array, Arrays, BatchResult
+from sluice.gateway.serving.audit.sample import Choice, rows_of, sample_of
+from sluice.inference.types import Array, Arrays, BatchResult
 from tests.batching.fakes import column
 
 Y = ("y",)

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.dialects.v2.codec import V2
-from gateway.serving.footing import Footing
-from gateway.serving.gate import LATEST_PART, LOOK_S, Gate, Refusal
-from inference.types import InferenceResponse, Timings
+from sluice.gateway.dialects.v2.codec import V2
+from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.gate import LATEST_PART, LOOK_S, Gate, Refusal
+from sluice.inference.types import InferenceResponse, Timings
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
 OBJECTIVE_S = 0.05

@@ -7,8 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from inference.backends.onnx.model_file import external_files, random_operators, shapeless_inputs
-from inference.backends.onnx.protobuf import varint
+from sluice.inference.backends.onnx.model_file import external_files, random_operators, shapeless_inputs
+from sluice.inference.backends.onnx.protobuf import varint
 from tests import models
 
 
@@ -63,7 +63,7 @@ def test_long_lists_of_numbers_are_not_read(tmp_path: Path, monkeypatch: pytest.
         reads.append(file)
         return varint(file)
 
-    monkeypatch.setattr("inference.backends.onnx.protobuf.varint", counted)
+    monkeypatch.setattr("sluice.inference.backends.onnx.protobuf.varint", counted)
     assert external_files(_put(tmp_path, content)) == ()
     assert 0 < len(reads) < 100
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import inference
-from inference.backends.onnx.session import OnnxBackend, engine_text
-from inference.errors import ModelFailed, ModelLoadError
-from inference.types import Array, Datatype
+import sluice
+from sluice.inference.backends.onnx.session import OnnxBackend, engine_text
+from sluice.inference.errors import ModelFailed, ModelLoadError
+from sluice.inference.types import Array, Datatype
 from tests import models
 
 
@@ -77,8 +77,8 @@ def test_the_engine_keeps_no_record_of_its_use(tmp_path: Path) -> None:
     model = models.place(models.tiny(), tmp_path)
     home = tmp_path / "home"
     home.mkdir()
-    code = f"from inference.backends.onnx.session import *; OnnxBackend(Path({str(model)!r}), 'cpu', 1)"
-    packages = str(Path(inference.__file__).parent.parent)
+    code = f"from sluice.inference.backends.onnx.session import *; OnnxBackend(Path({str(model)!r}), 'cpu', 1)"
+    packages = str(Path(sluice.__file__).parent.parent)
     subprocess.run([sys.executable, "-c", code], cwd=packages, env={"HOME": str(home)}, check=True)
     assert list(home.iterdir()) == []
 

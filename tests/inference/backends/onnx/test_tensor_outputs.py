@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from inference.backends.onnx.proof import prove
-from inference.backends.onnx.session import OnnxBackend
-from inference.backends.onnx.tensor_outputs import TensorOutputs, edited, tensor_outputs
-from inference.findings import Independence
-from inference.types import Array
+from sluice.inference.backends.onnx.proof import prove
+from sluice.inference.backends.onnx.session import OnnxBackend
+from sluice.inference.backends.onnx.tensor_outputs import TensorOutputs, edited, tensor_outputs
+from sluice.inference.findings import Independence
+from sluice.inference.types import Array
 from tests import classifiers, models
 from tests.inference.running import running
 

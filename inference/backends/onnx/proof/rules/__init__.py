@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from inference.backends.onnx.proof.operation import Rules
-from inference.backends.onnx.proof.rules import (
+from sluice.inference.backends.onnx.proof.operation import Rules
+from sluice.inference.backends.onnx.proof.rules import (
     convolving,
     drawing,
     elementwise,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from inference.backends.onnx.proof.contents import elements_of
-from inference.backends.onnx.proof.facts import MOST_CONTENT, Element, Fact
-from inference.backends.onnx.proof.operation import Operation, names
-from inference.backends.onnx.proof.sizes import ZERO, Size, Symbols
+from sluice.inference.backends.onnx.proof.contents import elements_of
+from sluice.inference.backends.onnx.proof.facts import MOST_CONTENT, Element, Fact
+from sluice.inference.backends.onnx.proof.operation import Operation, names
+from sluice.inference.backends.onnx.proof.sizes import ZERO, Size, Symbols
 
 _FLOATS, WHOLE, _BOOL = {1: 24, 10: 11, 11: 53, 16: 8}, {6: 31, 7: 63}, 9
 """Element types, by their numbers in ONNX, with the bits of whole numbers that are exact in them."""

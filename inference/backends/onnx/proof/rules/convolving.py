@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
-from inference.backends.onnx.proof.rules.picking import same_rows
-from inference.backends.onnx.proof.rules.shaping import target_sizes
-from inference.backends.onnx.proof.sizes import ONE, ROWS, Size
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.rules.picking import same_rows
+from sluice.inference.backends.onnx.proof.rules.shaping import target_sizes
+from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
 
 def batch_first(operation: Operation, place: int = 0) -> tuple[Fact, tuple[Size, ...]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.backends.onnx.proof.facts import Fact, computed
-from inference.backends.onnx.proof.operation import Operation, Rule, Rules, Unclear, names
+from sluice.inference.backends.onnx.proof.facts import Fact, computed
+from sluice.inference.backends.onnx.proof.operation import Operation, Rule, Rules, Unclear, names
 
 DRAWING = names("RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial")
 

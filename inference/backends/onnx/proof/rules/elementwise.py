@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.backends.onnx.proof.facts import (
+from sluice.inference.backends.onnx.proof.facts import (
     Below,
     Fact,
     Kind,
@@ -17,9 +17,9 @@ from inference.backends.onnx.proof.facts import (
     rows,
     sizes_in,
 )
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, names
-from inference.backends.onnx.proof.rules.arithmetic import WHOLE, cast_content, computed_content
-from inference.backends.onnx.proof.sizes import ONE, Size, Symbols
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, names
+from sluice.inference.backends.onnx.proof.rules.arithmetic import WHOLE, cast_content, computed_content
+from sluice.inference.backends.onnx.proof.sizes import ONE, Size, Symbols
 
 UNARY = names(
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu "

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
-from inference.backends.onnx.proof.rules import convolving, multiplying, reducing, selecting
-from inference.backends.onnx.proof.rules.elementwise import broadcast, scaled
-from inference.backends.onnx.proof.rules.picking import beside, same_rows
-from inference.backends.onnx.proof.sizes import ONE, Size
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.rules import convolving, multiplying, reducing, selecting
+from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast, scaled
+from sluice.inference.backends.onnx.proof.rules.picking import beside, same_rows
+from sluice.inference.backends.onnx.proof.sizes import ONE, Size
 
 _ELEMENTWISE = ["FastGelu", "Gelu", "QuickGelu", "BiasGelu", "Swish"]
 

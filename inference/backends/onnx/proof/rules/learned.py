@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
-from inference.backends.onnx.proof.rules.picking import same_rows
-from inference.backends.onnx.proof.rules.shaping import placed
-from inference.backends.onnx.proof.sizes import ONE, Size, product
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
+from sluice.inference.backends.onnx.proof.rules.picking import same_rows
+from sluice.inference.backends.onnx.proof.rules.shaping import placed
+from sluice.inference.backends.onnx.proof.sizes import ONE, Size, product
 
 
 def _table(operation: Operation, place: int = 0) -> tuple[Fact, tuple[Size, ...]]:

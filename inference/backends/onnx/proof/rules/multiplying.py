@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear
-from inference.backends.onnx.proof.rules.elementwise import broadcast, widest
-from inference.backends.onnx.proof.rules.picking import same_rows
-from inference.backends.onnx.proof.sizes import ONE, Size, Symbols
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear
+from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast, widest
+from sluice.inference.backends.onnx.proof.rules.picking import same_rows
+from sluice.inference.backends.onnx.proof.sizes import ONE, Size, Symbols
 
 _SUMS = "multiplies and adds up along the axis of the rows"
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from inference.backends.onnx.proof.contents import Elements, moved
-from inference.backends.onnx.proof.facts import Address, Fact, Kind, Place, computed, constant, count, inner_of
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
-from inference.backends.onnx.proof.sizes import ONE, ROWS, Size
+from sluice.inference.backends.onnx.proof.contents import Elements, moved
+from sluice.inference.backends.onnx.proof.facts import Address, Fact, Kind, Place, computed, constant, count, inner_of
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
 
 def same_rows(facts: Sequence[Fact]) -> Fact | None:

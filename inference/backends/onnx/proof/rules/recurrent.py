@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.backends.onnx.proof.facts import Fact, Kind, rows
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
-from inference.backends.onnx.proof.rules.picking import same_rows
-from inference.backends.onnx.proof.sizes import ONE, Size
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, rows
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
+from sluice.inference.backends.onnx.proof.rules.picking import same_rows
+from sluice.inference.backends.onnx.proof.sizes import ONE, Size
 
 _WEIGHTS = (1, 2, 3)
 _LENGTHS = 4

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, numbers_in, sizes_in
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like, names
-from inference.backends.onnx.proof.rules.elementwise import broadcast
-from inference.backends.onnx.proof.rules.picking import beside
-from inference.backends.onnx.proof.rules.shaping import axes_of
-from inference.backends.onnx.proof.sizes import ONE, Size, product
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, numbers_in, sizes_in
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like, names
+from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast
+from sluice.inference.backends.onnx.proof.rules.picking import beside
+from sluice.inference.backends.onnx.proof.rules.shaping import axes_of
+from sluice.inference.backends.onnx.proof.sizes import ONE, Size, product
 
 _REDUCING = names("L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare")
 _ALL = "takes all elements of all rows together"

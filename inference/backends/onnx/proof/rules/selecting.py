@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from inference.backends.onnx.proof.contents import moved
-from inference.backends.onnx.proof.facts import (
+from sluice.inference.backends.onnx.proof.contents import moved
+from sluice.inference.backends.onnx.proof.facts import (
     Address,
     Fact,
     Kind,
@@ -19,9 +19,9 @@ from inference.backends.onnx.proof.facts import (
     rows,
     sizes_in,
 )
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
-from inference.backends.onnx.proof.rules.picking import beside, same_rows
-from inference.backends.onnx.proof.sizes import ONE, ROWS, ZERO, Size
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.rules.picking import beside, same_rows
+from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, ZERO, Size
 
 _TO_THE_END = 2**31 - 1
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.backends.onnx.proof.contents import moved
-from inference.backends.onnx.proof.facts import (
+from sluice.inference.backends.onnx.proof.contents import moved
+from sluice.inference.backends.onnx.proof.facts import (
     MOST_CONTENT,
     Address,
     Below,
@@ -22,9 +22,9 @@ from inference.backends.onnx.proof.facts import (
     rows,
     sizes_in,
 )
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
-from inference.backends.onnx.proof.rules.elementwise import broadcast
-from inference.backends.onnx.proof.sizes import ONE, ROWS, Size, product
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast
+from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size, product
 
 _LAST_AXIS = "changes the last axis of what is as long as the longest row of the batch, or has the places of rows"
 

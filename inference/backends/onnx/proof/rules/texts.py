@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, rows
-from inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
+from sluice.inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, rows
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
 
 
 def _each(operation: Operation) -> Sequence[Fact]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from inference.backends.onnx.proof.facts import numbers_in
-from inference.backends.onnx.proof.operation import Operation, names
+from sluice.inference.backends.onnx.proof.facts import numbers_in
+from sluice.inference.backends.onnx.proof.operation import Operation, names
 
 _WHOLE = names("DynamicQuantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul NonMaxSuppression NonZero Unique")
 _BY_AXIS = {"ArgMax": 0, "ArgMin": 0, "LayerNormalization": -1, "LpNormalization": -1, "TopK": -1}

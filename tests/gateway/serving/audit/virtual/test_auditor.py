@@ -10,12 +10,12 @@ from random import Random
 import numpy as np
 import pytest
 
-from batching.batcher import Batcher, BatchLimits
-from batching.job import JobResult
-from batching.report import BatchReport
-from gateway.serving.audit.auditor import Auditor, Look
-from gateway.serving.audit.examine import Finding, Outcome
-from inference.types import Array, Arrays, BatchResult
+from sluice.batching.batcher import Batcher, BatchLimits
+from sluice.batching.job import JobResult
+from sluice.batching.report import BatchReport
+from sluice.gateway.serving.audit.auditor import Auditor, Look
+from sluice.gateway.serving.audit.examine import Finding, Outcome
+from sluice.inference.types import Array, Arrays, BatchResult
 from tests.batching.fakes import Engine, Run, linear
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 from tests.gateway.serving.audit import acting

@@ -9,17 +9,25 @@ from contextlib import asynccontextmanager
 import numpy as np
 from structlog.testing import capture_logs
 
-from batching.batcher import Batcher, BatchLimits
-from cache.cache import Cache, CacheOptions
-from cache.remote.redis_link import CacheUnavailable
-from gateway.dialects.request_bounds import request_bounds
-from gateway.serving.audit.examine import Finding, Outcome
-from gateway.serving.cache_plan import CachePlan
-from gateway.serving.footing import Footing
-from gateway.serving.forgetting import FIRST_PAUSE_S
-from gateway.serving.stages import Course, corridor
-from gateway.serving.unbatching import Unbatching
-from inference.types import CacheUse, Datatype, InferenceRequest, InferenceResponse, Signature, Tensor, TensorSpec
+from sluice.batching.batcher import Batcher, BatchLimits
+from sluice.cache.cache import Cache, CacheOptions
+from sluice.cache.remote.redis_link import CacheUnavailable
+from sluice.gateway.dialects.request_bounds import request_bounds
+from sluice.gateway.serving.audit.examine import Finding, Outcome
+from sluice.gateway.serving.cache_plan import CachePlan
+from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.forgetting import FIRST_PAUSE_S
+from sluice.gateway.serving.stages import Course, corridor
+from sluice.gateway.serving.unbatching import Unbatching
+from sluice.inference.types import (
+    CacheUse,
+    Datatype,
+    InferenceRequest,
+    InferenceResponse,
+    Signature,
+    Tensor,
+    TensorSpec,
+)
 from tests.batching.fakes import Puppet, column, numbers
 from tests.batching.virtual_time import pass_time, quiet
 from tests.cache.fakes import subject

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from onnx import NodeProto, helper
 
-from inference.types import Array
+from sluice.inference.types import Array
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx.parser
 
-from inference.backends.onnx.proof import prove
-from inference.findings import Independence, RowsProof
+from sluice.inference.backends.onnx.proof import prove
+from sluice.inference.findings import Independence, RowsProof
 
 DOMAINS = '"" : 18, "ai.onnx.ml" : 3, "com.microsoft" : 1'
 

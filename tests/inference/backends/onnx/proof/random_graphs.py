@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.random import Generator
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from inference.types import Array
+from sluice.inference.types import Array
 from tests.inference.backends.onnx.proof.drafting import Draft, Known, Maker, Proposal, make_node
 from tests.inference.backends.onnx.proof.rarer_operators import RARER
 

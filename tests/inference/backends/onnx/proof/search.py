@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from inference.backends.onnx.proof import prove
-from inference.findings import Independence
+from sluice.inference.backends.onnx.proof import prove
+from sluice.inference.findings import Independence
 from tests.inference.backends.onnx.proof.random_graphs import influence, random_graph
 
 

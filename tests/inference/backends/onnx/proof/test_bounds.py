@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.backends.onnx.proof import prove
-from inference.backends.onnx.proof.reading import LARGE_BYTES, read_structure
-from inference.findings import Independence
+from sluice.inference.backends.onnx.proof import prove
+from sluice.inference.backends.onnx.proof.reading import LARGE_BYTES, read_structure
+from sluice.inference.findings import Independence
 from tests import models
 from tests.inference.backends.onnx.proof.graphs import proof_of, text_model
 

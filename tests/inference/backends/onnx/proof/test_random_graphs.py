@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.findings import Independence
+from sluice.inference.findings import Independence
 from tests.inference.backends.onnx.proof.search import search
 
 IN_EACH_RUN = 300

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from inference.findings import Independence
+from sluice.inference.findings import Independence
 from tests.inference.backends.onnx.proof.graphs import proof_of, text_model, verdict
 
 PROVEN, MIXED, UNKNOWN = Independence.PROVEN, Independence.MIXED, Independence.UNKNOWN

@@ -34,8 +34,8 @@ from sklearn.preprocessing import Normalizer, PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier
 
-from inference.backends.onnx.proof import prove
-from inference.findings import Independence
+from sluice.inference.backends.onnx.proof import prove
+from sluice.inference.findings import Independence
 from tests import models
 from tests.inference.backends.onnx.proof.graphs import proof_of, text_model
 

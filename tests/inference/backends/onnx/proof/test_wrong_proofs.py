@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.backends.onnx.proof.reading import LARGE_BYTES
-from inference.findings import Independence
+from sluice.inference.backends.onnx.proof.reading import LARGE_BYTES
+from sluice.inference.findings import Independence
 from tests.inference.backends.onnx.proof.graphs import proof_of, text_model, verdict
 
 PROVEN, MIXED, UNKNOWN = Independence.PROVEN, Independence.MIXED, Independence.UNKNOWN
