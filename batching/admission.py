@@ -15,7 +15,7 @@ served all the same, late if need be, where it should be done within so many run
 for ever. Once it is let in it is not dropped, as its caller would be told so long after the objective."""
 
 
-class Verdict(StrEnum):
+class Admission(StrEnum):
     """What admission says of a request."""
 
     ADMIT = "admit"
@@ -25,7 +25,7 @@ class Verdict(StrEnum):
     """It would be late even if nothing else were there."""
 
 
-class Load(msgspec.Struct, frozen=True):
+class QueuedWork(msgspec.Struct, frozen=True):
     """What the workers have to do before a request.
 
     `busy_s` is for batches that are out or to be run again, `ahead` waits in the queue. `rows_per_s` is the traffic,
@@ -46,7 +46,7 @@ def alone_s(curve: LatencyCurve, rows: int) -> float:
     return batches * curve.typical_s(curve.max_rows) + curve.p95_s(rest + 1)
 
 
-def finish_in_s(curve: LatencyCurve, rows: int, load: Load) -> float:
+def finish_in_s(curve: LatencyCurve, rows: int, load: QueuedWork) -> float:
     """In how many seconds a request is answered, if it is admitted.
 
     It waits for the batches that are out, for other keys' work, and for the full batches that the rows ahead of it
@@ -67,8 +67,8 @@ def finish_in_s(curve: LatencyCurve, rows: int, load: Load) -> float:
     return wait_s + curve.p95_s(min(together + int(load.rows_per_s * wait_s), full))
 
 
-def verdict(curve: LatencyCurve, rows: int, own_s: float, due_s: float, load: Load) -> Verdict:
+def verdict(curve: LatencyCurve, rows: int, own_s: float, due_s: float, load: QueuedWork) -> Admission:
     """Whether a request that is due in `due_s`, and that its caller gives up in `own_s`, is to be let in."""
     if alone_s(curve, rows) > own_s:
-        return Verdict.INFEASIBLE
-    return Verdict.ADMIT if finish_in_s(curve, rows, load) <= due_s else Verdict.OVERLOADED
+        return Admission.INFEASIBLE
+    return Admission.ADMIT if finish_in_s(curve, rows, load) <= due_s else Admission.OVERLOADED

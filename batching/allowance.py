@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sluice.batching.window import Window
+from sluice.batching.window import RecentValues
 
 LEAST_ROWS = 64
 """So many are let in whatever was seen: what lets nobody in learns nothing."""
@@ -43,8 +43,8 @@ class Allowance:
         self.rows = math.inf
         self.took_s = 0.0
         self._target_s = OWN_PART * objective_s
-        self._took_s = Window(ROUND_TRIPS)
-        self._own_s = Window(ROUND_TRIPS)
+        self._took_s = RecentValues(ROUND_TRIPS)
+        self._own_s = RecentValues(ROUND_TRIPS)
         self.moved_s = -math.inf
         self._most_rows = 0
 

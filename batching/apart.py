@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from copy import copy
 
 from sluice.batching.job import Batch, Job, JobResult, batch_of
-from sluice.batching.split import Piece
+from sluice.batching.split import JobPiece
 
 
 def apart(jobs: Sequence[Job], gone: asyncio.Future[JobResult], deaths: int = 0) -> list[Batch]:
@@ -20,7 +20,7 @@ def apart(jobs: Sequence[Job], gone: asyncio.Future[JobResult], deaths: int = 0)
     for job in jobs:
         if job.future.done():
             continue
-        if isinstance(job, Piece):
+        if isinstance(job, JobPiece):
             request, job.whole.request = job.whole.request, None
         elif len(jobs) > 1:
             request = copy(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice.batching.job import Job
-from sluice.batching.waiting_lines import QUANTUM_ROWS, Flow, Line, Tier
+from sluice.batching.waiting_lines import QUANTUM_ROWS, ClientFlow, PriorityTier, WaitingLine
 
 UNLIMITED_ROWS = 1 << 62
 
@@ -13,7 +13,7 @@ TIGHT_RUNS = 1.0
 """Where the last of those that wait has less to spare than so many full runs, time is short for all of them."""
 
 
-class Filling:
+class BatchBuilder:
     """One batch of a line in the making. It is going to run from `start_s`.
 
     The batch never holds more than a full one, nor more than its most urgent job allows: its p95 is over before that
@@ -23,7 +23,7 @@ class Filling:
     kept. `rows_per_s` is the traffic.
     """
 
-    def __init__(self, line: Line, now_s: float, start_s: float, rows_per_s: float) -> None:
+    def __init__(self, line: WaitingLine, now_s: float, start_s: float, rows_per_s: float) -> None:
         self.jobs: list[Job] = []
         self.rows = 0
         self.dropped: list[Job] = []
@@ -38,7 +38,7 @@ class Filling:
         self._cap = curve.full_rows
         self._carefree_s = start_s + curve.full_p95_s
 
-    def draw(self, tier: Tier) -> None:
+    def draw(self, tier: PriorityTier) -> None:
         """Take what fits from a tier: in order of the deadlines, or in turns where several clients wait."""
         ring = tier.ring
         if len(ring) == 1:
@@ -55,7 +55,7 @@ class Filling:
                 flow.deficit_rows += QUANTUM_ROWS
                 ring.rotate(-1)
 
-    def _draw_flow(self, flow: Flow, allowance_rows: int) -> int:
+    def _draw_flow(self, flow: ClientFlow, allowance_rows: int) -> int:
         """Take at most so many rows from the front of a flow; how many it were."""
         before = self.rows
         jobs, first, looked_at = flow.jobs, 0, 0

@@ -12,11 +12,11 @@ from typing import Protocol
 from sluice.batching.alarm import Alarm
 from sluice.batching.allowance import LEAST_ROWS, Allowance
 from sluice.batching.drain_rate import DrainRate
-from sluice.batching.in_flight import Trip
+from sluice.batching.in_flight import BatchInFlight
 from sluice.batching.job import Batch, Job, JobResult, Key, size_bytes
 from sluice.batching.policy import Reason, after_dispatch
 from sluice.batching.recovery import after_death, after_failure
-from sluice.batching.report import BatcherStatistics, BatchReport, Outcome
+from sluice.batching.report import BatcherStatistics, BatchOutcome, BatchReport
 from sluice.batching.scheduler import BatchLimits, Scheduler
 from sluice.inference.errors import (
     DeadlineExceeded,
@@ -267,7 +267,7 @@ class Batcher:
         self.rows_out += batch.rows
         task.add_done_callback(self._forget)
 
-    async def _run(self, trip: Trip, reason: Reason, sent_s: float) -> None:
+    async def _run(self, trip: BatchInFlight, reason: Reason, sent_s: float) -> None:
         batch, curve = trip.batch, trip.curve
         compute_s = run_s = began_s = 0.0
         predicted_s = curve.p95_s(batch.rows)
@@ -279,7 +279,7 @@ class Batcher:
             self._clear(batch)
             compute_s, run_s, began_s = result.compute_s, result.run_s, result.began_s
             self.lag_s = answered_s - began_s - compute_s if began_s else 0.0
-            outcome = Outcome.ANSWERED
+            outcome = BatchOutcome.ANSWERED
         except WorkerDied as death:
             if not death.running:
                 self._retry(batch, (batch,))
@@ -288,20 +288,20 @@ class Batcher:
                 self._retry(batch, after_death(batch, death.death))
             else:
                 self._judge(batch, death.death, sent_s)
-            outcome = Outcome.DIED
+            outcome = BatchOutcome.DIED
         except ModelFailed as failure:
             self._clear(batch)
             if again := after_failure(batch):
                 self._retry(batch, again)
             else:
                 batch.fail(failure)
-            outcome = Outcome.FAILED
+            outcome = BatchOutcome.FAILED
         except Exception as error:
             batch.fail(error)
-            outcome = Outcome.ERROR
+            outcome = BatchOutcome.ERROR
         now_s = self._clock()
         curve.observe(batch.rows, run_s, now_s)
-        self._rate.batch_ended(batch.rows if outcome is Outcome.ANSWERED else 0, sent_s, now_s)
+        self._rate.batch_ended(batch.rows if outcome is BatchOutcome.ANSWERED else 0, sent_s, now_s)
         self.wake()
         queue_s = sent_s - batch.jobs[0].enqueued_s
         self._on_batch(
@@ -321,7 +321,7 @@ class Batcher:
             )
         )
 
-    async def _executed(self, trip: Trip, limit_s: float) -> BatchResult:
+    async def _executed(self, trip: BatchInFlight, limit_s: float) -> BatchResult:
         batch = trip.batch
         try:
             return await self._executor.run([job.inputs for job in batch.jobs], batch.outputs, limit_s)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from sluice.batching.curve_shape import bend, place_of, rows_within, value_at, values_at
-from sluice.batching.window import Window
+from sluice.batching.window import RecentValues
 from sluice.inference.types import Knot, knot_rows
 
 SPEED_WINDOW = 15
@@ -66,10 +66,10 @@ class LatencyCurve:
         self._budget_s = budget_s
         self._most_together = max_rows
         self._speed = 1.0
-        self._speeds = Window(SPEED_WINDOW, [1.0] * SEED_WEIGHT if seed else [])
+        self._speeds = RecentValues(SPEED_WINDOW, [1.0] * SEED_WEIGHT if seed else [])
         self._skew = 0.0
         self._to_learn: deque[tuple[int, float]] = deque()
-        self._tails = [Window(TAIL_WINDOW) for _ in self._rows]
+        self._tails = [RecentValues(TAIL_WINDOW) for _ in self._rows]
         self._known_tails: dict[int, float] = {}
         self._tail = [TAIL_DEFAULT] * len(self._rows)
         self._batches = 0

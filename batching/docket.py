@@ -36,7 +36,7 @@ SPACING_S = 5.0
 Content: TypeAlias = tuple[Hashable, bytes]
 
 
-class Entry(msgspec.Struct):
+class DocketEntry(msgspec.Struct):
     """What is known of one content. `told` is what its callers are told once it is condemned."""
 
     record: Record
@@ -59,7 +59,7 @@ class Docket:
     def __init__(self) -> None:
         self._like_suspects: deque[Batch] = deque()
         self._suspects: deque[Batch] = deque()
-        self._entries: dict[Content, Entry] = {}
+        self._entries: dict[Content, DocketEntry] = {}
         self._outlines: dict[Hashable, int] = {}
         self._shapes: dict[Hashable, float] = {}
         self._on_trial: Job | None = None
@@ -89,7 +89,7 @@ class Docket:
             self._shapes.pop(_shape(batch.jobs[0]), None)
             self._shapes[_shape(batch.jobs[0])] = now_s
         content = content_of(batch.jobs[0])
-        entry = self._take(content) or Entry(Record(), now_s)
+        entry = self._take(content) or DocketEntry(Record(), now_s)
         if sent_s >= entry.last_s or weight_of(death) >= SUSPECT or not entry.record.deaths:
             entry.record = entry.record.after(death)
         entry.last_s = now_s
@@ -185,7 +185,7 @@ class Docket:
                 return
             del self._shapes[shape]
 
-    def _take(self, content: Content) -> Entry | None:
+    def _take(self, content: Content) -> DocketEntry | None:
         entry = self._entries.pop(content, None)
         if entry is not None:
             self._outlines[content[0]] -= 1
@@ -193,7 +193,7 @@ class Docket:
                 del self._outlines[content[0]]
         return entry
 
-    def _put(self, content: Content, entry: Entry) -> None:
+    def _put(self, content: Content, entry: DocketEntry) -> None:
         self._entries[content] = entry
         self._outlines[content[0]] = self._outlines.get(content[0], 0) + 1
 

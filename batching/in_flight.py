@@ -11,7 +11,7 @@ from sluice.batching.curve import LatencyCurve
 from sluice.batching.job import Batch
 
 
-class Trip(msgspec.Struct, eq=False):
+class BatchInFlight(msgspec.Struct, eq=False):
     """One batch that is out, the curve of its key, and what such a batch usually takes.
 
     `began_s` is meaningless while it waits behind another.
@@ -27,7 +27,7 @@ class Trip(msgspec.Struct, eq=False):
         return max(0.0, self.began_s + self.run_s - now_s)
 
 
-class Underway:
+class InFlightBatches:
     """All batches that are out, and how long the workers have to do with them.
 
     Which worker has which batch is for the executor to know. Here each worker runs one, and one that comes free goes on
@@ -35,19 +35,19 @@ class Underway:
     """
 
     def __init__(self) -> None:
-        self._running: list[Trip] = []
-        self._behind: deque[Trip] = deque()
+        self._running: list[BatchInFlight] = []
+        self._behind: deque[BatchInFlight] = deque()
 
-    def left(self, batch: Batch, curve: LatencyCurve, now_s: float, *, behind: bool) -> Trip:
+    def left(self, batch: Batch, curve: LatencyCurve, now_s: float, *, behind: bool) -> BatchInFlight:
         """A batch has been sent, to an idle worker or `behind` a running one."""
-        trip = Trip(batch, curve, curve.typical_s(batch.rows), now_s)
+        trip = BatchInFlight(batch, curve, curve.typical_s(batch.rows), now_s)
         if behind and self._running:
             self._behind.append(trip)
         else:
             self._running.append(trip)
         return trip
 
-    def returned(self, trip: Trip, workers: int, now_s: float) -> None:
+    def returned(self, trip: BatchInFlight, workers: int, now_s: float) -> None:
         """A batch has come back to one of `workers`, with an answer or without."""
         if trip in self._behind:
             self._step_back(trip)
@@ -66,7 +66,7 @@ class Underway:
             left_s += trip.run_s
         return left_s
 
-    def front(self) -> Trip | None:
+    def front(self) -> BatchInFlight | None:
         """The batch that should end first of those that none waits behind."""
         if len(self._running) == 1 and not self._behind:
             return self._running[0]
@@ -82,7 +82,7 @@ class Underway:
         for trip in (*self._running, *self._behind):
             yield trip.batch
 
-    def _step_back(self, trip: Trip) -> None:
+    def _step_back(self, trip: BatchInFlight) -> None:
         """A batch was before the one that was thought to have begun last: they change places."""
         self._behind.remove(trip)
         if self._running:
@@ -92,9 +92,9 @@ class Underway:
         self._running.append(trip)
 
 
-def _began_s(trip: Trip) -> float:
+def _began_s(trip: BatchInFlight) -> float:
     return trip.began_s
 
 
-def _end_s(trip: Trip) -> float:
+def _end_s(trip: BatchInFlight) -> float:
     return trip.began_s + trip.run_s

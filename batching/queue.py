@@ -10,10 +10,10 @@ from itertools import count
 
 import msgspec
 
-from sluice.batching.batch_builder import Filling
+from sluice.batching.batch_builder import BatchBuilder
 from sluice.batching.curve import LatencyCurve
 from sluice.batching.job import Batch, Job, Key, batch_of
-from sluice.batching.waiting_lines import Line, Tier
+from sluice.batching.waiting_lines import PriorityTier, WaitingLine
 from sluice.inference.errors import QueueFull, RequestTooLarge
 from sluice.inference.types import LOWEST_PRIORITY
 
@@ -37,7 +37,7 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     keys: int
 
 
-class Taken(msgspec.Struct, frozen=True):
+class Departure(msgspec.Struct, frozen=True):
     """What left the queue: a batch, if any job was left for one, and the jobs that could not be answered in time."""
 
     batch: Batch | None
@@ -71,14 +71,14 @@ class Queue:
         self.size_bytes = 0
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._lines: dict[Key, Line] = {}
+        self._lines: dict[Key, WaitingLine] = {}
         self._lines_born = 0
         self.work_s = 0.0
         self._work_s = [0.0] * (LOWEST_PRIORITY + 1)
-        self._urgent: list[tuple[int, float, int, int, Tier]] = []
+        self._urgent: list[tuple[int, float, int, int, PriorityTier]] = []
         self._most_entries = LEAST_ENTRIES
         self._serial = count()
-        self._since: deque[tuple[float, Tier]] = deque()
+        self._since: deque[tuple[float, PriorityTier]] = deque()
         self._aged_turn = False
         self._refusals_unswept = max_rows
 
@@ -92,10 +92,10 @@ class Queue:
         line = self._lines.get(job.key)
         if line is None:
             self._lines_born += 1
-            line = self._lines[job.key] = Line(job.key, self._lines_born, curve)
+            line = self._lines[job.key] = WaitingLine(job.key, self._lines_born, curve)
         tier = line.tiers.get(job.priority)
         if tier is None:
-            tier = line.tiers[job.priority] = Tier(line, job.priority, now_s)
+            tier = line.tiers[job.priority] = PriorityTier(line, job.priority, now_s)
             self._since.append((now_s, tier))
         is_first = job.urgent_s < tier.urgent_s
         tier.add(job)
@@ -143,18 +143,18 @@ class Queue:
             rows += tier.rows if tier.priority < priority else tier.rows_ahead(job.client, job.rows, job.due_s)
         return Ahead(rows, max(0.0, work_s))
 
-    def next_line(self, now_s: float) -> Line | None:
+    def next_line(self, now_s: float) -> WaitingLine | None:
         """The line that `take` would turn to."""
         tier = self._next_tier(now_s)
         return None if tier is None else tier.line
 
-    def take(self, now_s: float, start_s: float, rows_per_s: float = 0.0) -> Taken:
-        """Close a batch that is going to run from `start_s`, as `Filling` says, and drop what could not be in time."""
+    def take(self, now_s: float, start_s: float, rows_per_s: float = 0.0) -> Departure:
+        """Close a batch that will run from `start_s`, as `BatchBuilder` says, and drop what could not be in time."""
         dropped: list[Job] = []
         while (tier := self._next_tier(now_s)) is not None:
             line = tier.line
             is_aged = tier is self._aged_tier(now_s)
-            filling = Filling(line, now_s, start_s, rows_per_s)
+            filling = BatchBuilder(line, now_s, start_s, rows_per_s)
             for each in line.tiers_from(tier):
                 before = len(filling.left)
                 filling.draw(each)
@@ -166,8 +166,8 @@ class Queue:
             dropped += filling.dropped
             if filling.jobs:
                 self._aged_turn = is_aged
-                return Taken(batch_of(filling.jobs), dropped)
-        return Taken(None, dropped)
+                return Departure(batch_of(filling.jobs), dropped)
+        return Departure(None, dropped)
 
     def sweep(self, now_s: float) -> list[Job]:
         """Take out every job whose client has gone or whose time is over, and return the latter. O(jobs)."""
@@ -197,11 +197,11 @@ class Queue:
         """A snapshot."""
         return QueueStatistics(sum([1 for _ in self]), self.rows, self.size_bytes, len(self._lines))
 
-    def _next_tier(self, now_s: float) -> Tier | None:
+    def _next_tier(self, now_s: float) -> PriorityTier | None:
         """The tier whose turn it is."""
         return self._aged_tier(now_s) or self._most_urgent_tier()
 
-    def _aged_tier(self, now_s: float) -> Tier | None:
+    def _aged_tier(self, now_s: float) -> PriorityTier | None:
         """The tier that has waited too long, if there is one and the last batch was not for another such."""
         since = self._since
         while since and (not since[0][1].rows or since[0][0] != since[0][1].since_s):
@@ -210,7 +210,7 @@ class Queue:
             return None
         return since[0][1]
 
-    def _most_urgent_tier(self) -> Tier | None:
+    def _most_urgent_tier(self) -> PriorityTier | None:
         """The most urgent tier of the highest priority."""
         urgent = self._urgent
         while urgent:
@@ -220,7 +220,7 @@ class Queue:
             heappop(urgent)
         return None
 
-    def _account(self, tier: Tier, left: Sequence[Job]) -> None:
+    def _account(self, tier: PriorityTier, left: Sequence[Job]) -> None:
         """Jobs have left a tier: its counts, its line's and the queue's follow, and what is empty goes."""
         if not left:
             return
@@ -243,14 +243,14 @@ class Queue:
                 self.work_s = 0.0  # and not what rounding has left
                 self._work_s = [0.0] * (LOWEST_PRIORITY + 1)
 
-    def _settle(self, tier: Tier, now_s: float) -> None:
+    def _settle(self, tier: PriorityTier, now_s: float) -> None:
         """A tier was served: it queues up anew for its next turn, if anything is left in it."""
         if tier.rows:
             tier.since_s = now_s
             self._since.append((now_s, tier))
             self._enrol(tier, tier.urgent_s)
 
-    def _enrol(self, tier: Tier, urgent_s: float) -> None:
+    def _enrol(self, tier: PriorityTier, urgent_s: float) -> None:
         heappush(self._urgent, (tier.priority, urgent_s, tier.line.number, next(self._serial), tier))
         if len(self._urgent) > self._most_entries:
             self._forget_outdated()

@@ -11,7 +11,7 @@ from sluice.batching.queue import QueueStatistics
 from sluice.inference.types import Trace
 
 
-class Outcome(StrEnum):
+class BatchOutcome(StrEnum):
     """How a batch ended."""
 
     ANSWERED = "answered"
@@ -37,7 +37,7 @@ class BatchReport(msgspec.Struct, frozen=True):
     rows: int
     jobs: int
     reason: Reason
-    outcome: Outcome
+    outcome: BatchOutcome
     queue_s: float
     compute_s: float
     wall_s: float

@@ -10,19 +10,19 @@ from itertools import chain
 
 import msgspec
 
-from sluice.batching.admission import HOPELESS_PART, HOPELESS_RUNS, Load, Verdict, alone_s, verdict
+from sluice.batching.admission import HOPELESS_PART, HOPELESS_RUNS, Admission, QueuedWork, alone_s, verdict
 from sluice.batching.apart import apart
 from sluice.batching.curve import LatencyCurve
 from sluice.batching.curves import Curves
 from sluice.batching.docket import Docket
-from sluice.batching.in_flight import Trip, Underway
+from sluice.batching.in_flight import BatchInFlight, InFlightBatches
 from sluice.batching.job import Batch, Job, JobResult, Key, batch_of
 from sluice.batching.policy import Decision, Front, Growth, Reason, at_once, behind, to_idle_worker
-from sluice.batching.queue import Queue, Taken
+from sluice.batching.queue import Departure, Queue
 from sluice.batching.split import split
 from sluice.batching.standby import Standby
 from sluice.batching.traffic import Traffic
-from sluice.batching.waiting_lines import Line
+from sluice.batching.waiting_lines import WaitingLine
 from sluice.inference.errors import DeadlineExceeded, Overloaded, QueueFull
 from sluice.inference.types import Knot, Vacancy
 
@@ -71,7 +71,7 @@ class Scheduler:
         least_s, most_s = TRAFFIC_MEMORY_S
         self._traffic = None if objective_s is None else Traffic(min(max(TRAFFIC_PART * objective_s, least_s), most_s))
         self.standby = Standby()
-        self._underway = Underway()
+        self._underway = InFlightBatches()
         self._held_until_s: float | None = None
         self._workers = 1
         self._unbatched = False
@@ -97,14 +97,14 @@ class Scheduler:
             self._traffic.arrived(job.rows, now_s)
             self._promise(job, curve, now_s, min(came_s, now_s))
         match self._foresee(job, curve, now_s):
-            case Verdict.ADMIT:
+            case Admission.ADMIT:
                 self._push(job, curve, now_s)
-            case Verdict.INFEASIBLE:
+            case Admission.INFEASIBLE:
                 raise DeadlineExceeded(
                     f"the deadline is {1e3 * (job.deadline_s - now_s):.3g} ms away, and the model takes "
                     f"{1e3 * alone_s(curve, job.places):.3g} ms for such a request alone"
                 )
-            case Verdict.OVERLOADED:
+            case Admission.OVERLOADED:
                 self.queue.must_fit(job.places, job.size_bytes)
                 if self._traffic is None or job.rows > curve.full_rows:
                     raise Overloaded(
@@ -116,7 +116,7 @@ class Scheduler:
     def let_in(self, now_s: float) -> None:
         """Let in who is on standby and would be in time after all, the last to come first."""
         while (last := self.standby.last()) is not None:
-            if self._foresee(last.job, last.curve, now_s) is not Verdict.ADMIT:
+            if self._foresee(last.job, last.curve, now_s) is not Admission.ADMIT:
                 return
             try:
                 self._push(last.job, last.curve, now_s)
@@ -138,14 +138,14 @@ class Scheduler:
             self._traffic.watch(now_s, busy=holding or len(self._underway) > 0)
         return self._or_suspect(decision, vacancy, now_s) if suspects and decision.reason is None else decision
 
-    def next_batch(self, vacancy: Vacancy, now_s: float) -> Taken:
+    def next_batch(self, vacancy: Vacancy, now_s: float) -> Departure:
         """The batch that is to leave, and the jobs that are too late for any."""
         if self.again:
             return self._next_again(now_s)
         start_s = now_s if vacancy.idle else now_s + self._front(now_s).left_s
         return self.queue.take(now_s, start_s, self._rows_per_s(now_s))
 
-    def sent(self, batch: Batch, vacancy: Vacancy, now_s: float) -> Trip:
+    def sent(self, batch: Batch, vacancy: Vacancy, now_s: float) -> BatchInFlight:
         """A batch has left, into this vacancy."""
         for job in batch.jobs:
             job.begin()
@@ -154,7 +154,7 @@ class Scheduler:
             self._traffic.watch(now_s, busy=True)
         return trip
 
-    def returned(self, trip: Trip, now_s: float) -> None:
+    def returned(self, trip: BatchInFlight, now_s: float) -> None:
         """A batch has come back, with an answer or without."""
         self._underway.returned(trip, self._workers, now_s)
 
@@ -213,7 +213,7 @@ class Scheduler:
             for piece in split(job, self._max_rows):
                 self.queue.push(piece, curve, now_s)
 
-    def _foresee(self, job: Job, curve: LatencyCurve, now_s: float) -> Verdict:
+    def _foresee(self, job: Job, curve: LatencyCurve, now_s: float) -> Admission:
         """Whether a job would be answered in time."""
         slack_s = job.due_s - now_s
         busy_s = self._underway.left_s(now_s)
@@ -221,19 +221,19 @@ class Scheduler:
             busy_s += self.curve_of(batch.key).typical_s(batch.rows)
         # Within this, whatever waits may all go first, and there is no need to look more closely.
         if busy_s + self.queue.work_s + 2 * job.work_s + 3 * curve.full_p95_s <= slack_s:
-            return Verdict.ADMIT
-        load = Load(busy_s, self.queue.ahead_of(job), self._workers, self._rows_per_s(now_s))
+            return Admission.ADMIT
+        load = QueuedWork(busy_s, self.queue.ahead_of(job), self._workers, self._rows_per_s(now_s))
         said = verdict(curve, job.places, job.deadline_s - now_s, slack_s, load)
         nothing_else = not (self._underway or self.again or self.queue.rows)
-        if said is not Verdict.ADMIT and nothing_else and curve.probe(now_s):
+        if said is not Admission.ADMIT and nothing_else and curve.probe(now_s):
             job.due_s, job.kept = (
                 now_s + HOPELESS_RUNS * alone_s(curve, job.places),
                 True,
             )  # not to be dropped by the same
-            return Verdict.ADMIT
+            return Admission.ADMIT
         return said
 
-    def _decide(self, vacancy: Vacancy, line: Line | None, now_s: float) -> Decision:
+    def _decide(self, vacancy: Vacancy, line: WaitingLine | None, now_s: float) -> Decision:
         rows, full_rows = (0, 1) if line is None else (line.rows, line.curve.full_rows)
         decision = at_once(vacancy, len(self.again), rows, full_rows)
         if decision is not None:
@@ -254,7 +254,7 @@ class Scheduler:
     def _rows_per_s(self, now_s: float) -> float:
         return 0.0 if self._traffic is None else self._traffic.rows_per_s(now_s)
 
-    def _growth(self, line: Line | None, now_s: float) -> Growth | None:
+    def _growth(self, line: WaitingLine | None, now_s: float) -> Growth | None:
         """What could become of a line's batch; `None` where there is nothing to wait for."""
         if self._traffic is None or self._unbatched or line is None or not line.curve.known:
             return None
@@ -272,10 +272,10 @@ class Scheduler:
             return Front(0, 0.0, 0.0)
         return Front(trip.batch.rows, trip.run_s, trip.left_s(now_s))
 
-    def _next_again(self, now_s: float) -> Taken:
+    def _next_again(self, now_s: float) -> Departure:
         """What is left of a batch that was let in once: a late answer is better than none, up to its deadlines."""
         batch = self.again.popleft()
         waiting = [job for job in batch.jobs if not job.future.done()]
         late = [job for job in waiting if job.deadline_s <= now_s]
         left = [job for job in waiting if job.deadline_s > now_s]
-        return Taken(batch_of(left, batch.deaths, batch.weight) if left else None, late)
+        return Departure(batch_of(left, batch.deaths, batch.weight) if left else None, late)

@@ -8,7 +8,7 @@ from sluice.batching.job import Job, JobResult, size_bytes
 from sluice.inference.errors import ModelFailed
 
 
-class Piece(Job, kw_only=True):
+class JobPiece(Job, kw_only=True):
     """A job that is one piece of a larger request. All pieces share the request's future.
 
     The first piece to fail ends the request, and with it every other piece: the future is done, so the queue drops
@@ -35,7 +35,7 @@ class Whole:
     def __init__(self, request: Job, pieces: int, max_rows: int) -> None:
         self.request: Job | None = request
         """As it came, for whoever wants it to run in one piece after all; `None` once somebody has it."""
-        self.pieces: list[Piece] = []
+        self.pieces: list[JobPiece] = []
         """Those that have not begun, until the first of them does."""
         self._max_rows = max_rows
         self._parts: list[JobResult | None] = [None] * pieces
@@ -47,7 +47,7 @@ class Whole:
         for piece in pieces:
             piece.kept = True
 
-    def put(self, piece: Piece, result: JobResult) -> None:
+    def put(self, piece: JobPiece, result: JobResult) -> None:
         """Take in one part, and end the request if it was the last."""
         if any([array.shape[:1] != (piece.rows,) for array in result.outputs]):
             piece.fail(self._cannot_split("the model does not give one output row per input row"))
@@ -67,7 +67,7 @@ class Whole:
         return ModelFailed(f"the request cannot be answered in pieces: {because}; send at most {self._max_rows} rows")
 
 
-def split(job: Job, max_rows: int) -> list[Piece]:
+def split(job: Job, max_rows: int) -> list[JobPiece]:
     """Pieces of at most `max_rows` rows, in order, whose inputs are views of the job's."""
     starts = range(0, job.rows, max_rows)
     whole = Whole(job, len(starts), max_rows)
@@ -76,7 +76,7 @@ def split(job: Job, max_rows: int) -> list[Piece]:
         part = tuple([array[start : start + max_rows] for array in job.inputs])
         part_rows = min(max_rows, job.rows - start)
         pieces.append(
-            Piece(
+            JobPiece(
                 part_rows,
                 size_bytes(part),
                 job.key,

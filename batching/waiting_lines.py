@@ -26,7 +26,7 @@ COUNTED_JOBS = 256
 _URGENT = attrgetter("urgent_s")
 
 
-class Flow:
+class ClientFlow:
     """The jobs of one client in a tier, by `urgent_s`, then by arrival. `deficit_rows` is what its turns have left."""
 
     __slots__ = ("client", "deficit_rows", "jobs", "rows")
@@ -48,7 +48,7 @@ class Flow:
         return sum([job.rows or 1 for job in jobs[:place]])
 
 
-class Tier:
+class PriorityTier:
     """The jobs of one key and one priority.
 
     `urgent_s` is when the most urgent is due, `since_s` when the tier was last served, or began to wait.
@@ -56,11 +56,11 @@ class Tier:
 
     __slots__ = ("flows", "line", "priority", "ring", "rows", "since_s", "urgent_s", "work_s")
 
-    def __init__(self, line: Line, priority: int, now_s: float) -> None:
+    def __init__(self, line: WaitingLine, priority: int, now_s: float) -> None:
         self.line = line
         self.priority = priority
-        self.flows: dict[str, Flow] = {}
-        self.ring: deque[Flow] = deque()
+        self.flows: dict[str, ClientFlow] = {}
+        self.ring: deque[ClientFlow] = deque()
         self.rows = 0
         self.work_s = 0.0
         self.since_s = now_s
@@ -70,7 +70,7 @@ class Tier:
         """Put a job behind the others of its client that are due before it."""
         flow = self.flows.get(job.client)
         if flow is None:
-            flow = self.flows[job.client] = Flow(job.client)
+            flow = self.flows[job.client] = ClientFlow(job.client)
             self.ring.append(flow)
         jobs, places, urgent_s = flow.jobs, job.rows or 1, job.urgent_s
         if not jobs or urgent_s >= jobs[-1].urgent_s:
@@ -113,7 +113,7 @@ class Tier:
             yield from flow.jobs
 
 
-class Line:
+class WaitingLine:
     """The jobs of one key, which may share batches. `number` settles ties between lines."""
 
     __slots__ = ("curve", "key", "number", "rows", "tiers")
@@ -123,13 +123,13 @@ class Line:
         self.number = number
         self.curve = curve
         self.rows = 0
-        self.tiers: dict[int, Tier] = {}
+        self.tiers: dict[int, PriorityTier] = {}
 
     def urgent_s(self) -> float:
         """When its most urgent job is due. There must be one."""
         return min([tier.urgent_s for tier in self.tiers.values()])
 
-    def tiers_from(self, first: Tier) -> list[Tier]:
+    def tiers_from(self, first: PriorityTier) -> list[PriorityTier]:
         """`first`, and then the others by priority."""
         if len(self.tiers) == 1:
             return [first]

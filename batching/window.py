@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 
 
-class Window:
+class RecentValues:
     """The latest `size` values; older ones are forgotten. A value costs two searches and two small moves."""
 
     __slots__ = ("_arrived", "_size", "_sorted")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from sluice.loadgen.ledger import LOST, TIMED_OUT, Ledger
-from sluice.loadgen.pacing import Line
+from sluice.loadgen.pacing import PacedConnection
 
 
 class ClosedLoop:
@@ -15,7 +15,9 @@ class ClosedLoop:
     `on_end` is called when the last answer has come.
     """
 
-    def __init__(self, end_s: float, lines: Iterable[Line], ledger: Ledger, *, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, end_s: float, lines: Iterable[PacedConnection], ledger: Ledger, *, on_end: Callable[[], None]
+    ) -> None:
         self._end_s = end_s
         self._ledger = ledger
         self._on_end = on_end
@@ -28,7 +30,7 @@ class ClosedLoop:
         for line in self._lines:
             self._send(line, now_s)
 
-    def answered(self, line: Line, status: int, now_s: float) -> None:
+    def answered(self, line: PacedConnection, status: int, now_s: float) -> None:
         """The answer has come whole; the next request follows."""
         self._ended(line, status, now_s)
         if line.open and now_s < self._end_s:
@@ -36,7 +38,7 @@ class ClosedLoop:
             self._send(line, now_s)
         self._look_for_the_end()
 
-    def lost(self, line: Line, now_s: float) -> None:
+    def lost(self, line: PacedConnection, now_s: float) -> None:
         """The connection has ended, and is not replaced."""
         if line.busy:
             self._ended(line, LOST, now_s)
@@ -48,12 +50,12 @@ class ClosedLoop:
             if line.busy:
                 self._ended(line, TIMED_OUT, now_s)
 
-    def _send(self, line: Line, now_s: float) -> None:
+    def _send(self, line: PacedConnection, now_s: float) -> None:
         line.intended_s = line.sent_s = now_s
         line.busy = True
         line.send()
 
-    def _ended(self, line: Line, outcome: int, now_s: float) -> None:
+    def _ended(self, line: PacedConnection, outcome: int, now_s: float) -> None:
         self._ledger.ended(line.intended_s, line.sent_s, now_s, outcome, False)
         line.busy = False
         self._busy -= 1

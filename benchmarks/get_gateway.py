@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import redis.asyncio
 
 from sluice.cache import cache
-from sluice.cache.remote.lookups import Looked
+from sluice.cache.remote.lookups import LookedUp
 from sluice.cache.remote.tier import RedisOptions, RedisTier
 from sluice.gateway.cli import main
 
@@ -19,9 +19,9 @@ class OneGetEach(RedisTier):
         super().__init__(options, **more)  # type: ignore[arg-type]
         self._client = redis.asyncio.Redis.from_url(options.url)
 
-    async def lookup(self, space: str, keys: Sequence[bytes]) -> Looked | None:
+    async def lookup(self, space: str, keys: Sequence[bytes]) -> LookedUp | None:
         found: list[bytes | None] = [await self._client.get(self._name(space, key)) for key in keys]  # type: ignore[misc]
-        return Looked(found, 0.0)
+        return LookedUp(found, 0.0)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import uvloop
 
 from benchmarks.closed_loop import ClosedLoop
 from sluice.loadgen.arrivals import Arrivals, times
-from sluice.loadgen.figures import Counts, Figures, Window, count, figures
+from sluice.loadgen.figures import CountedWindow, Counts, Figures, count, figures
 from sluice.loadgen.generator import SETTLE_S, Generator, opened, undisturbed
-from sluice.loadgen.generator import Plan as OpenPlan
+from sluice.loadgen.generator import SendingPlan as OpenPlan
 from sluice.loadgen.ledger import Ledger, Requests
 from sluice.loadgen.target import Target, request
 
@@ -68,7 +68,7 @@ async def carry_out(plan: Plan) -> Saw:
     """Carry a plan out in this process, which should do nothing else. Raises `StartError` if it cannot connect."""
     requests = await (_closed_loop(plan) if isinstance(plan.load, Closed) else _open_loop(plan, plan.load))
     counts = count(requests)
-    seen = figures(requests, Window(plan.warmup_s, plan.warmup_s + plan.duration_s), plan.objective_s)
+    seen = figures(requests, CountedWindow(plan.warmup_s, plan.warmup_s + plan.duration_s), plan.objective_s)
     return Saw(counts, seen, (*seen.faults, *_failures(counts)))
 
 

@@ -31,9 +31,9 @@ if sys.argv[2] == "without":
     stub = types.ModuleType("sluice.inference.backends.onnx.proof")
     stub.prove = lambda *_: RowsProof(Independence.PROVEN, "taken for granted")
     sys.modules[stub.__name__] = stub
-from sluice.inference.options import WorkerOptions, plan_terms
-from sluice.inference.wire import Load
-from sluice.inference.worker import _load_model
+from sluice.inference.planning.options import WorkerOptions, plan_terms
+from sluice.inference.transport.channel import Load
+from sluice.inference.worker.main import _load_model
 from sluice.inference.backends.onnx.tensor_outputs import tensor_outputs
 from pathlib import Path
 terms = plan_terms(WorkerOptions(count=1, intra_op_threads=1, max_rows=1))

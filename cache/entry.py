@@ -20,7 +20,7 @@ ELEMENT_BYTES = sys.getsizeof(b"")
 """A BYTES element without its content."""
 
 
-class Entry(msgspec.Struct, eq=False, gc=False):
+class CacheEntry(msgspec.Struct, eq=False, gc=False):
     """The answer to one key. `outputs` are read-only, share memory with nothing else, and are in the key's order.
 
     Of a row, each output has an axis 0 of size 1. `size_bytes` is what it takes in memory, all told. After `expires_s`
@@ -35,7 +35,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     kept: bool = False
 
 
-def entry_of(outputs: Arrays, owner: Owner, expires_s: float) -> Entry:
+def entry_of(outputs: Arrays, owner: Owner, expires_s: float) -> CacheEntry:
     """An entry with these outputs, which nobody may write to from now on. Views of other arrays are copied."""
     own = tuple([array if array.base is None or isinstance(array.base, bytes) else array.copy() for array in outputs])
     size = OVERHEAD_BYTES
@@ -44,7 +44,7 @@ def entry_of(outputs: Arrays, owner: Owner, expires_s: float) -> Entry:
         size += ARRAY_BYTES + array.nbytes
         if array.dtype.hasobject:
             size += sum([ELEMENT_BYTES + len(element) for element in array.flat])
-    return Entry(own, owner, expires_s, size)
+    return CacheEntry(own, owner, expires_s, size)
 
 
 def row_of(outputs: Arrays, row: int) -> Arrays:

@@ -8,9 +8,9 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from sluice.cache.entry import Entry, has_rows, row_of
+from sluice.cache.entry import CacheEntry, has_rows, row_of
 from sluice.cache.joining import Limits, joined, taken_out
-from sluice.cache.single_flight import Flight, Flights, landed
+from sluice.cache.single_flight import Flight, SingleFlight, landed
 from sluice.cache.tiers import NOWHERE, Tiers, Use
 from sluice.cache.turns import light_steps, steps
 from sluice.inference.errors import DeadlineExceeded
@@ -66,7 +66,7 @@ def uncached(computed: Computed, cached: CacheUse | None) -> Answer:
     return Answer(computed.outputs, *times, computed.late, cached, None, computed.batch_rows)
 
 
-class Walk:
+class RowFetch:
     """Leads the rows that nobody computes yet, follows the others, and puts the answer together.
 
     A row that it leads is looked for in Redis and then computed, all of them in one query; what becomes of it, all who
@@ -81,7 +81,7 @@ class Walk:
     def __init__(
         self,
         tiers: Tiers,
-        flights: Flights,
+        flights: SingleFlight,
         use: Use,
         query: Query,
         compute: Compute,
@@ -210,7 +210,7 @@ class Walk:
         """Take from Redis what it holds of these keys; the others."""
         size_bytes = 0
 
-        def land(entries: Mapping[bytes, Entry]) -> None:
+        def land(entries: Mapping[bytes, CacheEntry]) -> None:
             nonlocal size_bytes
             self._land(entries, flights)
             size_bytes += sum([array.nbytes for entry in entries.values() for array in entry.outputs])
@@ -246,7 +246,7 @@ class Walk:
             if start:
                 await turns.next(math.inf)
             use = self._use if tiers.epoch == self._epoch else NOWHERE
-            kept: dict[bytes, Entry] = {}
+            kept: dict[bytes, CacheEntry] = {}
             for place, key in enumerate(keys[start:stop], start):
                 row = row_of(outputs, place) if tiers.by_row else outputs
                 kept[key] = tiers.store(key, row, use, self._weight)
@@ -285,7 +285,7 @@ class Walk:
             missing += [key for key in keys[start:stop] if key not in self._found]
         return missing
 
-    def _land(self, entries: Mapping[bytes, Entry], flights: Mapping[bytes, Flight]) -> None:
+    def _land(self, entries: Mapping[bytes, CacheEntry], flights: Mapping[bytes, Flight]) -> None:
         for key, entry in entries.items():
             self._found[key] = entry.outputs
             self._flights.land(key, flights[key], entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 
-from sluice.cache.entry import Entry
+from sluice.cache.entry import CacheEntry
 from sluice.cache.report import Owner
 
 SMALL_SHARE = 0.1
@@ -41,7 +41,7 @@ class MemoryTier:
         self.size_bytes = 0
         """What the entries take together."""
         self._on_evicted = on_evicted
-        self._table: dict[bytes, Entry] = {}
+        self._table: dict[bytes, CacheEntry] = {}
         self._small: deque[bytes] = deque()
         self._small_bytes = 0
         self._main: deque[bytes] = deque()
@@ -63,7 +63,7 @@ class MemoryTier:
         entries, held_bytes = self._held.get(owner, (0, 0))
         return entries, held_bytes
 
-    def get(self, key: bytes, now_s: float) -> Entry | None:
+    def get(self, key: bytes, now_s: float) -> CacheEntry | None:
         """The entry of a key, if there is one that has not expired."""
         entry = self._table.get(key)
         if entry is None or entry.expires_s <= now_s:
@@ -72,7 +72,7 @@ class MemoryTier:
             entry.visits += 1
         return entry
 
-    def put(self, key: bytes, entry: Entry, now_s: float) -> bool:
+    def put(self, key: bytes, entry: CacheEntry, now_s: float) -> bool:
         """Keep an entry, in place of the key's last one; false if it is too large to be kept."""
         if entry.size_bytes > self.max_bytes * LARGEST_SHARE:
             return False
@@ -123,7 +123,7 @@ class MemoryTier:
                 if small:
                     self._remember(key)
 
-    def _spare(self, key: bytes, entry: Entry) -> None:
+    def _spare(self, key: bytes, entry: CacheEntry) -> None:
         if entry.kept:
             entry.visits -= 1
         else:
@@ -137,13 +137,13 @@ class MemoryTier:
         while len(self._ghosts) > len(self._table):
             self._ghosts.popitem(last=False)
 
-    def _drop(self, key: bytes, entry: Entry, now_s: float) -> None:
+    def _drop(self, key: bytes, entry: CacheEntry, now_s: float) -> None:
         del self._table[key]
         self._count(entry, -1)
         if entry.expires_s > now_s:
             self._on_evicted(entry.owner)
 
-    def _count(self, entry: Entry, by: int) -> None:
+    def _count(self, entry: CacheEntry, by: int) -> None:
         size_bytes = by * entry.size_bytes
         self.size_bytes += size_bytes
         if not entry.kept:

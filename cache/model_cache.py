@@ -9,14 +9,14 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 import msgspec
 
-from sluice.cache.entry import Entry, has_rows
-from sluice.cache.fetch_or_compute import Answer, Compute, Walk, uncached
+from sluice.cache.entry import CacheEntry, has_rows
+from sluice.cache.fetch_or_compute import Answer, Compute, RowFetch, uncached
 from sluice.cache.joining import Limits, joined
 from sluice.cache.keys import Keys, content_bytes, element_keys, only_key, row_keys
 from sluice.cache.memory import MemoryTier
 from sluice.cache.remote.contract import RemoteTier
 from sluice.cache.report import ModelState
-from sluice.cache.single_flight import Flights
+from sluice.cache.single_flight import SingleFlight
 from sluice.cache.tiers import NOWHERE, CachedModel, Tiers, Use
 from sluice.cache.turns import STEP_BYTES, Turns, steps
 from sluice.inference.types import Arrays, CacheUse, Caching, Query
@@ -33,7 +33,7 @@ class EntryRecall(msgspec.Struct, frozen=True, gc=False):
 
     tiers: Tiers
     key: bytes
-    entry: Entry
+    entry: CacheEntry
     clock: Callable[[], float]
 
     @property
@@ -80,7 +80,7 @@ class ModelCache:
         self._objective_s = math.inf if subject.objective_s is None else subject.objective_s
         self._keys = Keys(f"{subject.digest} {subject.engine}", subject.signature, subject.scope)
         self._tiers = Tiers(subject, memory, redis, clock)
-        self._flights = Flights()
+        self._flights = SingleFlight()
 
     @property
     def pays(self) -> bool:
@@ -201,7 +201,9 @@ class ModelCache:
     ) -> Coroutine[None, None, Answer]:
         promised_s = min(query.deadline_s, started_s + self._objective_s)
         limits = Limits(self._turns, query.deadline_s, self._max_answer_bytes)
-        return Walk(self._tiers, self._flights, use, query, compute, keys, found, self._clock, promised_s, limits).run()
+        return RowFetch(
+            self._tiers, self._flights, use, query, compute, keys, found, self._clock, promised_s, limits
+        ).run()
 
     @property
     def space(self) -> str:

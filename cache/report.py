@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 
 
-class Tier(StrEnum):
+class TierName(StrEnum):
     """Where rows are kept, in the order in which they are looked for."""
 
     MEMORY = "memory"
@@ -53,7 +53,7 @@ class TierState(msgspec.Struct, frozen=True):
     ratio times compute per row; `None` until enough is known.
     """
 
-    tier: Tier
+    tier: TierName
     counts: TierCounts
     entries: int | None
     size_bytes: int | None

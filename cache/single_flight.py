@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from sluice.cache.entry import Entry
+from sluice.cache.entry import CacheEntry
 from sluice.inference.types import Query
 
 
@@ -37,7 +37,7 @@ class Flight(msgspec.Struct, eq=False, gc=False):
 
     priority: int
     deadline_s: float
-    entry: Entry | None = None
+    entry: CacheEntry | None = None
     waiters: set[Waiter] | None = None
     over: bool = False
     failed: bool = False
@@ -47,7 +47,7 @@ class Flight(msgspec.Struct, eq=False, gc=False):
         return self.priority <= query.priority and self.deadline_s <= query.deadline_s
 
 
-class Flights:
+class SingleFlight:
     """The rows of one model version that are being computed, by their keys.
 
     A flight belongs to its leader, which must end each one that it has begun, whatever happens to itself.
@@ -69,7 +69,7 @@ class Flights:
         flight = self._flights[key] = Flight(query.priority, query.deadline_s)
         return flight
 
-    def land(self, key: bytes, flight: Flight, entry: Entry) -> None:
+    def land(self, key: bytes, flight: Flight, entry: CacheEntry) -> None:
         """End a flight with what was computed."""
         flight.entry = entry
         self.end(key, flight)

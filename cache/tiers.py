@@ -12,13 +12,13 @@ from zlib import crc32
 import msgspec
 
 from sluice.cache.economy import SAMPLED, Economy, ModelCost
-from sluice.cache.entry import Entry, entry_of
+from sluice.cache.entry import CacheEntry, entry_of
 from sluice.cache.joining import Limits
 from sluice.cache.keys import PEEKED_BYTES, Scope, peek
 from sluice.cache.memory import MemoryTier
 from sluice.cache.remote import values
 from sluice.cache.remote.contract import Looked, RemoteTier
-from sluice.cache.report import Owner, Tier, TierCounts, TierState
+from sluice.cache.report import Owner, TierCounts, TierName, TierState
 from sluice.cache.turns import STEP_BYTES, STEP_ROWS
 from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Query, Signature, TensorSpec
 
@@ -51,12 +51,12 @@ class CachedModel(msgspec.Struct, frozen=True):
     adaptive: bool
     batch_s: float
     objective_s: float | None
-    observe: Callable[[Tier], Callable[[float], None]]
+    observe: Callable[[TierName], Callable[[float], None]]
     max_answer_bytes: int = 64 << 20
     on_forget: Callable[[], None] = lambda: None
 
 
-Landing: TypeAlias = Callable[[Mapping[bytes, Entry]], None]
+Landing: TypeAlias = Callable[[Mapping[bytes, CacheEntry]], None]
 """Takes entries that were found; none perhaps."""
 
 
@@ -89,8 +89,8 @@ class Tiers:
         self.model = ModelCost(subject.batch_s)
         self.memory_pays = Economy(self.model, adaptive=subject.adaptive)
         self.redis_pays = Economy(self.model, adaptive=subject.adaptive)
-        self.memory_counts = TierCounts(subject.observe(Tier.MEMORY))
-        self.redis_counts = TierCounts(subject.observe(Tier.REDIS))
+        self.memory_counts = TierCounts(subject.observe(TierName.MEMORY))
+        self.redis_counts = TierCounts(subject.observe(TierName.REDIS))
         self._small = _has_one_small_input(subject.signature)
         self.there = Use(memory is not None, redis is not None)
         """The tiers that there are, whether they pay or not."""
@@ -132,7 +132,7 @@ class Tiers:
         get = self._memory.get
         return {key: entry.outputs for key in keys if (entry := get(key, now_s)) is not None}
 
-    def recall_one(self, key: bytes, now_s: float) -> Entry | None:
+    def recall_one(self, key: bytes, now_s: float) -> CacheEntry | None:
         """What memory holds of one key."""
         return None if self._memory is None else self._memory.get(key, now_s)
 
@@ -154,7 +154,7 @@ class Tiers:
         """Whether Redis is there and answers, as far as is known."""
         return self._redis is not None and self._redis.readable
 
-    async def fetch_one(self, query: Query, key: bytes) -> Entry | None:
+    async def fetch_one(self, query: Query, key: bytes) -> CacheEntry | None:
         """What Redis holds of one key, as `fetch` does."""
         if self._redis is None or not self.fetchable:
             return None
@@ -255,7 +255,7 @@ class Tiers:
         if self._redis is not None and self._redis.leasing:
             self._redis.release(self._space, keys)
 
-    def store(self, key: bytes, outputs: Arrays, use: Use, weight: int) -> Entry:
+    def store(self, key: bytes, outputs: Arrays, use: Use, weight: int) -> CacheEntry:
         """Keep an answer in memory. It is for `send` to keep it in Redis."""
         now_s = self._clock()
         entry = entry_of(outputs, self._subject.owner, now_s + self._subject.ttl_s)
@@ -263,7 +263,7 @@ class Tiers:
             self.memory_counts.stores += weight
         return entry
 
-    def send(self, query: Query, entries: Mapping[bytes, Entry]) -> None:
+    def send(self, query: Query, entries: Mapping[bytes, CacheEntry]) -> None:
         """Keep answers in Redis too, a little later: nobody waits for that."""
         if self._redis is None:
             return
@@ -283,16 +283,16 @@ class Tiers:
         states = []
         if self._memory is not None:
             entries, size_bytes = self._memory.held(self._subject.owner)
-            states.append(_state(Tier.MEMORY, self.memory_counts, self.memory_pays, entries, size_bytes))
+            states.append(_state(TierName.MEMORY, self.memory_counts, self.memory_pays, entries, size_bytes))
         if self._redis is not None:
-            states.append(_state(Tier.REDIS, self.redis_counts, self.redis_pays, None, None))
+            states.append(_state(TierName.REDIS, self.redis_counts, self.redis_pays, None, None))
         return tuple(states)
 
     async def _decoded(
         self, query: Query, found: Mapping[bytes, bytes | None], weight: int, epoch: int, limits: Limits, land: Landing
     ) -> int:
         """Land what is good of these values, in steps; how many they were."""
-        entries: dict[bytes, Entry] = {}
+        entries: dict[bytes, CacheEntry] = {}
         landed = rows = size_bytes = 0
         for key, value in found.items():
             if value is None:
@@ -310,7 +310,7 @@ class Tiers:
         land(entries)
         return landed + len(entries)
 
-    def _decoded_one(self, query: Query, key: bytes, value: bytes | None, weight: int, epoch: int) -> Entry | None:
+    def _decoded_one(self, query: Query, key: bytes, value: bytes | None, weight: int, epoch: int) -> CacheEntry | None:
         """The entry in a value, if it is a good one. It stays in memory, unless all was forgotten since `epoch`."""
         if value is None:
             return None
@@ -351,5 +351,7 @@ def _rows(array: Array) -> int | None:
     return array.shape[0] if array.ndim else None
 
 
-def _state(tier: Tier, counts: TierCounts, economy: Economy, entries: int | None, size_bytes: int | None) -> TierState:
+def _state(
+    tier: TierName, counts: TierCounts, economy: Economy, entries: int | None, size_bytes: int | None
+) -> TierState:
     return TierState(tier, counts, entries, size_bytes, economy.pays, economy.cost_s, economy.saves_s)

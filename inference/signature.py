@@ -41,7 +41,7 @@ def conform(signature: Signature, tensors: Sequence[Tensor]) -> Arrays:
     return tuple(arrays)
 
 
-class Intake:
+class SignatureCheck:
     """Takes requests in for one signature: `conform`, `row_count` and `shape_key` in one go.
 
     Most models are batched and have one input whose other axes are fixed. All their requests have one shape key, so

@@ -35,7 +35,7 @@ class Bursts(msgspec.Struct, frozen=True, tag="bursts"):
     rate_off_per_s: float = 0.0
 
 
-class Step(msgspec.Struct, frozen=True):
+class RateStep(msgspec.Struct, frozen=True):
     """So many seconds at one rate."""
 
     rate_per_s: float
@@ -45,7 +45,7 @@ class Step(msgspec.Struct, frozen=True):
 class Ramp(msgspec.Struct, frozen=True, tag="ramp"):
     """Poisson arrivals whose rate goes through steps, and stays as in the last one."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[RateStep, ...]
 
 
 Arrivals: TypeAlias = Steady | Poisson | Bursts | Ramp

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sluice.loadgen.command import Prepared
     from sluice.loadgen.generator import Progress
     from sluice.loadgen.ledger import Requests
-    from sluice.loadgen.order import Asked, Load
+    from sluice.loadgen.order import Asked, LoadOrder
     from sluice.loadgen.report import Report
 
 CANNOT_RUN = 2
@@ -121,10 +121,10 @@ def load(context: click.Context, /, json_file: Path | None, plot_file: Path | No
 
 
 def _asked(given: dict[str, Any]) -> Asked:
-    from sluice.loadgen.order import Asked, Load, Pattern
+    from sluice.loadgen.order import Asked, LoadOrder, Pattern
 
-    of_load = {name: given.pop(name) for name in Load.__struct_fields__ if name in given}
-    return Asked(load=Load(**of_load | {"pattern": Pattern(of_load["pattern"])}), **given)
+    of_load = {name: given.pop(name) for name in LoadOrder.__struct_fields__ if name in given}
+    return Asked(load=LoadOrder(**of_load | {"pattern": Pattern(of_load["pattern"])}), **given)
 
 
 def _carried_out(asked: Asked, prepared: Prepared, quiet: bool) -> tuple[Report, Requests]:
@@ -160,7 +160,7 @@ def _good(report: Report) -> bool:
 
 
 @contextmanager
-def _shown(load: Load, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+def _shown(load: LoadOrder, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     """What is to be called with the progress of a run: a bar on a terminal, lines elsewhere."""
     from sluice.loadgen.generator import WATCH_S
     from sluice.loadgen.summary import live, progress_line

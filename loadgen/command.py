@@ -13,7 +13,7 @@ import msgspec
 
 from sluice.inference.errors import StartError
 from sluice.loadgen.arrivals import times
-from sluice.loadgen.generator import Generator, Plan, Progress
+from sluice.loadgen.generator import Generator, Progress, SendingPlan
 from sluice.loadgen.ledger import Requests
 from sluice.loadgen.model_input import metadata, model_path, random_bodies
 from sluice.loadgen.order import Asked, arrivals, checked
@@ -30,7 +30,7 @@ METADATA_TIMEOUT_S = 10.0
 class Prepared(msgspec.Struct, frozen=True):
     """A run that can begin."""
 
-    plan: Plan
+    plan: SendingPlan
     called: Called
 
 
@@ -46,7 +46,7 @@ def prepare(asked: Asked) -> Prepared:
     extra = _with_cache_control(given, asked.cache)
     scheme = "http" if where.tls is None else "https"
     return Prepared(
-        Plan(
+        SendingPlan(
             target=where,
             requests=[request(where, path, extra, body) for body in bodies],
             due_s=times(arrivals(load), load.length_s, load.seed),

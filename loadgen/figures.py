@@ -21,7 +21,7 @@ MAX_WAITED_SHARE = 0.001
 """A generator that sends later than this, or has no connection free for more requests, has not offered its load."""
 
 
-class Window(msgspec.Struct, frozen=True):
+class CountedWindow(msgspec.Struct, frozen=True):
     """The part of a run that counts, in seconds from its beginning. What comes before is to warm up."""
 
     begin_s: float
@@ -88,7 +88,7 @@ class Figures(msgspec.Struct, frozen=True):
     faults: tuple[str, ...]
 
 
-def figures(requests: Requests, window: Window, objective_s: float = math.inf) -> Figures:
+def figures(requests: Requests, window: CountedWindow, objective_s: float = math.inf) -> Figures:
     """What the requests of a window add up to."""
     due = _within(requests.intended_s, window)
     came = _within(requests.done_s, window) & (requests.outcome > 0)
@@ -137,7 +137,7 @@ def spread(seconds: Times) -> Spread | None:
     return Spread(len(seconds), float(seconds.mean()) * 1e3, p50, p90, p95, p99, p99_9, float(seconds.max()) * 1e3)
 
 
-def _within(seconds: Times, window: Window) -> Flags:
+def _within(seconds: Times, window: CountedWindow) -> Flags:
     return (seconds >= window.begin_s) & (seconds < window.end_s)
 
 

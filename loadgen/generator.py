@@ -21,7 +21,7 @@ from sluice.inference.errors import StartError
 from sluice.loadgen.arrivals import Times
 from sluice.loadgen.connection import HttpLine
 from sluice.loadgen.ledger import Ledger, Requests
-from sluice.loadgen.pacing import Line, OpenLoop
+from sluice.loadgen.pacing import OpenLoop, PacedConnection
 from sluice.loadgen.target import Target
 from sluice.loadgen.timer import PreciseTimer
 
@@ -35,7 +35,7 @@ CONNECT_TIMEOUT_S = 10.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class SendingPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One run: `due_s` from its beginning, over so many connections. `requests` are sent in turn, as they are."""
 
     target: Target
@@ -71,7 +71,7 @@ class Carried(msgspec.Struct, frozen=True):
 class Generator:
     """One run, begun by `run`, which anything in the same event loop may `stop`."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SendingPlan) -> None:
         self._plan = plan
         self._ledger = Ledger()
         self._over = asyncio.Event()
@@ -139,7 +139,7 @@ class Generator:
             reopened=pacing.reopened,
         )
 
-    async def _reopen(self, line: Line, pacing: OpenLoop) -> None:
+    async def _reopen(self, line: PacedConnection, pacing: OpenLoop) -> None:
         """Connect again, as often as it takes; the server may be away for a while, or hang up at once."""
         assert isinstance(line, HttpLine)
         wait_s = FIRST_RETRY_S

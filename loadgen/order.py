@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from sluice.inference.errors import StartError
-from sluice.loadgen.arrivals import Arrivals, Bursts, Poisson, Ramp, Steady, Step, rising
-from sluice.loadgen.figures import Window
+from sluice.loadgen.arrivals import Arrivals, Bursts, Poisson, Ramp, RateStep, Steady, rising
+from sluice.loadgen.figures import CountedWindow
 
 MOST_REQUESTS = 5_000_000
 """Every one is kept, at about 100 bytes while the run lasts."""
@@ -25,7 +25,7 @@ class Pattern(StrEnum):
     RAMP = "ramp"
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True):
+class LoadOrder(msgspec.Struct, frozen=True, kw_only=True):
     """The load, and what is expected of the server.
 
     The run lasts `warm_up_s + duration_s`. `rate_per_s` is the mean, and that of the first step of a ramp, which rises
@@ -53,9 +53,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         """Of the whole run."""
         return self.warm_up_s + self.duration_s
 
-    def window(self) -> Window:
+    def window(self) -> CountedWindow:
         """The part that counts."""
-        return Window(self.warm_up_s, self.length_s)
+        return CountedWindow(self.warm_up_s, self.length_s)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     url: str
-    load: Load
+    load: LoadOrder
     model: str | None = None
     body_files: tuple[Path, ...] = ()
     rows: int = 1
@@ -78,7 +78,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     insecure: bool = False
 
 
-def checked(load: Load) -> Load:
+def checked(load: LoadOrder) -> LoadOrder:
     """The same load. Raises `StartError` for one that contradicts itself or is too much to be kept."""
     ramp = load.pattern is Pattern.RAMP
     if ramp and (load.to_rate_per_s is None or load.to_rate_per_s <= load.rate_per_s):
@@ -96,7 +96,7 @@ def checked(load: Load) -> Load:
     return load
 
 
-def arrivals(load: Load) -> Arrivals:
+def arrivals(load: LoadOrder) -> Arrivals:
     """The schedule of the whole run."""
     match load.pattern:
         case Pattern.CONSTANT:
@@ -104,23 +104,23 @@ def arrivals(load: Load) -> Arrivals:
         case Pattern.BURSTS:
             return Bursts(load.rate_per_s * (load.burst_s + load.gap_s) / load.burst_s, load.burst_s, load.gap_s)
         case Pattern.RAMP:
-            return Ramp((Step(load.rate_per_s, load.warm_up_s), *steps(load)))
+            return Ramp((RateStep(load.rate_per_s, load.warm_up_s), *steps(load)))
         case Pattern.POISSON:
             return Poisson(load.rate_per_s)
 
 
-def steps(load: Load) -> Sequence[Step]:
+def steps(load: LoadOrder) -> Sequence[RateStep]:
     """Those of a ramp, after the warm-up; none of other patterns."""
     if load.to_rate_per_s is None:
         return ()
     step_s = load.duration_s / load.steps
-    return [Step(rate_per_s, step_s) for rate_per_s in rising(load.rate_per_s, load.to_rate_per_s, load.steps)]
+    return [RateStep(rate_per_s, step_s) for rate_per_s in rising(load.rate_per_s, load.to_rate_per_s, load.steps)]
 
 
-def step_windows(load: Load) -> Sequence[tuple[Step, Window]]:
+def step_windows(load: LoadOrder) -> Sequence[tuple[RateStep, CountedWindow]]:
     """Each step of a ramp with the part of the run in which it is offered."""
     begin_s = load.warm_up_s
     return [
-        (step, Window(begin_s + number * step.duration_s, begin_s + (number + 1) * step.duration_s))
+        (step, CountedWindow(begin_s + number * step.duration_s, begin_s + (number + 1) * step.duration_s))
         for number, step in enumerate(steps(load))
     ]

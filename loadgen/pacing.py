@@ -18,7 +18,7 @@ SPARE = 32
 otherwise cost the generator time, for connections that nobody needs."""
 
 
-class Line(Protocol):
+class PacedConnection(Protocol):
     """A connection that carries one request at a time. But for `open`, the attributes are the pacing's to set.
 
     The times are those of the request that it carries, or carried last. `open` says whether it can carry another.
@@ -42,11 +42,11 @@ class Line(Protocol):
 class Pacing(Protocol):
     """What a connection tells: its answer has come, or it has ended."""
 
-    def answered(self, line: Line, status: int, now_s: float) -> None:
+    def answered(self, line: PacedConnection, status: int, now_s: float) -> None:
         """The answer has come whole."""
         ...
 
-    def lost(self, line: Line, now_s: float) -> None:
+    def lost(self, line: PacedConnection, now_s: float) -> None:
         """The connection has ended, with or without a request on it."""
         ...
 
@@ -68,12 +68,12 @@ class OpenLoop:
     def __init__(
         self,
         due_s: Times,
-        lines: Sequence[Line],
+        lines: Sequence[PacedConnection],
         ledger: Ledger,
         *,
         timeout_s: float,
         set_timer: Callable[[float], None],
-        reopen: Callable[[Line], None],
+        reopen: Callable[[PacedConnection], None],
         on_end: Callable[[], None],
     ) -> None:
         self.reopened = 0
@@ -122,7 +122,7 @@ class OpenLoop:
         if self._closed:
             self._reopen_some()
 
-    def answered(self, line: Line, status: int, now_s: float) -> None:
+    def answered(self, line: PacedConnection, status: int, now_s: float) -> None:
         """The answer has come whole, and the connection is free again, if it is open."""
         self._free_of(line, status, now_s)
         if line.open:
@@ -131,7 +131,7 @@ class OpenLoop:
                 self.pump(now_s)
         self._look_for_the_end()
 
-    def lost(self, line: Line, now_s: float) -> None:
+    def lost(self, line: PacedConnection, now_s: float) -> None:
         """The connection has ended."""
         if line.busy:
             self._free_of(line, LOST, now_s)
@@ -141,7 +141,7 @@ class OpenLoop:
         self._reopen_some()
         self._look_for_the_end()
 
-    def opened(self, line: Line, now_s: float) -> None:
+    def opened(self, line: PacedConnection, now_s: float) -> None:
         """A connection is there again."""
         self.reopened += 1
         self._reopening -= 1
@@ -167,7 +167,7 @@ class OpenLoop:
         self._set_timer(math.inf)
         self._look_for_the_end()
 
-    def _free_of(self, line: Line, outcome: int, now_s: float) -> None:
+    def _free_of(self, line: PacedConnection, outcome: int, now_s: float) -> None:
         self._ledger.ended(line.intended_s, line.sent_s, now_s, outcome, line.waited)
         line.busy = False
         self._busy -= 1

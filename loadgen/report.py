@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 
 from sluice.inference.errors import StartError
-from sluice.loadgen.figures import Counts, Figures, Window, count, figures, lateness
+from sluice.loadgen.figures import CountedWindow, Counts, Figures, count, figures, lateness
 from sluice.loadgen.generator import Carried
-from sluice.loadgen.order import Load, step_windows
+from sluice.loadgen.order import LoadOrder, step_windows
 
 MAX_BUSY = 0.9
 """Of one core. Beyond, answers wait for the generator, which looks as if the server had been slow."""
@@ -28,7 +28,7 @@ class StepReport(msgspec.Struct, frozen=True):
     """
 
     rate_per_s: float
-    window: Window
+    window: CountedWindow
     held: bool
     busy: float
     figures: Figures
@@ -57,8 +57,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     schema: str
     started: str
     called: Called
-    load: Load
-    window: Window
+    load: LoadOrder
+    window: CountedWindow
     counts: Counts
     figures: Figures
     steps: tuple[StepReport, ...]
@@ -70,7 +70,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     generator: Mapping[str, float]
 
 
-def report(called: Called, load: Load, carried: Carried, started: str) -> Report:
+def report(called: Called, load: LoadOrder, carried: Carried, started: str) -> Report:
     """The report of a run. Raises `StartError` if it was stopped before anything could be told."""
     window = _until(load.window(), carried.stopped_s)
     if window is None:
@@ -123,7 +123,7 @@ def doubts_of(steps: Sequence[StepReport]) -> tuple[str, ...]:
     return tuple([f"at {step.rate_per_s:,.0f}/s: {fault}" for step, fault in doubts])
 
 
-def busy(carried: Carried, window: Window) -> float:
+def busy(carried: Carried, window: CountedWindow) -> float:
     """The part of a window in which the generator was computing."""
     begin_s, end_s = np.interp([window.begin_s, window.end_s], carried.sampled_s, carried.cpu_s)
     return float(end_s - begin_s) / (window.end_s - window.begin_s)
@@ -139,7 +139,7 @@ def as_json(what: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(what), indent=2).decode()
 
 
-def _until(window: Window, stopped_s: float | None) -> Window | None:
+def _until(window: CountedWindow, stopped_s: float | None) -> CountedWindow | None:
     if stopped_s is None or stopped_s >= window.end_s:
         return window
-    return Window(window.begin_s, stopped_s) if stopped_s > window.begin_s else None
+    return CountedWindow(window.begin_s, stopped_s) if stopped_s > window.begin_s else None

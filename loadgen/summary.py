@@ -9,7 +9,7 @@ import numpy as np
 from sluice.loadgen.figures import OK, Counts, Spread
 from sluice.loadgen.generator import Progress
 from sluice.loadgen.ledger import Requests
-from sluice.loadgen.order import Load, Pattern
+from sluice.loadgen.order import LoadOrder, Pattern
 from sluice.loadgen.report import Report
 
 _INDENT = 14
@@ -27,7 +27,7 @@ def live(recent: Requests, over_s: float) -> str:
     return ", ".join(parts)
 
 
-def progress_line(progress: Progress, load: Load, over_s: float) -> str:
+def progress_line(progress: Progress, load: LoadOrder, over_s: float) -> str:
     """How far a run has come, where no bar can be drawn."""
     rates = live(progress.recent, over_s)
     waiting = f", {progress.waiting:,} waiting for a connection" if progress.waiting else ""

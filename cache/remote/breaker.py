@@ -18,7 +18,7 @@ STEADY_S = 10.0
 """A failure so long after the last one is a new story, and begins with the first pause."""
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """What is done with the service."""
 
     CLOSED = "closed"
@@ -37,7 +37,7 @@ class Breaker:
     """
 
     def __init__(self, chance: Callable[[], float]) -> None:
-        self.state = State.OPEN
+        self.state = BreakerState.OPEN
         self.try_at_s = 0.0
         """When the next try is due. It says nothing while the state is closed."""
         self._chance = chance
@@ -46,21 +46,21 @@ class Breaker:
 
     def failed(self, now_s: float) -> None:
         """Something failed, or a try did. Of several at the same time, the first counts."""
-        if self.state is State.OPEN and self._pause_s:
+        if self.state is BreakerState.OPEN and self._pause_s:
             return
         fresh = now_s - self._failed_at_s > STEADY_S
         self._pause_s = FIRST_PAUSE_S if fresh else min(self._pause_s * GROWTH, LONGEST_PAUSE_S)
         self._failed_at_s = now_s
-        self.state = State.OPEN
+        self.state = BreakerState.OPEN
         self.try_at_s = now_s + self._pause_s * (1 + JITTER * (2 * self._chance() - 1))
 
     def trying(self) -> None:
         """A try begins."""
-        self.state = State.HALF_OPEN
+        self.state = BreakerState.HALF_OPEN
 
     def succeeded(self) -> None:
         """A try has succeeded."""
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
 
     @property
     def persists(self) -> bool:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sluice.cache.remote.redis_link import NO_CLUSTER, NOT_REDIS, CacheUnavailable, Forbidden, Link, Refused, Reply
+from sluice.cache.remote.redis_link import (
+    NO_CLUSTER,
+    NOT_REDIS,
+    CacheUnavailable,
+    CommandForbidden,
+    CommandRefused,
+    Link,
+    Reply,
+)
 from sluice.cache.remote.slots import SLOTS, Node, SlotRange
 
 _UNKNOWN_HOST = b"?"
@@ -29,9 +37,9 @@ async def cluster_map(url: str, nodes: Sequence[Node], timeout_s: float) -> list
 async def _told(link: Link, timeout_s: float) -> Reply:
     try:
         return await link.call(("CLUSTER", "SLOTS"), timeout_s)
-    except Forbidden:
+    except CommandForbidden:
         raise
-    except Refused:
+    except CommandRefused:
         raise CacheUnavailable(NO_CLUSTER) from None
 
 

@@ -11,11 +11,11 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from sluice.cache.remote.breaker import State
+from sluice.cache.remote.breaker import BreakerState
 from sluice.cache.remote.cluster_address import cluster_address
 from sluice.cache.remote.cluster_map import cluster_map
 from sluice.cache.remote.guard import Guard
-from sluice.cache.remote.lookups import Looked
+from sluice.cache.remote.lookups import LookedUp
 from sluice.cache.remote.redis_link import CacheUnavailable, slot_of
 from sluice.cache.remote.shard import Shard
 from sluice.cache.remote.slots import Node, even_tags, owner_of, tag_of
@@ -24,7 +24,7 @@ from sluice.cache.report import RedisState, TierCounts
 
 INCOMPLETE = "not every slot of the cluster has a node"
 
-_WORST_FIRST = (State.OPEN, State.HALF_OPEN, State.CLOSED)
+_WORST_FIRST = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED)
 _T = TypeVar("_T")
 
 
@@ -88,7 +88,7 @@ class ClusterTier:
         """Whether gateways agree on who computes what."""
         return self._options.lease_s > 0
 
-    async def lookup(self, space: str, keys: Sequence[bytes]) -> Looked | None:
+    async def lookup(self, space: str, keys: Sequence[bytes]) -> LookedUp | None:
         """The values of these keys, `None` for each whose node did not answer in time; `None` if no node did."""
         cost_s = 0.0
         answered = False
@@ -103,7 +103,7 @@ class ClusterTier:
             return looked.values
 
         values: Sequence[bytes | None] = await self._spread(keys, None, look)
-        return Looked(values, cost_s) if answered else None
+        return LookedUp(values, cost_s) if answered else None
 
     def store(self, space: str, key: bytes, value: bytes, ttl_s: float, counts: TierCounts) -> bool:
         """Keep a value some time later, or drop it; `counts` hears of either. False if it is dropped at once."""
@@ -234,7 +234,7 @@ class ClusterTier:
     def _of_a_node(self, side: str, state: str, reason: str | None) -> None:
         self._on_change(f"{side} of the rows on one node of the cluster", state, reason)
 
-    def _of_the_map(self, state: State, reason: str | None) -> None:
+    def _of_the_map(self, state: BreakerState, reason: str | None) -> None:
         """Tell of rows that no node has; nodes tell of themselves."""
         if reason is not None and None in self._owners:
             self._told_of = "some reads and writes" if self._tiers else "reads and writes"
@@ -245,8 +245,8 @@ class ClusterTier:
 
 
 def _worst(states: Sequence[str]) -> str:
-    return next((state for state in _WORST_FIRST if state in states), State.OPEN)
+    return next((state for state in _WORST_FIRST if state in states), BreakerState.OPEN)
 
 
 def _left_alone(state: RedisState) -> bool:
-    return not state.reads == state.writes == State.CLOSED
+    return not state.reads == state.writes == BreakerState.CLOSED

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
-from sluice.cache.remote.breaker import Breaker, State
+from sluice.cache.remote.breaker import Breaker, BreakerState
 from sluice.cache.remote.redis_link import CacheUnavailable
 
 
@@ -23,7 +23,7 @@ class Guard:
     def __init__(
         self,
         attempt: Callable[[], Awaitable[None]],
-        on_change: Callable[[State, str | None], None],
+        on_change: Callable[[BreakerState, str | None], None],
         clock: Callable[[], float],
     ) -> None:
         self._attempt = attempt
@@ -46,14 +46,14 @@ class Guard:
                 await self._trying
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """What is done with the service."""
         return self._breaker.state
 
     @property
     def closed(self) -> bool:
         """Whether the service is to be used."""
-        return self._breaker.state is State.CLOSED
+        return self._breaker.state is BreakerState.CLOSED
 
     def failed(self, error: CacheUnavailable) -> None:
         """A use of the service has failed. It is left alone from now on, and tried soon."""
@@ -75,7 +75,7 @@ class Guard:
             self._breaker.succeeded()
             if self._told:
                 self._told = False
-                self._on_change(State.CLOSED, None)
+                self._on_change(BreakerState.CLOSED, None)
 
     async def _try_again(self) -> None:
         while not self.closed:
@@ -88,4 +88,4 @@ class Guard:
         self._breaker.failed(self._clock())
         if self._breaker.persists and not self._told:
             self._told = True
-            self._on_change(State.OPEN, self.last_error)
+            self._on_change(BreakerState.OPEN, self.last_error)

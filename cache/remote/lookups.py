@@ -16,7 +16,7 @@ MOST_WAITING = 16 * MOST_KEYS
 """Keys that may wait for a round trip. Where more are asked for, Redis is too slow for what is asked of it."""
 
 
-class Looked(msgspec.Struct, frozen=True):
+class LookedUp(msgspec.Struct, frozen=True):
     """What was found, in the order of the keys; `cost_s` is their share in the time of the round trip, in seconds."""
 
     values: Sequence[bytes | None]
@@ -25,7 +25,7 @@ class Looked(msgspec.Struct, frozen=True):
 
 class _Ask(msgspec.Struct, frozen=True, eq=False):
     names: Sequence[bytes]
-    found: asyncio.Future[Looked | None]
+    found: asyncio.Future[LookedUp | None]
 
 
 class Lookups:
@@ -58,7 +58,7 @@ class Lookups:
         if self._trips:
             await asyncio.wait(self._trips)
 
-    async def ask(self, names: Sequence[bytes]) -> Looked | None:
+    async def ask(self, names: Sequence[bytes]) -> LookedUp | None:
         """The values of these names; `None` where nobody answered, or too much is asked for. Bears cancellation."""
         if len(names) > MOST_KEYS:
             parts = [names[start : start + MOST_KEYS] for start in range(0, len(names), MOST_KEYS)]
@@ -66,11 +66,11 @@ class Lookups:
             if not all([each is not None for each in looked]):
                 return None
             found = [each for each in looked if each is not None]
-            return Looked([value for each in found for value in each.values], sum([each.cost_s for each in found]))
+            return LookedUp([value for each in found for value in each.values], sum([each.cost_s for each in found]))
         return await self._ask(names)
 
-    def _ask(self, names: Sequence[bytes]) -> asyncio.Future[Looked | None]:
-        found: asyncio.Future[Looked | None] = self._loop.create_future()
+    def _ask(self, names: Sequence[bytes]) -> asyncio.Future[LookedUp | None]:
+        found: asyncio.Future[LookedUp | None] = self._loop.create_future()
         if self._waiting_keys + len(names) > MOST_WAITING:
             found.set_result(None)
             return found
@@ -123,7 +123,9 @@ class Lookups:
             for ask in asks:
                 stop = start + len(ask.names)
                 if not ask.found.done():
-                    ask.found.set_result(None if values is None else Looked(values[start:stop], key_s * len(ask.names)))
+                    ask.found.set_result(
+                        None if values is None else LookedUp(values[start:stop], key_s * len(ask.names))
+                    )
                 start = stop
         if values is None:
             self.give_up()

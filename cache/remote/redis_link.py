@@ -36,15 +36,15 @@ class CacheUnavailable(Unavailable):
     """Redis does not answer. The message has plain words, and never its address or a password."""
 
 
-class Refused(CacheUnavailable):
+class CommandRefused(CacheUnavailable):
     """Redis has refused a command: it is full, a replica, or does not let this user do it."""
 
 
-class Forbidden(Refused):
+class CommandForbidden(CommandRefused):
     """Redis does not let this user do it."""
 
 
-class Elsewhere(Refused):
+class KeyElsewhere(CommandRefused):
     """This node of a cluster does not answer for a key, or not for all keys of a command together."""
 
 
@@ -117,7 +117,7 @@ class Link:
         self._connection = connection
 
     async def call(self, command: Command, timeout_s: float) -> Reply:
-        """The reply to one command. Raises `CacheUnavailable`; `Refused` where the connection is still good."""
+        """The reply to one command. Raises `CacheUnavailable`; `CommandRefused` where the connection is still good."""
         (reply,) = await self.call_all([command], timeout_s)
         if isinstance(reply, Exception):
             raise in_plain_words(reply) from None
@@ -192,19 +192,19 @@ def in_plain_words(error: Exception) -> CacheUnavailable:
         case redis.exceptions.BusyLoadingError():
             return CacheUnavailable("it is loading its data")
         case redis.exceptions.OutOfMemoryError():
-            return Refused("it is full")
+            return CommandRefused("it is full")
         case redis.exceptions.ReadOnlyError():
-            return Refused("it is a replica and takes no writes")
+            return CommandRefused("it is a replica and takes no writes")
         case redis.exceptions.NoPermissionError():
-            return Forbidden("the user may not do this")
+            return CommandForbidden("the user may not do this")
         case redis.exceptions.InvalidResponse():
             return CacheUnavailable(NOT_REDIS)
         case redis.exceptions.AskError() | redis.exceptions.TryAgainError() | redis.exceptions.ClusterCrossSlotError():
-            return Elsewhere(A_CLUSTER)
+            return KeyElsewhere(A_CLUSTER)
         case redis.exceptions.ClusterDownError() | redis.exceptions.MasterDownError():
             return CacheUnavailable("the cluster is down: not every slot has a node")
         case redis.exceptions.ResponseError():
-            return Refused("it refused a command")
+            return CommandRefused("it refused a command")
         case OSError() | redis.exceptions.ConnectionError():
             return CacheUnavailable("it cannot be reached")
         case _:

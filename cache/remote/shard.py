@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from sluice.cache.remote.redis_link import CacheUnavailable, Elsewhere, Reply, in_plain_words
+from sluice.cache.remote.redis_link import CacheUnavailable, KeyElsewhere, Reply, in_plain_words
 from sluice.cache.remote.slots import Node, tag_of
 
 
@@ -27,7 +27,7 @@ class Shard(msgspec.Struct, frozen=True):
 
     def is_elsewhere(self, reply: Reply) -> bool:
         """Whether another node answers for the key that this is the reply to, which `on_trouble` hears of."""
-        if not isinstance(reply, Exception) or not isinstance(error := in_plain_words(reply), Elsewhere):
+        if not isinstance(reply, Exception) or not isinstance(error := in_plain_words(reply), KeyElsewhere):
             return False
         self.on_trouble(error)
         return True

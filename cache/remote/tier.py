@@ -15,14 +15,14 @@ import msgspec
 from sluice.cache.remote.deletion import ADMIN_TIMEOUT_S, swept
 from sluice.cache.remote.guard import Guard
 from sluice.cache.remote.leases import SUFFIX, Leases, next_look_s
-from sluice.cache.remote.lookups import Looked, Lookups
+from sluice.cache.remote.lookups import LookedUp, Lookups
 from sluice.cache.remote.redis_link import (
     A_CLUSTER,
     NOT_REDIS,
     CacheUnavailable,
     Command,
+    CommandRefused,
     Link,
-    Refused,
     Reply,
     in_plain_words,
     slot_of,
@@ -131,7 +131,7 @@ class RedisTier:
         """Whether gateways agree on who computes what."""
         return self._leases is not None
 
-    async def lookup(self, space: str, keys: Sequence[bytes]) -> Looked | None:
+    async def lookup(self, space: str, keys: Sequence[bytes]) -> LookedUp | None:
         """The values of these keys; `None` where nobody answered in time. Bears cancellation."""
         if not self.readable:
             return None
@@ -239,7 +239,7 @@ class RedisTier:
             replies = await self._write_link.call_all(commands, self._options.connect_timeout_s)
             here = [reply for reply in replies if not self._is_elsewhere(reply)]
             if here and b"OK" not in here:
-                raise Refused("it takes no writes")
+                raise CommandRefused("it takes no writes")
         except CacheUnavailable as error:
             self._count("write", error)
             self._writes.failed(error)

@@ -33,7 +33,7 @@ class Timed:
         raise NotImplementedError
 
 
-class Sweep:
+class DeadlineSweep:
     """Calls `overdue` on what has passed its deadline, at most `period_s` late.
 
     Once more is `held` than may be, `make_room` as well, on what has most unsent first, until there is room.

@@ -49,7 +49,7 @@ class HeldBytes:
             self.now_bytes -= size_bytes
 
 
-class Share:
+class HeldShare:
     """What one call holds of it, for as long as a block runs; it changes on the call's way.
 
     `grow` raises `Unavailable` where there is no room for more.

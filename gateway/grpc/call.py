@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from sluice.gateway.grpc.heads import Head
+from sluice.gateway.grpc.heads import CallHead
 from sluice.gateway.grpc.inbox import Inbox
 from sluice.gateway.grpc.limits import HEAD_SLACK_BYTES, STREAM_WINDOW_BYTES
 from sluice.gateway.grpc.methods import Body, Method
@@ -60,7 +60,7 @@ class ServerCall:
         connection: GrpcConnection,
         stream_id: int,
         method: Method,
-        head: Head,
+        head: CallHead,
         timeout_s: float | None,
         inbox: Inbox,
     ) -> None:

@@ -15,7 +15,7 @@ from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.methods import Body, CallEnded, Context
 from sluice.gateway.headers.timeouts import REQUEST_TIMEOUT
 from sluice.gateway.messages import Header, HttpResponse
-from sluice.gateway.prediction.data_plane import Plane, Route
+from sluice.gateway.prediction.data_plane import PredictionPlane, Route
 from sluice.inference.errors import SluiceError
 
 STREAM_IN_FLIGHT = 64
@@ -32,7 +32,7 @@ class Calls:
     messages of a stream are counted in `held` until they are answered; that of a single call is where it came from.
     """
 
-    def __init__(self, plane: Plane, held: HeldBytes) -> None:
+    def __init__(self, plane: PredictionPlane, held: HeldBytes) -> None:
         self._plane = plane
         self._dialect = GrpcInfer()
         self._held = held

@@ -23,7 +23,7 @@ from sluice.gateway.grpc import heads
 from sluice.gateway.grpc.call import ServerCall
 from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.frames import ErrorCode, Unbearable
-from sluice.gateway.grpc.heads import Head, Malformed, head_of
+from sluice.gateway.grpc.heads import CallHead, Malformed, head_of
 from sluice.gateway.grpc.inbox import Inbox
 from sluice.gateway.grpc.lifetime import Lifetime
 from sluice.gateway.grpc.limits import CONNECTION_WINDOW_BYTES
@@ -176,7 +176,7 @@ class GrpcConnection(Lifetime):
             else:
                 self._begin(call)
 
-    def _admitted(self, stream_id: int, head: Head) -> ServerCall:
+    def _admitted(self, stream_id: int, head: CallHead) -> ServerCall:
         """The call that a head begins. Raises `CallEnded`."""
         limits = self._server.limits
         method = self._server.methods.get(head.path)

@@ -40,7 +40,7 @@ class Malformed(Exception):
     """Headers that are none of HTTP/2's."""
 
 
-class Head(msgspec.Struct, frozen=True):
+class CallHead(msgspec.Struct, frozen=True):
     """What the headers of a call say. `metadata` is what its method gets to see."""
 
     method: bytes
@@ -62,7 +62,7 @@ class Head(msgspec.Struct, frozen=True):
         return int(match[1]) * UNITS_S[match[2]]
 
 
-def head_of(headers: Iterable[Header]) -> Head:
+def head_of(headers: Iterable[Header]) -> CallHead:
     """Sort the headers of a call. Raises `Malformed`."""
     pseudo: dict[bytes, bytes] = {}
     framing: dict[bytes, bytes] = {}
@@ -85,7 +85,7 @@ def head_of(headers: Iterable[Header]) -> Head:
             metadata.append((name, value))
     if b":path" not in pseudo or b":method" not in pseudo:
         raise Malformed
-    return Head(
+    return CallHead(
         pseudo[b":method"],
         pseudo[b":path"],
         framing.get(b"content-type", b""),

@@ -25,7 +25,7 @@ LOOK_S = 0.5
 told at once."""
 
 
-class Health:
+class HealthService:
     """Says whether the whole gateway serves, or one model.
 
     The services are the empty name and `inference.GRPCInferenceService`, which are both the gateway, and the name of

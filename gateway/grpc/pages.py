@@ -17,7 +17,7 @@ from sluice.gateway.dialects.v2_grpc.codec import GrpcInfer
 from sluice.gateway.dialects.v2_grpc.messages import parsed
 from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.methods import Body, CallEnded, Context
-from sluice.gateway.grpc.shared_memory import SharedMemory
+from sluice.gateway.grpc.shared_memory import SharedMemoryMethods
 from sluice.gateway.pages.model_config import model_config_page
 from sluice.gateway.pages.model_statistics import statistics_page
 from sluice.gateway.serving.catalogue import Catalogue
@@ -42,7 +42,7 @@ class Pages:
 
     def by_method(self) -> Mapping[str, Page]:
         """Every page, by the name of its method."""
-        memory = SharedMemory()
+        memory = SharedMemoryMethods()
         return {
             "ServerLive": _page(pb.ServerLiveRequest, self.server_live),
             "ServerReady": _page(pb.ServerReadyRequest, self.server_ready),

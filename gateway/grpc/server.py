@@ -15,7 +15,7 @@ from sluice.gateway.doors.acceptor import Acceptor
 from sluice.gateway.grpc import health_pb2
 from sluice.gateway.grpc.calls import Calls
 from sluice.gateway.grpc.connection import GrpcConnection
-from sluice.gateway.grpc.health import INFERENCE, SERVICE, Health
+from sluice.gateway.grpc.health import INFERENCE, SERVICE, HealthService
 from sluice.gateway.grpc.limits import GrpcLimits
 from sluice.gateway.grpc.methods import Method, ServerStream, Stream, Unary
 from sluice.gateway.grpc.pages import Pages
@@ -38,7 +38,7 @@ class GrpcDoor:
     def __init__(self, gateway: Gateway, listener: socket.socket, wire: LaneLimits, version: str) -> None:
         self._settings = settings = gateway.settings.server
         self._calls = Calls(gateway.plane, gateway.held)
-        self._health = Health(gateway.catalogue, gateway.readiness)
+        self._health = HealthService(gateway.catalogue, gateway.readiness)
         self._pages = Pages(gateway.catalogue, gateway.readiness, version, gateway.control)
         files = (inference_pb2, health_pb2)
         self._reflection = Reflection(

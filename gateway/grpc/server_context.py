@@ -12,7 +12,7 @@ from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
 from sluice.gateway.grpc.limits import GrpcLimits
 from sluice.gateway.grpc.methods import Method
-from sluice.gateway.http.server_context import Door
+from sluice.gateway.http.server_context import HttpServerContext
 from sluice.gateway.messages import DataPlane
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ServerContext:
         self.ending: set[asyncio.Task[None]] = set()
         """Tasks of calls that are cancelled and not yet at their end."""
         self._budget = budget
-        self._door = Door(plane, limits.wire, draining, held)
+        self._door = HttpServerContext(plane, limits.wire, draining, held)
         self._keep_alive_s = min(limits.keepalive_time_s, limits.keepalive_timeout_s)
         self._empty: asyncio.Future[None] | None = None
 

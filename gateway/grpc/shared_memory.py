@@ -6,7 +6,7 @@ from sluice.gateway.dialects.v2.shared_memory import no_region, not_served
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 
 
-class SharedMemory:
+class SharedMemoryMethods:
     """The methods of Triton's shared-memory extension, for memory of the system and of CUDA. Raise `SluiceError`."""
 
     async def system_status(self, request: pb.SystemSharedMemoryStatusRequest) -> pb.SystemSharedMemoryStatusResponse:

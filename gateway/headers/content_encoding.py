@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
-from sluice.gateway.connections.held_bytes import HeldBytes, Share
+from sluice.gateway.connections.held_bytes import HeldBytes, HeldShare
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import InvalidRequest, RequestTooLarge
 
@@ -134,7 +134,7 @@ async def inflated(
     """The body before it was compressed, counted as it grows. Raises as `Inflating` does, and `Unavailable`."""
     inflating, loop = Inflating(body, encoding, max_body_bytes), asyncio.get_running_loop()
     pieces: list[bytes] = []
-    with Share(held) as share:
+    with HeldShare(held) as share:
         while not inflating.ended:
             step = await loop.run_in_executor(threads, inflating.step)
             share.grow(sum(map(len, step)))

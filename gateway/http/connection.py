@@ -16,7 +16,7 @@ from sluice.gateway.connections.limits import surplus_connections
 from sluice.gateway.connections.long_body import LongBody
 from sluice.gateway.http import wire
 from sluice.gateway.http.prediction import Prediction
-from sluice.gateway.http.server_context import Door
+from sluice.gateway.http.server_context import HttpServerContext
 from sluice.gateway.http.unsent import unsent_bytes
 from sluice.gateway.messages import HttpResponse
 
@@ -66,7 +66,7 @@ class Connection(HttpToolsProtocol, Timed):
         "unsent_bytes",
     )
 
-    door: ClassVar[Door]
+    door: ClassVar[HttpServerContext]
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ _REMEMBERED = frozenset(
 """Headers that are no secret, say the same in many requests, and do not change how a body is read."""
 
 
-class KnownHead(msgspec.Struct, frozen=True):
+class CachedHead(msgspec.Struct, frozen=True):
     """What the parser made of a prediction's request line and headers."""
 
     route: Any
@@ -53,7 +53,7 @@ class KnownHead(msgspec.Struct, frozen=True):
     body_bytes: int
 
 
-class KnownHeads:
+class HeadCache:
     """Heads that were parsed before, by their bytes.
 
     A client sends the same head again and again, and between two requests the same bytes mean the same: looking them
@@ -70,7 +70,7 @@ class KnownHeads:
     __slots__ = ("_known", "_max_heads")
 
     def __init__(self, max_heads: int = 1024) -> None:
-        self._known: dict[bytes, KnownHead] = {}
+        self._known: dict[bytes, CachedHead] = {}
         self._max_heads = max_heads
 
     def __len__(self) -> int:
@@ -97,4 +97,4 @@ class KnownHeads:
             self._known.clear()
         if self._max_heads:
             headers = tuple(prediction.headers)
-            self._known[data[:end]] = KnownHead(prediction.route, prediction.method, headers, body_bytes)
+            self._known[data[:end]] = CachedHead(prediction.route, prediction.method, headers, body_bytes)

@@ -22,7 +22,7 @@ from sluice.gateway.http.connection import BODY, HEAD, NOTHING, UPGRADE
 from sluice.gateway.http.page_transport import PageTransport
 from sluice.gateway.http.prediction import Prediction, expects_continue
 from sluice.gateway.http.request_targets import origin_form
-from sluice.gateway.http.server_context import Door
+from sluice.gateway.http.server_context import HttpServerContext
 from sluice.gateway.messages import DataPlane, Header
 from sluice.inference.errors import RequestTooLarge
 
@@ -56,7 +56,7 @@ def make_lane(
 
     class Lane(LaneProtocol):
         __slots__ = ()
-        door = Door(plane, bounds, draining, held or HeldBytes(bounds.max_buffered_bytes), budget)
+        door = HttpServerContext(plane, bounds, draining, held or HeldBytes(bounds.max_buffered_bytes), budget)
 
     return Lane
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
-from sluice.gateway.connections.deadlines import Sweep
+from sluice.gateway.connections.deadlines import DeadlineSweep
 from sluice.gateway.connections.held_bytes import HeldBytes
 from sluice.gateway.connections.limits import LaneLimits
-from sluice.gateway.http.head_cache import KnownHeads
+from sluice.gateway.http.head_cache import HeadCache
 from sluice.gateway.http.wire import Heads
 from sluice.gateway.messages import DataPlane
 from sluice.gateway.telemetry.logs import Sampler
@@ -20,7 +20,7 @@ from sluice.gateway.telemetry.logs import Sampler
 _FAULTS_LOGGED_PER_S = 5
 
 
-class Door:
+class HttpServerContext:
     """What all connections of one server share. One server, one loop.
 
     `held` is what this and all other doors hold of requests and answers: each connection sees to its own share. So it
@@ -54,10 +54,10 @@ class Door:
         self.limits = limits
         self.draining = draining
         self.heads = Heads()
-        self.known_heads = KnownHeads()
+        self.known_heads = HeadCache()
         self.held = held
         self._budget = budget
-        self.sweep: Sweep | None = None
+        self.sweep: DeadlineSweep | None = None
         # What is wrong with us is not to be lost among what is wrong with callers.
         self._own_faults = Sampler(_FAULTS_LOGGED_PER_S)
         self._callers_faults = Sampler(_FAULTS_LOGGED_PER_S)
@@ -70,7 +70,7 @@ class Door:
                 *(keep_alive_s, limits.request_read_timeout_s, limits.write_timeout_s),
                 *(limits.linger_s, limits.crowded_grace_s),
             )
-            self.sweep = Sweep(timeouts_s, self.held)
+            self.sweep = DeadlineSweep(timeouts_s, self.held)
         self.sweep.watch(loop, connections)
 
     def surplus(self, connections: int) -> int:

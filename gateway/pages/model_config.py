@@ -29,7 +29,7 @@ class TensorConfig(BaseModel):
     dims: list[int]
 
 
-class InputConfig(TensorConfig):
+class InputPage(TensorConfig):
     """One input. `format` is that of a picture, where model.toml says that it is one."""
 
     format: str = Field("FORMAT_NONE", description="FORMAT_NCHW or FORMAT_NHWC, or FORMAT_NONE.")
@@ -65,7 +65,7 @@ class PredictedKnot(BaseModel):
     p95_ms: float
 
 
-class Plan(BaseModel):
+class PlanPage(BaseModel):
     """What was chosen when the version was loaded, from what measurements, and why."""
 
     workers: int
@@ -75,7 +75,7 @@ class Plan(BaseModel):
     reasons: list[str]
 
 
-class LatencyCurve(BaseModel):
+class LatencyCurvePage(BaseModel):
     """The live prediction for one kind of batch, linear between its knots."""
 
     key: str = Field(description="What rows of one batch have in common: their shapes, and the wanted outputs.")
@@ -116,8 +116,8 @@ class SluiceConfig(BaseModel):
     latency_objective_ms: float | None = Field(description="The latency that is promised; null if none is.")
     cache: CachePlanPage
     config: ModelConfig
-    plan: Plan
-    curves: list[LatencyCurve] = Field(description="One for each kind of batch that was seen.")
+    plan: PlanPage
+    curves: list[LatencyCurvePage] = Field(description="One for each kind of batch that was seen.")
 
 
 class ModelConfigPage(BaseModel):
@@ -127,7 +127,7 @@ class ModelConfigPage(BaseModel):
     platform: str
     backend: str
     max_batch_size: int = Field(description="Rows in one batch, at most; 0 if requests do not travel together.")
-    input: list[InputConfig]
+    input: list[InputPage]
     output: list[TensorConfig]
     instance_group: list[InstanceGroup]
     dynamic_batching: DynamicBatching | None = Field(exclude_if=lambda batching: batching is None)
@@ -144,7 +144,7 @@ def model_config_page(served: ServedVersion) -> ModelConfigPage:
         backend="onnxruntime",
         max_batch_size=plan.max_rows if signature.batched else 0,
         input=[
-            InputConfig(**dict(tensor), format=_format(served.callee.images.get(tensor.name)))
+            InputPage(**dict(tensor), format=_format(served.callee.images.get(tensor.name)))
             for tensor in _tensors(signature.inputs, signature)
         ],
         output=_tensors(signature.outputs, signature),
@@ -224,8 +224,8 @@ def _priorities() -> DynamicBatching:
     return DynamicBatching(priority_levels=LOWEST_PRIORITY, default_priority_level=DEFAULT_PRIORITY)
 
 
-def _plan(plan: ServingPlan) -> Plan:
-    return Plan(
+def _plan(plan: ServingPlan) -> PlanPage:
+    return PlanPage(
         workers=plan.workers,
         intra_op_threads=plan.intra_op_threads,
         max_rows=plan.max_rows,
@@ -234,9 +234,11 @@ def _plan(plan: ServingPlan) -> Plan:
     )
 
 
-def _curves(curves: Mapping[str, Sequence[Knot]]) -> list[LatencyCurve]:
+def _curves(curves: Mapping[str, Sequence[Knot]]) -> list[LatencyCurvePage]:
     return [
-        LatencyCurve(key=key, knots=[PredictedKnot(rows=knot.rows, p95_ms=_milliseconds(knot.run_s)) for knot in knots])
+        LatencyCurvePage(
+            key=key, knots=[PredictedKnot(rows=knot.rows, p95_ms=_milliseconds(knot.run_s)) for knot in knots]
+        )
         for key, knots in curves.items()
     ]
 

@@ -31,7 +31,7 @@ class IndexLine(BaseModel):
     reason: str = ""
 
 
-class Change(BaseModel):
+class RepositoryChange(BaseModel):
     """What Triton's clients send with a change. Parameters of a load are refused, those of an unload ignored."""
 
     parameters: dict[str, Any] = {}
@@ -76,12 +76,12 @@ def repository_routes(control: RepositoryControl) -> APIRouter:
         ]
 
     @router.post("/models/{model}/load", summary="Serve a model as it lies in the repository now", responses=REFUSED)
-    async def load(model: ModelName, change: Annotated[Change | None, Body()] = None) -> dict[str, Any]:
+    async def load(model: ModelName, change: Annotated[RepositoryChange | None, Body()] = None) -> dict[str, Any]:
         await control.load(model, {} if change is None else change.parameters)
         return {}
 
     @router.post("/models/{model}/unload", summary="Serve a model no more", responses=REFUSED)
-    async def unload(model: ModelName, _: Annotated[Change | None, Body()] = None) -> dict[str, Any]:
+    async def unload(model: ModelName, _: Annotated[RepositoryChange | None, Body()] = None) -> dict[str, Any]:
         await control.unload(model)
         return {}
 

@@ -56,7 +56,7 @@ class ModelStatus(BaseModel):
     model_version_status: list[VersionStatus]
 
 
-class ModelPage(ModelCard, ModelStatus):
+class SharedModelPage(ModelCard, ModelStatus):
     """A model for clients of TensorFlow Serving and of OpenAI, whose APIs have the same path for it."""
 
 
@@ -77,9 +77,9 @@ def tfs_routes(catalogue: Catalogue) -> APIRouter:
         return _metadata(catalogue.resolve(model, version, label))
 
     @router.get("/{model}", summary="A model and its versions", responses=NOT_FOUND)
-    async def model_status(model: ModelName) -> ModelPage:
+    async def model_status(model: ModelName) -> SharedModelPage:
         versions = _status(catalogue.versions(model)[::-1])
-        return ModelPage(id=model, model_version_status=versions.model_version_status)
+        return SharedModelPage(id=model, model_version_status=versions.model_version_status)
 
     @router.get("/{model}/versions/{version}", summary="One version of a model", responses=NOT_FOUND)
     async def version_status(model: ModelName, version: Version) -> ModelStatus:

@@ -42,7 +42,7 @@ class ModelLine(BaseModel):
     modelUrl: str  # noqa: N815
 
 
-class ModelPage(BaseModel):
+class ModelLines(BaseModel):
     """Some of the models, by name; the next ones begin at `nextPageToken`."""
 
     nextPageToken: str | None = None  # noqa: N815
@@ -65,7 +65,7 @@ class QueueStatus(BaseModel):
     pendingRequests: int  # noqa: N815
 
 
-class Description(BaseModel):
+class VersionDescription(BaseModel):
     """One version in service. `batchSize` is the most rows in a batch; no batch waits for others, so its delay is 0."""
 
     modelName: str  # noqa: N815
@@ -85,7 +85,7 @@ def _else(default: int | None) -> BeforeValidator:
     return BeforeValidator(lambda given: int(given) if _NUMBER.fullmatch(str(given)) else default)
 
 
-class Wish(BaseModel):
+class RegisterQuery(BaseModel):
     """What TorchServe's clients say when they register a model. What is not here is not looked at."""
 
     url: str = Field(description="The model's name, or its folder in the repository.")
@@ -107,29 +107,29 @@ def torchserve_model_routes(catalogue: Catalogue, repository: Path) -> APIRouter
     async def models(
         limit: Annotated[int, _else(LIMIT), Query()] = LIMIT,
         next_page_token: Annotated[int, _else(0), Query()] = 0,
-    ) -> ModelPage:
+    ) -> ModelLines:
         names = catalogue.models
         start = max(next_page_token, 0)
         end = start + (limit if limit > 0 else LIMIT)
-        return ModelPage(
+        return ModelLines(
             nextPageToken=str(end) if end < len(names) else None,
             models=[ModelLine(modelName=name, modelUrl=name) for name in names[start:end]],
         )
 
     @router.post("", summary="Serve a model as it lies in the repository now")
-    async def register(wish: Annotated[Wish, Query()]) -> Told:
+    async def register(wish: Annotated[RegisterQuery, Query()]) -> Told:
         return await _register(catalogue, _name_of(wish, repository))
 
     @router.get("/{model}", summary="The default version of a model")
-    async def describe(model: str) -> list[Description]:
+    async def describe(model: str) -> list[VersionDescription]:
         return _described([catalogue.resolve(model, None)])
 
     @router.get("/{model}/all", summary="All versions of a model")
-    async def describe_all(model: str) -> list[Description]:
+    async def describe_all(model: str) -> list[VersionDescription]:
         return _described(catalogue.versions(model))
 
     @router.get("/{model}/{version}", summary="One version of a model")
-    async def describe_version(model: str, version: str) -> list[Description]:
+    async def describe_version(model: str, version: str) -> list[VersionDescription]:
         return _described([catalogue.resolve(model, version_of(model, version))])
 
     @router.put("/{model}", summary="See that a model has as many workers as are wanted")
@@ -162,7 +162,7 @@ def torchserve_model_routes(catalogue: Catalogue, repository: Path) -> APIRouter
     return router
 
 
-def _name_of(wish: Wish, repository: Path) -> str:
+def _name_of(wish: RegisterQuery, repository: Path) -> str:
     """The model that a URL names. Raises `InvalidRequest` for all that does not lie in the repository."""
     folder = Path(wish.url)
     if folder.is_absolute() and folder.parent == repository.absolute():
@@ -212,14 +212,14 @@ def _scaled(served: ServedVersion, wanted: Scale) -> Told:
     return Told(status=f"Workers scaled to {count} for model: {served.name}")
 
 
-def _described(versions: Sequence[ServedVersion]) -> list[Description]:
+def _described(versions: Sequence[ServedVersion]) -> list[VersionDescription]:
     return [_description(each) for each in versions]
 
 
-def _description(served: ServedVersion) -> Description:
+def _description(served: ServedVersion) -> VersionDescription:
     workers, queue = served.workers.statistics(), served.batcher.statistics().queue
     on_gpu = served.config.workers.device != "cpu"
-    return Description(
+    return VersionDescription(
         modelName=served.name,
         modelVersion=str(served.version),
         modelUrl=served.name,

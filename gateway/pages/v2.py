@@ -76,7 +76,7 @@ class CacheHealth(BaseModel):
     redis: RedisPage | None
 
 
-class Health(BaseModel):
+class HealthPage(BaseModel):
     """Everything that may be unwell."""
 
     live: bool
@@ -174,11 +174,11 @@ def server_routes(
         )
 
     @router.get("/v2/health", tags=["health"], summary="How is everything?", responses=NOT_READY)
-    async def health(response: Response) -> Health:
+    async def health(response: Response) -> HealthPage:
         is_ready = readiness.ready
         response.status_code = 200 if is_ready else 503
         state = cache.state()
-        return Health(
+        return HealthPage(
             live=not catalogue.stranded(time.monotonic()),
             ready=is_ready,
             models=[

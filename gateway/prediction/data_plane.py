@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sluice.cache.turns import Turns as StepTurns
-from sluice.gateway.connections.held_bytes import HeldBytes, Share
+from sluice.gateway.connections.held_bytes import HeldBytes, HeldShare
 from sluice.gateway.connections.long_body import LongBody
 from sluice.gateway.connections.loop_turns import LoopTurns
 from sluice.gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
@@ -30,7 +30,7 @@ from sluice.gateway.headers.timeouts import REQUEST_TIMEOUT, granted_s, within_t
 from sluice.gateway.messages import Body, Header, HttpResponse
 from sluice.gateway.prediction.encoding_steps import in_turns, is_large, size_bytes
 from sluice.gateway.prediction.observer import Observer
-from sluice.gateway.reading.intake import Intake
+from sluice.gateway.reading.intake import BodyReading
 from sluice.gateway.reading.large_body import LargeBody
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.gate import Gate
@@ -53,7 +53,7 @@ class Route(msgspec.Struct, frozen=True):
     fault: SluiceError | None = None
 
 
-class Plane:
+class PredictionPlane:
     """Answers prediction calls of every dialect. Implements `gateway.messages.DataPlane`."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Plane:
         max_body_bytes: int,
         compress_from_bytes: int = 0,
         request_timeout_s: float = 60.0,
-        intake: Intake | None = None,
+        intake: BodyReading | None = None,
         turns_of_steps: StepTurns | None = None,
     ) -> None:
         self.max_body_bytes = max_body_bytes
@@ -74,7 +74,7 @@ class Plane:
         # Nobody asks when a call came before a version has a gate.
         self._has_gates = False
         self._request_timeout_s = request_timeout_s
-        self._intake = intake or Intake(HeldBytes(sys.maxsize), max_body_bytes)
+        self._intake = intake or BodyReading(HeldBytes(sys.maxsize), max_body_bytes)
         self.coders = self._intake.coders
         self._steps = turns_of_steps or StepTurns()
         self._compress_from_bytes = compress_from_bytes or sys.maxsize
@@ -118,7 +118,7 @@ class Plane:
                 assert not isinstance(body, LongBody)
                 answer, timing, cached = await self._walk(record, route, method, heeded, body)
             else:
-                with Share(self._intake.held) as share:
+                with HeldShare(self._intake.held) as share:
                     # Nobody but this one has the body from here on, so that its memory goes with it.
                     large = self._intake.body(body, share, self._deadline_s(record, heeded))
                     body = b""
@@ -250,7 +250,7 @@ class Plane:
         callee: Callee,
     ) -> InferenceRequest:
         """The request in a short body that takes long to read."""
-        with Share(self._intake.held) as share:
+        with HeldShare(self._intake.held) as share:
             deadline_s = self._deadline_s(record, heeded)
             return await self._intake.heavy(dialect, body, heeded, callee, share, deadline_s)
 

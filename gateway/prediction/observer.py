@@ -12,7 +12,7 @@ from sluice.gateway.messages import Header
 from sluice.gateway.prediction.outcomes import outcome_of, refusal_of
 from sluice.gateway.telemetry.call_log import CallLog
 from sluice.gateway.telemetry.call_record import CallRecord
-from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.metrics import CallMetrics, ModelMetrics
 from sluice.gateway.telemetry.tracing.tracer import Tracer
 from sluice.inference.errors import SluiceError
@@ -90,11 +90,11 @@ class Observer:
 
     def failed(self, record: CallRecord, status: int, error: Exception) -> bytes:
         """A call met with a fault of ours."""
-        return self._ended(record, status, Outcome.FAILED, error)
+        return self._ended(record, status, CallOutcome.FAILED, error)
 
     def cancelled(self, record: CallRecord, status: int) -> None:
         """The client of a call has gone."""
-        self._ended(record, status, Outcome.CANCELLED, None)
+        self._ended(record, status, CallOutcome.CANCELLED, None)
 
     def unread(self, record: CallRecord, status: int, error: SluiceError) -> bytes:
         """A call was turned away before it was read whole; it has no duration."""
@@ -118,7 +118,7 @@ class Observer:
         metrics.ledger.last_s = record.ended_s
         record.version, record.timings, record.cached = response.version, timings, response.cached
         if response.late:
-            record.outcome = Outcome.LATE
+            record.outcome = CallOutcome.LATE
         if promise_s is not None:
             metrics.promise_ended(promise_s - duration_s)
         metrics.request_ended(record.dialect, record.outcome, duration_s, record.trace_id)
@@ -126,7 +126,7 @@ class Observer:
         self._trace(record)
         return server_timing(timings, duration_s, cached=response.cached is not None)
 
-    def _ended(self, record: CallRecord, status: int, outcome: Outcome, error: Exception | None) -> bytes:
+    def _ended(self, record: CallRecord, status: int, outcome: CallOutcome, error: Exception | None) -> bytes:
         record.ended_s, record.status, record.outcome = time.monotonic(), status, outcome
         record.metrics.request_ended(record.dialect, outcome, record.duration_s, record.trace_id)
         self._log.ended(record, error)

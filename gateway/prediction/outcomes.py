@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from sluice.gateway.telemetry.labels import Outcome, Refusal
+from sluice.gateway.telemetry.labels import CallOutcome, RefusalReason
 from sluice.inference.errors import (
     DeadlineExceeded,
     ExecutionError,
@@ -21,37 +21,37 @@ from sluice.inference.errors import (
     Unavailable,
 )
 
-OUTCOMES: Mapping[type[SluiceError], Outcome] = MappingProxyType(
+OUTCOMES: Mapping[type[SluiceError], CallOutcome] = MappingProxyType(
     {
-        ModelNotFound: Outcome.NOT_FOUND,
-        RequestTooLarge: Outcome.TOO_LARGE,
-        RequestError: Outcome.INVALID,
-        Unavailable: Outcome.REFUSED,
-        DeadlineExceeded: Outcome.TIMEOUT,
-        ExecutionError: Outcome.FAILED,
+        ModelNotFound: CallOutcome.NOT_FOUND,
+        RequestTooLarge: CallOutcome.TOO_LARGE,
+        RequestError: CallOutcome.INVALID,
+        Unavailable: CallOutcome.REFUSED,
+        DeadlineExceeded: CallOutcome.TIMEOUT,
+        ExecutionError: CallOutcome.FAILED,
     }
 )
-REFUSALS: Mapping[type[SluiceError], Refusal] = MappingProxyType(
+REFUSALS: Mapping[type[SluiceError], RefusalReason] = MappingProxyType(
     {
-        QueueFull: Refusal.QUEUE_FULL,
-        Overloaded: Refusal.OVERLOADED,
-        ModelNotReady: Refusal.NOT_READY,
-        Unavailable: Refusal.CROWDED,
-        DeadlineExceeded: Refusal.DEADLINE,
+        QueueFull: RefusalReason.QUEUE_FULL,
+        Overloaded: RefusalReason.OVERLOADED,
+        ModelNotReady: RefusalReason.NOT_READY,
+        Unavailable: RefusalReason.CROWDED,
+        DeadlineExceeded: RefusalReason.DEADLINE,
     }
 )
 
 KindT = TypeVar("KindT")
 
 
-def outcome_of(error: SluiceError) -> Outcome:
+def outcome_of(error: SluiceError) -> CallOutcome:
     """How a call that ended with this error is counted: by the nearest of the error's ancestors in the table."""
     if isinstance(error, ModelFailed) and error.invalid_input:
-        return Outcome.INVALID
-    return _nearest(OUTCOMES, error) or Outcome.FAILED
+        return CallOutcome.INVALID
+    return _nearest(OUTCOMES, error) or CallOutcome.FAILED
 
 
-def refusal_of(error: SluiceError) -> Refusal | None:
+def refusal_of(error: SluiceError) -> RefusalReason | None:
     """Why there was no time or no room for a call; `None` for every other error."""
     return _nearest(REFUSALS, error)
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from sluice.gateway.dialects.torchserve.codec import FAULTS, Fault, problem, refusal
+from sluice.gateway.dialects.torchserve.codec import FAULTS, TorchServeFault, problem, refusal
 from sluice.gateway.http.lane import make_lane
 from sluice.gateway.http.no_predictions import NoPredictions
 from sluice.gateway.pages.head_as_get import HeadAsGet
@@ -28,7 +28,7 @@ from sluice.inference.errors import InvalidRequest, SluiceError
 if TYPE_CHECKING:
     from sluice.gateway.process.run import Gateway
 
-CONFLICT = Fault(409, "ConflictStatusException")
+CONFLICT = TorchServeFault(409, "ConflictStatusException")
 MAX_CONNECTIONS = 64
 HTTP_FAULTS: Mapping[int, str] = {404: "ResourceNotFoundException", 405: "MethodNotAllowedException"}
 
@@ -114,7 +114,7 @@ def management_api(gateway: Gateway, version: str) -> FastAPI:
     def http_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         kind = HTTP_FAULTS.get(error.status_code, "BadRequestException")
-        return _told(Fault(error.status_code, kind), str(error.detail), dict(error.headers or {}))
+        return _told(TorchServeFault(error.status_code, kind), str(error.detail), dict(error.headers or {}))
 
     def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -132,5 +132,5 @@ def management_api(gateway: Gateway, version: str) -> FastAPI:
     return app
 
 
-def _told(fault: Fault, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def _told(fault: TorchServeFault, message: str, headers: Mapping[str, str] | None = None) -> Response:
     return Response(problem(fault, message), fault.status, headers, media_type="application/json")

@@ -32,11 +32,11 @@ from sluice.gateway.pages.head_as_get import HeadAsGet
 from sluice.gateway.pages.middleware import TrailingSlash
 from sluice.gateway.pages.page_bodies import MAX_PAGE_BYTES, PageBodies
 from sluice.gateway.pages.proxy_prefix import ProxyPrefix
-from sluice.gateway.prediction.data_plane import Plane
+from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.process.http_server import Drain, DrainingServer, StopSignals
 from sluice.gateway.protocols import DIALECTS
-from sluice.gateway.reading.intake import Intake
+from sluice.gateway.reading.intake import BodyReading
 from sluice.gateway.reading.pool import Readers, planned_readers
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.readiness import Readiness
@@ -54,7 +54,7 @@ from sluice.gateway.telemetry.metrics import Metrics
 from sluice.gateway.telemetry.reader_metrics import ReadersCollector
 from sluice.gateway.telemetry.tracing.tracer import Tracer
 from sluice.inference.errors import StartError
-from sluice.inference.repository.scan import Broken, ModelVersion
+from sluice.inference.repository.scan import BrokenModel, ModelVersion
 
 VERSION = distribution_version("sluice-gateway")
 RESERVED_DESCRIPTORS = 256
@@ -71,7 +71,7 @@ class Gateway:
     `app` is for any ASGI server; `server` is uvicorn with predictions taken straight from the protocol.
     """
 
-    def __init__(self, settings: Settings, models: Sequence[ModelVersion], broken: Sequence[Broken] = ()) -> None:
+    def __init__(self, settings: Settings, models: Sequence[ModelVersion], broken: Sequence[BrokenModel] = ()) -> None:
         self.settings = settings
         self.drain = Drain()
         names = {dialect.name for dialect in DIALECTS} | ({"grpc"} if settings.server.grpc_port else set())
@@ -93,14 +93,14 @@ class Gateway:
         logs = settings.logs
         call_log = CallLog(logs.successes_per_s, logs.refusals_per_s, slow_s=logs.slow_ms / 1e3)
         observer = Observer(self.metrics.unknown_model, call_log, self._request_ids, self._tracer)
-        self.plane = Plane(
+        self.plane = PredictionPlane(
             self.catalogue,
             DIALECTS,
             observer,
             max_body_bytes=settings.server.max_body_bytes,
             compress_from_bytes=settings.server.compress_from_bytes,
             request_timeout_s=settings.server.request_timeout_s,
-            intake=Intake(self.held, settings.server.max_body_bytes, self.readers),
+            intake=BodyReading(self.held, settings.server.max_body_bytes, self.readers),
             turns_of_steps=self.cache.turns,
         )
 

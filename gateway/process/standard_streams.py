@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TextIO
 
-from sluice.gateway.telemetry.log_writer import Outlet
+from sluice.gateway.telemetry.log_writer import LogWriter
 
 _INPUT, _OUTPUT, _ERRORS = range(3)
 
@@ -28,7 +28,7 @@ def open_standard_streams() -> None:
 
 def tell(text: str) -> None:
     """Write to standard output, whole or not at all, and wait for no reader."""
-    Outlet(_OUTPUT).write(text)
+    LogWriter(_OUTPUT).write(text)
 
 
 def _text(descriptor: int) -> TextIO:

@@ -16,7 +16,7 @@ from sluice.inference.errors import ModelNotReady
 from sluice.inference.types import Signature
 
 
-class Description(msgspec.Struct, frozen=True):
+class CalleeDescription(msgspec.Struct, frozen=True):
     """A `Callee`, its configuration as JSON, its tokenizer as a file and the sha256 of what was in it."""
 
     name: str
@@ -28,13 +28,13 @@ class Description(msgspec.Struct, frozen=True):
     tokenizer: tuple[str, str] | None
 
 
-_DECODER = msgspec.msgpack.Decoder(Description)
+_DECODER = msgspec.msgpack.Decoder(CalleeDescription)
 
 
 def described(callee: Callee) -> bytes:
     """What `built` makes the same callee from."""
     file = None if callee.embedder is None else callee.tokenizer
-    description = Description(
+    description = CalleeDescription(
         name=callee.name,
         version=callee.version,
         signature=callee.signature,
@@ -46,7 +46,7 @@ def described(callee: Callee) -> bytes:
     return msgspec.msgpack.encode(description)
 
 
-class Known:
+class KnownCallee:
     """A callee in a reader, built when it is asked for first; its tokenizer, which is large, when a text needs one."""
 
     def __init__(self, description: bytes) -> None:

@@ -25,7 +25,7 @@ KINDS: Mapping[str, type[SluiceError]] = {
 }
 
 
-class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class BodyRefused(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """The body is not what it should be. `param` is there where one member of it is at fault."""
 
     kind: str
@@ -43,19 +43,19 @@ class ReadingFailed(Exception):
     """A reader met with a fault of ours. The text is its traceback."""
 
 
-def told(error: Exception) -> Refused | Broke:
+def told(error: Exception) -> BodyRefused | Broke:
     """An error as a reader tells it."""
     if isinstance(error, FieldFault):
-        return Refused("", str(error)[:LONGEST_TEXT], error.param)
+        return BodyRefused("", str(error)[:LONGEST_TEXT], error.param)
     if isinstance(error, _TOLD):
         kind = next(each.__name__ for each in type(error).__mro__ if each.__name__ in KINDS)
-        return Refused(kind, str(error)[:LONGEST_TEXT])
+        return BodyRefused(kind, str(error)[:LONGEST_TEXT])
     if isinstance(error, MemoryError):
-        return Refused("RequestTooLarge", "reading the body takes more memory than a body of its length may")
+        return BodyRefused("RequestTooLarge", "reading the body takes more memory than a body of its length may")
     return Broke("".join(traceback.format_exception(error, limit=-20))[-LONGEST_TEXT:])
 
 
-def raised(refused: Refused) -> SluiceError:
+def raised(refused: BodyRefused) -> SluiceError:
     """The error that was told."""
     if refused.param is not None:
         return FieldFault(refused.message, param=refused.param)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from sluice.gateway.connections.held_bytes import HeldBytes, Share
+from sluice.gateway.connections.held_bytes import HeldBytes, HeldShare
 from sluice.gateway.connections.long_body import LARGE_BYTES
 from sluice.gateway.dialects.base import Call, Callee, Dialect
 from sluice.gateway.headers.content_encoding import encoding_of
@@ -21,7 +21,7 @@ CODING_THREADS, TEXT_THREADS = 2, 4
 dialect's work holds up another one's."""
 
 
-class Intake:
+class BodyReading:
     """Reads what is large or heavy. Without `readers`, in tests, everything is read in this process.
 
     `max_body_bytes` is how long a body may be once it is inflated. What is held of bodies here counts in `held`.
@@ -44,7 +44,7 @@ class Intake:
             return b""
         return encoding
 
-    def body(self, body: Body, share: Share, deadline_s: float) -> LargeBody:
+    def body(self, body: Body, share: HeldShare, deadline_s: float) -> LargeBody:
         """A body of this call's, to be closed."""
         return LargeBody(body, share, self.coders, deadline_s)
 
@@ -81,7 +81,7 @@ class Intake:
         body: bytes | bytearray,
         headers: Sequence[Header],
         callee: Callee,
-        share: Share,
+        share: HeldShare,
         deadline_s: float,
     ) -> InferenceRequest:
         """The request in a short body that takes long all the same."""

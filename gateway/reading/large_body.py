@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from concurrent.futures import Executor
 
-from sluice.gateway.connections.held_bytes import Share
+from sluice.gateway.connections.held_bytes import HeldShare
 from sluice.gateway.connections.long_body import LARGE_BYTES, LongBody
 from sluice.gateway.headers.content_encoding import Inflating
 from sluice.gateway.messages import Body
-from sluice.gateway.reading.requests import Taken
+from sluice.gateway.reading.requests import RequestTaken
 from sluice.gateway.reading.shared_body import SharedBody
 from sluice.gateway.reading.threads import in_thread
 from sluice.inference.errors import DeadlineExceeded
@@ -23,7 +23,7 @@ class LargeBody:
     Copies are made in threads, which let go of the interpreter for them.
     """
 
-    def __init__(self, body: Body, share: Share, threads: Executor, deadline_s: float) -> None:
+    def __init__(self, body: Body, share: HeldShare, threads: Executor, deadline_s: float) -> None:
         self.deadline_s = deadline_s
         self._body: Body | SharedBody = body
         self._memory: list[LentMemory] = []
@@ -84,7 +84,7 @@ class LargeBody:
             self._share.become(len(shared))
         return self._body
 
-    def became(self, taken: Taken) -> None:
+    def became(self, taken: RequestTaken) -> None:
         """The body has been read: it is let go, and what it has become is held until `close`."""
         self.close()
         self._memory.append(taken.memory)

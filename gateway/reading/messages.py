@@ -19,7 +19,7 @@ from typing import TypeAlias
 import msgspec
 
 from sluice.gateway.messages import Header
-from sluice.gateway.reading.faults import Broke, Refused
+from sluice.gateway.reading.faults import BodyRefused, Broke
 
 KNOWN_CALLEES = 64
 """Model versions that a reader remembers, those that it was asked about last: both sides drop the same ones."""
@@ -38,7 +38,7 @@ class Forget(msgspec.Struct, frozen=True, array_like=True, tag=11):
     number: int
 
 
-class Address(msgspec.Struct, frozen=True, array_like=True, tag=12):
+class FindModel(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """Asks which model a body names."""
 
     dialect: int
@@ -55,7 +55,7 @@ class Decode(msgspec.Struct, frozen=True, array_like=True, tag=13):
     headers: tuple[Header, ...]
 
 
-class Addressed(msgspec.Struct, frozen=True, array_like=True, tag=0):
+class ModelFound(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """The model that the body names."""
 
     model: str
@@ -70,8 +70,8 @@ class Decoded(msgspec.Struct, frozen=True, array_like=True, tag=1):
     head_at: int
 
 
-Order: TypeAlias = Meet | Forget | Address | Decode
-Answer: TypeAlias = Addressed | Decoded | Refused | Broke
+Order: TypeAlias = Meet | Forget | FindModel | Decode
+Answer: TypeAlias = ModelFound | Decoded | BodyRefused | Broke
 
 ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)

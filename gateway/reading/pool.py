@@ -18,11 +18,11 @@ import msgspec
 from sluice.gateway.dialects.base import Call, Callee
 from sluice.gateway.messages import Header
 from sluice.gateway.reading.callees import described
-from sluice.gateway.reading.faults import Broke, ReadingFailed, Refused, raised
-from sluice.gateway.reading.messages import Address, Addressed, Answer, Decode, Decoded
+from sluice.gateway.reading.faults import BodyRefused, Broke, ReadingFailed, raised
+from sluice.gateway.reading.messages import Answer, Decode, Decoded, FindModel, ModelFound
 from sluice.gateway.reading.places import Places
-from sluice.gateway.reading.process import Bounds, End, ReaderLost, ReaderProcess
-from sluice.gateway.reading.requests import Taken, taken
+from sluice.gateway.reading.process import End, ReaderBounds, ReaderLost, ReaderProcess
+from sluice.gateway.reading.requests import RequestTaken, taken
 from sluice.gateway.reading.shared_body import SharedBody
 from sluice.gateway.telemetry.logs import Sampler, log
 from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, SluiceError, Unavailable
@@ -64,7 +64,7 @@ HEADER_BYTES = 64 * 1024
 
 _TELLS_PER_S = 5
 _T = TypeVar("_T")
-_Prepared: TypeAlias = Callable[[ReaderProcess], Address | Decode]
+_Prepared: TypeAlias = Callable[[ReaderProcess], FindModel | Decode]
 
 
 class ReaderStatistics(msgspec.Struct, frozen=True):
@@ -138,14 +138,14 @@ class Readers:
 
     async def address(self, dialect: int, body: SharedBody, deadline_s: float) -> Call:
         """The call that a body names. Raises as `Dialect.address` does, and as `decode`."""
-        answer, _ = await self._ask("", body, deadline_s, 0, lambda _: Address(dialect, len(body)))
-        if isinstance(answer, Addressed):
+        answer, _ = await self._ask("", body, deadline_s, 0, lambda _: FindModel(dialect, len(body)))
+        if isinstance(answer, ModelFound):
             return Call(answer.model, answer.version, answer.label)
         raise _fault(answer)
 
     async def decode(
         self, dialect: int, body: SharedBody, headers: Sequence[Header], callee: Callee, deadline_s: float
-    ) -> Taken:
+    ) -> RequestTaken:
         """The request in a body. Raises as `Dialect.decode` does.
 
         Beside that, `DeadlineExceeded` where it comes first; `RequestTooLarge` where reading takes more memory or time
@@ -229,7 +229,9 @@ class Readers:
         memory_bytes = max(OWN_BYTES, reader.own_bytes) + job.may_take_bytes
         try:
             order = job.prepare(reader)
-            answering = reader.ask(order, job.body.descriptor, Bounds(memory_bytes, began_s + READ_S, job.deadline_s))
+            answering = reader.ask(
+                order, job.body.descriptor, ReaderBounds(memory_bytes, began_s + READ_S, job.deadline_s)
+            )
             job.reader = reader
             return await answering
         except (OSError, NotSent) as error:
@@ -318,7 +320,7 @@ def _extra_bytes(callee: Callee, body_bytes: int) -> int:
 
 
 def _fault(answer: Answer) -> Exception:
-    if isinstance(answer, Refused):
+    if isinstance(answer, BodyRefused):
         return raised(answer)
     return ReadingFailed(answer.trace if isinstance(answer, Broke) else f"a reader answered {type(answer).__name__}")
 

@@ -15,7 +15,7 @@ from typing import Self
 
 import msgspec
 
-from sluice.gateway.reading.messages import KNOWN_CALLEES, Address, Answer, Decode, Forget, Meet
+from sluice.gateway.reading.messages import KNOWN_CALLEES, Answer, Decode, FindModel, Forget, Meet
 from sluice.gateway.reading.spawn import spawn
 from sluice.inference.transport.arena import SharedMemory
 from sluice.inference.transport.channel import Channel, NotSent, PeerGone, WireError
@@ -52,7 +52,7 @@ class ReaderLost(Exception):
         self.end = end
 
 
-class Bounds(msgspec.Struct, frozen=True):
+class ReaderBounds(msgspec.Struct, frozen=True):
     """What a reader is held to while it reads one body: memory of its own, and monotonic times."""
 
     memory_bytes: int
@@ -84,7 +84,7 @@ class ReaderProcess:
         self._channel = channel
         self._met: OrderedDict[int, None] = OrderedDict()
         self._answer: asyncio.Future[tuple[Answer, int | None]] | None = None
-        self._bounds: Bounds | None = None
+        self._bounds: ReaderBounds | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._loop.add_reader(channel.fileno(), self._on_readable)
@@ -129,7 +129,7 @@ class ReaderProcess:
                 self._channel.send(Forget(number))
 
     def ask(
-        self, order: Address | Decode, descriptor: int, bounds: Bounds
+        self, order: FindModel | Decode, descriptor: int, bounds: ReaderBounds
     ) -> asyncio.Future[tuple[Answer, int | None]]:
         """Sends an order with the body's file. To be awaited: the answer, and the descriptor that came with it.
 
@@ -152,7 +152,7 @@ class ReaderProcess:
         """Nobody waits for the answer any more: it may take until then."""
         if self._bounds is not None:
             limit_s = min(limit_s, self._bounds.limit_s)
-            self._bounds = Bounds(self._bounds.memory_bytes, limit_s, limit_s)
+            self._bounds = ReaderBounds(self._bounds.memory_bytes, limit_s, limit_s)
 
     def kill(self, why: End) -> None:
         """Ends it now. Whoever waits for an answer gets `ReaderLost`."""
@@ -193,7 +193,7 @@ class ReaderProcess:
             if self._bounds is not None:
                 self.kill(why)
 
-    def _excess(self, bounds: Bounds, now_s: float) -> End | None:
+    def _excess(self, bounds: ReaderBounds, now_s: float) -> End | None:
         """Which of its bounds it has passed."""
         if now_s >= bounds.deadline_s:
             return End.DEADLINE

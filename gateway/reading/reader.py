@@ -18,18 +18,18 @@ from pathlib import Path
 
 from sluice.gateway.dialects.base import Callee
 from sluice.gateway.dialects.openai.codec import OpenAI
-from sluice.gateway.reading.callees import Known
+from sluice.gateway.reading.callees import KnownCallee
 from sluice.gateway.reading.codecs import codec_of
 from sluice.gateway.reading.faults import told
 from sluice.gateway.reading.messages import (
     KNOWN_CALLEES,
     ORDERS,
-    Address,
-    Addressed,
     Decode,
     Decoded,
+    FindModel,
     Forget,
     Meet,
+    ModelFound,
     Order,
 )
 from sluice.gateway.reading.requests import shared
@@ -70,7 +70,7 @@ class Reader:
     def __init__(self, channel: Channel[Order], trim: Callable[[], object]) -> None:
         self._channel = channel
         self._trim = trim
-        self._known: OrderedDict[int, Known] = OrderedDict()
+        self._known: OrderedDict[int, KnownCallee] = OrderedDict()
 
     def serve(self) -> None:
         """Receive one order and do it. Raises `PeerGone` when there will be no more."""
@@ -85,15 +85,15 @@ class Reader:
         finally:
             os.close(descriptor)
         if isinstance(order, Meet):
-            self._known[order.number] = Known(content)
+            self._known[order.number] = KnownCallee(content)
             if len(self._known) > KNOWN_CALLEES:
                 self._known.popitem(last=False)
             return
         memory = None
         try:
-            if isinstance(order, Address):
+            if isinstance(order, FindModel):
                 call = codec_of(order.dialect).address(content)
-                self._channel.send(Addressed(call.model, call.version, call.label))
+                self._channel.send(ModelFound(call.model, call.version, call.label))
                 return
             decoded, memory = self._decoded(order, content)
             self._channel.send(decoded, memory.descriptor)

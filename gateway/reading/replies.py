@@ -10,7 +10,7 @@ import msgspec
 
 from sluice.gateway.dialects.base import Callee
 from sluice.gateway.dialects.openai import codec as openai
-from sluice.gateway.dialects.sagemaker.codec import Wish
+from sluice.gateway.dialects.sagemaker.codec import InvocationForm
 from sluice.gateway.dialects.tfs import body as tfs_body
 from sluice.gateway.dialects.tfs import examples as tfs_examples
 from sluice.gateway.dialects.torchserve.codec import Labelled
@@ -30,12 +30,12 @@ class Embeddings(msgspec.Struct, frozen=True, tag="embeddings"):
 
 
 Reply: TypeAlias = (
-    v2_outputs.Reply
-    | tfs_body.Reply
-    | tfs_examples.Reply
+    v2_outputs.OutputsForm
+    | tfs_body.PredictAnswerForm
+    | tfs_examples.ResultsAnswerForm
     | Question
     | Labelled
-    | Wish
+    | InvocationForm
     | v2_outputs.GrpcReply
     | Embeddings
 )
@@ -46,7 +46,7 @@ _DECODER: msgspec.msgpack.Decoder[Reply | None] = msgspec.msgpack.Decoder(Reply 
 
 def packed(reply: object) -> bytes:
     """A request's `reply` as a reader sends it."""
-    if isinstance(reply, openai.Reply):
+    if isinstance(reply, openai.EmbeddingsAnswerForm):
         reply = Embeddings(reply.parts.places, reply.dimensions, reply.base64, reply.tokens)
     return _ENCODER.encode(reply)
 
@@ -58,7 +58,7 @@ def unpacked(sent: bytes | memoryview, request: InferenceRequest, callee: Callee
         assert callee.embedder is not None
         inputs: tuple[tuple[Tensor, ...], ...] = (request.inputs, *request.parts)
         parts = Parts(reply.places, inputs)
-        return openai.Reply(callee.embedder, parts, reply.dimensions, reply.base64, reply.tokens)
+        return openai.EmbeddingsAnswerForm(callee.embedder, parts, reply.dimensions, reply.base64, reply.tokens)
     return reply
 
 

@@ -87,7 +87,7 @@ def shared(request: InferenceRequest, limit_bytes: int) -> tuple[Decoded, Shared
     return Decoded(planned.size_bytes + len(said), planned.size_bytes), memory
 
 
-class Taken(msgspec.Struct, frozen=True):
+class RequestTaken(msgspec.Struct, frozen=True):
     """A request that was read, the memory that its numbers lie in, and how much of memory it takes in all."""
 
     request: InferenceRequest
@@ -95,7 +95,7 @@ class Taken(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> Taken:
+async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> RequestTaken:
     """The request that a reader has sent. Its numbers stay where they lie, for as long as an array looks at them.
 
     Strings are made one after another, and others have their turn in between. Closes the descriptor. Raises `OSError`.
@@ -126,7 +126,7 @@ async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> Taken:
         parts=tuple(groups[1:]),
     )
     request = msgspec.structs.replace(request, reply=unpacked(head.reply, request, callee))
-    return Taken(request, buffer, decoded.size_bytes + _strings_bytes(request))
+    return RequestTaken(request, buffer, decoded.size_bytes + _strings_bytes(request))
 
 
 def _strings_bytes(request: InferenceRequest) -> int:

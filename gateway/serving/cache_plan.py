@@ -13,7 +13,7 @@ from sluice.inference.findings import Evidence, Findings
 from sluice.inference.types import Signature
 
 
-class Found(Protocol):
+class CacheGrounds(Protocol):
     """What was found out about a model when it was loaded. `inference.workers.pool.Workers` says it."""
 
     signature: Signature
@@ -28,7 +28,7 @@ class CachePlan(msgspec.Struct, frozen=True):
     because: str
 
 
-def cache_plan(config: CacheConfig, found: Found, random_operators: Sequence[str]) -> CachePlan:
+def cache_plan(config: CacheConfig, found: CacheGrounds, random_operators: Sequence[str]) -> CachePlan:
     """The plan for a model. `random_operators` names the operators of its graph that draw random numbers.
 
     Raises `RepositoryError` where rows are to be looked up one by one in a model that does not keep them apart.
@@ -44,7 +44,7 @@ def cache_plan(config: CacheConfig, found: Found, random_operators: Sequence[str
     return CachePlan(True, scope, scope_because)
 
 
-def _scope(config: CacheConfig, found: Found) -> tuple[Literal["row", "request"], str]:
+def _scope(config: CacheConfig, found: CacheGrounds) -> tuple[Literal["row", "request"], str]:
     because = found.findings.because
     if config.scope == "row":
         if not found.signature.batched:

@@ -16,10 +16,10 @@ from sluice.gateway.telemetry.logs import log
 from sluice.gateway.telemetry.metrics import Metrics
 from sluice.gateway.telemetry.tracing.tracer import Tracer
 from sluice.inference.errors import ModelNotFound, ModelNotReady, StartError, VersionNotFound
-from sluice.inference.repository.scan import Broken, ModelVersion, model_names, scan_model
+from sluice.inference.repository.scan import BrokenModel, ModelVersion, model_names, scan_model
 
 
-class State(StrEnum):
+class VersionState(StrEnum):
     """Where a model or a version of it stands, in the words of Triton's repository index."""
 
     READY = "READY"
@@ -32,11 +32,11 @@ class IndexEntry(msgspec.Struct, frozen=True):
 
     name: str
     version: int | None
-    state: State
+    state: VersionState
     reason: str = ""
 
 
-class Standing(msgspec.Struct, frozen=True):
+class LoadedVersion(msgspec.Struct, frozen=True):
     """A version in service, what it was made from, and the stack that ends it."""
 
     served: ServedVersion
@@ -63,10 +63,10 @@ class Catalogue:
         metrics: Metrics,
         cache: Cache,
         tracer: Tracer | None = None,
-        broken: Iterable[Broken] = (),
+        broken: Iterable[BrokenModel] = (),
     ) -> None:
         self._sources = tuple(sources)
-        self._broken: dict[str, tuple[Broken, ...]] = {}
+        self._broken: dict[str, tuple[BrokenModel, ...]] = {}
         for each in broken:
             self._break(each)
         self._cache = cache
@@ -75,7 +75,7 @@ class Catalogue:
         metrics.watch_broken(lambda: len(self.broken))
         self._tracer = tracer
         self._entered = False
-        self._standing: dict[str, dict[int, Standing]] = {}
+        self._standing: dict[str, dict[int, LoadedVersion]] = {}
         self._default: dict[str, ServedVersion] = {}
         self._chosen: dict[str, int] = {}
         self._loading: set[str] = set()
@@ -84,16 +84,18 @@ class Catalogue:
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Catalogue:
-        loaded: list[Standing] = []
+        loaded: list[LoadedVersion] = []
         try:
             for source in self._sources:
                 try:
                     loaded += await self._serve([source])
                 except StartError as error:
-                    self._break(Broken(source.name, source.version, str(error)))
+                    self._break(BrokenModel(source.name, source.version, str(error)))
                 except Exception as error:  # one model's fault is no other's, whatever it is
                     log.error("a model could not be loaded", model=source.name, exc_info=error)
-                    self._break(Broken(source.name, source.version, f"{source.file}: could not be loaded: {error!r}"))
+                    self._break(
+                        BrokenModel(source.name, source.version, f"{source.file}: could not be loaded: {error!r}")
+                    )
             if self._broken and (self._settings.models.strict or not loaded):
                 raise StartError(self._all_reasons())
         except BaseException:
@@ -170,7 +172,7 @@ class Catalogue:
         )
 
     @property
-    def broken(self) -> tuple[Broken, ...]:
+    def broken(self) -> tuple[BrokenModel, ...]:
         """What was to be served and cannot be, by name."""
         return tuple([each for name in sorted(self._broken) for each in self._broken[name]])
 
@@ -191,17 +193,17 @@ class Catalogue:
         entries: list[IndexEntry] = []
         for name in sorted({*names, *self._standing, *self._loading, *self._broken}):
             entries += [
-                IndexEntry(name, each.version, State.READY)
+                IndexEntry(name, each.version, VersionState.READY)
                 if each.ready
-                else IndexEntry(name, each.version, State.UNAVAILABLE, "no worker process lives")
+                else IndexEntry(name, each.version, VersionState.UNAVAILABLE, "no worker process lives")
                 for each in (standing.served for standing in self._standing.get(name, {}).values())
             ]
             broken = self._broken.get(name, ())
-            entries += [IndexEntry(name, each.version, State.UNAVAILABLE, each.reason) for each in broken]
+            entries += [IndexEntry(name, each.version, VersionState.UNAVAILABLE, each.reason) for each in broken]
             if name in self._loading:
-                entries.append(IndexEntry(name, None, State.LOADING))
+                entries.append(IndexEntry(name, None, VersionState.LOADING))
             elif name not in self._standing and not broken:
-                entries.append(IndexEntry(name, None, State.UNAVAILABLE, "unloaded"))
+                entries.append(IndexEntry(name, None, VersionState.UNAVAILABLE, "unloaded"))
         return tuple(entries)
 
     # How it changes.
@@ -220,7 +222,7 @@ class Catalogue:
                 replaced = await self._reload(model)
             except StartError as error:
                 if model not in self._standing:
-                    self._broken[model] = (Broken(model, None, str(error)),)
+                    self._broken[model] = (BrokenModel(model, None, str(error)),)
                 raise
             finally:
                 self._loading.discard(model)
@@ -249,7 +251,7 @@ class Catalogue:
         self._default[model] = self.resolve(model, version)
         self._chosen[model] = version
 
-    async def _reload(self, model: str) -> Sequence[Standing]:
+    async def _reload(self, model: str) -> Sequence[LoadedVersion]:
         """Put the model as it lies on disk in service; what it replaces is for the caller to retire."""
         settings = self._settings
         path, allowed = settings.models.path, settings.models.allow
@@ -268,34 +270,34 @@ class Catalogue:
         self._put(model, [*kept, *loaded])
         return [each for each in before.values() if each not in kept]
 
-    def _put(self, model: str, standing: Sequence[Standing]) -> None:
+    def _put(self, model: str, standing: Sequence[LoadedVersion]) -> None:
         """Let these be the versions of a model, all at once."""
         if not standing:
             del self._standing[model], self._default[model]
             self._chosen.pop(model, None)
             return
-        by_version: Mapping[int, Standing] = {each.served.version: each for each in standing}
+        by_version: Mapping[int, LoadedVersion] = {each.served.version: each for each in standing}
         self._standing[model] = {version: by_version[version] for version in sorted(by_version)}
         if self._chosen.get(model) not in by_version:
             self._chosen.pop(model, None)
         self._default[model] = by_version[self._chosen.get(model, max(by_version))].served
 
-    async def _serve(self, sources: Iterable[ModelVersion]) -> Sequence[Standing]:
+    async def _serve(self, sources: Iterable[ModelVersion]) -> Sequence[LoadedVersion]:
         """The sources, warm. If one cannot be served, those before it are ended again."""
-        loaded: list[Standing] = []
+        loaded: list[LoadedVersion] = []
         try:
             for source in sources:
                 stack = AsyncExitStack()
                 served = await stack.enter_async_context(
                     serve_version(source, self._settings, self._metrics, self._cache, self._tracer)
                 )
-                loaded.append(Standing(served, source, stack))
+                loaded.append(LoadedVersion(served, source, stack))
         except BaseException:
             await self._retire(loaded)
             raise
         return loaded
 
-    async def _retire(self, standing: Iterable[Standing]) -> None:
+    async def _retire(self, standing: Iterable[LoadedVersion]) -> None:
         """End versions, all at the same time: each may take as long as its last request. Goes on without its caller."""
         tasks = [asyncio.create_task(_end(each)) for each in standing]
         self._retiring.update(tasks)
@@ -311,7 +313,7 @@ class Catalogue:
             raise ModelNotFound(f"model {model!r} has no version label {label[:80]!r}; it has {known}")
         return labels[label]
 
-    def _break(self, broken: Broken) -> None:
+    def _break(self, broken: BrokenModel) -> None:
         self._broken[broken.name] = (*self._broken.get(broken.name, ()), broken)
 
     def _all_reasons(self) -> str:
@@ -331,7 +333,7 @@ class Catalogue:
         return VersionNotFound(f"Request for unknown model: {model!r} version {version} is not found; it has {served}")
 
 
-async def _end(standing: Standing) -> None:
+async def _end(standing: LoadedVersion) -> None:
     await standing.stack.aclose()
     log.info("model ended", model=standing.served.name, version=standing.served.version)
 

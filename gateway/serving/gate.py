@@ -33,7 +33,7 @@ PROMPT_S, IDLE_LOOKS = 0.0015, 3
 TEXT = "overloaded: the gateway has as much to do as it can in time"
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class GateRefusal(msgspec.Struct, frozen=True):
     """What a call is told that was not let in."""
 
     error: Overloaded
@@ -75,7 +75,7 @@ class Gate:
         self._idle_looks = 0
         self._look_s = 0.0
         self._alarm: Alarm | None = None
-        self._refusals: dict[tuple[Dialect, int], Refusal] = {}
+        self._refusals: dict[tuple[Dialect, int], GateRefusal] = {}
 
     def open(self, came_s: float, now_s: float) -> bool:
         """Whether a call may go on at once that may have come at `came_s`."""
@@ -85,7 +85,7 @@ class Gate:
         cache = self._footing.cache
         return cache is not None and cache.pays
 
-    async def wait(self, dialect: Dialect, came_s: float, now_s: float) -> Refusal | None:
+    async def wait(self, dialect: Dialect, came_s: float, now_s: float) -> GateRefusal | None:
         """Wait to be let in; or what the call is told. It is told within the objective and `LOOK_S`."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(came_s, loop.create_future())
@@ -164,12 +164,12 @@ class Gate:
             self._look_s = now_s + LOOK_S
             self._alarm.set(self._look_s, now_s)
 
-    def _refusal(self, dialect: Dialect) -> Refusal:
+    def _refusal(self, dialect: Dialect) -> GateRefusal:
         retry_after_s = math.ceil(self._batcher.retry_after_s())
         refusal = self._refusals.get((dialect, retry_after_s))
         if refusal is None:
             error = Overloaded(TEXT, retry_after_s)
-            refusal = self._refusals[dialect, retry_after_s] = Refusal(error, dialect.refuse(error))
+            refusal = self._refusals[dialect, retry_after_s] = GateRefusal(error, dialect.refuse(error))
         return refusal
 
 

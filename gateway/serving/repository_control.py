@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sluice.gateway.serving.catalogue import Catalogue, IndexEntry, State
+from sluice.gateway.serving.catalogue import Catalogue, IndexEntry, VersionState
 from sluice.inference.errors import Forbidden, InvalidRequest, ModelNotFound, StartError
 
 
@@ -19,7 +19,7 @@ class RepositoryControl:
     async def index(self, *, only_ready: bool) -> list[IndexEntry]:
         """Every version in service or on its way, and every model of the repository that has none."""
         self._must_be_allowed()
-        return [each for each in await self._catalogue.index() if each.state is State.READY or not only_ready]
+        return [each for each in await self._catalogue.index() if each.state is VersionState.READY or not only_ready]
 
     async def load(self, model: str, parameters: Mapping[str, object]) -> None:
         """Serve a model as it lies in the repository now. Raises `ModelNotFound`, or `InvalidRequest` with why not."""

@@ -30,7 +30,7 @@ from sluice.gateway.serving.gate import Gate
 from sluice.gateway.serving.padding_stage import Padder
 from sluice.gateway.serving.repeated_calls import Repeats
 from sluice.gateway.serving.sample_recorder import Recorder
-from sluice.gateway.serving.stages import Course, Stage, corridor
+from sluice.gateway.serving.stages import Stage, StageContext, corridor
 from sluice.gateway.serving.unbatching import Unbatching
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.logs import log
@@ -174,7 +174,7 @@ async def serve_version(
             max_queue_rows=config.batching.max_queue_rows,
             max_answer_bytes=settings.server.max_answer_bytes,
         )
-        course = Course(
+        course = StageContext(
             source.name,
             source.version,
             workers.signature,

@@ -22,7 +22,7 @@ from sluice.gateway.serving.footing import Footing
 from sluice.gateway.serving.padding_stage import Padder, through_padding
 from sluice.gateway.serving.parts_stage import Stage, in_parts
 from sluice.inference.errors import DeadlineExceeded, InvalidRequest
-from sluice.inference.signature import Intake, shown_name
+from sluice.inference.signature import SignatureCheck, shown_name
 from sluice.inference.types import (
     Array,
     Arrays,
@@ -37,12 +37,12 @@ from sluice.inference.types import (
     Trace,
 )
 
-__all__ = ["Course", "Stage", "corridor"]
+__all__ = ["Stage", "StageContext", "corridor"]
 
 Answering: TypeAlias = Callable[[Query], Awaitable[Answer]]
 
 
-class Course(msgspec.Struct, frozen=True):
+class StageContext(msgspec.Struct, frozen=True):
     """What the stages need to know of a model version. `request_timeout_s` bounds what a caller may ask for.
 
     `turns` are those that the steps of all large requests take, whatever model they are for.
@@ -59,21 +59,21 @@ class Course(msgspec.Struct, frozen=True):
     padder: Padder | None = None
 
 
-def corridor(course: Course) -> Stage:
+def corridor(course: StageContext) -> Stage:
     """The stages of one model version, first to last."""
     compute = through_padding(course.padder, course.signature, course.turns, through_batcher(course))
     walk = taken_in(course, through_cache(course, compute))
     return in_parts(walk, course.bounds, course.request_timeout_s)
 
 
-def taken_in(course: Course, answer: Answering) -> Stage:
+def taken_in(course: StageContext, answer: Answering) -> Stage:
     """A request, or a part of one, becomes a query, and the answer is put into words.
 
     Nothing is done for each row before it is known that they are not too many. Raises `RequestTooLarge` for these and
     for an answer that is too large, `InvalidRequest` if the tensors are not what the model takes or an unknown output
     is wanted, and `DeadlineExceeded` if its time was over before.
     """
-    intake, bounds = Intake(course.signature), course.bounds
+    intake, bounds = SignatureCheck(course.signature), course.bounds
     specs = {spec.name: spec for spec in course.signature.outputs}
     all_outputs = tuple(specs)
     footing = course.footing
@@ -140,7 +140,7 @@ def taken_in(course: Course, answer: Answering) -> Stage:
     return stage
 
 
-def through_cache(course: Course, compute: Compute) -> Answering:
+def through_cache(course: StageContext, compute: Compute) -> Answering:
     """Rows that were answered before are answered at once, without queueing; the others go on."""
     footing = course.footing
     if footing.cache is None:
@@ -158,7 +158,7 @@ def through_cache(course: Course, compute: Compute) -> Answering:
     return stage
 
 
-def through_batcher(course: Course) -> Compute:
+def through_batcher(course: StageContext) -> Compute:
     """The innermost stage: admission to the queue, and the walk in a batch. Raises whatever the batcher raises."""
     submit = course.batcher.submit
 

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from sluice.cache.cache import Cache
-from sluice.cache.remote.breaker import State
+from sluice.cache.remote.breaker import BreakerState
 from sluice.cache.report import CacheState, RedisState, TierCounts, TierState
 
 VERSION_LABELS = ["model", "version"]
@@ -102,7 +102,7 @@ def _redis_families(redis: RedisState | None) -> Iterable[Metric]:
     size = GaugeMetricFamily("sluice_redis_queued_bytes", "Memory that those answers take, in bytes.")
     if redis is not None:
         for side, now in (("reads", redis.reads), ("writes", redis.writes)):
-            for each in State:
+            for each in BreakerState:
                 state.add_metric([side, each.value], float(each == now))
         for kind, count in redis.failures.items():
             failures.add_metric([kind], count)

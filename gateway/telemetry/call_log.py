@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluice.gateway.telemetry.call_record import CallRecord
-from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.logs import Sampler, log
 from sluice.gateway.telemetry.tracebacks import unquoted
 from sluice.inference.errors import SluiceError
@@ -19,9 +19,9 @@ class CallLog:
 
     def __init__(self, successes_per_s: int, refusals_per_s: int, *, slow_s: float) -> None:
         self._slow_s = slow_s
-        self._samplers: dict[Outcome, Sampler] = {Outcome.SUCCESS: Sampler(successes_per_s)}
-        for outcome in Outcome:
-            if outcome not in {Outcome.SUCCESS, Outcome.FAILED}:
+        self._samplers: dict[CallOutcome, Sampler] = {CallOutcome.SUCCESS: Sampler(successes_per_s)}
+        for outcome in CallOutcome:
+            if outcome not in {CallOutcome.SUCCESS, CallOutcome.FAILED}:
                 self._samplers[outcome] = Sampler(refusals_per_s)
 
     def answered(self, record: CallRecord, duration_s: float) -> None:
@@ -33,7 +33,7 @@ class CallLog:
         facts = _facts(record, kept_back) | _times(record)
         if slow:
             facts["slow"] = True
-        tell = log.warning if slow or record.outcome is Outcome.LATE else log.info
+        tell = log.warning if slow or record.outcome is CallOutcome.LATE else log.info
         tell("prediction", **facts)
 
     def ended(self, record: CallRecord, error: Exception | None) -> None:
@@ -43,7 +43,7 @@ class CallLog:
         if kept_back is None:
             return
         facts = _facts(record, kept_back)
-        if record.outcome is Outcome.FAILED:
+        if record.outcome is CallOutcome.FAILED:
             ours = None if isinstance(error, SluiceError) else error
             log.error("prediction", error=str(error) if ours is None else unquoted(str(error)), exc_info=ours, **facts)
         else:
@@ -54,7 +54,7 @@ def _told(record: CallRecord, error: Exception | None) -> str:
     """What is wrong with an invalid request is mostly a value in it, which its caller is told and the log is not."""
     if error is None:
         return "the client has gone"
-    return unquoted(str(error)) if record.outcome is Outcome.INVALID else str(error)
+    return unquoted(str(error)) if record.outcome is CallOutcome.INVALID else str(error)
 
 
 def _facts(record: CallRecord, kept_back: int) -> dict[str, Any]:

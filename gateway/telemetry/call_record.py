@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.metrics import CallMetrics
 from sluice.inference.types import CacheUse, Timings
 
@@ -34,7 +34,7 @@ class CallRecord(msgspec.Struct, eq=False, gc=False):
     walked_s: float = 0.0
     ended_s: float = 0.0
     status: int = 0
-    outcome: Outcome = Outcome.SUCCESS
+    outcome: CallOutcome = CallOutcome.SUCCESS
     timings: Timings | None = None
     cached: CacheUse | None = None
     came_s: float = 0.0

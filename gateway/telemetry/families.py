@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 
 from sluice.gateway.telemetry.exposition import SlicedRegistry
-from sluice.gateway.telemetry.statistics import Ledger
+from sluice.gateway.telemetry.statistics import CallStatistics
 from sluice.gateway.telemetry.tally import CounterFamily, HistogramFamily
 
 SECONDS_BUCKETS = (
@@ -201,7 +201,7 @@ class Families:
         )
         self.watched: dict[tuple[str, ...], list[Any]] = {}
         """Whose state a scrape reads, by model and version: two of one number live for a moment when it is replaced."""
-        self.ledgers: dict[tuple[str, ...], Ledger] = {}
+        self.ledgers: dict[tuple[str, ...], CallStatistics] = {}
         self.states = (
             *(self.queue_rows, self.queue_bytes, self.in_flight, self.workers, self.workers_bytes),
             *(self.objective, self.load, self.rows_mixed),

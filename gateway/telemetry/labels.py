@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """How a prediction call ended."""
 
     SUCCESS = "success"
@@ -34,7 +34,7 @@ class Phase(StrEnum):
     ENCODE = "encode"
 
 
-class Refusal(StrEnum):
+class RefusalReason(StrEnum):
     """Why there was no time or no room for a prediction call."""
 
     QUEUE_FULL = "queue_full"

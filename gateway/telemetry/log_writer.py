@@ -22,7 +22,7 @@ FLUSH_S = 1.0
 """How long the end of the process waits for the last lines to be written."""
 
 
-class Outlet:
+class LogWriter:
     """A text stream for `logging.StreamHandler` over the file `descriptor`, which it never closes.
 
     Lines come out whole and in their order. What cannot be written, since too much waits or since the disk is full, is

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import structlog
 from structlog.typing import EventDict, Processor
 
-from sluice.gateway.telemetry.log_writer import Outlet
+from sluice.gateway.telemetry.log_writer import LogWriter
 from sluice.gateway.telemetry.tracebacks import escaped, traceback_facts, unquoted, write_traceback
 from sluice.inference.config.faults import MASK
 
@@ -29,7 +29,7 @@ SHORTEST_SECRET = 4
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 """The levels that the log may have."""
 
-_outlets: dict[int, Outlet] = {}
+_outlets: dict[int, LogWriter] = {}
 
 
 def dropped_lines() -> int:
@@ -37,13 +37,13 @@ def dropped_lines() -> int:
     return sum([outlet.dropped_lines for outlet in _outlets.values()])
 
 
-def _outlet(stream: TextIO) -> TextIO | Outlet:
+def _outlet(stream: TextIO) -> TextIO | LogWriter:
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):
         return stream  # it is in memory, and takes whatever comes
     if descriptor not in _outlets:
-        _outlets[descriptor] = Outlet(descriptor)
+        _outlets[descriptor] = LogWriter(descriptor)
     return _outlets[descriptor]
 
 

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 from prometheus_client.exposition import choose_encoder
 
-from sluice.batching.report import BatchReport
-from sluice.batching.report import Outcome as BatchOutcome
-from sluice.cache.report import Tier
+from sluice.batching.report import BatchOutcome, BatchReport
+from sluice.cache.report import TierName
 from sluice.gateway.serving.audit.auditor import Look
-from sluice.gateway.serving.audit.examine import Outcome as LookOutcome
+from sluice.gateway.serving.audit.examine import LookOutcome
 from sluice.gateway.telemetry.exposition import Exposition
 from sluice.gateway.telemetry.families import Families
-from sluice.gateway.telemetry.labels import Element, Outcome, Phase, Refusal, RunTime
-from sluice.gateway.telemetry.statistics import Ledger, ModelStatistics, Total, total
+from sluice.gateway.telemetry.labels import CallOutcome, Element, Phase, RefusalReason, RunTime
+from sluice.gateway.telemetry.statistics import CallStatistics, ModelStatistics, Total, total
 from sluice.gateway.telemetry.tally import Count, Tally
 from sluice.inference.types import Cause, Death, Timings
 
@@ -56,9 +55,9 @@ class CallMetrics:
         self._requests = metrics.requests
         self._refusals = metrics.refusals
         self._family = metrics.request_duration
-        self._ends: dict[tuple[str, Outcome], tuple[Count, Tally]] = {}
+        self._ends: dict[tuple[str, CallOutcome], tuple[Count, Tally]] = {}
 
-    def request_ended(self, dialect: str, outcome: Outcome, duration_s: float, trace_id: str | None = None) -> None:
+    def request_ended(self, dialect: str, outcome: CallOutcome, duration_s: float, trace_id: str | None = None) -> None:
         """Count one prediction call. `trace_id` is that of the caller's trace, if the call belongs to one."""
         end = self._ends.get((dialect, outcome))
         if end is None:
@@ -71,11 +70,11 @@ class CallMetrics:
         else:
             duration.observe_traced(duration_s, trace_id)
 
-    def request_unread(self, dialect: str, outcome: Outcome) -> None:
+    def request_unread(self, dialect: str, outcome: CallOutcome) -> None:
         """Count one call that was turned away before it was read; it has no duration."""
         self._requests.add(*self._labels, dialect, outcome)
 
-    def refused(self, reason: Refusal) -> None:
+    def refused(self, reason: RefusalReason) -> None:
         """Count why a call was refused; that it ended is counted apart."""
         self._refusals.add(*self._labels, reason)
 
@@ -86,7 +85,7 @@ class ModelMetrics(CallMetrics):
     def __init__(self, metrics: Families, model: str, version: str) -> None:
         super().__init__(metrics, model, version)
         self._metrics = metrics
-        self.ledger = metrics.ledgers.setdefault(self._labels, Ledger())
+        self.ledger = metrics.ledgers.setdefault(self._labels, CallStatistics())
         self._watched = metrics.watched.setdefault(self._labels, [])
         self._batches = metrics.batches
         self._batch_rows = metrics.batch_rows.labels(model, version)
@@ -104,9 +103,9 @@ class ModelMetrics(CallMetrics):
         self._decode, self._cache, self._queue, self._transport, self._engine, self._encode = phases
         self._slack = metrics.slack.labels(model, version)
         for dialect in metrics.dialects:
-            for outcome in Outcome:
+            for outcome in CallOutcome:
                 self._requests.labels(*self._labels, dialect, outcome)
-            for reason in Refusal:
+            for reason in RefusalReason:
                 self._refusals.labels(*self._labels, reason)
         for cause in Cause:
             self._deaths.labels(*self._labels, cause)
@@ -152,8 +151,8 @@ class ModelMetrics(CallMetrics):
     def statistics(self) -> ModelStatistics:
         """What became of the calls so far, from the same counts as a scrape."""
         ledger, ends = self.ledger, self._request_ends()
-        answered = [end for outcome, end in ends if outcome in (Outcome.SUCCESS, Outcome.LATE)]
-        unanswered = [end for outcome, end in ends if outcome not in (Outcome.SUCCESS, Outcome.LATE)]
+        answered = [end for outcome, end in ends if outcome in (CallOutcome.SUCCESS, CallOutcome.LATE)]
+        unanswered = [end for outcome, end in ends if outcome not in (CallOutcome.SUCCESS, CallOutcome.LATE)]
         success, batches = _added(answered), ledger.batches()
         return ModelStatistics(
             inference_count=sum(size.rows * size.compute.count for size in batches),
@@ -171,10 +170,10 @@ class ModelMetrics(CallMetrics):
             row_audits={found: self._row_audits.labels(*self._labels, found).value for found in LookOutcome},
         )
 
-    def _request_ends(self) -> list[tuple[Outcome, Total]]:
-        ends: list[tuple[Outcome, Total]] = []
+    def _request_ends(self) -> list[tuple[CallOutcome, Total]]:
+        ends: list[tuple[CallOutcome, Total]] = []
         for dialect in self._metrics.dialects:
-            for outcome in Outcome:
+            for outcome in CallOutcome:
                 # Only asked for, and not made: a page must not add series to every scrape from then on.
                 durations = self._family.known(*self._labels, dialect, outcome)
                 count = self._requests.labels(*self._labels, dialect, outcome).value
@@ -186,7 +185,7 @@ class ModelMetrics(CallMetrics):
         self._padding.add(*self._labels, Element.OWN, by=own)
         self._padding.add(*self._labels, Element.ADDED, by=added)
 
-    def cache_lookups(self, tier: Tier) -> Callable[[float], None]:
+    def cache_lookups(self, tier: TierName) -> Callable[[float], None]:
         """Whom to tell how long each lookup in a tier took, in seconds."""
         return self._cache_lookups.labels(*self._labels, tier).observe
 

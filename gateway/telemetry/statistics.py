@@ -58,7 +58,7 @@ class ModelStatistics:
     row_audits: Mapping[str, int]
 
 
-class Ledger:
+class CallStatistics:
     """What the statistics need of one version and no metric has. Lasts from load to load, as the metrics do.
 
     `sizes` has, for each number of rows, how many batches were answered, and their transport and compute in seconds; a

@@ -13,7 +13,7 @@ import msgspec
 from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed
 from sluice.inference.planning.machine import forget_peak, peak_resident_bytes
-from sluice.inference.trial.random_inputs import RandomRows, Taken
+from sluice.inference.trial.random_inputs import AcceptedInputs, RandomRows
 from sluice.inference.types import Arrays, Knot, Signature, knot_rows
 
 BUDGET_S = 1.0
@@ -53,7 +53,7 @@ class Measurement(msgspec.Struct, frozen=True, array_like=True):
     stopped: Stop | None
 
 
-class Bounds(msgspec.Struct, frozen=True):
+class MeasuringBounds(msgspec.Struct, frozen=True):
     """What measuring may take. `grown_bytes` is how much the process may grow; `None` bounds nothing.
 
     The first size is run once in any case; the second one too if it should be done after `smallest_s`.
@@ -80,9 +80,9 @@ def measure(
     signature: Signature,
     most_rows: int,
     threads: int,
-    bounds: Bounds,
+    bounds: MeasuringBounds,
     instruments: Instruments = INSTRUMENTS,
-    taken: Taken | None = None,
+    taken: AcceptedInputs | None = None,
 ) -> Measurement:
     """Runs random batches of 1, 2, 4, … `most_rows` rows, and takes the lower quartile of a few runs of each.
 
@@ -118,7 +118,7 @@ def measure(
 
 
 def _no_further(
-    rows: int, measured: Sequence[Knot], grown: Sequence[int], spent_s: float, bounds: Bounds
+    rows: int, measured: Sequence[Knot], grown: Sequence[int], spent_s: float, bounds: MeasuringBounds
 ) -> Stop | None:
     """Whether a bound forbids so many rows, if time and memory grow with the rows."""
     if not measured:

@@ -8,7 +8,15 @@ import msgspec
 
 from sluice.inference.backends.base import Backend
 from sluice.inference.planning.machine import resident_bytes
-from sluice.inference.planning.measure import ALWAYS, BUDGET_S, INSTRUMENTS, Bounds, Instruments, Measurement, measure
+from sluice.inference.planning.measure import (
+    ALWAYS,
+    BUDGET_S,
+    INSTRUMENTS,
+    Instruments,
+    Measurement,
+    MeasuringBounds,
+    measure,
+)
 from sluice.inference.planning.plan import MOST_ROWS, PlanGrounds, PlanTerms, ServingPlan, thread_choices
 from sluice.inference.planning.reasons import make_plan, span
 from sluice.inference.planning.warmup import Trial, warm
@@ -46,7 +54,9 @@ def survey(
     load_s = instruments.clock() - began_s
     trial = try_out(backend)
     resident = resident_bytes()
-    bounds = Bounds(None if terms.memory_bytes is None else max(0, terms.memory_bytes // (terms.count or 1) - resident))
+    bounds = MeasuringBounds(
+        None if terms.memory_bytes is None else max(0, terms.memory_bytes // (terms.count or 1) - resident)
+    )
     most_rows = terms.max_rows or MOST_ROWS
     measurements: list[Measurement] = []
     spent_s = 0.0
@@ -58,7 +68,7 @@ def survey(
             if unexplored is not None:
                 break
             left_s = SURVEY_S - spent_s
-            bounds = Bounds(bounds.grown_bytes, min(BUDGET_S, left_s), left_s)
+            bounds = MeasuringBounds(bounds.grown_bytes, min(BUDGET_S, left_s), left_s)
             del backend
             backend, opened = open_backend(threads), threads
         began_s = instruments.clock()

@@ -13,11 +13,11 @@ from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed
 from sluice.inference.findings import NOT_READ, Batched, Findings, Independence, RowsProof
 from sluice.inference.repository.sample import SampleFault, common_rows, read_sample
-from sluice.inference.trial.accepted_inputs import Answered, Refused, find_taken, smallest
+from sluice.inference.trial.accepted_inputs import Answered, InputsRefused, find_taken, smallest
 from sluice.inference.trial.decision import RowsGrounds, decide, declared_alone, fixed_output, served, unlike_axes
-from sluice.inference.trial.random_inputs import RandomRows, Taken
+from sluice.inference.trial.random_inputs import AcceptedInputs, RandomRows
 from sluice.inference.trial.row_independence import answers_vary, rows_lost
-from sluice.inference.trial.trial import Verdict, try_hard, try_plain
+from sluice.inference.trial.trial import TrialResult, try_hard, try_plain
 from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Signature, TensorSpec
 
 
@@ -26,7 +26,7 @@ class Trial(msgspec.Struct, frozen=True):
 
     signature: Signature
     findings: Findings
-    taken: Taken | None
+    taken: AcceptedInputs | None
 
 
 def try_out(
@@ -56,12 +56,12 @@ def try_out(
         notes = (f"the sample was not used: {sample}: its inputs have different numbers of rows",)
         given = None
     found = find_taken(backend, given, stacked=stacked, clock=clock)
-    verdict = Verdict()
+    verdict = TrialResult()
     if batched in (None, True) and grounds.declared is None:
         verdict = _verdict(backend, outputs, grounds, found, given, clock)
     together, findings = decide(batched, msgspec.structs.replace(grounds, verdict=verdict))
     erratic, timed = verdict.erratic_because, None
-    if isinstance(found, Refused):
+    if isinstance(found, InputsRefused):
         notes += (
             f"the model is neither warm nor measured, for it took nothing that it was tried with: {found.because}",
         )
@@ -73,7 +73,7 @@ def try_out(
     return Trial(served(backend.inputs, outputs, batched=together), findings, timed)
 
 
-def warm(backend: Backend, signature: Signature, taken: Taken | None) -> None:
+def warm(backend: Backend, signature: Signature, taken: AcceptedInputs | None) -> None:
     """Runs a row, and two where they may be batched, of what the model takes."""
     names = [spec.name for spec in signature.outputs]
     rows = None if taken is None else RandomRows(backend.inputs, taken)
@@ -86,19 +86,19 @@ def _verdict(
     backend: Backend,
     outputs: Sequence[TensorSpec],
     grounds: RowsGrounds,
-    found: Answered | Refused,
+    found: Answered | InputsRefused,
     sample: Arrays | None,
     clock: Callable[[], float],
-) -> Verdict:
+) -> TrialResult:
     """What trying different rows shows, where that can still matter."""
     if grounds.proof.verdict is Independence.MIXED or grounds.lost is not None:
-        return Verdict()
+        return TrialResult()
     if grounds.proof.verdict is Independence.PROVEN:
-        return Verdict() if isinstance(found, Refused) else try_plain(backend, outputs, found.taken)
+        return TrialResult() if isinstance(found, InputsRefused) else try_plain(backend, outputs, found.taken)
     if grounds.unlike is not None:
-        return Verdict()
-    if isinstance(found, Refused):
-        return Verdict(unknown_because=f"the model refused all rows that it was tried with: {found.because}")
+        return TrialResult()
+    if isinstance(found, InputsRefused):
+        return TrialResult(unknown_because=f"the model refused all rows that it was tried with: {found.because}")
     return try_hard(backend, outputs, found, sample, clock)
 
 

@@ -65,7 +65,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
         return random_operators(self.file)
 
 
-class Broken(msgspec.Struct, frozen=True):
+class BrokenModel(msgspec.Struct, frozen=True):
     """A version that cannot be served, or a whole model. `reason`: what is wrong, where, and what would be right."""
 
     name: str
@@ -73,15 +73,15 @@ class Broken(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Found(msgspec.Struct, frozen=True):
+class ScannedRepository(msgspec.Struct, frozen=True):
     """What lies at a path: versions by name and number, what is broken, and a line for whatever was passed over."""
 
     versions: tuple[ModelVersion, ...] = ()
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[BrokenModel, ...] = ()
     passed_over: tuple[str, ...] = ()
 
 
-def look(path: Path, defaults: ModelConfig | None = None, allowed: Iterable[Path] = ()) -> Found:
+def look(path: Path, defaults: ModelConfig | None = None, allowed: Iterable[Path] = ()) -> ScannedRepository:
     """Every model at a path: at least one version, or something broken.
 
     `path` is a repository folder, or one `.onnx` file, which becomes version 1 of the model named by its stem. A
@@ -142,13 +142,13 @@ class _Scan:
         self._defaults = defaults
         self._fence = Fence(path if path.is_dir() else path.parent, allowed)
         self._versions: list[ModelVersion] = []
-        self._broken: list[Broken] = []
+        self._broken: list[BrokenModel] = []
         self._passed_over: list[str] = []
 
-    def found(self) -> Found:
+    def found(self) -> ScannedRepository:
         versions = sorted(self._versions, key=lambda each: (each.name, each.version))
-        broken = [Broken(_told(each.name), each.version, _told(each.reason)) for each in self._broken]
-        return Found(tuple(versions), tuple(broken), tuple(map(_told, self._passed_over)))
+        broken = [BrokenModel(_told(each.name), each.version, _told(each.reason)) for each in self._broken]
+        return ScannedRepository(tuple(versions), tuple(broken), tuple(map(_told, self._passed_over)))
 
     def all(self) -> None:
         path = self._path
@@ -174,7 +174,7 @@ class _Scan:
                 self._stray(entry)
         except OSError as error:
             if _NAME.fullmatch(entry.name) or not isinstance(error, PermissionError):
-                self._broken.append(Broken(entry.name, None, _unreadable(entry, error)))
+                self._broken.append(BrokenModel(entry.name, None, _unreadable(entry, error)))
             else:
                 self._passed_over.append(f"{entry}: cannot be looked into, and has no model's name")
 
@@ -182,9 +182,9 @@ class _Scan:
         if entry.suffix == ".onnx" and entry.is_file():
             right = self._path / (entry.stem if entry.name != MODEL_FILE else "NAME") / "1" / MODEL_FILE
             reason = f"{entry}: lies in the repository's root; move it to {right}, or serve {entry} itself"
-            self._broken.append(Broken(entry.stem, None, reason))
+            self._broken.append(BrokenModel(entry.stem, None, reason))
         elif entry.is_symlink() and not entry.exists():
-            self._broken.append(Broken(entry.name, None, _nowhere(entry)))
+            self._broken.append(BrokenModel(entry.name, None, _nowhere(entry)))
 
     def _bare_file(self) -> None:
         path = self._path
@@ -208,14 +208,14 @@ class _Scan:
             hint = f"has no versions; put the first one at {folder / '1' / MODEL_FILE}" if fits else "is no model"
             self._passed_over.append(f"{folder}: {hint}")
         elif not fits:
-            self._broken.append(Broken(name, None, _misnamed(folder, name)))
+            self._broken.append(BrokenModel(name, None, _misnamed(folder, name)))
         else:
             self._passed_over += [f"{each}: is no version" for each in others if each not in misplaced]
             self._meant_model(folder, name, numbered, misplaced)
 
     def _meant_model(self, folder: Path, name: str, numbered: Sequence[Path], misplaced: Sequence[Path]) -> None:
         def breaks(reason: str) -> None:
-            self._broken.append(Broken(name, None, reason))
+            self._broken.append(BrokenModel(name, None, reason))
 
         for entry in misplaced:
             breaks(
@@ -246,9 +246,9 @@ class _Scan:
                 raise RepositoryError(_without_model(folder))
             holds = contents(file, config, self._fence, folder)
         except RepositoryError as error:
-            self._broken.append(Broken(name, version, str(error)))
+            self._broken.append(BrokenModel(name, version, str(error)))
         except OSError as error:
-            self._broken.append(Broken(name, version, _unreadable(file, error)))
+            self._broken.append(BrokenModel(name, version, _unreadable(file, error)))
         else:
             self._passed_over += holds.passed_over
             self._versions.append(
@@ -299,7 +299,7 @@ def _has_model(folder: Path) -> bool:
         return False
 
 
-def _whole(found: Found) -> tuple[ModelVersion, ...]:
+def _whole(found: ScannedRepository) -> tuple[ModelVersion, ...]:
     if found.broken:
         raise RepositoryError("\n".join([each.reason for each in found.broken]))
     return found.versions

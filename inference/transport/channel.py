@@ -32,7 +32,7 @@ from sluice.inference.transport.layout import Placed
 from sluice.inference.types import Signature
 
 
-class Known(msgspec.Struct, frozen=True, array_like=True):
+class KnownVersion(msgspec.Struct, frozen=True, array_like=True):
     """What the first worker of a version found out, and the others are told."""
 
     signature: Signature
@@ -53,10 +53,10 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     batched: Batched = None
     apart: tuple[str, ...] = ()
     sample: str | None = None
-    known: Known | None = None
+    known: KnownVersion | None = None
 
 
-class Share(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class ShareArena(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """The arena, which comes with this message."""
 
     shape: ArenaShape
@@ -107,7 +107,7 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=6):
     invalid_input: bool
 
 
-Order: TypeAlias = Load | Share | Run
+Order: TypeAlias = Load | ShareArena | Run
 Answer: TypeAlias = Loaded | LoadFailed | Done | Failed
 
 ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)

@@ -35,7 +35,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True):
 Content: TypeAlias = "Sequence[Array] | bytes"
 
 
-class Plan(msgspec.Struct, frozen=True):
+class BufferPlan(msgspec.Struct, frozen=True):
     """Tensors that have a place and are not written yet. `contents` are arrays to stack, or BYTES already encoded."""
 
     placed: tuple[Placed, ...]
@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-def plan(tensors: Sequence[Sequence[Array]]) -> Plan:
+def plan(tensors: Sequence[Sequence[Array]]) -> BufferPlan:
     """Places for tensors, each given as the arrays to be stacked along axis 0; one array is taken as it is."""
     placed: list[Placed] = []
     contents: list[Content] = []
@@ -61,10 +61,10 @@ def plan(tensors: Sequence[Sequence[Array]]) -> Plan:
         placed.append(Placed(offset, size, shape))
         contents.append(content)
         end = offset + size
-    return Plan(tuple(placed), tuple(contents), end)
+    return BufferPlan(tuple(placed), tuple(contents), end)
 
 
-def write(planned: Plan, buffer: mmap.mmap, start: int) -> None:
+def write(planned: BufferPlan, buffer: mmap.mmap, start: int) -> None:
     """Puts the tensors into the buffer from `start` on: one copy, no array in between."""
     for place, content in zip(planned.placed, planned.contents, strict=True):
         offset = start + place.offset_bytes
@@ -78,11 +78,11 @@ def write(planned: Plan, buffer: mmap.mmap, start: int) -> None:
             np.concatenate(content, axis=0, out=view, casting="equiv")
 
 
-def write_file(planned: Plan, memory: SharedMemory) -> None:
+def write_file(planned: BufferPlan, memory: SharedMemory) -> None:
     """As `write`, to memory that nobody has touched yet: written to as a file, it costs half as much."""
     for place, content in zip(planned.placed, planned.contents, strict=True):
         if not isinstance(content, bytes) and (len(content) > 1 or not content[0].flags.c_contiguous):
-            write(Plan((place,), (content,), place.size_bytes), memory.buffer, 0)
+            write(BufferPlan((place,), (content,), place.size_bytes), memory.buffer, 0)
             continue
         left = memoryview(content) if isinstance(content, bytes) else content[0].reshape(-1).view(np.uint8).data
         at = place.offset_bytes

@@ -10,7 +10,16 @@ import numpy as np
 
 from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed
-from sluice.inference.trial.random_inputs import FLOATS, Fill, RandomRows, Range, Sizes, Taken, filled, shapes_of
+from sluice.inference.trial.random_inputs import (
+    FLOATS,
+    AcceptedInputs,
+    Fill,
+    RandomRows,
+    Range,
+    Sizes,
+    filled,
+    shapes_of,
+)
 from sluice.inference.types import Arrays, Datatype, TensorSpec
 
 OPEN_SIZES = (3, 1, 8, 32, 64, 224)
@@ -52,7 +61,7 @@ NEARLY = 0.125
 _INTEGERS = frozenset(Datatype) - {*FLOATS, Datatype.BOOL, Datatype.BYTES}
 
 
-class Refused(msgspec.Struct, frozen=True):
+class InputsRefused(msgspec.Struct, frozen=True):
     """The model took nothing that it was given; the words are the engine's, of the first refusal."""
 
     because: str
@@ -61,14 +70,14 @@ class Refused(msgspec.Struct, frozen=True):
 class Answered(msgspec.Struct, frozen=True):
     """What a model takes, and its answer to one `request` of that, as `RandomRows` makes it."""
 
-    taken: Taken
+    taken: AcceptedInputs
     request: Arrays
     answer: Arrays
 
 
 def find_taken(
     backend: Backend, sample: Arrays | None, *, stacked: bool, clock: Callable[[], float]
-) -> Answered | Refused:
+) -> Answered | InputsRefused:
     """The first sizes and values that the model takes as one row.
 
     Of a valid `sample` only the sizes are tried, with random values; where those are refused, it is all there is. So it
@@ -85,7 +94,7 @@ def find_taken(
             break
     if sample is not None:
         return _answered(backend, _given(sample))
-    return Refused(refusal or "it has no inputs")
+    return InputsRefused(refusal or "it has no inputs")
 
 
 def takes(backend: Backend, arrays: Arrays) -> bool:
@@ -97,7 +106,7 @@ def takes(backend: Backend, arrays: Arrays) -> bool:
     return True
 
 
-def other_sizes(backend: Backend, taken: Taken) -> tuple[Taken, ...]:
+def other_sizes(backend: Backend, taken: AcceptedInputs) -> tuple[AcceptedInputs, ...]:
     """The same, in the other sizes of `OPEN_SIZES` that fit the bound on rows, as far as they are taken."""
     specs = backend.inputs
     shapes = [shapes_of(specs, sizes) for sizes in _sizes(specs, (None,))]
@@ -116,7 +125,7 @@ def smallest(backend: Backend, found: Answered) -> Answered:
 
 def with_ranges(
     backend: Backend, found: Answered, sample: Arrays | None, clock: Callable[[], float]
-) -> tuple[Taken, str | None]:
+) -> tuple[AcceptedInputs, str | None]:
     """What is taken, with the integers that each input takes while the others are as in the request.
 
     Ids are looked up in a table: the model takes as many as that has entries, and refuses the next. Integers that make
@@ -223,7 +232,7 @@ class _Probe:
         return self._clock() - began_s <= self._bounds.run_s and _bytes(answer) <= self._bounds.answer_bytes
 
 
-def _candidates(specs: Sequence[TensorSpec], sample: Arrays | None) -> Iterator[Taken]:
+def _candidates(specs: Sequence[TensorSpec], sample: Arrays | None) -> Iterator[AcceptedInputs]:
     ranges = _ranges(specs)
     if sample is not None:
         shapes = [tuple([(1, *array.shape[1:]) for array in sample])]
@@ -231,7 +240,7 @@ def _candidates(specs: Sequence[TensorSpec], sample: Arrays | None) -> Iterator[
         shapes = [shapes_of(specs, sizes) for sizes in _sizes(specs, (None, *CHANNELS))]
     for each in dict.fromkeys(shapes):
         for fill in Fill:
-            yield Taken(each, ranges, fill)
+            yield AcceptedInputs(each, ranges, fill)
 
 
 def _sizes(specs: Sequence[TensorSpec], channels: Sequence[int | None]) -> Iterator[Sizes]:
@@ -259,13 +268,13 @@ def _names(backend: Backend) -> list[str]:
     return [spec.name for spec in backend.outputs]
 
 
-def _answered(backend: Backend, taken: Taken) -> Answered | Refused:
+def _answered(backend: Backend, taken: AcceptedInputs) -> Answered | InputsRefused:
     request = RandomRows(backend.inputs, taken).request()
     try:
         return Answered(taken, request, backend.run(request, _names(backend)))
     except ModelFailed as error:
-        return Refused(str(error))
+        return InputsRefused(str(error))
 
 
-def _given(sample: Arrays) -> Taken:
-    return Taken(tuple([array.shape for array in sample]), (Range(),) * len(sample), Fill.PLAIN, sample)
+def _given(sample: Arrays) -> AcceptedInputs:
+    return AcceptedInputs(tuple([array.shape for array in sample]), (Range(),) * len(sample), Fill.PLAIN, sample)

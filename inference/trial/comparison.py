@@ -42,7 +42,7 @@ SAME_PLACE = Strictness(_TIGHT, 0.0, 0.0, exact=True)
 """For the same place in batches of one size: every step is the same, so the scale of the values does not matter."""
 
 
-class Change(msgspec.Struct, frozen=True):
+class Difference(msgspec.Struct, frozen=True):
     """The first output that differs, and the first row in which it does."""
 
     output: str
@@ -69,7 +69,7 @@ def scale_of(specs: Sequence[TensorSpec], answers: Sequence[Arrays]) -> Arrays:
 
 def first_change(
     specs: Sequence[TensorSpec], one: Arrays, other: Arrays, scale: Sequence[Arrays], strictness: Strictness
-) -> Change | None:
+) -> Difference | None:
     """Where two answers of as many rows differ, and `None` where they do not.
 
     `scale` has `scale_of` for each row: that of the answers to rows of its kind.
@@ -77,10 +77,10 @@ def first_change(
     for place, spec in enumerate(specs):
         a, b = one[place], other[place]
         if a.shape != b.shape:
-            return Change(spec.name, 0)
+            return Difference(spec.name, 0)
         rows = _changed_rows(spec.datatype, a, b, [each[place] for each in scale], strictness)
         if rows.any():
-            return Change(spec.name, int(rows.argmax()))
+            return Difference(spec.name, int(rows.argmax()))
     return None
 
 

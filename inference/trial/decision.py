@@ -17,7 +17,7 @@ from sluice.inference.findings import (
     RowsProof,
     ways_text,
 )
-from sluice.inference.trial.trial import Verdict
+from sluice.inference.trial.trial import TrialResult
 from sluice.inference.types import Signature, TensorSpec
 
 TOLD_ALONE = "model.toml or the settings say so"
@@ -85,7 +85,7 @@ class RowsGrounds(msgspec.Struct, frozen=True):
     declared: str | None = None
     lost: str | None = None
     unlike: str | None = None
-    verdict: Verdict = Verdict()
+    verdict: TrialResult = TrialResult()
 
 
 def decide(batched: Batched, grounds: RowsGrounds) -> tuple[bool, Findings]:

@@ -42,7 +42,7 @@ class Range(msgspec.Struct, frozen=True):
     most: int = 1
 
 
-class Taken(msgspec.Struct, frozen=True):
+class AcceptedInputs(msgspec.Struct, frozen=True):
     """Inputs that a model takes.
 
     `shapes` has the shape of each input with one row; where axis 0 is of any size, there may be more. `ranges` has one
@@ -67,9 +67,9 @@ def shapes_of(specs: Sequence[TensorSpec], sizes: Sizes) -> tuple[Shape, ...]:
     return tuple([_shape(spec, sizes) for spec in specs])
 
 
-def untried(specs: Sequence[TensorSpec]) -> Taken:
+def untried(specs: Sequence[TensorSpec]) -> AcceptedInputs:
     """What most models take: size 1 for the axes of any size."""
-    return Taken(shapes_of(specs, Sizes(1)), (Range(),) * len(specs))
+    return AcceptedInputs(shapes_of(specs, Sizes(1)), (Range(),) * len(specs))
 
 
 class RandomRows:
@@ -79,7 +79,7 @@ class RandomRows:
     size, or that has no axis, is as it is declared.
     """
 
-    def __init__(self, specs: Sequence[TensorSpec], taken: Taken | None = None) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], taken: AcceptedInputs | None = None) -> None:
         rng = np.random.default_rng(0)
         taken = taken or untried(specs)
         self._open = [bool(spec.shape) and spec.shape[0] is None for spec in specs]
@@ -100,7 +100,7 @@ class RandomRows:
         return self._pools if self._whole else self.batch(1)
 
 
-def filled(rng: np.random.Generator, specs: Sequence[TensorSpec], taken: Taken, rows: int) -> Arrays:
+def filled(rng: np.random.Generator, specs: Sequence[TensorSpec], taken: AcceptedInputs, rows: int) -> Arrays:
     """So many different rows of what a model takes first of all."""
     shapes = _with_rows(specs, taken.shapes, rows)
     return tuple([_filled(rng, spec.datatype, shape, taken.fill) for spec, shape in zip(specs, shapes, strict=True)])
@@ -123,7 +123,7 @@ def stored(array: Array, datatype: Datatype) -> Array:
     return np.asarray(array).astype(storage)
 
 
-class Kind(msgspec.Struct, frozen=True):
+class RowKind(msgspec.Struct, frozen=True):
     """One way to draw rows: floats of a shape, integers of a shape within a range, and so many texts.
 
     `largest` says how large the floats are, about.
@@ -137,7 +137,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def drawn(
-    rng: np.random.Generator, kind: Kind, specs: Sequence[TensorSpec], taken: Taken, rows: int
+    rng: np.random.Generator, kind: RowKind, specs: Sequence[TensorSpec], taken: AcceptedInputs, rows: int
 ) -> tuple[Arrays, ...]:
     """So many rows of a kind, one by one, in the shapes and ranges that the model takes."""
     shapes = _with_rows(specs, taken.shapes, rows)
@@ -180,7 +180,7 @@ def _filled(rng: np.random.Generator, datatype: Datatype, shape: Shape, fill: Fi
     return stored(bits if fill is Fill.PLAIN else np.zeros(shape), datatype)
 
 
-def _drawn(rng: np.random.Generator, kind: Kind, datatype: Datatype, shape: Shape, range_: Range) -> Array:
+def _drawn(rng: np.random.Generator, kind: RowKind, datatype: Datatype, shape: Shape, range_: Range) -> Array:
     if datatype in FLOATS:
         return stored(kind.floats(rng, shape), datatype)
     if datatype is Datatype.BYTES:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sluice.inference.trial.random_inputs import Kind, Range
+from sluice.inference.trial.random_inputs import Range, RowKind
 from sluice.inference.types import Array, Shape
 
 SPARSE_PART = 0.05
@@ -90,15 +90,15 @@ def _mostly_empty(rng: np.random.Generator, count: int) -> list[bytes]:
 
 
 KINDS = (
-    Kind("plain", 1.0, _normal(1.0), _bits, _digits),
-    Kind("wide", 10.0, _normal(10.0), _whole, _words(12)),
-    Kind("like pictures", 255.0, _uniform(255.0), _up_to(255), _one_word),
-    Kind("sparse", 255.0, _sparse_floats, _sparse_integers, _mostly_empty),
-    Kind("small", 1.0, _normal(1e-3), _up_to(9), _one_word),
-    Kind("positive", 1.0, _uniform(1.0), _up_to(2), _digits),
-    Kind("large", 1e4, _normal(1e4), _ends, _numbers),
-    Kind("huge", 1e6, _normal(1e6), _logarithmic, _words(100)),
-    Kind("of every size", 1e6, _of_every_size, _whole, _words(3)),
+    RowKind("plain", 1.0, _normal(1.0), _bits, _digits),
+    RowKind("wide", 10.0, _normal(10.0), _whole, _words(12)),
+    RowKind("like pictures", 255.0, _uniform(255.0), _up_to(255), _one_word),
+    RowKind("sparse", 255.0, _sparse_floats, _sparse_integers, _mostly_empty),
+    RowKind("small", 1.0, _normal(1e-3), _up_to(9), _one_word),
+    RowKind("positive", 1.0, _uniform(1.0), _up_to(2), _digits),
+    RowKind("large", 1e4, _normal(1e4), _ends, _numbers),
+    RowKind("huge", 1e6, _normal(1e6), _logarithmic, _words(100)),
+    RowKind("of every size", 1e6, _of_every_size, _whole, _words(3)),
 )
 """In the order in which they are tried. The first ones tell the most where there is no time for all; large values come
 late, for some models do more work for them, such as those that cut regions out of pictures."""

@@ -20,7 +20,7 @@ from sluice.inference.backends.base import Backend
 from sluice.inference.repository.sample import SAMPLE_ROWS
 from sluice.inference.signature import shape_text
 from sluice.inference.trial.accepted_inputs import SLOW_RUN_S, SLOWER, Answered, other_sizes, with_ranges
-from sluice.inference.trial.random_inputs import Kind, Range, Taken, drawn, filled, single_rows
+from sluice.inference.trial.random_inputs import AcceptedInputs, Range, RowKind, drawn, filled, single_rows
 from sluice.inference.trial.row_independence import Comparison, Mixed, Slow, TriedRow, Varies
 from sluice.inference.trial.row_kinds import KINDS, PLAIN
 from sluice.inference.types import Arrays, Shape, TensorSpec
@@ -52,7 +52,7 @@ HALVINGS = 5
 """How often the range of integers is halved while none of a kind's rows is taken."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class TrialResult(msgspec.Struct, frozen=True):
     """What a trial found. Of rows that are well known to be kept apart, the first three are `None`.
 
     `mixed_because` has plain words for rows that influence each other, or cannot travel together; `erratic_because` for
@@ -66,7 +66,7 @@ class Verdict(msgspec.Struct, frozen=True):
     said: str = ""
 
 
-def try_plain(backend: Backend, outputs: Sequence[TensorSpec], taken: Taken) -> Verdict:
+def try_plain(backend: Backend, outputs: Sequence[TensorSpec], taken: AcceptedInputs) -> TrialResult:
     """A short trial with two plain rows: what a proof from the graph is checked by. It may leave everything unknown."""
     rows = single_rows(
         filled(np.random.default_rng(0), backend.inputs, taken, 2) if taken.sample is None else taken.sample
@@ -75,26 +75,26 @@ def try_plain(backend: Backend, outputs: Sequence[TensorSpec], taken: Taken) -> 
     try:
         tried, _ = comparison.alone(rows[:2], PLAIN.name)
         if len(tried) < 2:
-            return Verdict()
+            return TrialResult()
         _in_every_place(comparison, tried, _beside_others(comparison, tried, (0,)), lambda: True)
     except Mixed as mixed:
-        return Verdict(mixed_because=str(mixed))
+        return TrialResult(mixed_because=str(mixed))
     except Varies as varies:
-        return Verdict(erratic_because=str(varies))
-    return Verdict()
+        return TrialResult(erratic_because=str(varies))
+    return TrialResult()
 
 
 def try_hard(
     backend: Backend, outputs: Sequence[TensorSpec], found: Answered, sample: Arrays | None, clock: Callable[[], float]
-) -> Verdict:
+) -> TrialResult:
     """The whole trial. `sample` has valid rows, in the shapes of what was found to be taken, or is `None`."""
     trial = _Trial(backend, outputs, clock)
     try:
         trial.run(found, sample)
     except Mixed as mixed:
-        return Verdict(mixed_because=str(mixed))
+        return TrialResult(mixed_because=str(mixed))
     except Varies as varies:
-        return Verdict(erratic_because=str(varies))
+        return TrialResult(erratic_because=str(varies))
     return trial.verdict()
 
 
@@ -141,14 +141,14 @@ class _Trial:
                 if self._in_time(f"the sizes {', '.join(map(shape_text, other.shapes))}", ROWS_OF_LIKES):
                     self._like(self._drawn(KINDS[-1], other, 1) + self._drawn(PLAIN, other, 2))
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> TrialResult:
         """What is known where no row was changed by another."""
         unknown = self._unknown()
         if unknown is not None:
-            return Verdict(unknown_because=unknown)
+            return TrialResult(unknown_because=unknown)
         left_out = f"; left out: {', '.join(self._left_out)}" if self._left_out else ""
         compared = f"{self._comparison.batches} batches of up to {self._comparison.most_rows} rows"
-        return Verdict(said=f"{self._count} different rows, alone and in {compared}{left_out}")
+        return TrialResult(said=f"{self._count} different rows, alone and in {compared}{left_out}")
 
     def _unknown(self) -> str | None:
         if not self._rows:
@@ -169,7 +169,7 @@ class _Trial:
             )
         return self._unsought
 
-    def _first(self, taken: Taken, sample: Arrays | None) -> None:
+    def _first(self, taken: AcceptedInputs, sample: Arrays | None) -> None:
         """What is tried however long it takes: rows of the sample, or some of different kinds."""
         rows: list[TriedRow] = []
         if sample is not None:
@@ -182,7 +182,7 @@ class _Trial:
                 rows += self._drawn(PLAIN, taken, ROWS_OF_KIND)
         self._like(rows)
 
-    def _drawn(self, kind: Kind, taken: Taken, count: int) -> list[TriedRow]:
+    def _drawn(self, kind: RowKind, taken: AcceptedInputs, count: int) -> list[TriedRow]:
         """Rows of a kind that the model takes; of integers, those of half the range where others are refused."""
         if kind.largest > self._largest:
             self._left_out.append(f"rows {kind.name}, since large values make the model slow")

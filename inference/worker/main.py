@@ -34,14 +34,14 @@ from sluice.inference.transport.channel import (
     ORDERS,
     Channel,
     Ends,
-    Known,
+    KnownVersion,
     Load,
     Loaded,
     LoadFailed,
     Order,
     PeerGone,
     Run,
-    Share,
+    ShareArena,
     WireError,
     clipped,
 )
@@ -136,7 +136,7 @@ def _load_model(order: Load, shown: TensorOutputs) -> Surveyed:
         return Surveyed(backend, try_model(backend), order.plan)
 
 
-def _load_known(open_backend: Callable[[int], Backend], known: Known, plan: ServingPlan) -> Surveyed:
+def _load_known(open_backend: Callable[[int], Backend], known: KnownVersion, plan: ServingPlan) -> Surveyed:
     """Another worker of a model that was tried. One that reports another signature than it had tells it."""
     backend = open_backend(plan.intra_op_threads)
     signature = known.signature
@@ -179,7 +179,7 @@ def _class_names(shown: TensorOutputs) -> tuple[dict[str, tuple[str, ...]], tupl
 
 def _serve(channel: Channel[Order], backend: Backend, signature: Signature) -> None:
     share, descriptor = channel.receive()
-    if not isinstance(share, Share) or descriptor is None:
+    if not isinstance(share, ShareArena) or descriptor is None:
         raise WireError(f"the second message was {type(share).__name__}, not Share with an arena")
     arena = SharedMemory(descriptor, share.shape.size_bytes)
     arena.close_descriptor()

@@ -9,7 +9,7 @@ from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed
 from sluice.inference.transport.arena import ArenaShape, SharedMemory
 from sluice.inference.transport.channel import Channel, Done, Failed, Order, Run, WireError, clipped
-from sluice.inference.transport.layout import Plan, plan, views, write
+from sluice.inference.transport.layout import BufferPlan, plan, views, write
 from sluice.inference.types import Arrays, Signature
 
 
@@ -54,7 +54,7 @@ class Runner:
             del inputs
         return outputs, began_s, compute_s
 
-    def _send_apart(self, channel: Channel[Order], planned: Plan, began_s: float, compute_s: float) -> None:
+    def _send_apart(self, channel: Channel[Order], planned: BufferPlan, began_s: float, compute_s: float) -> None:
         """Outputs larger than the slot: in memory of their own, which the gateway has once it is sent."""
         with SharedMemory.create(planned.size_bytes) as own:
             write(planned, own.buffer, 0)

@@ -9,8 +9,8 @@ import msgspec
 
 from sluice.inference.errors import ModelFailed, RequestTooLarge
 from sluice.inference.transport.arena import SLOTS, SharedMemory, arena_shape, lender
-from sluice.inference.transport.channel import Answer, Channel, Done, Run, Share
-from sluice.inference.transport.layout import Placed, Plan, copies, plan, write, write_file
+from sluice.inference.transport.channel import Answer, Channel, Done, Run, ShareArena
+from sluice.inference.transport.layout import BufferPlan, Placed, copies, plan, write, write_file
 from sluice.inference.types import Arrays, Datatype, Signature
 
 UNLIMITED_BYTES = 1 << 62
@@ -19,7 +19,7 @@ LEND_FROM_BYTES = 1 << 20
 """Inputs from this size on are lent where they can be: to map them costs the worker less than a copy costs here."""
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class WantedOutputs(msgspec.Struct, frozen=True):
     """The outputs that a batch is to give: their names, and their places and datatypes in the signature."""
 
     names: Sequence[str]
@@ -50,7 +50,7 @@ class Exchange:
         self._datatypes = tuple([spec.datatype for spec in signature.outputs])
         self._arena = SharedMemory.create(self._shape.size_bytes)
         try:
-            channel.send(Share(self._shape), self._arena.descriptor)
+            channel.send(ShareArena(self._shape), self._arena.descriptor)
         except BaseException:
             self._arena.close()
             raise
@@ -61,12 +61,12 @@ class Exchange:
         """Batches that may be sent now."""
         return len(self._free)
 
-    def wanted(self, outputs: Sequence[str]) -> Wanted:
+    def wanted(self, outputs: Sequence[str]) -> WantedOutputs:
         """The outputs of these names. Raises `KeyError` for a name that the signature does not have."""
         places = tuple([self._places[name] for name in outputs])
-        return Wanted(outputs, places, [self._datatypes[place] for place in places])
+        return WantedOutputs(outputs, places, [self._datatypes[place] for place in places])
 
-    def send(self, parts: Sequence[Arrays], wanted: Wanted) -> int:
+    def send(self, parts: Sequence[Arrays], wanted: WantedOutputs) -> int:
         """Stacks the parts and sends them off; the slot that they hold until `take` or `release`.
 
         Raises `ModelFailed` if the machine has no memory for parts that do not fit the slot, `PeerGone` or `WireError`
@@ -84,7 +84,7 @@ class Exchange:
             self._send_apart(slot, planned, wanted)
         return self._free.pop()
 
-    def _lend(self, slot: int, inputs: Arrays, wanted: Wanted) -> bool:
+    def _lend(self, slot: int, inputs: Arrays, wanted: WantedOutputs) -> bool:
         """Large inputs that lie in shared memory already are not copied: the worker is given that memory."""
         if sum([array.nbytes for array in inputs]) < LEND_FROM_BYTES or (lent := lender(inputs)) is None:
             return False
@@ -95,7 +95,7 @@ class Exchange:
         self._channel.send(Run(slot, placed, wanted.places, len(memory)), memory.descriptor)
         return True
 
-    def _send_apart(self, slot: int, planned: Plan, wanted: Wanted) -> None:
+    def _send_apart(self, slot: int, planned: BufferPlan, wanted: WantedOutputs) -> None:
         """Inputs larger than the slot: in memory of their own, which the worker has once it is sent."""
         try:
             own = SharedMemory.create(planned.size_bytes)
@@ -105,7 +105,7 @@ class Exchange:
             write_file(planned, own)
             self._channel.send(Run(slot, planned.placed, wanted.places, planned.size_bytes), own.descriptor)
 
-    def take(self, slot: int, done: Done, descriptor: int | None, wanted: Wanted) -> Arrays:
+    def take(self, slot: int, done: Done, descriptor: int | None, wanted: WantedOutputs) -> Arrays:
         """The outputs, copied out. `descriptor` is of outputs that did not fit the slot.
 
         Nothing is copied of outputs that are larger than the answers to the batch's parts may be: of a single part that

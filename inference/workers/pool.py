@@ -20,7 +20,7 @@ from sluice.inference.repository.snapshot import Held, Snapshot, take_snapshot
 from sluice.inference.transport.channel import Load
 from sluice.inference.types import Arrays, BatchResult, Death, Signature, Vacancy
 from sluice.inference.workers.process import WorkerLimits, WorkerProcess
-from sluice.inference.workers.supervisor import Events, Post, known_order
+from sluice.inference.workers.supervisor import Events, WorkerSupervisor, known_order
 
 LOOK_S = 0.5
 """How often the files of weights are looked at that an engine has mapped."""
@@ -92,7 +92,7 @@ class Workers:
         self._model_file = model_file
         self._files = files or _snapshot(model_file)
         self._held = Held(self._files)
-        self._posts: tuple[Post, ...] = ()
+        self._posts: tuple[WorkerSupervisor, ...] = ()
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -204,7 +204,7 @@ class Workers:
         options = self._options
         limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s, options.max_answer_bytes)
         events = Events(self._tell_vacancy, self._tell_restart, self._tell_death)
-        posts = [Post(order, self._held, limits, events) for _ in range(count)]
+        posts = [WorkerSupervisor(order, self._held, limits, events) for _ in range(count)]
         self._posts += tuple(posts)
         async with asyncio.TaskGroup() as group:
             starts = [group.create_task(post.fill()) for post in posts]

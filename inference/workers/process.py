@@ -15,8 +15,8 @@ from sluice.inference.errors import ModelFailed, ModelLoadError, RequestTooLarge
 from sluice.inference.transport.channel import Answer, Channel, Done, Failed, Load, Loaded, NotSent, PeerGone, WireError
 from sluice.inference.types import Arrays, BatchResult, Cause, Death
 from sluice.inference.workers.deaths import REGISTER
-from sluice.inference.workers.exchange import UNLIMITED_BYTES, Exchange, Wanted
-from sluice.inference.workers.run_watch import Watch
+from sluice.inference.workers.exchange import UNLIMITED_BYTES, Exchange, WantedOutputs
+from sluice.inference.workers.run_watch import RunWatch
 from sluice.inference.workers.spawn import EXIT_PATIENCE_S, end, kill, load, spawn
 
 TELL_S = 1.0
@@ -39,7 +39,7 @@ class InFlight(msgspec.Struct, frozen=True):
 
     answer: asyncio.Future[BatchResult]
     slot: int
-    wanted: Wanted
+    wanted: WantedOutputs
     rows: int | None
     limit_s: float
     sent_s: float
@@ -79,7 +79,7 @@ class WorkerProcess:
         self._ran_s: float | None = None
         self._untold: asyncio.TimerHandle | None = None
         self._oldest_since_s = 0.0
-        self._watch = Watch(process.pid)
+        self._watch = RunWatch(process.pid)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_s = 0.0
         self._free_since_s = 0.0

@@ -15,7 +15,7 @@ SHORTEST_S = 0.5
 """Over less, the kernel's count of processor time is too coarse to say anything."""
 
 
-class Watch:
+class RunWatch:
     """Looks at a worker while it runs one batch, `LOOK_S` after its beginning and then as often.
 
     Tells two ways in which a batch does not end: the worker computes for longer than it may, or it does not compute.

@@ -11,7 +11,7 @@ import msgspec
 
 from sluice.inference.errors import ModelLoadError
 from sluice.inference.repository.snapshot import Held
-from sluice.inference.transport.channel import Known, Load, Loaded
+from sluice.inference.transport.channel import KnownVersion, Load, Loaded
 from sluice.inference.types import Death
 from sluice.inference.workers.process import WorkerLimits, WorkerProcess
 
@@ -46,7 +46,7 @@ def failures_with(failures: int, answered: int, lived_s: float, *, ran: bool = F
 
 def known_order(order: Load, loaded: Loaded) -> Load:
     """The order for another worker of the same model: what the first one found out and planned holds for it too."""
-    return msgspec.structs.replace(order, plan=loaded.plan, known=Known(loaded.signature, loaded.findings))
+    return msgspec.structs.replace(order, plan=loaded.plan, known=KnownVersion(loaded.signature, loaded.findings))
 
 
 class Events(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class Events(msgspec.Struct, frozen=True):
     on_death: Callable[[Death], None]
 
 
-class Post:
+class WorkerSupervisor:
     """Keeps one worker running from `fill` until `leave`, and owns it.
 
     A lost worker is replaced at once, and after growing delays while replacements end before they have served anything,

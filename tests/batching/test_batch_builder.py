@@ -10,7 +10,7 @@ import pytest
 
 from sluice.batching.curve import LatencyCurve
 from sluice.batching.job import Job
-from sluice.batching.queue import Queue, Taken
+from sluice.batching.queue import Departure, Queue
 from tests.batching.fakes import job_of, knots_of, linear
 from tests.batching.virtual_time import VirtualTimeLoop
 
@@ -27,11 +27,11 @@ def queue_of(jobs: Sequence[Job], curve: LatencyCurve = CURVE) -> Queue:
     return queue
 
 
-def taken(jobs: Sequence[Job], start_s: float = NOW_S, curve: LatencyCurve = CURVE) -> Taken:
+def taken(jobs: Sequence[Job], start_s: float = NOW_S, curve: LatencyCurve = CURVE) -> Departure:
     return queue_of(jobs, curve).take(NOW_S, start_s)
 
 
-def travellers(what: Taken) -> list[Job]:
+def travellers(what: Departure) -> list[Job]:
     return list(what.batch.jobs) if what.batch is not None else []
 
 

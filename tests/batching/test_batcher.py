@@ -9,7 +9,7 @@ import pytest
 
 from sluice.batching.batcher import BatchLimits
 from sluice.batching.policy import Reason
-from sluice.batching.report import Outcome
+from sluice.batching.report import BatchOutcome
 from sluice.inference.errors import ModelNotReady, QueueFull, RequestTooLarge
 from tests.batching.fakes import Door, Puppet, answer, column, numbers
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
@@ -170,7 +170,7 @@ async def test_a_request_cancelled_while_it_runs_leaves_its_neighbours_alone() -
         puppet.runs[0].finish()
         await quiet()
         assert (answer(before), answer(after)) == ([1], [3])
-        assert door.reports[0].outcome is Outcome.ANSWERED
+        assert door.reports[0].outcome is BatchOutcome.ANSWERED
         assert not virtual_loop().complaints
 
 
@@ -183,7 +183,7 @@ async def test_the_answer_of_a_lone_request_that_has_gone_is_dropped() -> None:
         assert puppet.out[0].values == [[2]]
         puppet.out[0].finish()
         await quiet()
-        assert [report.outcome for report in door.reports] == [Outcome.ANSWERED]
+        assert [report.outcome for report in door.reports] == [BatchOutcome.ANSWERED]
 
 
 async def test_cancelling_a_task_that_waits_for_an_answer_cancels_its_request() -> None:
@@ -272,7 +272,7 @@ async def test_the_parts_of_an_answers_time_add_up() -> None:
         assert result.queue_s == pytest.approx(2, abs=1e-4)
         assert result.batch_s == pytest.approx(1, abs=1e-4)
         report = door.reports[1]
-        assert (report.rows, report.jobs, report.outcome) == (1, 1, Outcome.ANSWERED)
+        assert (report.rows, report.jobs, report.outcome) == (1, 1, BatchOutcome.ANSWERED)
         assert report.queue_s == pytest.approx(2, abs=1e-4)
         assert report.wall_s == pytest.approx(1, abs=1e-4)
         assert report.compute_s == 0.75

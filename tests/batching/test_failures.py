@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sluice.batching.policy import Reason
-from sluice.batching.report import Outcome
+from sluice.batching.report import BatchOutcome
 from sluice.inference.errors import ModelFailed, ModelNotReady, WorkerKilled
 from sluice.inference.types import Cause
 from tests.batching.fakes import Door, Puppet, answer, column
@@ -26,7 +26,7 @@ async def test_a_batch_whose_worker_died_before_it_began_is_run_again_unblamed()
         puppet.out[0].finish()
         await quiet()
         assert (answer(first), answer(second)) == ([1], [2])
-        assert [(report.reason, report.outcome) for report in door.reports] == [(Reason.AGAIN, Outcome.ANSWERED)]
+        assert [(report.reason, report.outcome) for report in door.reports] == [(Reason.AGAIN, BatchOutcome.ANSWERED)]
 
 
 async def test_a_batch_whose_worker_was_killed_once_is_run_again_whole() -> None:
@@ -39,7 +39,7 @@ async def test_a_batch_whose_worker_was_killed_once_is_run_again_whole() -> None
         puppet.out[0].finish()
         await quiet()
         assert (answer(first), answer(second)) == ([1], [2])
-        assert [report.outcome for report in door.reports] == [Outcome.DIED, Outcome.ANSWERED]
+        assert [report.outcome for report in door.reports] == [BatchOutcome.DIED, BatchOutcome.ANSWERED]
 
 
 async def test_a_request_that_keeps_killing_fails_alone() -> None:
@@ -167,7 +167,7 @@ async def test_an_unexpected_error_ends_its_batch_and_not_the_batcher() -> None:
         await quiet()
         assert first.exception() is second.exception() is error
         assert answer(later) == [3]
-        assert [report.outcome for report in door.reports] == [Outcome.ERROR, Outcome.ANSWERED]
+        assert [report.outcome for report in door.reports] == [BatchOutcome.ERROR, BatchOutcome.ANSWERED]
 
 
 async def test_too_few_outputs_end_the_batch() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.batching.curve import LatencyCurve
-from sluice.batching.in_flight import Trip, Underway
+from sluice.batching.in_flight import BatchInFlight, InFlightBatches
 from sluice.batching.job import Batch
 from sluice.inference.types import Knot
 
@@ -31,15 +31,15 @@ class Naive:
     """Every batch that is out, in the order in which they left, as (trip, run time, begun); `None` has not begun."""
 
     def __init__(self) -> None:
-        self.out: list[tuple[Trip, float, float | None]] = []
+        self.out: list[tuple[BatchInFlight, float, float | None]] = []
 
-    def running(self) -> list[tuple[Trip, float, float]]:
+    def running(self) -> list[tuple[BatchInFlight, float, float]]:
         return [(trip, run_s, begun_s) for trip, run_s, begun_s in self.out if begun_s is not None]
 
-    def behind(self) -> list[tuple[Trip, float]]:
+    def behind(self) -> list[tuple[BatchInFlight, float]]:
         return [(trip, run_s) for trip, run_s, begun_s in self.out if begun_s is None]
 
-    def returned(self, trip: Trip, now_s: float) -> None:
+    def returned(self, trip: BatchInFlight, now_s: float) -> None:
         self.out = [each for each in self.out if each[0] is not trip]
         if waiting := self.behind():
             place = [each[0] for each in self.out].index(waiting[0][0])
@@ -49,7 +49,7 @@ class Naive:
         running_s = sum(max(0.0, begun_s + run_s - now_s) for _, run_s, begun_s in self.running())
         return running_s + sum(run_s for _, run_s in self.behind())
 
-    def front(self) -> Trip | None:
+    def front(self) -> BatchInFlight | None:
         """Those that wait are behind the running ones that end first; the next comes behind the first of the rest."""
         by_end = sorted(self.running(), key=lambda each: each[1] + each[2])
         rest = by_end[len(self.behind()) :]
@@ -60,7 +60,7 @@ class Naive:
 def test_the_time_left_and_the_front_are_those_of_a_list_of_the_batches(
     script: list[tuple[str, float, float, int]], workers: int
 ) -> None:
-    underway, naive, now_s = Underway(), Naive(), 1000.0
+    underway, naive, now_s = InFlightBatches(), Naive(), 1000.0
     for step, run_s, later_s, number in script:
         now_s += later_s
         running = naive.running()
@@ -85,7 +85,7 @@ def test_the_time_left_and_the_front_are_those_of_a_list_of_the_batches(
 def test_whichever_batch_returns_first_none_is_lost_and_no_worker_runs_two(
     script: list[tuple[str, float, float, int]], workers: int
 ) -> None:
-    underway, out, now_s = Underway(), list[tuple[Trip, float]](), 1000.0
+    underway, out, now_s = InFlightBatches(), list[tuple[BatchInFlight, float]](), 1000.0
     for step, run_s, later_s, number in script:
         now_s += later_s
         if step == "left" and len(out) < 2 * workers:
@@ -100,14 +100,14 @@ def test_whichever_batch_returns_first_none_is_lost_and_no_worker_runs_two(
 
 
 def test_an_overdue_batch_does_not_hide_the_others() -> None:
-    underway = Underway()
+    underway = InFlightBatches()
     underway.left(Batch((), 1), flat(1.0), 1000.0, behind=False)
     underway.left(Batch((), 1), flat(6.0), 1000.0, behind=False)
     assert underway.left_s(1005.0) == pytest.approx(1.0)
 
 
 def test_nothing_is_left_of_what_has_returned() -> None:
-    underway = Underway()
+    underway = InFlightBatches()
     trips = [underway.left(Batch((), 1), flat(0.1 * place), 1000.0, behind=place > 1) for place in range(5)]
     for trip in trips:
         underway.returned(trip, 2, 1000.05)
@@ -115,7 +115,7 @@ def test_nothing_is_left_of_what_has_returned() -> None:
 
 
 def test_the_first_behind_an_idle_house_runs_at_once() -> None:
-    underway = Underway()
+    underway = InFlightBatches()
     trip = underway.left(Batch((), 1), flat(0.5), 1000.0, behind=True)
     assert underway.front() is trip
     assert underway.left_s(1000.25) == pytest.approx(0.25)

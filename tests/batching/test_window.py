@@ -5,14 +5,14 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.batching.window import Window
+from sluice.batching.window import RecentValues
 
 values = st.lists(st.floats(0, 1e9), min_size=1, max_size=50)
 
 
 @given(values, st.integers(1, 10), st.floats(0, 1))
 def test_a_percentile_is_that_of_the_latest_values(given_values: list[float], size: int, share: float) -> None:
-    window = Window(size, given_values)
+    window = RecentValues(size, given_values)
     latest = sorted(given_values[-size:])
     assert len(window) == len(latest)
     found = window.percentile(share)

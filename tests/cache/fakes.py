@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from sluice.cache.keys import Scope
-from sluice.cache.report import Owner, Tier, TierCounts
+from sluice.cache.report import Owner, TierCounts, TierName
 from sluice.cache.tiers import CachedModel
 from sluice.inference.types import Array, Arrays, Datatype, Query, Signature, TensorSpec
 from tests.batching.virtual_time import virtual_loop
@@ -38,7 +38,7 @@ def subject(
     max_answer_bytes: int = 1 << 30,
     on_forget: Callable[[], None] = lambda: None,
 ) -> CachedModel:
-    def observe(_: Tier) -> Callable[[float], None]:
+    def observe(_: TierName) -> Callable[[float], None]:
         return lambda seconds: None
 
     return CachedModel(

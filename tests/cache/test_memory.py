@@ -9,15 +9,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from sluice.cache.entry import Entry, entry_of
+from sluice.cache.entry import CacheEntry, entry_of
 from sluice.cache.memory import LARGEST_SHARE, MemoryTier
 from sluice.cache.report import Owner
 
 ONE, OTHER = Owner("one", 1), Owner("other", 2)
 
 
-def entry(size_bytes: int = 10, owner: Owner = ONE, expires_s: float = 1e9) -> Entry:
-    return Entry((), owner, expires_s, size_bytes)
+def entry(size_bytes: int = 10, owner: Owner = ONE, expires_s: float = 1e9) -> CacheEntry:
+    return CacheEntry((), owner, expires_s, size_bytes)
 
 
 def key(number: int) -> bytes:
@@ -31,7 +31,7 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.evicted: list[Owner] = []
         self.tier = MemoryTier(100, self.evicted.append)
-        self.put_last: dict[int, Entry] = {}
+        self.put_last: dict[int, CacheEntry] = {}
         self.now_s = 0.0
 
     @rule(
@@ -165,8 +165,8 @@ def test_no_search_for_room_is_long() -> None:
                 tier.put(key(number), entry(), 0.0)
     looked_at = 0
 
-    class Counting(dict[bytes, Entry]):
-        def __getitem__(self, name: bytes) -> Entry:
+    class Counting(dict[bytes, CacheEntry]):
+        def __getitem__(self, name: bytes) -> CacheEntry:
             nonlocal looked_at
             looked_at += 1
             return super().__getitem__(name)

@@ -16,7 +16,7 @@ from sluice.cache.economy import WINDOW_ROWS
 from sluice.cache.fetch_or_compute import Answer
 from sluice.cache.memory import MemoryTier
 from sluice.cache.model_cache import ModelCache
-from sluice.cache.report import Tier
+from sluice.cache.report import TierName
 from sluice.cache.tiers import CLAIMED_KEYS, TRIP_KEYS
 from sluice.cache.turns import STEP_BYTES, STEP_ROWS
 from sluice.inference.errors import DeadlineExceeded, ModelFailed, QueueFull, RequestTooLarge
@@ -47,7 +47,7 @@ def cache_of(redis: Shelf | None = None, memory_bytes: int = 1 << 20, **about: A
     return ModelCache(subject(**about), memory, redis, clock)
 
 
-def counts(cache: ModelCache, tier: Tier) -> tuple[int, int, int]:
+def counts(cache: ModelCache, tier: TierName) -> tuple[int, int, int]:
     """Hits, misses and stores."""
     (state,) = [state for state in cache.state().tiers if state.tier is tier]
     return state.counts.hits, state.counts.misses, state.counts.stores
@@ -67,7 +67,7 @@ async def test_a_row_is_computed_once() -> None:
     assert (first.cached, again.cached) == (CacheUse(1, 0), CacheUse(1, 1))
     assert first.compute_s > 0
     assert again.compute_s == again.queue_s == 0
-    assert counts(cache, Tier.MEMORY) == (1, 1, 1)
+    assert counts(cache, TierName.MEMORY) == (1, 1, 1)
 
 
 @in_virtual_time
@@ -360,7 +360,7 @@ async def test_what_another_process_has_stored_is_found() -> None:
     assert right(answer, ask(2, 3, 1))
     assert answer.cached == CacheUse(3, 2)
     assert model.computed == [1, 2, 3]
-    assert counts(other, Tier.REDIS) == (2, 1, 1)
+    assert counts(other, TierName.REDIS) == (2, 1, 1)
     assert (await other.answer(ask(1, 2, 3), model)).cached == CacheUse(3, 3)
     assert len(shelf.lookups) == 2, "what was found in Redis is in memory from then on"
 
@@ -393,7 +393,7 @@ def test_what_is_no_value_of_ours_is_a_miss(damage: bytes) -> None:
         other = cache_of(shelf)
         assert right(await other.answer(ask(1), model), ask(1))
         assert model.computed == [1, 1]
-        assert counts(other, Tier.REDIS)[:2] == (0, 1)
+        assert counts(other, TierName.REDIS)[:2] == (0, 1)
         assert other.state().tiers[1].counts.errors == 1
 
     play()
@@ -566,10 +566,10 @@ async def test_what_was_forgotten_while_it_was_computed_is_not_kept() -> None:
     assert len(model.out) == 2
     model.out[0].finish()
     assert right(await before, ask(1))
-    assert counts(cache, Tier.MEMORY)[2] == 0
+    assert counts(cache, TierName.MEMORY)[2] == 0
     model.out[0].finish()
     await after
-    assert counts(cache, Tier.MEMORY)[2] == 1
+    assert counts(cache, TierName.MEMORY)[2] == 1
 
 
 def test_rows_too_large_to_be_digested_at_once_are_digested_in_a_thread() -> None:
@@ -737,4 +737,4 @@ async def test_what_is_fetched_while_all_is_forgotten_does_not_come_back() -> No
         cache.forget()
         assert right(await asked, ask(*numbers))
         assert not model.runs
-        assert counts(cache, Tier.MEMORY)[2] == 0
+        assert counts(cache, TierName.MEMORY)[2] == 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from sluice.cache.entry import entry_of
 from sluice.cache.report import Owner
-from sluice.cache.single_flight import Flights, landed
+from sluice.cache.single_flight import SingleFlight, landed
 from tests.batching.virtual_time import VirtualTimeLoop, quiet
 from tests.cache.queries import query_of
 
@@ -26,7 +26,7 @@ def virtually(main: Coroutine[Any, Any, None]) -> None:
 
 def test_followers_hear_of_a_landing() -> None:
     async def main() -> None:
-        flights = Flights()
+        flights = SingleFlight()
         flight = flights.begin(KEY, QUERY)
         followed = flights.to_follow(KEY, QUERY)
         assert followed is flight
@@ -42,7 +42,7 @@ def test_followers_hear_of_a_landing() -> None:
 
 def test_followers_hear_of_a_flight_that_was_given_up() -> None:
     async def main() -> None:
-        flights = Flights()
+        flights = SingleFlight()
         flight = flights.begin(KEY, QUERY)
         waiting = asyncio.ensure_future(landed([flight], 1.0))
         await quiet()
@@ -56,7 +56,7 @@ def test_followers_hear_of_a_flight_that_was_given_up() -> None:
 
 def test_nobody_waits_longer_than_it_may() -> None:
     async def main() -> None:
-        flight = Flights().begin(KEY, QUERY)
+        flight = SingleFlight().begin(KEY, QUERY)
         assert not await landed([flight], 0.5)
         assert not await landed([flight], -1.0)
 
@@ -65,7 +65,7 @@ def test_nobody_waits_longer_than_it_may() -> None:
 
 def test_a_follower_that_gives_up_disturbs_no_other() -> None:
     async def main() -> None:
-        flights = Flights()
+        flights = SingleFlight()
         flight = flights.begin(KEY, QUERY)
         one, other = (asyncio.ensure_future(landed([flight], 1.0)) for _ in range(2))
         await quiet()
@@ -79,7 +79,7 @@ def test_a_follower_that_gives_up_disturbs_no_other() -> None:
 
 def test_what_is_over_is_not_waited_for() -> None:
     async def main() -> None:
-        flights = Flights()
+        flights = SingleFlight()
         flight = flights.begin(KEY, QUERY)
         flights.land(KEY, flight, ENTRY)
         assert await landed([flight], 0.0)
@@ -90,7 +90,7 @@ def test_what_is_over_is_not_waited_for() -> None:
 
 
 def test_only_what_is_as_urgent_is_followed() -> None:
-    flights = Flights()
+    flights = SingleFlight()
     flights.begin(KEY, QUERY)
     x = np.ones((1, 1))
     assert flights.to_follow(KEY, query_of(x, deadline_s=10.0, priority=5))
@@ -101,7 +101,7 @@ def test_only_what_is_as_urgent_is_followed() -> None:
 
 def test_a_flight_that_was_overtaken_ends_for_its_own_followers_alone() -> None:
     async def main() -> None:
-        flights = Flights()
+        flights = SingleFlight()
         slow = flights.begin(KEY, QUERY)
         waiting = asyncio.ensure_future(landed([slow], 1.0))
         await quiet()
@@ -117,7 +117,7 @@ def test_followers_that_give_up_leave_nothing_behind() -> None:
     """Callers who come and go beside a slow row must not add up."""
 
     async def main() -> None:
-        flights = Flights()
+        flights = SingleFlight()
         flight = flights.begin(KEY, QUERY)
         for _ in range(10):
             waiting = asyncio.ensure_future(landed([flight], 1.0))
@@ -137,7 +137,7 @@ def test_followers_that_give_up_leave_nothing_behind() -> None:
 
 def test_one_waits_for_many_flights_until_all_are_over() -> None:
     async def main() -> None:
-        flights = Flights()
+        flights = SingleFlight()
         many = [flights.begin(b"%16d" % number, QUERY) for number in range(5)]
         flights.end(b"%16d" % 0, many[0])
         waiting = asyncio.ensure_future(landed(many, 1.0))

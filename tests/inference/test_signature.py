@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.inference.errors import InvalidRequest
-from sluice.inference.signature import Intake, conform, fits, row_count, shape_key, shape_text
+from sluice.inference.signature import SignatureCheck, conform, fits, row_count, shape_key, shape_text
 from sluice.inference.types import STORAGE, Arrays, Datatype, Shape, Signature, Tensor, TensorSpec
 
 A = TensorSpec("a", Datatype.FP32, (None, 4))
@@ -120,7 +120,7 @@ def _told(take: Callable[[], tuple[Arrays, int, tuple[Shape, ...]]]) -> object:
 
 @given(st.sampled_from(SIGNATURES), st.lists(tensors, max_size=3))
 def test_taking_in_is_conforming_counting_and_keying(signature: Signature, given: list[Tensor]) -> None:
-    assert _told(lambda: Intake(signature).take(given)) == _told(lambda: _conformed(signature, given))
+    assert _told(lambda: SignatureCheck(signature).take(given)) == _told(lambda: _conformed(signature, given))
 
 
 def test_names_that_a_caller_made_up_by_the_thousand_are_told_in_short() -> None:

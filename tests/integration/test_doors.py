@@ -35,7 +35,7 @@ ROW = v2("x", [1, 1], [3])
 
 SHUT_ON_A_SIGNAL = """
 import os, signal
-from sluice.gateway.acceptor import Acceptor
+from sluice.gateway.doors.acceptor import Acceptor
 doors, start = {}, Acceptor.start
 def remembered(self):
     start(self)

@@ -19,7 +19,7 @@ import pytest
 
 from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.gateway.serving.audit.auditor import Auditor, Look
-from sluice.gateway.serving.audit.examine import Finding, Outcome
+from sluice.gateway.serving.audit.examine import Finding, LookOutcome
 from sluice.inference.types import Array
 from sluice.inference.workers.pool import WorkerOptions
 from tests import models
@@ -83,7 +83,7 @@ async def test_a_late_mixer_is_found_out_with_real_workers(tmp_path: Path) -> No
             while made.found is None:
                 seed += 1
                 await asyncio.gather(*[made.ask(large(1, 100 * seed + n)) for n in range(4)])
-            assert (made.found.outcome, made.found.output) == (Outcome.MIXED, "y")
+            assert (made.found.outcome, made.found.output) == (LookOutcome.MIXED, "y")
             rows = [large(1, n) for n in range(16)]
             answers = await asyncio.gather(*[made.ask(row) for row in rows])
             assert all(np.array_equal(row, answer) for row, answer in zip(rows, answers, strict=True))
@@ -103,7 +103,7 @@ async def test_a_worker_that_is_killed_during_a_look_fails_nobody(tmp_path: Path
             assert answer.shape == (8, 10)
         await until(lambda: bool(made.looks))
         assert made.found is None
-        assert {look.finding.outcome for look in made.looks} <= {Outcome.UNFINISHED, Outcome.ALIKE}
+        assert {look.finding.outcome for look in made.looks} <= {LookOutcome.UNFINISHED, LookOutcome.ALIKE}
 
 
 async def test_it_is_left_during_a_look(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.loadgen.arrivals import Arrivals, Bursts, Poisson, Ramp, Steady, Step, rising, times
+from sluice.loadgen.arrivals import Arrivals, Bursts, Poisson, Ramp, RateStep, Steady, rising, times
 
 RATES = st.floats(10, 2000)
 SECONDS = st.floats(0.05, 3)
@@ -50,14 +50,14 @@ def test_bursts_without_a_rate_between_them_are_silent_there() -> None:
 
 
 def test_a_ramp_keeps_the_rate_of_each_step_and_then_that_of_the_last() -> None:
-    drawn = times(Ramp((Step(100, 50), Step(400, 20))), 100, seed=1)
+    drawn = times(Ramp((RateStep(100, 50), RateStep(400, 20))), 100, seed=1)
 
     assert (drawn < 50).sum() == pytest.approx(100 * 50, rel=0.05)
     assert (drawn >= 50).sum() == pytest.approx(400 * 50, rel=0.03)
 
 
 def test_a_ramp_that_is_cut_off_keeps_its_first_steps() -> None:
-    ramp = Ramp((Step(100, 50), Step(400, 20)))
+    ramp = Ramp((RateStep(100, 50), RateStep(400, 20)))
 
     assert times(ramp, 30, seed=1).max() <= 30
     assert len(times(ramp, 30, seed=1)) == pytest.approx(100 * 30, rel=0.07)

@@ -8,7 +8,7 @@ from itertools import cycle
 import pytest
 
 from sluice.loadgen.connection import HttpLine
-from sluice.loadgen.pacing import Line
+from sluice.loadgen.pacing import PacedConnection
 
 ANSWER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\ncontent-LENGTH: 5\r\n\r\nabcde"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
@@ -38,11 +38,11 @@ class Told:
         self.statuses: list[int] = []
         self.losses = 0
 
-    def answered(self, line: Line, status: int, now_s: float) -> None:
+    def answered(self, line: PacedConnection, status: int, now_s: float) -> None:
         line.busy = False
         self.statuses.append(status)
 
-    def lost(self, line: Line, now_s: float) -> None:
+    def lost(self, line: PacedConnection, now_s: float) -> None:
         self.losses += 1
 
 

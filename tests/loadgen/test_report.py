@@ -15,21 +15,26 @@ from sluice.inference.errors import StartError
 from sluice.loadgen.arrivals import times
 from sluice.loadgen.figures import PERCENTILES, Figures, spread
 from sluice.loadgen.generator import Carried, Progress
-from sluice.loadgen.order import MOST_REQUESTS, Load, Pattern, arrivals, checked
+from sluice.loadgen.order import MOST_REQUESTS, LoadOrder, Pattern, arrivals, checked
 from sluice.loadgen.plot import check_plot, plot
 from sluice.loadgen.report import SCHEMA, Called, Report, as_json, report
 from sluice.loadgen.summary import progress_line, summary
 from tests.loadgen.virtual import World, stalling
 
 CALLED = Called("http://127.0.0.1:1/infer", 1, 2.0, ("Cache-Control",))
-LOAD = Load(rate_per_s=200, pattern=Pattern.CONSTANT, duration_s=15, warm_up_s=1.5, objective_ms=50, connections=200)
-RAMP = Load(
+LOAD = LoadOrder(
+    rate_per_s=200, pattern=Pattern.CONSTANT, duration_s=15, warm_up_s=1.5, objective_ms=50, connections=200
+)
+RAMP = LoadOrder(
     rate_per_s=50, to_rate_per_s=250, steps=5, pattern=Pattern.RAMP, duration_s=50, objective_ms=100, connections=200
 )
 
 
 def carried(
-    load: Load, answers: Callable[[float], tuple[float, int] | None], stopped_s: float | None = None, busy: float = 0.1
+    load: LoadOrder,
+    answers: Callable[[float], tuple[float, int] | None],
+    stopped_s: float | None = None,
+    busy: float = 0.1,
 ) -> Carried:
     due_s = times(arrivals(load), load.length_s, load.seed)
     requests = World(answers).requests(due_s, load.connections, load.timeout_s)
@@ -37,7 +42,7 @@ def carried(
     return Carried(requests, stopped_s, sampled_s=clock_s, cpu_s=clock_s * busy, reopened=0)
 
 
-def reported(load: Load, answers: Callable[[float], tuple[float, int] | None]) -> Report:
+def reported(load: LoadOrder, answers: Callable[[float], tuple[float, int] | None]) -> Report:
     return report(CALLED, load, carried(load, answers), "2026-01-01T00:00:00+00:00")
 
 
@@ -143,7 +148,7 @@ def test_a_generator_that_was_late_is_not_trusted_and_the_summary_says_so() -> N
 
 
 @pytest.mark.parametrize("load", [LOAD, RAMP])
-def test_a_generator_that_had_no_time_to_read_answers_is_not_trusted(load: Load) -> None:
+def test_a_generator_that_had_no_time_to_read_answers_is_not_trusted(load: LoadOrder) -> None:
     seen = report(CALLED, load, carried(load, lambda sent_s: (sent_s, 200), busy=0.95), "")
 
     assert any("the generator was busy 95% of the time" in doubt for doubt in seen.doubts)
@@ -196,7 +201,7 @@ def test_a_report_is_json_that_can_be_read_again() -> None:
 
 
 def test_the_schema_is_documented_field_by_field() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "load.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "load.md").read_text()
 
     for struct in (Report, Figures):
         for field in struct.__struct_fields__:
@@ -206,22 +211,22 @@ def test_the_schema_is_documented_field_by_field() -> None:
 @pytest.mark.parametrize(
     ("load", "words"),
     [
-        (Load(rate_per_s=10, pattern=Pattern.RAMP, objective_ms=1), "--to-rate"),
-        (Load(rate_per_s=10, pattern=Pattern.RAMP, objective_ms=1, to_rate_per_s=10), "be higher"),
-        (Load(rate_per_s=10, pattern=Pattern.RAMP, to_rate_per_s=20), "--objective-ms"),
-        (Load(rate_per_s=10, to_rate_per_s=20), "for --pattern ramp"),
-        (Load(rate_per_s=10_000, duration_s=1000), f"{MOST_REQUESTS:,}"),
-        (Load(rate_per_s=0.01, duration_s=10), "not one request"),
+        (LoadOrder(rate_per_s=10, pattern=Pattern.RAMP, objective_ms=1), "--to-rate"),
+        (LoadOrder(rate_per_s=10, pattern=Pattern.RAMP, objective_ms=1, to_rate_per_s=10), "be higher"),
+        (LoadOrder(rate_per_s=10, pattern=Pattern.RAMP, to_rate_per_s=20), "--objective-ms"),
+        (LoadOrder(rate_per_s=10, to_rate_per_s=20), "for --pattern ramp"),
+        (LoadOrder(rate_per_s=10_000, duration_s=1000), f"{MOST_REQUESTS:,}"),
+        (LoadOrder(rate_per_s=0.01, duration_s=10), "not one request"),
     ],
 )
-def test_a_load_that_contradicts_itself_is_told(load: Load, words: str) -> None:
+def test_a_load_that_contradicts_itself_is_told(load: LoadOrder, words: str) -> None:
     with pytest.raises(StartError, match=words):
         checked(load)
 
 
 @pytest.mark.parametrize("pattern", [Pattern.POISSON, Pattern.CONSTANT, Pattern.BURSTS])
 def test_the_rate_is_the_mean_of_every_pattern(pattern: Pattern) -> None:
-    load = Load(rate_per_s=300, pattern=pattern, burst_s=0.2, gap_s=0.3, duration_s=99, warm_up_s=1)
+    load = LoadOrder(rate_per_s=300, pattern=pattern, burst_s=0.2, gap_s=0.3, duration_s=99, warm_up_s=1)
 
     assert len(times(arrivals(load), load.length_s, 3)) == pytest.approx(300 * 100, rel=0.02)
 

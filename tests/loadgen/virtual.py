@@ -9,10 +9,10 @@ from itertools import count
 
 from benchmarks.closed_loop import ClosedLoop
 from sluice.loadgen.arrivals import Times
-from sluice.loadgen.figures import Figures, Window, figures
+from sluice.loadgen.figures import CountedWindow, Figures, figures
 from sluice.loadgen.generator import SWEEP_S
 from sluice.loadgen.ledger import Ledger, Requests
-from sluice.loadgen.pacing import Line, OpenLoop, Pacing
+from sluice.loadgen.pacing import OpenLoop, PacedConnection, Pacing
 
 OBJECTIVE_S = 0.05
 TIMEOUT_S = 20.0
@@ -129,19 +129,19 @@ class World:
         self.now_s = max(self.now_s, when_s)  # an event may have held all that follow up
         event()
 
-    def _whole(self) -> Window:
-        return Window(0, math.ceil(self.now_s))
+    def _whole(self) -> CountedWindow:
+        return CountedWindow(0, math.ceil(self.now_s))
 
     def _sweep(self) -> None:
         assert self.pacing is not None
         self.pacing.sweep(self.now_s)
         self.at(self.now_s + SWEEP_S, self._sweep)
 
-    def _reopen(self, line: Line) -> None:
+    def _reopen(self, line: PacedConnection) -> None:
         if self._reopen_s < math.inf:
             self.at(self.now_s + self._reopen_s, lambda: self._opened(line))
 
-    def _opened(self, line: Line) -> None:
+    def _opened(self, line: PacedConnection) -> None:
         assert self.pacing is not None
         line.open = True
         self.pacing.opened(line, self.now_s)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sluice.gateway.commands.profile.measure import picked
-from sluice.inference.backends.onnx.proof import Explanation, Step, explain
+from sluice.inference.backends.onnx.proof import Explanation, FollowedOperator, explain
 from sluice.inference.backends.onnx.proof.facts import Fact
 from sluice.inference.backends.onnx.tensor_outputs import tensor_outputs
 from sluice.inference.errors import StartError
 from sluice.inference.findings import Independence
-from sluice.inference.repository.scan import Found, ModelVersion
+from sluice.inference.repository.scan import ModelVersion, ScannedRepository
 
 _SAID = {
     Independence.PROVEN: "the rows of a batch are proven apart",
@@ -21,7 +21,7 @@ _SAID = {
 }
 
 
-def explain_models(there: Found, name: str | None, say: Callable[[str], None], *, as_json: bool) -> None:
+def explain_models(there: ScannedRepository, name: str | None, say: Callable[[str], None], *, as_json: bool) -> None:
     """Says of the models that are there, or of the named one, what their graphs prove.
 
     Raises `StartError`, when the others are done, for what is broken.
@@ -71,11 +71,11 @@ def _known(fact: Fact, told: set[str]) -> str:
     return f"{fact}  <- from here on"
 
 
-def _operator(step: Step) -> str:
+def _operator(step: FollowedOperator) -> str:
     return f"{'  ' * step.depth}{step.operator}{f' {step.name!r}' if step.name else ''}"
 
 
-def _fields(step: Step) -> dict[str, Any]:
+def _fields(step: FollowedOperator) -> dict[str, Any]:
     outputs: Sequence[dict[str, Any]] = [
         {
             "name": name,

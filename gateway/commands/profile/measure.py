@@ -16,7 +16,7 @@ from sluice.inference.planning.knots import BATCH_COST_S
 from sluice.inference.planning.options import WorkerOptions, worker_options
 from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.planning.reasons import ways
-from sluice.inference.repository.scan import Found, ModelVersion
+from sluice.inference.repository.scan import ModelVersion, ScannedRepository
 from sluice.inference.transport.channel import Load
 from sluice.inference.workers.pool import Workers
 from sluice.inference.workers.process import WorkerLimits, WorkerProcess
@@ -48,7 +48,7 @@ async def profile(source: ModelVersion, config: ModelConfig) -> Profile:
         return Profile(source, objective_ms, workers.signature.batched, workers.plan, workers.findings)
 
 
-def picked(found: Found, name: str | None) -> tuple[tuple[ModelVersion, ...], list[str]]:
+def picked(found: ScannedRepository, name: str | None) -> tuple[tuple[ModelVersion, ...], list[str]]:
     """The highest version of each model, or of the named one, and why what is broken of them is.
 
     Raises `RepositoryError` where there is none.

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from sluice.gateway.dialects.bounds import SPARE, check_rows, check_strings
-from sluice.gateway.dialects.formats.json_forms import FORMS, Form, shown
+from sluice.gateway.dialects.formats.json_forms import FORMS, ElementForm, shown
 from sluice.gateway.dialects.formats.json_nested import tensor_from_nested
 from sluice.gateway.dialects.formats.json_values import nested_json
 from sluice.gateway.dialects.formats.slices import rows_at_a_time
@@ -201,7 +201,7 @@ def _cells(tensor: Tensor) -> list[list[Any]]:
     return [line.split(",") for line in lines]
 
 
-def _element(form: Form, text: str, line: int, place: int) -> Any:
+def _element(form: ElementForm, text: str, line: int, place: int) -> Any:
     """The value of one field, still to be held against the datatype's range."""
     stripped = text.strip(" \t")
     if form.datatype is Datatype.BYTES:

@@ -25,7 +25,7 @@ SHOWN_NAMES = 8
 """So many of a caller's names stand in a message, at most."""
 
 
-class Form(msgspec.Struct, frozen=True):
+class ElementForm(msgspec.Struct, frozen=True):
     """How one datatype is written in JSON.
 
     An element has one of `types` once parsed, and, if it is a number, lies strictly between `above` and `below`:
@@ -55,24 +55,24 @@ def _form(
     below: int = 0,
     code: str = "",
     carrier: Literal["", "d", "i", "u"] = "",
-) -> Form:
+) -> ElementForm:
     types = frozenset({int, float} if element is float else {element})
     flat: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]
-    return Form(datatype, STORAGE[datatype], noun, element, types, flat, above, below, code, carrier)
+    return ElementForm(datatype, STORAGE[datatype], noun, element, types, flat, above, below, code, carrier)
 
 
-def _floats(datatype: Datatype, code: str, beyond: int) -> Form:
+def _floats(datatype: Datatype, code: str, beyond: int) -> ElementForm:
     return _form(datatype, "a number", float, above=-beyond, below=beyond, code=code, carrier="d")
 
 
-def _integers(datatype: Datatype, code: str) -> Form:
+def _integers(datatype: Datatype, code: str) -> ElementForm:
     limits = np.iinfo(STORAGE[datatype])
     low, high = int(limits.min), int(limits.max)
     noun = f"a whole number from {low} to {high}, without fraction or exponent"
     return _form(datatype, noun, int, above=low - 1, below=high + 1, code=code, carrier="u" if high >= 2**63 else "i")
 
 
-FORMS: Mapping[str, Form] = MappingProxyType(
+FORMS: Mapping[str, ElementForm] = MappingProxyType(
     {
         str(form.datatype): form
         for form in (
@@ -95,7 +95,7 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 )
 
 
-def form_of(name: str, datatype: str) -> Form:
+def form_of(name: str, datatype: str) -> ElementForm:
     """The form of a datatype that a caller named. Raises `InvalidRequest` if there is no such datatype."""
     form = FORMS.get(datatype)
     if form is None:
@@ -117,7 +117,7 @@ def element_count(name: str, shape: Shape) -> int:
     return count
 
 
-def array_of(form: Form, values: Sequence[Any], shape: Shape) -> Array:
+def array_of(form: ElementForm, values: Sequence[Any], shape: Shape) -> Array:
     """The elements, in row-major order, as an array that holds its own memory.
 
     Raises `struct.error` or `OverflowError` if a number does not fit, `ValueError` for a shape that no array has.

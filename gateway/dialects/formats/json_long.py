@@ -8,7 +8,7 @@ from typing import Any
 
 import simdjson
 
-from sluice.gateway.dialects.formats.json_forms import Form, array_of, element_count, shown
+from sluice.gateway.dialects.formats.json_forms import ElementForm, array_of, element_count, shown
 from sluice.gateway.dialects.formats.json_nested import tensor_from_text
 from sluice.gateway.dialects.formats.json_pieces import Gathering, commas_in, depth_of
 from sluice.gateway.dialects.formats.json_reference import NotJson, elements_of, length_of
@@ -18,7 +18,7 @@ from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Shape, Tensor, TensorSpec
 
 
-def long_tensor_from_json(name: str, form: Form, shape: Shape, data: memoryview) -> Tensor:
+def long_tensor_from_json(name: str, form: ElementForm, shape: Shape, data: memoryview) -> Tensor:
     """One input from its JSON text, which is a list.
 
     Raises `InvalidRequest`, naming the input and what was expected, and `NotJson` if it cannot be cut into pieces.
@@ -45,7 +45,7 @@ def long_tensor_from_json(name: str, form: Form, shape: Shape, data: memoryview)
 class _Reader:
     """Reads pieces one after the other: lists of rows of the shape `own`."""
 
-    def __init__(self, name: str, form: Form, own: Shape) -> None:
+    def __init__(self, name: str, form: ElementForm, own: Shape) -> None:
         self._name = name
         self._form = form
         self._own = own

@@ -23,7 +23,7 @@ import simdjson
 
 from sluice.gateway.dialects.bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats import bfloat16
-from sluice.gateway.dialects.formats.json_forms import FORMS, MAX_AXES, Form, array_of, shown
+from sluice.gateway.dialects.formats.json_forms import FORMS, MAX_AXES, ElementForm, array_of, shown
 from sluice.gateway.dialects.formats.json_reference import NotJson
 from sluice.gateway.dialects.formats.json_tape import numbers_from_tape
 from sluice.inference.errors import InvalidRequest
@@ -154,7 +154,7 @@ def _has_structure(text: bytes, shape: Shape) -> bool:
     return text.translate(None, _OF_NUMBERS) == expected
 
 
-def _array(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
+def _array(name: str, form: ElementForm, elements: list[Any], shape: Shape) -> Array:
     if form.datatype is Datatype.BYTES:
         check_strings(name, len(elements))
         strings = np.empty(len(elements), np.object_)
@@ -173,7 +173,7 @@ def _array(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
     return array_of(form, elements, shape)
 
 
-def _floats(name: str, form: Form, elements: list[Any], shape: Shape) -> Array:
+def _floats(name: str, form: ElementForm, elements: list[Any], shape: Shape) -> Array:
     """Numbers are rounded once, from double precision; only what was written as infinite may come out infinite."""
     try:
         if not form.code:

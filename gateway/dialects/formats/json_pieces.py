@@ -34,14 +34,14 @@ _OPENING = re.compile(rb"[ \t\r\n]*\[((?:[ \t\r\n]*\[)*)[ \t\r\n]*(\{?)")
 _BLANK = b" \t\r\n"
 
 
-class Piece(NamedTuple):
+class ListPiece(NamedTuple):
     """A part of a list's text, without brackets around it. A `long` one is a single row, of more than one axis."""
 
     text: memoryview
     long: bool
 
 
-def pieces_of(text: memoryview) -> Iterator[Piece]:
+def pieces_of(text: memoryview) -> Iterator[ListPiece]:
     """The pieces of a list's text. Raises `InvalidRequest` for what is no list, or is nested too deeply."""
     opening = _OPENING.match(text)
     end = _closing(text)
@@ -60,7 +60,7 @@ def pieces_of(text: memoryview) -> Iterator[Piece]:
         stop = ahead
         if stop - at > LONG_ROW_BYTES:
             stop = _last_before(cut, text, at, ahead) or stop
-        yield Piece(text[at:stop], depth > 0 and stop - at > LONG_ROW_BYTES)
+        yield ListPiece(text[at:stop], depth > 0 and stop - at > LONG_ROW_BYTES)
         if stop == end:
             return
         at = stop + 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.gateway.dialects.formats.json_forms import Form, element_count, shown
+from sluice.gateway.dialects.formats.json_forms import ElementForm, element_count, shown
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Shape
 
@@ -33,7 +33,7 @@ _DECODER = msgspec.json.Decoder(float_hook=_float)
 _LENGTH = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def elements_of(name: str, form: Form, shape: Shape, text: msgspec.Raw | bytes) -> list[Any]:
+def elements_of(name: str, form: ElementForm, shape: Shape, text: msgspec.Raw | bytes) -> list[Any]:
     """The elements in a JSON text, flat, each of them known to fit the datatype. Raises `InvalidRequest`."""
     try:
         value = _DECODER.decode(text)
@@ -57,7 +57,7 @@ def length_of(name: str, text: bytes) -> int:
         raise NotJson(f"input {shown(name)}: data is no list: {error}") from None
 
 
-def checked_elements(name: str, form: Form, shape: Shape, value: Any) -> list[Any]:
+def checked_elements(name: str, form: ElementForm, shape: Shape, value: Any) -> list[Any]:
     """As `elements_of`, of a value that is parsed already; numbers that do not fit in a float stand as `Token`."""
     count = element_count(name, shape)
     out: list[Any] = []
@@ -78,7 +78,7 @@ class _Fault(Exception):
         super().__init__(f"{place} {what}; expected {expected}")
 
 
-def _walk(form: Form, shape: Shape, value: Any, place: str, out: list[Any]) -> None:
+def _walk(form: ElementForm, shape: Shape, value: Any, place: str, out: list[Any]) -> None:
     if not shape:
         _append_one(form, value, place, out)
         return
@@ -93,7 +93,7 @@ def _walk(form: Form, shape: Shape, value: Any, place: str, out: list[Any]) -> N
         _walk(form, shape[1:], row, f"{place}[{index}]", out)
 
 
-def _append(form: Form, row: Sequence[Any], place: str, out: list[Any]) -> None:
+def _append(form: ElementForm, row: Sequence[Any], place: str, out: list[Any]) -> None:
     if set(map(type, row)) <= form.types and (form.below == 0 or _all_within(form, row)):
         out.extend(row)
         return
@@ -101,11 +101,11 @@ def _append(form: Form, row: Sequence[Any], place: str, out: list[Any]) -> None:
         _append_one(form, value, f"{place}[{index}]", out)
 
 
-def _all_within(form: Form, row: Sequence[Any]) -> bool:
+def _all_within(form: ElementForm, row: Sequence[Any]) -> bool:
     return not row or (form.above < min(row) and max(row) < form.below)
 
 
-def _append_one(form: Form, value: Any, place: str, out: list[Any]) -> None:
+def _append_one(form: ElementForm, value: Any, place: str, out: list[Any]) -> None:
     if isinstance(value, Token):
         if not value.text[-1].isdigit():
             raise _Fault(place, f"is {value.text}, which JSON does not have", form.noun)
@@ -117,7 +117,7 @@ def _append_one(form: Form, value: Any, place: str, out: list[Any]) -> None:
     out.append(value)
 
 
-def _beyond(form: Form, text: str, place: str) -> _Fault:
+def _beyond(form: ElementForm, text: str, place: str) -> _Fault:
     if form.element is int:
         return _Fault(place, f"is {text}", form.noun)
     largest = f"{float(form.below - 1):.5g}"

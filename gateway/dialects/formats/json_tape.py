@@ -11,7 +11,7 @@ import numpy as np
 import simdjson
 
 from sluice.gateway.dialects.formats import bfloat16
-from sluice.gateway.dialects.formats.json_forms import Form
+from sluice.gateway.dialects.formats.json_forms import ElementForm
 from sluice.inference.types import Array, Datatype, Shape
 
 MIN_ROW_ELEMENTS = 16
@@ -25,7 +25,7 @@ def list_on_tape(element: object) -> simdjson.Array:
     return element
 
 
-def numbers_from_tape(form: Form, shape: Shape, data: simdjson.Array) -> Array:
+def numbers_from_tape(form: ElementForm, shape: Shape, data: simdjson.Array) -> Array:
     """The numbers of a list on the tape, as an array that holds its own memory.
 
     That the list is flat, or nested as the shape says, is known only once `has_brackets` has said so of the whole

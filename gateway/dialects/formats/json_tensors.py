@@ -27,7 +27,7 @@ import orjson
 
 from sluice.gateway.dialects.bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats import bfloat16
-from sluice.gateway.dialects.formats.json_forms import Form, array_of, element_count, shown
+from sluice.gateway.dialects.formats.json_forms import ElementForm, array_of, element_count, shown
 from sluice.gateway.dialects.formats.json_long import long_tensor_from_json
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
 from sluice.gateway.dialects.formats.json_reference import NotJson, elements_of
@@ -39,7 +39,7 @@ from sluice.inference.types import Array, Datatype, Shape, Tensor
 LIST = ord("[")
 
 
-def tensor_from_json(name: str, form: Form, shape: Shape, data: msgspec.Raw) -> Tensor:
+def tensor_from_json(name: str, form: ElementForm, shape: Shape, data: msgspec.Raw) -> Tensor:
     """One input from its JSON text. Raises `InvalidRequest`, naming the input and what was expected."""
     count = element_count(name, shape)
     if form.datatype is Datatype.BYTES:
@@ -65,7 +65,7 @@ def tensor_from_json(name: str, form: Form, shape: Shape, data: msgspec.Raw) -> 
         ) from None
 
 
-def _flat_or_nested(form: Form, shape: Shape, data: msgspec.Raw) -> list[Any]:
+def _flat_or_nested(form: ElementForm, shape: Shape, data: msgspec.Raw) -> list[Any]:
     if len(shape) < 2:
         return form.flat.decode(data)
     text = bytes(data)

@@ -38,27 +38,27 @@ LIGHT_BYTES = 2048
 INVALID, SERVER = "invalid_request_error", "server_error"
 
 
-class Fault(NamedTuple):
+class OpenAIFault(NamedTuple):
     """How OpenAI's API puts a kind of error: the status, and the `type` in the body."""
 
     status: int
     kind: str
 
 
-FAULTS: Mapping[type[SluiceError], Fault] = MappingProxyType(
+FAULTS: Mapping[type[SluiceError], OpenAIFault] = MappingProxyType(
     {
-        InvalidRequest: Fault(400, INVALID),
-        ModelNotFound: Fault(404, INVALID),
-        RequestTooLarge: Fault(413, INVALID),
-        Unavailable: Fault(503, SERVER),
-        DeadlineExceeded: Fault(504, SERVER),
-        SluiceError: Fault(500, SERVER),
+        InvalidRequest: OpenAIFault(400, INVALID),
+        ModelNotFound: OpenAIFault(404, INVALID),
+        RequestTooLarge: OpenAIFault(413, INVALID),
+        Unavailable: OpenAIFault(503, SERVER),
+        DeadlineExceeded: OpenAIFault(504, SERVER),
+        SluiceError: OpenAIFault(500, SERVER),
     }
 )
 """By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
 
 
-class Reply(msgspec.Struct, frozen=True):
+class EmbeddingsAnswerForm(msgspec.Struct, frozen=True):
     """What the encoding of an answer needs to know of its call."""
 
     embedder: Embedder
@@ -105,7 +105,7 @@ class OpenAI(Dialect):
         return InferenceRequest(
             inputs=parts.inputs[0],
             outputs=(embedder.output,),
-            reply=Reply(embedder, parts, _dimensions(asked, embedder), asked.base64, sum(map(len, ids))),
+            reply=EmbeddingsAnswerForm(embedder, parts, _dimensions(asked, embedder), asked.base64, sum(map(len, ids))),
             parts=parts.inputs[1:],
         )
 
@@ -114,7 +114,7 @@ class OpenAI(Dialect):
     ) -> Generator[None, None, HttpResponse]:
         """The embeddings in the order of the texts. Raises `InvalidRequest` where the model has fewer dimensions."""
         reply = request.reply
-        assert isinstance(reply, Reply)
+        assert isinstance(reply, EmbeddingsAnswerForm)
         outputs = [outputs[0].array for outputs in (response.outputs, *response.parts)]
         try:
             embeddings = reply.embedder.embeddings(reply.parts, outputs, reply.dimensions)
@@ -161,7 +161,7 @@ def error_json(error: SluiceError, kind: str) -> bytes:
     return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
-def _fault_of(error: SluiceError) -> Fault:
+def _fault_of(error: SluiceError) -> OpenAIFault:
     if isinstance(error, ModelFailed) and error.invalid_input:
         return FAULTS[InvalidRequest]
     return next(FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS)

@@ -19,10 +19,10 @@ from sluice.gateway.dialects.formats.csv_rows import csv_in_steps
 from sluice.gateway.dialects.formats.npy import npy_of
 from sluice.gateway.dialects.sagemaker.openapi import invocation_paths
 from sluice.gateway.dialects.untyped.answer import answer_in_steps
-from sluice.gateway.dialects.untyped.body import OPEN, Form, Question
+from sluice.gateway.dialects.untyped.body import OPEN, BodyForm, Question
 from sluice.gateway.dialects.untyped.request import is_heavy, request_from_body
 from sluice.gateway.dialects.v2.binary import BINARY_LENGTH
-from sluice.gateway.dialects.v2.outputs import Reply as V2Reply
+from sluice.gateway.dialects.v2.outputs import OutputsForm as V2Reply
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import InvalidRequest, SluiceError
 from sluice.inference.types import InferenceRequest, InferenceResponse, Tensor
@@ -33,7 +33,7 @@ BINARY = b"application/vnd.sagemaker-triton.binary+json"
 _JSON_SIZE = re.compile(rb"json-header-size=([^;\s]*)", re.IGNORECASE)
 
 
-class Wish(msgspec.Struct, frozen=True, tag="sagemaker"):
+class InvocationForm(msgspec.Struct, frozen=True, tag="sagemaker"):
     """A question, and the content type that its answer is to have."""
 
     question: Question
@@ -80,15 +80,15 @@ class SageMaker(Dialect):
         if medium == "json":
             return request
         assert isinstance(request.reply, Question)
-        return replace(request, reply=Wish(request.reply, medium))
+        return replace(request, reply=InvocationForm(request.reply, medium))
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
         """The answer. Raises `InvalidRequest` if what was asked for cannot carry the outputs."""
-        if not isinstance(wish := request.reply, Wish):
+        if not isinstance(wish := request.reply, InvocationForm):
             return _with_json_size((yield from answer_in_steps(request, response, {})))
-        if wish.question.form is Form.V2:
+        if wish.question.form is BodyForm.V2:
             return _with_json_size((yield from answer_in_steps(replace(request, reply=wish.question), response, {})))
         if wish.medium == "csv":
             return HttpResponse(200, (yield from csv_in_steps(response.outputs)), ((CONTENT_TYPE, b"text/csv"),))
@@ -109,7 +109,7 @@ def _binary(body: bytes | bytearray, content_type: bytes, callee: Callee) -> Inf
         raise InvalidRequest(f"the content type {BINARY.decode()} must say json-header-size=N, the bytes of the JSON")
     request = OPEN.decode(body, ((BINARY_LENGTH, size[1]),), callee)
     assert request.reply is None or isinstance(request.reply, V2Reply)
-    return replace(request, reply=Question(Form.V2, inner=request.reply))
+    return replace(request, reply=Question(BodyForm.V2, inner=request.reply))
 
 
 def _with_json_size(answer: HttpResponse) -> HttpResponse:

@@ -30,7 +30,7 @@ from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import InferenceRequest, Signature, Tensor, TensorSpec
 
 
-class Reply(msgspec.Struct, frozen=True, tag="tfs"):
+class PredictAnswerForm(msgspec.Struct, frozen=True, tag="tfs"):
     """How an answer is to be written: as the question was, in `ROWS` or in `COLUMNS`."""
 
     form: str
@@ -50,7 +50,7 @@ def decode_predict(body: bytes | bytearray, signature: Signature, max_rows: int 
             kind, tensors = read
             for tensor in tensors:
                 check_rows(tensor.name, len(tensor.array), max_rows)
-            return InferenceRequest(tensors, reply=Reply(kind))
+            return InferenceRequest(tensors, reply=PredictAnswerForm(kind))
     members = object_of(body)
     if (ROWS in members) == (COLUMNS in members):
         raise InvalidRequest(_ONE_OF_TWO)
@@ -59,10 +59,10 @@ def decode_predict(body: bytes | bytearray, signature: Signature, max_rows: int 
         if not isinstance(rows, list) or not rows:
             raise InvalidRequest(f"{ROWS!r} is {shown(rows)}; expected a list with a value for each row")
         check_rows(ROWS, len(rows), max_rows)
-        return InferenceRequest(_from_rows(rows, signature), reply=Reply(ROWS))
+        return InferenceRequest(_from_rows(rows, signature), reply=PredictAnswerForm(ROWS))
     tensors = _from_columns(members[COLUMNS], signature)
     check_tensors(tensors, max_rows)
-    return InferenceRequest(tensors, reply=Reply(COLUMNS))
+    return InferenceRequest(tensors, reply=PredictAnswerForm(COLUMNS))
 
 
 _ONE_OF_TWO = f"the body must have either {ROWS!r}, a list of rows, or {COLUMNS!r}, whole tensors"
@@ -84,8 +84,8 @@ def _decode_long(body: memoryview, signature: Signature, max_rows: int | None) -
             tensors = (tensor_from_list(_only_input(signature, ROWS), text, max_rows),)
         if not len(tensors[0].array):
             raise InvalidRequest(f"{ROWS!r} is an empty list; expected one with a value for each row")
-        return InferenceRequest(tensors, reply=Reply(ROWS))
-    return InferenceRequest(_long_columns(members[COLUMNS], signature, max_rows), reply=Reply(COLUMNS))
+        return InferenceRequest(tensors, reply=PredictAnswerForm(ROWS))
+    return InferenceRequest(_long_columns(members[COLUMNS], signature, max_rows), reply=PredictAnswerForm(COLUMNS))
 
 
 def _long_columns(text: memoryview, signature: Signature, max_rows: int | None) -> tuple[Tensor, ...]:

@@ -13,8 +13,8 @@ from typing import Any
 from sluice.gateway.dialects.base import Call, Callee, Dialect
 from sluice.gateway.dialects.bounds import check_structure, rows_bound
 from sluice.gateway.dialects.formats.json_values import columns_in_steps, rows_in_steps
-from sluice.gateway.dialects.tfs.body import Reply, decode_predict
-from sluice.gateway.dialects.tfs.examples import Wanted, decode_examples, results_in_steps
+from sluice.gateway.dialects.tfs.body import PredictAnswerForm, decode_predict
+from sluice.gateway.dialects.tfs.examples import WantedResults, decode_examples, results_in_steps
 from sluice.gateway.dialects.tfs.openapi import verb_paths
 from sluice.gateway.dialects.tfs.tape import COLUMNS
 from sluice.gateway.dialects.v2.codec import V2
@@ -79,7 +79,7 @@ class TfsPredict(Tfs):
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
         """The answer in the question's form. Raises `InvalidRequest` if there are no rows to make of the outputs."""
-        assert isinstance(request.reply, Reply)
+        assert isinstance(request.reply, PredictAnswerForm)
         outputs = response.outputs
         if request.reply.form == COLUMNS:
             return HttpResponse(200, b'{"outputs":%b}' % (yield from columns_in_steps(outputs)), JSON)
@@ -109,7 +109,7 @@ def _common_rows(outputs: Sequence[Tensor]) -> int:
 class TfsExamples(Tfs):
     """`:classify` and `:regress`: examples of named features, answered with `results` from one output."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: WantedResults) -> None:
         self.verb = wanted.verb
         self._wanted = wanted
 

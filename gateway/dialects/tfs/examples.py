@@ -31,27 +31,27 @@ EXAMPLES, CONTEXT = "examples", "context"
 FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class WantedResults(msgspec.Struct, frozen=True):
     """Which verb it is, and whether its results are classes."""
 
     verb: str
     classes: bool
 
 
-CLASSIFY, REGRESS = Wanted("classify", classes=True), Wanted("regress", classes=False)
+CLASSIFY, REGRESS = WantedResults("classify", classes=True), WantedResults("regress", classes=False)
 
 
-class Reply(msgspec.Struct, frozen=True, tag="examples"):
+class ResultsAnswerForm(msgspec.Struct, frozen=True, tag="examples"):
     """How results are to be written: with the `labels` of the classes, or as values where they are `None`."""
 
     labels: Sequence[str] | None
 
 
-def decode_examples(body: bytes | bytearray, callee: Callee, wanted: Wanted) -> InferenceRequest:
+def decode_examples(body: bytes | bytearray, callee: Callee, wanted: WantedResults) -> InferenceRequest:
     """The request in a body: features of all examples (`context`), and those of each. Raises `InvalidRequest`."""
     output = _output(callee, wanted)
     labels = callee.config.labels.get(output.name, ()) if wanted.classes else None
-    reply = Reply(tuple(labels) if labels is not None else None)
+    reply = ResultsAnswerForm(tuple(labels) if labels is not None else None)
     if len(body) >= PIECES_FROM_BYTES:
         with suppress(NotJson):
             return InferenceRequest(_long_features(memoryview(body), callee), (output.name,), reply=reply)
@@ -87,7 +87,7 @@ def _features(examples: list[Any], context: Any, signature: Signature) -> tuple[
 
 def results_in_steps(request: InferenceRequest, response: InferenceResponse) -> Generator[None, None, bytes]:
     """The results, one for each example. Raises `InvalidRequest` where the model gave other rows than those."""
-    assert isinstance(request.reply, Reply)
+    assert isinstance(request.reply, ResultsAnswerForm)
     [tensor] = response.outputs
     array, labels = tensor.array, request.reply.labels
     rows = len(request.inputs[0].array)
@@ -128,7 +128,7 @@ def _feature(spec: TensorSpec, values: list[Any]) -> Tensor:
     return tensor
 
 
-def _output(callee: Callee, wanted: Wanted) -> TensorSpec:
+def _output(callee: Callee, wanted: WantedResults) -> TensorSpec:
     """The output that results are made of. Raises `InvalidRequest` if the model has none, or several."""
     floats = [spec for spec in callee.signature.outputs if spec.datatype in FLOATS and callee.signature.batched]
     if wanted.classes:

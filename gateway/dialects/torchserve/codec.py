@@ -43,25 +43,25 @@ _INVOKE = re.compile(r"/models/([^/]+)/invoke/?")
 _VERSION = re.compile(r"([0-9]{1,18})(?:\.0)?", re.ASCII)
 
 
-class Fault(NamedTuple):
+class TorchServeFault(NamedTuple):
     """How TorchServe puts a kind of error."""
 
     status: int
     kind: str
 
 
-FAULTS: Mapping[type[SluiceError], Fault] = MappingProxyType(
+FAULTS: Mapping[type[SluiceError], TorchServeFault] = MappingProxyType(
     {
-        MethodNotAllowed: Fault(405, "MethodNotAllowedException"),
-        UnknownEncoding: Fault(415, "BadRequestException"),
-        InvalidRequest: Fault(400, "BadRequestException"),
-        VersionNotFound: Fault(404, "ModelVersionNotFoundException"),
-        ModelNotFound: Fault(404, "ModelNotFoundException"),
-        Forbidden: Fault(403, "InvalidModelVersionException"),
-        RequestTooLarge: Fault(413, "BadRequestException"),
-        Unavailable: Fault(503, "ServiceUnavailableException"),
-        DeadlineExceeded: Fault(504, "RequestTimeoutException"),
-        SluiceError: Fault(500, "InternalServerException"),
+        MethodNotAllowed: TorchServeFault(405, "MethodNotAllowedException"),
+        UnknownEncoding: TorchServeFault(415, "BadRequestException"),
+        InvalidRequest: TorchServeFault(400, "BadRequestException"),
+        VersionNotFound: TorchServeFault(404, "ModelVersionNotFoundException"),
+        ModelNotFound: TorchServeFault(404, "ModelNotFoundException"),
+        Forbidden: TorchServeFault(403, "InvalidModelVersionException"),
+        RequestTooLarge: TorchServeFault(413, "BadRequestException"),
+        Unavailable: TorchServeFault(503, "ServiceUnavailableException"),
+        DeadlineExceeded: TorchServeFault(504, "RequestTimeoutException"),
+        SluiceError: TorchServeFault(500, "InternalServerException"),
     }
 )
 """By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
@@ -149,7 +149,7 @@ def refusal(error: SluiceError) -> HttpResponse:
     return HttpResponse(fault.status, body, JSON)
 
 
-def problem(fault: Fault, message: str) -> bytes:
+def problem(fault: TorchServeFault, message: str) -> bytes:
     """The body of an error."""
     # A path can be percent-decoded to half of a surrogate pair, which is no text.
     text = message.encode("utf-8", "backslashreplace").decode()

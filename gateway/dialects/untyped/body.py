@@ -47,7 +47,7 @@ _OPENING = re.compile(rb"[ \t\r\n]*([\[{])")
 _LIST = re.compile(rb"[ \t\r\n]*\[")
 
 
-class Form(Enum):
+class BodyForm(Enum):
     """In whose form a question came, and so its answer goes."""
 
     ITEM = "item"
@@ -62,12 +62,12 @@ class Question(msgspec.Struct, frozen=True, tag="item"):
     Of a model that is not `batched`, outputs are told whole.
     """
 
-    form: Form
-    inner: v2_outputs.Reply | tfs_body.Reply | None = None
+    form: BodyForm
+    inner: v2_outputs.OutputsForm | tfs_body.PredictAnswerForm | None = None
     batched: bool = True
 
 
-AN_ITEM, ROWS, WHOLE = Question(Form.ITEM), Question(Form.ROWS), Question(Form.ROWS, batched=False)
+AN_ITEM, ROWS, WHOLE = Question(BodyForm.ITEM), Question(BodyForm.ROWS), Question(BodyForm.ROWS, batched=False)
 
 
 def looks_like_json(body: bytes | bytearray) -> bool:
@@ -84,15 +84,15 @@ def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceReque
             return _long_request(body, callee)
     elif len(body) >= TEXT_FROM_BYTES:
         if _ENVELOPE.match(body):
-            return _as_form(TFS.decode(body, (), callee), Form.TFS)
+            return _as_form(TFS.decode(body, (), callee), BodyForm.TFS)
         if len(signature.inputs) == 1 and _LIST.match(body) and (tensor := _by_text(signature.inputs[0], body)):
             return _of_value(tensor, callee)
     value = parsed_json(body)
     if isinstance(value, dict) and not is_b64(value):
         if not ENVELOPES.isdisjoint(value):
             if _is_v2(value):
-                return _as_form(OPEN.decode(body, (), callee), Form.V2)
-            return _as_form(TFS.decode(body, (), callee), Form.TFS)
+                return _as_form(OPEN.decode(body, (), callee), BodyForm.V2)
+            return _as_form(TFS.decode(body, (), callee), BodyForm.TFS)
         return _of_values(_by_name(value, signature), callee)
     return _of_value(tensor_from_nested(only_input(signature), value), callee)
 
@@ -152,8 +152,8 @@ def _long_request(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     members = members_of(text, tuple(sorted(ENVELOPES)))
     if members:
         if "inputs" in members and names_a_datatype(members["inputs"]):
-            return _as_form(OPEN.decode(body, (), callee), Form.V2)
-        return _as_form(TFS.decode(body, (), callee), Form.TFS)
+            return _as_form(OPEN.decode(body, (), callee), BodyForm.V2)
+        return _as_form(TFS.decode(body, (), callee), BodyForm.TFS)
     specs = {spec.name: spec for spec in signature.inputs}
     columns = members_of(text, tuple(specs), exactly=True)
     return _of_values({name: column_of(spec, columns[name], max_rows) for name, spec in specs.items()}, callee)
@@ -209,9 +209,9 @@ def _is_v2(value: dict[str, Any]) -> bool:
     return isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], dict) and "datatype" in inputs[0]
 
 
-def _as_form(request: InferenceRequest, form: Form) -> InferenceRequest:
+def _as_form(request: InferenceRequest, form: BodyForm) -> InferenceRequest:
     inner = request.reply
-    assert inner is None or isinstance(inner, v2_outputs.Reply | tfs_body.Reply)
+    assert inner is None or isinstance(inner, v2_outputs.OutputsForm | tfs_body.PredictAnswerForm)
     return msgspec.structs.replace(request, reply=Question(form, inner))
 
 

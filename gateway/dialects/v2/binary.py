@@ -17,9 +17,9 @@ from sluice.gateway.dialects.bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import element_count, form_of, shown
 from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.formats.raw_tensors import tensor_from_raw
-from sluice.gateway.dialects.v2.body import Head, InputHead, check_shape, request_of
+from sluice.gateway.dialects.v2.body import BodyHead, InputHead, check_shape, request_of
 from sluice.gateway.dialects.v2.faults import fault_of
-from sluice.gateway.dialects.v2.outputs import Reply
+from sluice.gateway.dialects.v2.outputs import OutputsForm
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import STORAGE, Datatype, InferenceRequest, ParameterValue, Signature, Tensor, TensorSpec
@@ -34,7 +34,7 @@ class _Input(InputHead, gc=False):
     parameters: dict[str, ParameterValue] | None = None
 
 
-class _Body(Head, gc=False, kw_only=True):
+class _Body(BodyHead, gc=False, kw_only=True):
     inputs: list[_Input]
 
 
@@ -112,7 +112,7 @@ def _only_input(raw: memoryview, signature: Signature, max_rows: int | None) -> 
             f"{len(signature.inputs)}: send JSON that names them"
         )
     [spec] = signature.inputs
-    return InferenceRequest((_whole(spec, raw, signature, max_rows),), reply=Reply(binary=True))
+    return InferenceRequest((_whole(spec, raw, signature, max_rows),), reply=OutputsForm(binary=True))
 
 
 def _whole(spec: TensorSpec, raw: memoryview, signature: Signature, max_rows: int | None) -> Tensor:

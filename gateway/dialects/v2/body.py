@@ -16,7 +16,7 @@ from sluice.gateway.dialects.formats.json_tape import bracket_count, has_bracket
 from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.request_bounds import MAX_PARAMETERS, too_many_parameters
 from sluice.gateway.dialects.v2.faults import fault_of
-from sluice.gateway.dialects.v2.outputs import BINARY_OUTPUTS, Output, reply_of
+from sluice.gateway.dialects.v2.outputs import BINARY_OUTPUTS, RequestedOutput, reply_of
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.inference.errors import InvalidRequest, RequestTooLarge
 from sluice.inference.types import InferenceRequest, ParameterValue, Signature, Tensor
@@ -28,12 +28,12 @@ ones would take too much memory: their tensors are read in pieces."""
 BITS = 64
 
 
-class Head(msgspec.Struct, gc=False):
+class BodyHead(msgspec.Struct, gc=False):
     """A request but for its inputs."""
 
     id: str | None = None
     parameters: dict[str, ParameterValue] | None = None
-    outputs: list[Output] | None = None
+    outputs: list[RequestedOutput] | None = None
 
 
 class InputHead(msgspec.Struct, gc=False):
@@ -48,7 +48,7 @@ class _Input(InputHead, gc=False):
     data: msgspec.Raw
 
 
-class _Body(Head, gc=False, kw_only=True):
+class _Body(BodyHead, gc=False, kw_only=True):
     inputs: list[_Input]
 
 
@@ -111,7 +111,7 @@ def decode_by_tape(body: bytes | bytearray, max_rows: int | None = None) -> Infe
 def _from_tape(document: Any, body: bytes | bytearray, max_rows: int | None) -> InferenceRequest | None:
     whole = _members(document, _BODY_KEYS)
     inputs = whole.pop("inputs")
-    head = msgspec.convert({key: _plain(value) for key, value in whole.items()}, Head)
+    head = msgspec.convert({key: _plain(value) for key, value in whole.items()}, BodyHead)
     tensors = []
     brackets = 1 if head.outputs is None else 2
     for element in inputs:
@@ -144,7 +144,7 @@ def _plain(value: Any) -> Any:
     return value.as_dict() if isinstance(value, simdjson.Object) else value
 
 
-def request_of(tensors: tuple[Tensor, ...], head: Head) -> InferenceRequest:
+def request_of(tensors: tuple[Tensor, ...], head: BodyHead) -> InferenceRequest:
     """The request with these inputs. Raises `InvalidRequest` if something is named twice or a parameter is wrong."""
     if len(tensors) > 1:
         _refuse_repeated("input", [tensor.name for tensor in tensors])

@@ -26,7 +26,7 @@ from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS
 from sluice.gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
 from sluice.gateway.dialects.v2.body import decode_body
 from sluice.gateway.dialects.v2.openapi import prediction_paths
-from sluice.gateway.dialects.v2.outputs import Reply
+from sluice.gateway.dialects.v2.outputs import OutputsForm
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import (
     DeadlineExceeded,
@@ -44,7 +44,7 @@ from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse
 
 PLATFORM = "onnx_onnxv1"
 OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)
-PLAIN = Reply()
+PLAIN = OutputsForm()
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v2/models/"
 
@@ -98,14 +98,14 @@ class V2(Dialect):
         else:
             check_structure(body, callee)
             request = decode_body(body, signature, max_rows)
-        if isinstance(request.reply, Reply) and request.reply.wishes:
+        if isinstance(request.reply, OutputsForm) and request.reply.wishes:
             reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)
             return replace(request, reply=reply)
         return request
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
         """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""
-        if isinstance(request.reply, Reply):
+        if isinstance(request.reply, OutputsForm):
             return super().encode(request, response)
         # Most answers are plain and short, and a generator would take longer than the rest of it.
         pieces = _beginning(response)
@@ -124,7 +124,7 @@ class V2(Dialect):
     ) -> Generator[None, None, HttpResponse]:
         """As `encode`, in steps."""
         pieces = _beginning(response)
-        reply = request.reply if isinstance(request.reply, Reply) else PLAIN
+        reply = request.reply if isinstance(request.reply, OutputsForm) else PLAIN
         binary: list[bytes] = []
         separator = b""
         for tensor in response.outputs:

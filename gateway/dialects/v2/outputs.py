@@ -21,34 +21,34 @@ BINARY_OUTPUTS = "binary_data_output"
 BINARY, CLASSES = "binary_data", "classification"
 
 
-class Output(msgspec.Struct, gc=False):
+class RequestedOutput(msgspec.Struct, gc=False):
     """An output that a request names."""
 
     name: str
     parameters: dict[str, ParameterValue] | None = None
 
 
-class Wish(msgspec.Struct, frozen=True):
+class OutputForm(msgspec.Struct, frozen=True):
     """How one output is to be written: binary or as JSON; as it is, or as its so many most likely `classes`."""
 
     binary: bool
     classes: int = 0
 
 
-class Reply(msgspec.Struct, frozen=True, tag="v2"):
+class OutputsForm(msgspec.Struct, frozen=True, tag="v2"):
     """How the outputs of an answer are to be written; those without a wish of their own are `binary` or not.
 
     `labels` are the names of the classes by output, and `batched` says whether axis 0 counts rows.
     """
 
     binary: bool = False
-    wishes: Mapping[str, Wish] = MappingProxyType({})
+    wishes: Mapping[str, OutputForm] = MappingProxyType({})
     labels: Mapping[str, Sequence[str] | str] = MappingProxyType({})
     batched: bool = True
 
-    def wish(self, name: str) -> Wish:
+    def wish(self, name: str) -> OutputForm:
         """What is wished for an output."""
-        return self.wishes.get(name) or Wish(self.binary)
+        return self.wishes.get(name) or OutputForm(self.binary)
 
     def shaped_in_steps(self, tensor: Tensor) -> Generator[None, None, Tensor]:
         """The output as it is to be written. Raises `InvalidRequest` if it has no classes."""
@@ -63,17 +63,17 @@ class GrpcReply(msgspec.Struct, frozen=True, tag="grpc"):
     """The same of a request over gRPC, and whether it wishes to be told that an answer is the last."""
 
     final: bool = False
-    classes: Reply | None = None
+    classes: OutputsForm | None = None
 
 
-def reply_of(outputs: Sequence[Output], parameters: Mapping[str, ParameterValue]) -> Reply | None:
+def reply_of(outputs: Sequence[RequestedOutput], parameters: Mapping[str, ParameterValue]) -> OutputsForm | None:
     """What a request wishes for; `None` for plain JSON. Raises `InvalidRequest`, naming the parameter."""
     binary = _truth("the request", BINARY_OUTPUTS, parameters.get(BINARY_OUTPUTS, False))
     wishes = {output.name: _wish(output, binary=binary) for output in outputs if output.parameters}
-    return Reply(binary, wishes) if binary or wishes else None
+    return OutputsForm(binary, wishes) if binary or wishes else None
 
 
-def _wish(output: Output, *, binary: bool) -> Wish:
+def _wish(output: RequestedOutput, *, binary: bool) -> OutputForm:
     where = f"output {shown(output.name)}"
     said = output.parameters or {}
     refuse_shared_memory(where, said)
@@ -81,7 +81,7 @@ def _wish(output: Output, *, binary: bool) -> Wish:
     # To Python, true is the number 1.
     if CLASSES in said and (type(classes) is not int or classes < 1):
         raise InvalidRequest(f"{where}: {CLASSES!r} is {shown(classes)}; expected how many classes to tell, from 1 up")
-    return Wish(_truth(where, BINARY, said.get(BINARY, binary)), int(classes))
+    return OutputForm(_truth(where, BINARY, said.get(BINARY, binary)), int(classes))
 
 
 def _truth(where: str, name: str, value: ParameterValue) -> bool:

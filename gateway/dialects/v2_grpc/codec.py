@@ -19,7 +19,7 @@ from sluice.gateway.dialects.base import Call, Callee, Dialect
 from sluice.gateway.dialects.bounds import check_rows, rows_bound
 from sluice.gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
-from sluice.gateway.dialects.v2.outputs import GrpcReply, Output, reply_of
+from sluice.gateway.dialects.v2.outputs import GrpcReply, RequestedOutput, reply_of
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
@@ -205,11 +205,11 @@ def _head(each: pb.ModelInferRequest.InferInputTensor) -> tuple[Datatype, tuple[
     return form_of(each.name, each.datatype).datatype, shape, element_count(each.name, shape)
 
 
-def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> Output:
+def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> RequestedOutput:
     if not each.parameters:
-        return Output(each.name)
+        return RequestedOutput(each.name)
     refuse_shared_memory(f"output {shown(each.name)}", each.parameters)
-    return Output(each.name, _parameters(each.parameters))
+    return RequestedOutput(each.name, _parameters(each.parameters))
 
 
 def _refuse_repeated(kind: str, names: Sequence[str]) -> None:

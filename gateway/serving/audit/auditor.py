@@ -13,7 +13,7 @@ import msgspec
 from sluice.batching.batcher import Executor
 from sluice.batching.policy import after_dispatch
 from sluice.gateway.serving.audit.budget import Budget
-from sluice.gateway.serving.audit.examine import Examination, Finding, Outcome, Suspicions, examine
+from sluice.gateway.serving.audit.examine import Examination, Finding, LookOutcome, Suspicions, examine
 from sluice.gateway.serving.audit.sample import Choice, Sample, rows_of, sample_of
 from sluice.gateway.telemetry.logs import log
 from sluice.inference.errors import ModelFailed, RequestTooLarge, WorkerDied
@@ -175,7 +175,7 @@ class Auditor:
                 continue
             finding, rest_s = await self._look(self._sample)
             self._sample = None
-            if finding.outcome is Outcome.MIXED:
+            if finding.outcome is LookOutcome.MIXED:
                 await self._on_mixed(finding)
                 return
             await asyncio.sleep(rest_s)
@@ -190,7 +190,7 @@ class Auditor:
             await self._until_idle()
             finding = await self._examined(sample)
         except WorkerDied as death:
-            finding, rest_s = Finding(Outcome.UNFINISHED, because=str(death)), RECOVERY_S
+            finding, rest_s = Finding(LookOutcome.UNFINISHED, because=str(death)), RECOVERY_S
         finding = self._suspicions.weigh(finding, sample.content)
         self._on_look(Look(finding, self._budget.spent_s - spent_s))
         return finding, rest_s

@@ -27,7 +27,7 @@ SUSPECTS, SUSPECT_PART, LOOKS = 3, 0.25, 16
 if they are this part of all that were looked at since the first; after so many looks one begins anew."""
 
 
-class Outcome(StrEnum):
+class LookOutcome(StrEnum):
     """What came of one look."""
 
     ALIKE = "alike"
@@ -45,7 +45,7 @@ class Outcome(StrEnum):
 class Finding(msgspec.Struct, frozen=True):
     """What came of one look, and in which output; `because` has plain words for it."""
 
-    outcome: Outcome
+    outcome: LookOutcome
     output: str = ""
     because: str = ""
 
@@ -53,7 +53,7 @@ class Finding(msgspec.Struct, frozen=True):
 Examination: TypeAlias = Generator[Arrays, Arrays | None, Finding]
 """Yields inputs to be run by themselves, in one part, is sent the outputs, or `None` where the model refused them."""
 
-_ALIKE = Finding(Outcome.ALIKE)
+_ALIKE = Finding(LookOutcome.ALIKE)
 
 
 def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
@@ -68,18 +68,18 @@ def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
     if lost is not None:
         again = yield sample.inputs
         if again is None or rows_lost(specs, again, sample.rows) is None:
-            return Finding(Outcome.NOISE, because=f"{lost}, but not again")
-        return Finding(Outcome.MIXED, _first_lost(specs, again, sample.rows), lost)
+            return Finding(LookOutcome.NOISE, because=f"{lost}, but not again")
+        return Finding(LookOutcome.MIXED, _first_lost(specs, again, sample.rows), lost)
     alone = yield sample.row
     if alone is None:
-        return Finding(Outcome.UNFINISHED, because="the model refused the row alone")
+        return Finding(LookOutcome.UNFINISHED, because="the model refused the row alone")
     seen, given = [sample.answers, alone], row_of(sample.answers, sample.place)
     changed = _changed(specs, alone, given, seen, OTHER_SIZE)
     if changed is None:
         return _ALIKE
     again = yield sample.row
     if again is None or _changed(specs, alone, again, seen, SAME_PLACE) is not None:
-        return Finding(Outcome.NOISE, changed, "the model does not answer the same row in the same way twice")
+        return Finding(LookOutcome.NOISE, changed, "the model does not answer the same row in the same way twice")
     if sample.rows > 1:
         finding = yield from _beside_others(sample, specs, given, changed)
         if finding is not None:
@@ -92,18 +92,18 @@ def _beside_others(
 ) -> Generator[Arrays, Arrays | None, Finding | None]:
     """Whether the rows beside it change the row; `None` where they do not."""
     copies = tuple([np.repeat(array, sample.rows, axis=0) for array in sample.row])
-    fickle = Finding(Outcome.NOISE, changed, "the model does not answer the same batch in the same way twice")
+    fickle = Finding(LookOutcome.NOISE, changed, "the model does not answer the same batch in the same way twice")
     seen, mixed = [sample.answers], changed
     first: tuple[Arrays, Arrays] | None = None
     for _ in range(2):
         with_others, with_copies = (yield sample.inputs), (yield copies)
         if with_others is None or with_copies is None:
-            return Finding(Outcome.UNFINISHED, changed, "the model refused rows that it had taken before")
+            return Finding(LookOutcome.UNFINISHED, changed, "the model refused rows that it had taken before")
         if rows_lost(specs, with_others, sample.rows) is not None:
             return fickle
         lost = rows_lost(specs, with_copies, sample.rows)
         if lost is not None:
-            return Finding(Outcome.MIXED, _first_lost(specs, with_copies, sample.rows), lost)
+            return Finding(LookOutcome.MIXED, _first_lost(specs, with_copies, sample.rows), lost)
         pair = (row_of(with_others, sample.place), row_of(with_copies, sample.place))
         before = first or (given if sample.whole else pair[0], pair[1])
         if any([_changed(specs, one, other, seen, SAME_PLACE) for one, other in zip(before, pair, strict=True)]):
@@ -112,7 +112,7 @@ def _beside_others(
         if difference is None:
             return None
         first, mixed = pair, difference
-    return Finding(Outcome.MIXED, mixed, f"a row of output {mixed!r} changes with the rows beside it")
+    return Finding(LookOutcome.MIXED, mixed, f"a row of output {mixed!r} changes with the rows beside it")
 
 
 def _by_itself(sample: Sample, specs: Sequence[TensorSpec], alone: Arrays, given: Arrays) -> Examination:
@@ -120,15 +120,15 @@ def _by_itself(sample: Sample, specs: Sequence[TensorSpec], alone: Arrays, given
     seen = [sample.answers, alone]
     gross = _gross_change(specs, alone, given, seen)
     if gross is None:
-        return Finding(Outcome.NOISE, because="rounding differs with the size of the batch")
+        return Finding(LookOutcome.NOISE, because="rounding differs with the size of the batch")
     rng = np.random.default_rng(sample.content)
     for _ in range(JITTERED):
         jittered = tuple([_jittered(array, rng) for array in sample.row])
         near = yield jittered
         if near is not None and _changed(specs, alone, near, seen, OTHER_SIZE) is not None:
-            return Finding(Outcome.NOISE, gross, "the row is on a knife's edge: rounding decides")
+            return Finding(LookOutcome.NOISE, gross, "the row is on a knife's edge: rounding decides")
     return Finding(
-        Outcome.SUSPECT,
+        LookOutcome.SUSPECT,
         gross,
         f"a row of output {gross!r} changes with its place in the batch, or with the batch's size",
     )
@@ -191,14 +191,14 @@ class Suspicions:
 
     def weigh(self, finding: Finding, content: int) -> Finding:
         """The finding, or the verdict that it completes. `content` tells one row from another."""
-        if finding.outcome is Outcome.SUSPECT:
+        if finding.outcome is LookOutcome.SUSPECT:
             self._suspects.add(content)
             suspects = len(self._suspects)
             if suspects >= SUSPECTS and suspects >= SUSPECT_PART * (suspects + self._alike):
-                return msgspec.structs.replace(finding, outcome=Outcome.MIXED)
+                return msgspec.structs.replace(finding, outcome=LookOutcome.MIXED)
         elif not self._suspects:
             return finding
-        self._alike += finding.outcome is Outcome.ALIKE
+        self._alike += finding.outcome is LookOutcome.ALIKE
         self._looks += 1
         if self._looks >= LOOKS:
             self._suspects.clear()

@@ -32,9 +32,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from sluice.batching.report import Outcome as BatchOutcome
+from sluice.batching.report import BatchOutcome
 from sluice.gateway.telemetry.call_record import CallRecord
-from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.logs import log
 from sluice.gateway.telemetry.tracing.tracer import BatchTrace, CallTrace
 
@@ -42,8 +42,8 @@ TRACES_PATH = "/v1/traces"
 STATUS_ATTRIBUTES = MappingProxyType({"grpc": "rpc.grpc.status_code"})
 """What OpenTelemetry calls the status of a dialect's answers, where that is not HTTP's."""
 
-ANSWERED = frozenset({Outcome.SUCCESS, Outcome.LATE})
-OURS = frozenset({Outcome.REFUSED, Outcome.TIMEOUT, Outcome.FAILED})
+ANSWERED = frozenset({CallOutcome.SUCCESS, CallOutcome.LATE})
+OURS = frozenset({CallOutcome.REFUSED, CallOutcome.TIMEOUT, CallOutcome.FAILED})
 """Outcomes that are no mistake of the caller, and so an error of the span of a server."""
 
 _RECORDED = TraceFlags(TraceFlags.SAMPLED)

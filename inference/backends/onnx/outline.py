@@ -21,7 +21,7 @@ _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR = 1, 2, 1
 _TENSOR_SHAPE, _SHAPE_DIM, _DIM_VALUE, _INITIALIZER_NAME = 2, 1, 1, 8
 
 
-class Output(msgspec.Struct, frozen=True):
+class GraphOutput(msgspec.Struct, frozen=True):
     """An output of the graph. `single` is true where it declares the shape `[1]`."""
 
     place: Field
@@ -59,7 +59,7 @@ def graph_of(file: BinaryIO, size_bytes: int) -> Field | None:
     return found[0] if len(found) == 1 else None
 
 
-def outputs_of(file: BinaryIO, graph: Field) -> tuple[Output, ...]:
+def outputs_of(file: BinaryIO, graph: Field) -> tuple[GraphOutput, ...]:
     """The graph's outputs. Raises `ValueError` or `EOFError` for what is no message."""
     return tuple([_output(place, read(file, place)) for place in only(file, graph.start, graph.end, _OUTPUT)])
 
@@ -98,7 +98,7 @@ def texts_or_numbers(file: BinaryIO, node: Node, *attributes: str) -> tuple[str,
     return tuple(found)
 
 
-def _output(place: Field, content: bytes) -> Output:
+def _output(place: Field, content: bytes) -> GraphOutput:
     parts = dict(values_of(content))
     kind = dict(values_of(_bytes(parts.get(_VALUE_TYPE))))
     dims = [
@@ -107,7 +107,7 @@ def _output(place: Field, content: bytes) -> Output:
         for number, dim in values_of(_bytes(shape))
         if number == _SHAPE_DIM
     ]
-    return Output(place, _bytes(parts.get(_VALUE_NAME)).decode(), _TYPE_TENSOR in kind, dims == [1])
+    return GraphOutput(place, _bytes(parts.get(_VALUE_NAME)).decode(), _TYPE_TENSOR in kind, dims == [1])
 
 
 def _node(file: BinaryIO, place: Field) -> Node:

@@ -16,7 +16,15 @@ from typing import BinaryIO
 
 import msgspec
 
-from sluice.inference.backends.onnx.outline import Node, Nodes, Output, graph_of, nodes_of, outputs_of, texts_or_numbers
+from sluice.inference.backends.onnx.outline import (
+    GraphOutput,
+    Node,
+    Nodes,
+    graph_of,
+    nodes_of,
+    outputs_of,
+    texts_or_numbers,
+)
 from sluice.inference.backends.onnx.protobuf import Field, head, written
 
 _ML = "ai.onnx.ml"
@@ -115,12 +123,12 @@ class _Decision:
         self._added = b""
         self._notes: list[str] = []
 
-    def of(self, outputs: Iterable[Output]) -> TensorOutputs:
+    def of(self, outputs: Iterable[GraphOutput]) -> TensorOutputs:
         served = [each for output in outputs for each in self._served(output)]
         edits = [Edit(place.begins, place.end, self._edits[place]) for place in sorted(self._edits, key=_begins)]
         return TensorOutputs(tuple(served), tuple(self._notes), tuple(edits), self._added)
 
-    def _served(self, output: Output) -> list[TensorOutput]:
+    def _served(self, output: GraphOutput) -> list[TensorOutput]:
         node, way = self._origin(output.name, ("Identity",) if not output.is_tensor else ("Identity", "Cast"))
         if node is None:
             return [_as_it_is(output)]
@@ -145,13 +153,13 @@ class _Decision:
             node = self._makers.get(tensor)
         return node, way
 
-    def _label(self, output: Output, way: list[str]) -> TensorOutput:
+    def _label(self, output: GraphOutput, way: list[str]) -> TensorOutput:
         """LightGBM's converter declares `[1]` for what has a class for each row."""
         self._retype(output, way)
         self._notes.append(f"output {output.name!r} declares the shape [1], and has a class for each row")
         return TensorOutput(output.name, output.name, shape=(None,))
 
-    def _without_maps(self, output: Output, node: Node, way: list[str]) -> TensorOutput:
+    def _without_maps(self, output: GraphOutput, node: Node, way: list[str]) -> TensorOutput:
         # An operator that passes on in its place: whatever names there are, and whoever else takes what it takes,
         # nothing has to be called otherwise.
         self._edits[node.place] = written(_NODE, _identity(node.inputs[0], node.outputs[0]))
@@ -161,7 +169,7 @@ class _Decision:
         self._notes.append(f"output {output.name!r} is the tensor that its ZipMap would make maps of{columns}")
         return TensorOutput(output.name, node.inputs[0], classes, (None, len(classes)) if classes else ())
 
-    def _members(self, output: Output, node: Node) -> list[TensorOutput]:
+    def _members(self, output: GraphOutput, node: Node) -> list[TensorOutput]:
         members = [
             TensorOutput(self._free(f"{output.name}_{place}"), tensor) for place, tensor in enumerate(node.inputs)
         ]
@@ -175,7 +183,7 @@ class _Decision:
         self._notes.append(f"output {output.name!r} is a sequence of {len(members)} tensors, served as {names}")
         return members
 
-    def _retype(self, output: Output, way: Iterable[str]) -> None:
+    def _retype(self, output: GraphOutput, way: Iterable[str]) -> None:
         """Has the engine find out what the tensors on the way to an output are, in place of what the file declares."""
         self._edits[output.place] = _untyped(output.name)
         self._untype(way)
@@ -193,7 +201,7 @@ class _Decision:
         return name
 
 
-def _as_it_is(output: Output) -> TensorOutput:
+def _as_it_is(output: GraphOutput) -> TensorOutput:
     return TensorOutput(output.name, output.name)
 
 

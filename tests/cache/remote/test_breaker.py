@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sluice.cache.remote.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S, Breaker, State
+from sluice.cache.remote.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S, Breaker, BreakerState
 
 
 def test_it_begins_with_a_try() -> None:
@@ -10,14 +10,14 @@ def test_it_begins_with_a_try() -> None:
     breaker.trying()
     states.append(breaker.state)
     breaker.succeeded()
-    assert [*states, breaker.state] == [State.OPEN, State.HALF_OPEN, State.CLOSED]
+    assert [*states, breaker.state] == [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED]
 
 
 def test_a_failure_opens_it_for_a_moment() -> None:
     breaker = Breaker(lambda: 0.5)
     breaker.succeeded()
     breaker.failed(100.0)
-    assert breaker.state == State.OPEN
+    assert breaker.state == BreakerState.OPEN
     assert breaker.try_at_s == 100.0 + FIRST_PAUSE_S
     assert not breaker.persists
 

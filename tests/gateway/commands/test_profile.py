@@ -22,7 +22,7 @@ from sluice.inference.config.model_config import BatchingConfig, ModelConfig, Wo
 from sluice.inference.errors import RepositoryError, StartError
 from sluice.inference.findings import WAYS, Evidence, Findings
 from sluice.inference.planning.plan import ServingPlan
-from sluice.inference.repository.scan import Found, ModelVersion
+from sluice.inference.repository.scan import ModelVersion, ScannedRepository
 from sluice.inference.types import Knot
 from tests import classifiers, influences, models
 
@@ -264,7 +264,7 @@ def test_picking_takes_the_highest_version_whatever_the_order() -> None:
     def version(name: str, number: int) -> ModelVersion:
         return ModelVersion(name, number, Path(), "", ModelConfig())
 
-    there = Found((version("b", 2), version("b", 10), version("a", 1), version("b", 3)))
+    there = ScannedRepository((version("b", 2), version("b", 10), version("a", 1), version("b", 3)))
     assert [(each.name, each.version) for each in picked(there, None)[0]] == [("a", 1), ("b", 10)]
     assert [(each.name, each.version) for each in picked(there, "b")[0]] == [("b", 10)]
 

@@ -19,7 +19,7 @@ from sluice.gateway.messages import HttpResponse
 from sluice.gateway.protocols import DIALECTS
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.errors import RequestError
-from sluice.inference.signature import Intake
+from sluice.inference.signature import SignatureCheck
 from sluice.inference.types import Array, InferenceResponse, Signature, Tensor, TensorSpec
 from tests.hostile_bodies import MODELS, PROTOCOLS, Case, bodies, model_file
 
@@ -53,7 +53,7 @@ def answered(case: Case) -> tuple[HttpResponse, Array | None]:
             dialect.address(case.body)
         heeded = [header for header in case.headers if header[0] in dialect.headers]
         request = dialect.decode(case.body, heeded, callee)
-        arrays, _, key = Intake(callee.signature).take(request.inputs)
+        arrays, _, key = SignatureCheck(callee.signature).take(request.inputs)
         # Keys of the cache are made so, and each part of a request must be of a kind that can be.
         msgspec.msgpack.encode((key, request.outputs, dict(request.parameters), request.id))
         output = Tensor("y", callee.signature.outputs[0].datatype, arrays[0])

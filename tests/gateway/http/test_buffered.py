@@ -10,7 +10,7 @@ import pytest
 from sluice.gateway.connections.limits import LaneLimits
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.http.lane import make_lane
-from sluice.gateway.http.server_context import Door
+from sluice.gateway.http.server_context import HttpServerContext
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, chunked, request
 
@@ -19,7 +19,7 @@ ID = "X-Request-Id: mine"
 
 
 @contextmanager
-def served(plane: PuppetPlane) -> Iterator[tuple[Served, Door]]:
+def served(plane: PuppetPlane) -> Iterator[tuple[Served, HttpServerContext]]:
     lane = make_lane(plane, LaneLimits(max_buffered_bytes=LIMIT_BYTES))
     with Served(AsgiLane(plane, PuppetApp(plane)), http=lane) as server:
         yield server, lane.door

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.gateway.http.asgi import AsgiLane
-from sluice.gateway.http.head_cache import KnownHeads
+from sluice.gateway.http.head_cache import HeadCache
 from sluice.gateway.http.lane import make_lane
 from sluice.gateway.http.prediction import Prediction
-from sluice.gateway.http.server_context import Door
+from sluice.gateway.http.server_context import HttpServerContext
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, chunked, request
 
@@ -24,7 +24,7 @@ class Lane:
     """A lane and what its connections share. `remembering` answers by memory where it can, `forgetful` never does."""
 
     served: Served
-    door: Door
+    door: HttpServerContext
 
     def client(self) -> Client:
         return Client(self.served.address)
@@ -33,7 +33,7 @@ class Lane:
 def _lane(max_heads: int) -> Iterator[Lane]:
     plane = PuppetPlane()
     protocol = make_lane(plane)
-    protocol.door.known_heads = KnownHeads(max_heads)
+    protocol.door.known_heads = HeadCache(max_heads)
     with Served(AsgiLane(plane, PuppetApp(plane)), http=protocol, date_header=False) as served:
         yield Lane(served, protocol.door)
 
@@ -49,8 +49,8 @@ def forgetful() -> Iterator[Lane]:
     yield from _lane(max_heads=0)
 
 
-def _learnt(data: bytes, *names: bytes, body: bytes = b"", keep_alive: bool = True) -> KnownHeads:
-    known = KnownHeads()
+def _learnt(data: bytes, *names: bytes, body: bytes = b"", keep_alive: bool = True) -> HeadCache:
+    known = HeadCache()
     headers = [(name, b"1") for name in (b"host", b"content-length", *names)]
     known.learn(data, Prediction("route", "POST", headers, keep_alive, None, body))
     return known
@@ -104,14 +104,14 @@ def test_secrets_and_what_differs_in_each_request_are_not_kept(name: bytes) -> N
 def test_what_is_not_one_whole_plain_request_is_not_kept() -> None:
     assert len(_learnt(b"head\r\n\r\n", keep_alive=False)) == 0
     assert len(_learnt(b"head\r\n\r\nbody", body=b"bod")) == 0
-    assert len(_learnt(b"head" * KnownHeads.MAX_HEAD_BYTES + b"\r\n\r\n")) == 0
-    known = KnownHeads()
+    assert len(_learnt(b"head" * HeadCache.MAX_HEAD_BYTES + b"\r\n\r\n")) == 0
+    known = HeadCache()
     known.learn(b"head\r\n\r\n", Prediction("route", "GET", [(b"host", b"1")], True))
     assert len(known) == 0
 
 
 def test_it_is_bounded() -> None:
-    known = KnownHeads(max_heads=3)
+    known = HeadCache(max_heads=3)
     for i in range(10):
         known.learn(b"%d\r\n\r\n" % i, Prediction("route", "POST", [(b"content-length", b"0")], True))
         assert len(known) <= 3

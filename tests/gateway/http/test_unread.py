@@ -11,7 +11,7 @@ import pytest
 from sluice.gateway.connections.limits import LaneLimits
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.http.lane import make_lane
-from sluice.gateway.http.server_context import Door
+from sluice.gateway.http.server_context import HttpServerContext
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, request
 
@@ -20,7 +20,7 @@ ANSWER_BYTES = 10_000_000
 
 
 @contextmanager
-def served(limits: LaneLimits) -> Iterator[tuple[Served, Door]]:
+def served(limits: LaneLimits) -> Iterator[tuple[Served, HttpServerContext]]:
     plane = PuppetPlane()
     lane = make_lane(plane, limits)
     with Served(AsgiLane(plane, PuppetApp(plane)), http=lane) as server:

@@ -19,10 +19,10 @@ from sluice.gateway.dialects.base import Call, Callee
 from sluice.gateway.dialects.v2.codec import V2
 from sluice.gateway.headers.request_ids import RequestIds
 from sluice.gateway.messages import Header, HttpResponse
-from sluice.gateway.prediction.data_plane import Plane
+from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
-from sluice.gateway.reading.intake import Intake
-from sluice.gateway.serving.catalogue import Catalogue, Standing
+from sluice.gateway.reading.intake import BodyReading
+from sluice.gateway.serving.catalogue import Catalogue, LoadedVersion
 from sluice.gateway.serving.repeated_calls import Repeats
 from sluice.gateway.serving.served_version import ServedVersion
 from sluice.gateway.settings.load import Settings
@@ -68,12 +68,12 @@ class Bench:
         self.asked: list[InferenceRequest] = []
         self.held = HeldBytes(1 << 30)
         self._walk = walk or (lambda _: ANSWER)
-        self.plane = Plane(
+        self.plane = PredictionPlane(
             OneModel(self.metrics, self._keep),
             (dialect or V2(),),
             Observer(self.metrics.unknown_model, CallLog(100, 100, slow_s=1.0), RequestIds()),
             max_body_bytes=1000,
-            intake=Intake(self.held, 1000),
+            intake=BodyReading(self.held, 1000),
         )
 
     def _keep(self, request: InferenceRequest) -> InferenceResponse:
@@ -250,9 +250,9 @@ async def test_a_body_may_name_the_model_and_be_decoded_elsewhere() -> None:
     assert (refused.status, dict(refused.headers)[b"allow"]) == (405, b"PUT")
 
 
-def standing(version: int, config: ModelConfig, name: str = "m") -> Standing:
+def standing(version: int, config: ModelConfig, name: str = "m") -> LoadedVersion:
     served = cast(ServedVersion, SimpleNamespace(name=name, config=config, version=version))
-    return Standing(served, cast(ModelVersion, None), AsyncExitStack())
+    return LoadedVersion(served, cast(ModelVersion, None), AsyncExitStack())
 
 
 def test_a_call_without_a_model_means_the_only_one_or_the_one_that_is_set() -> None:

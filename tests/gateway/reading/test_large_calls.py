@@ -24,10 +24,10 @@ from sluice.gateway.dialects.v2.codec import V2
 from sluice.gateway.headers.request_ids import RequestIds
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.messages import Header, HttpResponse
-from sluice.gateway.prediction.data_plane import Plane
+from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.reading import codecs
-from sluice.gateway.reading.intake import Intake
+from sluice.gateway.reading.intake import BodyReading
 from sluice.gateway.reading.pool import Readers
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.repeated_calls import Repeats
@@ -78,12 +78,12 @@ class Bench:
         self._bodies = 0 if readers is None else readers.statistics().bodies
         self.held = HeldBytes(limit_bytes)
         self.model = OneModel(metrics)
-        self.plane = Plane(
+        self.plane = PredictionPlane(
             self.model,
             (V2(), SageMaker()),
             Observer(metrics.unknown_model, CallLog(0, 0, slow_s=60.0), RequestIds()),
             max_body_bytes=64 * MIB,
-            intake=Intake(self.held, 64 * MIB, readers),
+            intake=BodyReading(self.held, 64 * MIB, readers),
         )
 
     async def call(self, body: bytes, *headers: Header, path: bytes = b"/v2/models/m/infer") -> HttpResponse:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sluice.gateway.commands.banner import banner
 from sluice.gateway.process.run import Gateway
-from sluice.gateway.serving.catalogue import IndexEntry, State
+from sluice.gateway.serving.catalogue import IndexEntry, VersionState
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import ModelsSettings
 from sluice.inference.config.model_config import WorkersConfig
@@ -75,7 +75,7 @@ async def test_a_new_version_takes_over_and_an_old_one_goes(tmp_path: Path) -> N
         shutil.rmtree(tmp_path / "m" / "1")
         await catalogue.load("m")
         assert (await ask(gateway), await ask(gateway, "m/versions/1")) == (60, 404)
-        assert await catalogue.index() == (IndexEntry("m", 2, State.READY),)
+        assert await catalogue.index() == (IndexEntry("m", 2, VersionState.READY),)
         page = gateway.metrics.exposition("")[0].decode()
         assert 'sluice_workers{model="m",version="2"} 1.0' in page
         assert 'sluice_workers{model="m",version="1"}' not in page
@@ -121,7 +121,11 @@ async def test_what_cannot_be_loaded_changes_nothing_and_says_why(tmp_path: Path
         with pytest.raises(ModelLoadError):
             await catalogue.load("broken")
         broken, mended = await catalogue.index()
-        assert (broken.name, broken.state, mended) == ("broken", State.UNAVAILABLE, IndexEntry("m", 1, State.READY))
+        assert (broken.name, broken.state, mended) == (
+            "broken",
+            VersionState.UNAVAILABLE,
+            IndexEntry("m", 1, VersionState.READY),
+        )
         assert "broken" in broken.reason
         assert 'sluice_workers{model="m",version="1"} 1.0' in gateway.metrics.exposition("")[0].decode()
 
@@ -137,7 +141,7 @@ async def test_a_model_is_unloaded_and_comes_back(tmp_path: Path) -> None:
         await catalogue.unload("m")
         assert (await ask(gateway), await ask(gateway, "other")) == (404, 21)
         assert catalogue.resolve("", None).name == "other", "the only one that is left"
-        assert IndexEntry("m", None, State.UNAVAILABLE, "unloaded") in await catalogue.index()
+        assert IndexEntry("m", None, VersionState.UNAVAILABLE, "unloaded") in await catalogue.index()
         assert catalogue.ready
         with pytest.raises(ModelNotFound):
             await catalogue.unload("m")
@@ -173,7 +177,7 @@ async def test_leaving_ends_a_load_that_is_under_way(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
         put(tmp_path, "m", 2, 20)
         loading = asyncio.create_task(gateway.catalogue.load("m"))
-        while not [entry for entry in await gateway.catalogue.index() if entry.state is State.LOADING]:
+        while not [entry for entry in await gateway.catalogue.index() if entry.state is VersionState.LOADING]:
             assert not loading.done()
     with pytest.raises(asyncio.CancelledError):
         await loading
@@ -222,7 +226,7 @@ async def test_what_is_broken_keeps_no_other_from_being_served(tmp_path: Path) -
         assert said[-1] == f"not served, or not whole: {', '.join(BROKEN)}; http://127.0.0.1:1/v2/health says why"
         assert all(str(tmp_path) in each.reason or "model.toml" in each.reason for each in catalogue.broken)
         index = {entry.name: entry for entry in await catalogue.index()}
-        assert {name for name, entry in index.items() if entry.state is State.UNAVAILABLE} == set(BROKEN)
+        assert {name for name, entry in index.items() if entry.state is VersionState.UNAVAILABLE} == set(BROKEN)
         assert all(index[each.name].reason == each.reason for each in catalogue.broken)
         for name in BROKEN:
             with pytest.raises(ModelNotReady, match=r"cannot be served; GET /v2/health says why"):
@@ -265,9 +269,9 @@ async def test_a_broken_version_keeps_no_other_version_from_being_served(tmp_pat
         asked = [await ask(gateway, f"m/versions/{version}") for version in (1, 2, 3, 4)]
         assert asked == [30, 503, 503, 404]
         assert [(each.version, each.state) for each in await gateway.catalogue.index()] == [
-            (1, State.READY),
-            (3, State.UNAVAILABLE),
-            (2, State.UNAVAILABLE),
+            (1, VersionState.READY),
+            (3, VersionState.UNAVAILABLE),
+            (2, VersionState.UNAVAILABLE),
         ]
 
 

@@ -16,7 +16,7 @@ from sluice.cache.cache import Cache, CacheOptions
 from sluice.gateway.dialects.request_bounds import request_bounds
 from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.footing import Footing
-from sluice.gateway.serving.stages import Course, corridor
+from sluice.gateway.serving.stages import StageContext, corridor
 from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge
 from sluice.inference.types import (
     Array,
@@ -77,7 +77,7 @@ class Ways:
         if cached:
             footing.cache = cache.of_model(kept)
         bounds = request_bounds(SIGNATURE, max_rows=10**6, max_queue_rows=MAX_ROWS, max_answer_bytes=MAX_ANSWER_BYTES)
-        self.walk = corridor(Course("m", 1, SIGNATURE, batcher, 30.0, bounds, cache.turns, footing))
+        self.walk = corridor(StageContext("m", 1, SIGNATURE, batcher, 30.0, bounds, cache.turns, footing))
 
     def ask(self, x: Array, outputs: tuple[str, ...] = ("y",), **more: Any) -> asyncio.Task[InferenceResponse]:
         request = InferenceRequest((Tensor("x", Datatype.FP32, x),), outputs, **more)

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.core import Metric
 
 from sluice.gateway.telemetry.exposition import SLICE_S, text_pieces
-from sluice.gateway.telemetry.labels import Outcome
+from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.metrics import Metrics, ModelGauges
 from sluice.gateway.telemetry.tally import SLICED_SAMPLES
 
@@ -27,7 +27,7 @@ def metrics() -> Metrics:
         model = metrics.of_model(f"model-{number}", 1)
         model.watch(ModelGauges(one, one, one, one, one, objective_s=0.1))
         for dialect in ("v2", "grpc"):
-            for outcome in (Outcome.SUCCESS, Outcome.INVALID):
+            for outcome in (CallOutcome.SUCCESS, CallOutcome.INVALID):
                 model.request_ended(dialect, outcome, 0.003 * number, "a" * 32)
     metrics.tick(0.0)
     return metrics

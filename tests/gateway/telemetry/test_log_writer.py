@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from sluice.gateway.telemetry.log_writer import WAITING_BYTES, Outlet
+from sluice.gateway.telemetry.log_writer import WAITING_BYTES, LogWriter
 
 
 def test_lines_come_out_whole_and_in_order() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading) as reader:
-        outlet = Outlet(writing)
+        outlet = LogWriter(writing)
         for number in range(1000):
             outlet.write(f"line {number}\n")
         outlet.close()
@@ -22,7 +22,7 @@ def test_lines_come_out_whole_and_in_order() -> None:
 def test_a_reader_that_does_not_read_costs_lines_and_not_time() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as reader:
-        outlet = Outlet(writing)
+        outlet = LogWriter(writing)
         line = "x" * 1023 + "\n"
         for _ in range(2 * WAITING_BYTES // len(line)):
             outlet.write(line)
@@ -36,7 +36,7 @@ def test_a_reader_that_does_not_read_costs_lines_and_not_time() -> None:
 
 def test_a_full_disk_costs_lines_only() -> None:
     with open("/dev/full", "wb") as full:
-        outlet = Outlet(full.fileno())
+        outlet = LogWriter(full.fileno())
         outlet.write("one\n")
         outlet.close()
         assert outlet.dropped_lines == 1

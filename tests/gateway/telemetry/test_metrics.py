@@ -6,8 +6,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from sluice.batching.policy import Reason
-from sluice.batching.report import BatchReport, Outcome
-from sluice.gateway.telemetry.labels import Outcome as CallOutcome
+from sluice.batching.report import BatchOutcome, BatchReport
+from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
 from sluice.inference.types import Timings
 
@@ -29,7 +29,7 @@ class Scraped:
         return any(text in line for line in lines if not line.startswith("#"))
 
 
-def report(run_s: float = 0.02, predicted_s: float = 0.0, outcome: Outcome = Outcome.ANSWERED) -> BatchReport:
+def report(run_s: float = 0.02, predicted_s: float = 0.0, outcome: BatchOutcome = BatchOutcome.ANSWERED) -> BatchReport:
     return BatchReport(
         rows=4,
         jobs=2,
@@ -70,8 +70,8 @@ def test_a_batch_without_a_prediction_says_nothing_about_predictions() -> None:
     assert not scraped.mentions("sluice_batch_predictions_total")
 
 
-@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.DIED, Outcome.ERROR])
-def test_a_batch_without_an_answer_has_no_run_time(outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", [BatchOutcome.FAILED, BatchOutcome.DIED, BatchOutcome.ERROR])
+def test_a_batch_without_an_answer_has_no_run_time(outcome: BatchOutcome) -> None:
     scraped = Scraped()
     scraped.of_model.batch_ended(report(0.0, predicted_s=0.02, outcome=outcome))
     assert scraped.shows(f"sluice_batch_run_seconds_count{{{LABELS}}} 0.0")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from sluice.batching.policy import Reason
-from sluice.batching.report import BatchReport, Outcome
+from sluice.batching.report import BatchOutcome, BatchReport
 from sluice.gateway.headers.trace_context import TraceParent
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.metrics import Metrics
@@ -54,7 +54,7 @@ class Bench:
 
 
 def report(*traced: tuple[object, float]) -> BatchReport:
-    return BatchReport(2, 2, Reason.FULL, Outcome.ANSWERED, 0.0, 0.1, 0.2, 0.2, 0.0, traced=traced)
+    return BatchReport(2, 2, Reason.FULL, BatchOutcome.ANSWERED, 0.0, 0.1, 0.2, 0.2, 0.0, traced=traced)
 
 
 def test_a_caller_that_records_is_followed_and_one_that_does_not_is_left_alone() -> None:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.inference.errors import ModelFailed
-from sluice.inference.planning.measure import MOST_RUNS, RUNS, Bounds, Instruments, Measurement, Stop, measure
+from sluice.inference.planning.measure import MOST_RUNS, RUNS, Instruments, Measurement, MeasuringBounds, Stop, measure
 from sluice.inference.types import STORAGE, Arrays, Datatype, Knot, Signature, TensorSpec, knot_rows
 
-NO_BOUND = Bounds(grown_bytes=None)
+NO_BOUND = MeasuringBounds(grown_bytes=None)
 
 
 class Puppet:
@@ -44,7 +44,7 @@ class Puppet:
         self.peak = max(self.peak, (1 << 30) + self._bytes(rows))
         return arrays
 
-    def measured(self, most_rows: int = 8, bounds: Bounds = NO_BOUND, *, batched: bool = True) -> Measurement:
+    def measured(self, most_rows: int = 8, bounds: MeasuringBounds = NO_BOUND, *, batched: bool = True) -> Measurement:
         instruments = Instruments(lambda: self.now_s, lambda: self.peak, lambda: None)
         signature = Signature(self.inputs, self.outputs, batched)
         return measure(self, signature, most_rows, 3, bounds, instruments)
@@ -96,7 +96,7 @@ def test_measuring_takes_its_time_and_one_run_at_most_beyond(first_s: float, per
         return first_s + per_row_s * rows
 
     puppet = Puppet(run_s)
-    found = puppet.measured(256, Bounds(None, time_s))
+    found = puppet.measured(256, MeasuringBounds(None, time_s))
     always_s = (2 * run_s(1)) + (2 * run_s(2))  # the two sizes that are measured however long they take
     assert puppet.now_s <= max(time_s, always_s) + run_s(puppet.rows_seen[-1])
     assert len(found.knots) >= 2
@@ -111,7 +111,7 @@ def test_larger_sizes_are_reached_although_their_runs_are_long() -> None:
 
 def test_the_process_does_not_grow_beyond_its_bound() -> None:
     puppet = Puppet(lambda rows: 1e-4, lambda rows: 1000 * rows)
-    found = puppet.measured(256, Bounds(grown_bytes=10_000))
+    found = puppet.measured(256, MeasuringBounds(grown_bytes=10_000))
     assert [knot.rows for knot in found.knots] == [1, 2, 4, 8]
     assert found.grown_bytes == (1000, 2000, 4000, 8000)
     assert found.stopped is Stop.MEMORY

@@ -10,7 +10,7 @@ import pytest
 from sluice.inference.config.model_config import BatchingConfig, ModelConfig
 from sluice.inference.errors import RepositoryError
 from sluice.inference.repository import contents, snapshot
-from sluice.inference.repository.scan import Broken, ModelVersion, look, scan, scan_model
+from sluice.inference.repository.scan import BrokenModel, ModelVersion, look, scan, scan_model
 from sluice.inference.repository.snapshot import FileState
 from tests import models
 
@@ -357,4 +357,4 @@ def test_names_that_are_no_text_are_told_all_the_same(tmp_path: Path) -> None:
 def test_what_is_broken_says_which_version(tmp_path: Path) -> None:
     put(tmp_path / "a/3/net.onnx")
     reason = f"{tmp_path}/a/3: has no model.onnx; the model of version 3 must be {tmp_path}/a/3/model.onnx"
-    assert look(tmp_path).broken == (Broken("a", 3, reason),)
+    assert look(tmp_path).broken == (BrokenModel("a", 3, reason),)

@@ -20,7 +20,7 @@ from sluice.inference.transport.channel import (
     Channel,
     Done,
     Failed,
-    Known,
+    KnownVersion,
     Load,
     Loaded,
     LoadFailed,
@@ -28,7 +28,7 @@ from sluice.inference.transport.channel import (
     Order,
     PeerGone,
     Run,
-    Share,
+    ShareArena,
     WireError,
     clipped,
     connected,
@@ -64,8 +64,10 @@ def pair() -> Iterator[Pair]:
     [
         Load("/models/a b/1/model.onnx", "cuda:1", PlanTerms(8, "cuda:1", 2, 1, 32, 0.05, 1 << 40)),
         Load("/m.onnx", "cpu", PLAN, False),
-        Load("/m.onnx", "cpu", PLAN, None, (), "/m/sample.json", Known(Signature((SPEC,), (SPEC,), True), FOUND)),
-        Share(ArenaShape(4096, 8192)),
+        Load(
+            "/m.onnx", "cpu", PLAN, None, (), "/m/sample.json", KnownVersion(Signature((SPEC,), (SPEC,), True), FOUND)
+        ),
+        ShareArena(ArenaShape(4096, 8192)),
         Run(1, (Placed(0, 12, (1, 3)), Placed(64, 0, (0,)), Placed(64, 4, ())), (1, 0), 0),
         Run(0, (), (0,), 1 << 40),
     ],

@@ -10,7 +10,7 @@ import pytest
 from sluice.inference.trial.accepted_inputs import Answered, find_taken
 from sluice.inference.trial.random_inputs import untried
 from sluice.inference.trial.row_independence import answers_vary
-from sluice.inference.trial.trial import Verdict, try_hard, try_plain
+from sluice.inference.trial.trial import TrialResult, try_hard, try_plain
 from sluice.inference.types import STORAGE, Array, Arrays, Datatype, TensorSpec
 
 
@@ -27,18 +27,18 @@ class Puppet:
     def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:
         return (self._answer(arrays[0]),)
 
-    def tried(self) -> Verdict:
+    def tried(self) -> TrialResult:
         """What the whole trial says."""
         found = find_taken(self, None, stacked=True, clock=lambda: 0.0)
         assert isinstance(found, Answered)
         return try_hard(self, self.outputs, found, None, lambda: 0.0)
 
-    def tried_plainly(self) -> Verdict:
+    def tried_plainly(self) -> TrialResult:
         """What the short one says."""
         return try_plain(self, self.outputs, untried(self.inputs))
 
 
-def _known(verdict: Verdict) -> bool:
+def _known(verdict: TrialResult) -> bool:
     return (verdict.mixed_because, verdict.erratic_because, verdict.unknown_because) == (None, None, None)
 
 

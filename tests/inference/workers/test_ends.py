@@ -45,7 +45,8 @@ from tests.inference.running import (
 GATEWAY = """
 import asyncio, sys
 from pathlib import Path
-from sluice.inference.workers import WorkerOptions, Workers
+from sluice.inference.planning.options import WorkerOptions
+from sluice.inference.workers.pool import Workers
 import numpy as np
 
 async def main():

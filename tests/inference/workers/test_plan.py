@@ -17,7 +17,7 @@ from sluice.inference.findings import Evidence
 from sluice.inference.planning.machine import available_cores
 from sluice.inference.planning.options import WorkerOptions, plan_terms, worker_options
 from sluice.inference.planning.plan import PlanTerms
-from sluice.inference.transport.channel import Known, Load
+from sluice.inference.transport.channel import KnownVersion, Load
 from sluice.inference.types import Vacancy
 from sluice.inference.workers import pool as workers_module
 from sluice.inference.workers.process import WorkerProcess
@@ -74,7 +74,7 @@ async def test_all_workers_run_as_the_first_one_planned(tmp_path: Path, monkeypa
             await listener.until_idle(workers, 3)
     assert isinstance(orders[0].plan, PlanTerms)
     assert [order.plan for order in orders[1:]] == [workers.plan] * 3  # and the replacement measures nothing
-    assert [order.known for order in orders] == [None, *[Known(workers.signature, workers.findings)] * 3]
+    assert [order.known for order in orders] == [None, *[KnownVersion(workers.signature, workers.findings)] * 3]
 
 
 async def test_threads_are_explored_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from sluice.inference.types import Cause
-from sluice.inference.workers.run_watch import Watch
+from sluice.inference.workers.run_watch import RunWatch
 from sluice.inference.workers.vitals import LOOK_S, STOPPED_LOOKS, Vitals, vitals
 
 FROZEN, TOO_LONG = Cause.FROZEN, Cause.TOO_LONG
@@ -34,7 +34,7 @@ def _process() -> Process:
 
 def play(process: Process, limit_s: float, *, cpu: float, until_s: float = 1000.0) -> tuple[float, Cause | None]:
     """When the watch finds something, and what, in a process that gets such a part of a processor."""
-    watch = Watch(1, process.look_at)
+    watch = RunWatch(1, process.look_at)
     watch.begin(limit_s, 0.0)
     now_s = 0.0
     while watch.due_s < until_s:
@@ -62,7 +62,7 @@ def test_a_worker_that_is_stopped_is_found_within_seconds(process: Process) -> N
 
 
 def test_a_worker_that_a_profiler_stops_for_a_moment_goes_on(process: Process) -> None:
-    watch = Watch(1, process.look_at)
+    watch = RunWatch(1, process.look_at)
     watch.begin(20.0, 0.0)
     for look in range(1, 19):
         process.stopped = look % 2 == 0
@@ -71,7 +71,7 @@ def test_a_worker_that_a_profiler_stops_for_a_moment_goes_on(process: Process) -
 
 
 def test_a_stopped_worker_did_not_take_long_whatever_it_did_before(process: Process) -> None:
-    watch = Watch(1, process.look_at)
+    watch = RunWatch(1, process.look_at)
     watch.begin(2.0, 0.0)
     assert watch.look(1.0) is None
     process.stopped, process.cpu_s = True, process.cpu_s + 1.0
@@ -86,7 +86,7 @@ def test_a_process_that_is_not_to_be_seen_has_its_limit_all_the_same(process: Pr
 
 
 def test_time_in_which_this_process_stood_still_does_not_count(process: Process) -> None:
-    watch = Watch(1, process.look_at)
+    watch = RunWatch(1, process.look_at)
     watch.begin(5.0, 0.0)
     assert watch.look(1.0) is None
     assert watch.look(60.0) is None, "the machine slept, and the worker with it"
@@ -97,7 +97,7 @@ def test_time_in_which_this_process_stood_still_does_not_count(process: Process)
 
 
 def test_it_looks_no_earlier_than_it_is_due(process: Process) -> None:
-    watch = Watch(1, process.look_at)
+    watch = RunWatch(1, process.look_at)
     process.stopped = True
     watch.begin(5.0, 0.0)
     assert [watch.look(0.1) for _ in range(10)] == [None] * 10

@@ -24,7 +24,8 @@ from pathlib import Path
 Path(sys.argv[2], "cgroup.procs").write_text(str(os.getpid()))
 import numpy as np
 from sluice.inference.errors import WorkerDied
-from sluice.inference.workers import WorkerOptions, Workers
+from sluice.inference.planning.options import WorkerOptions
+from sluice.inference.workers.pool import Workers
 
 async def main():
     vacant = asyncio.Event()

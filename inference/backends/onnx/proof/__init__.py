@@ -13,8 +13,15 @@ from pathlib import Path
 import msgspec
 
 from sluice.inference.backends.onnx.proof.constants import batch_name, of_input
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, Padded
-from sluice.inference.backends.onnx.proof.following import Follower, OutOfBounds, Scope, Setting, Step, versions
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, Padded
+from sluice.inference.backends.onnx.proof.following import (
+    FollowedOperator,
+    Follower,
+    OutOfBounds,
+    Scope,
+    Setting,
+    versions,
+)
 from sluice.inference.backends.onnx.proof.reading import Unreadable, read_structure
 from sluice.inference.backends.onnx.proof.sizes import ROWS
 from sluice.inference.backends.onnx.proof.structure_pb2 import Graph, Model
@@ -23,14 +30,14 @@ from sluice.inference.findings import Independence, RowsProof
 LIMIT_S = 2.0
 """How long a proof may take, once the file is read."""
 
-__all__ = ["LIMIT_S", "Explanation", "Step", "explain", "prove"]
+__all__ = ["LIMIT_S", "Explanation", "FollowedOperator", "explain", "prove"]
 
 
 class Explanation(msgspec.Struct, frozen=True):
     """A proof with every operator on its way, in the order of the graph."""
 
     proof: RowsProof
-    steps: tuple[Step, ...]
+    steps: tuple[FollowedOperator, ...]
 
 
 class _Unprovable(Exception):
@@ -64,7 +71,7 @@ def _examined(
         if clock() - began_s > limit_s:
             raise OutOfBounds(f"following its operators took more than {limit_s:g} s")
 
-    steps: list[Step] = []
+    steps: list[FollowedOperator] = []
     try:
         model = read_structure(model_file)
         follower = Follower(model, tick, recorded=recorded)
@@ -117,7 +124,7 @@ def _verdict(outputs: dict[str, Fact]) -> RowsProof:
     for name, fact in outputs.items():
         if (because := _not_rows(name, fact)) is not None:
             return RowsProof(Independence.MIXED, because)
-        if fact.kind is Kind.UNKNOWN:
+        if fact.kind is Dependence.UNKNOWN:
             doubts.append(RowsProof(Independence.UNKNOWN, f"output {name!r}: {fact.because}", fact.hidden))
     if doubts:
         return max(doubts, key=lambda doubt: doubt.hidden)
@@ -127,13 +134,13 @@ def _verdict(outputs: dict[str, Fact]) -> RowsProof:
 def _not_rows(name: str, fact: Fact) -> str | None:
     """Why an output surely does not have a row for each row; `None` where it has, or nobody knows."""
     match fact.kind:
-        case Kind.UNKNOWN:
+        case Dependence.UNKNOWN:
             return None
-        case Kind.MIXED:
+        case Dependence.MIXED:
             return f"output {name!r}: {fact.because}"
-        case Kind.CONSTANT:
+        case Dependence.CONSTANT:
             return f"output {name!r} is the same whatever the rows are, and has no row for each of them"
-        case Kind.COUNT:
+        case Dependence.COUNT:
             return f"output {name!r} depends on how many rows there are"
     assert fact.shape is not None
     if fact.axis != 0:

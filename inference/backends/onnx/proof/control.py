@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, rows, unknown
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, computed, constant, count, rows, unknown
 from sluice.inference.backends.onnx.proof.operation import Mixes, Unclear, axis_of, like
 from sluice.inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
 from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute, Graph, Node
@@ -52,8 +52,8 @@ def _whole(facts: Sequence[Fact | None], doing: str) -> list[Fact]:
     for fact in facts:
         if fact is None:
             continue
-        if fact.kind in (Kind.ROWS, Kind.COUNT):
-            raise Mixes(doing if fact.kind is Kind.ROWS else f"{doing}, or how many there are")
+        if fact.kind in (Dependence.ROWS, Dependence.COUNT):
+            raise Mixes(doing if fact.kind is Dependence.ROWS else f"{doing}, or how many there are")
         found.append(fact)
     return found
 
@@ -69,14 +69,16 @@ def joined(symbols: Symbols, label: str, one: Fact, other: Fact) -> Fact:
     if one == other:
         return one
     worst = max(one, other, key=lambda fact: int(fact.kind))
-    if worst.kind >= Kind.UNKNOWN:
+    if worst.kind >= Dependence.UNKNOWN:
         return msgspec.structs.replace(worst, shape=None)
-    if Kind.COUNT in (one.kind, other.kind):
-        return count(None) if Kind.ROWS not in (one.kind, other.kind) else unknown("may have rows, or their number")
+    if Dependence.COUNT in (one.kind, other.kind):
+        return (
+            count(None) if Dependence.ROWS not in (one.kind, other.kind) else unknown("may have rows, or their number")
+        )
     if one.kind is not other.kind:
         return unknown("has rows, or is the same for all")
     shape = _joined_shape(symbols, label, one, other)
-    if one.kind is Kind.CONSTANT:
+    if one.kind is Dependence.CONSTANT:
         return constant(shape)
     marks = [(fact.mark, fact.axis, fact.outer) for fact in (one, other)]
     if shape is None or marks[0] != marks[1]:
@@ -135,8 +137,8 @@ def _loop(block: Block) -> Sequence[Fact]:
 
     states = [computed(state) for state in states]
     states, outputs = _settled(block, body, states, 1, inside)
-    if outputs and outputs[0].kind is not Kind.CONSTANT:
-        if outputs[0].kind is Kind.UNKNOWN:
+    if outputs and outputs[0].kind is not Dependence.CONSTANT:
+        if outputs[0].kind is Dependence.UNKNOWN:
             raise Unclear("goes on for as long as an operator says that is not known here")
         raise Mixes("goes round for all rows until one of them says otherwise")
     passes = block.symbols.of("passes", block.label)
@@ -145,11 +147,11 @@ def _loop(block: Block) -> Sequence[Fact]:
 
 def _stacked(fact: Fact, axis: int, passes: Size) -> Fact:
     """What a body gives in each pass, one after another along a new axis."""
-    if fact.shape is None or fact.kind >= Kind.UNKNOWN:
+    if fact.shape is None or fact.kind >= Dependence.UNKNOWN:
         return msgspec.structs.replace(fact, shape=None, content=None)
     place = axis_of(axis, len(fact.shape) + 1)
     whole = (*fact.shape[:place], passes, *fact.shape[place:])
-    return like(fact, whole, fact.axis + (fact.kind is Kind.ROWS and place <= fact.axis))
+    return like(fact, whole, fact.axis + (fact.kind is Dependence.ROWS and place <= fact.axis))
 
 
 def _scan(block: Block) -> Sequence[Fact]:
@@ -168,7 +170,7 @@ def _scan(block: Block) -> Sequence[Fact]:
     if any([fact.shape is None for fact in scanned]):
         raise Unclear("steps through a tensor of unknown rank")
     places = [axis_of(axis, len(fact.shape or ())) for fact, axis in zip(scanned, axes, strict=True)]
-    if any([fact.kind is Kind.ROWS and fact.axis == axis for fact, axis in zip(scanned, places, strict=True)]):
+    if any([fact.kind is Dependence.ROWS and fact.axis == axis for fact, axis in zip(scanned, places, strict=True)]):
         return _row_by_row(block, body, names, states, scanned, places, out_axes)
     slices = [_sliced(fact, axis) for fact, axis in zip(scanned, places, strict=True)]
 
@@ -186,7 +188,7 @@ def _scan(block: Block) -> Sequence[Fact]:
 def _sliced(fact: Fact, axis: int) -> Fact:
     assert fact.shape is not None
     whole = [size for place, size in enumerate(fact.shape) if place != axis]
-    return like(fact, whole, fact.axis - (fact.kind is Kind.ROWS and axis < fact.axis))
+    return like(fact, whole, fact.axis - (fact.kind is Dependence.ROWS and axis < fact.axis))
 
 
 def _row_by_row(
@@ -202,12 +204,12 @@ def _row_by_row(
     if any([*(_integers(block, "scan_input_directions") or []), *(_integers(block, "scan_output_directions") or [])]):
         raise Mixes("turns the rows round")
     for fact, axis in zip(scanned, axes, strict=True):
-        if fact.kind is not Kind.ROWS or fact.axis != axis or fact.shape is None or fact.shape[axis] != ROWS:
+        if fact.kind is not Dependence.ROWS or fact.axis != axis or fact.shape is None or fact.shape[axis] != ROWS:
             raise Unclear("steps through rows and through something else")
     handed_on = {name: node.input[0] for node in body.node if _hands_on(node) for name in node.output}
     for place, state in enumerate(states):
         given = body.output[place].name
-        if handed_on.get(given, given) != names[place] or state.kind is not Kind.CONSTANT:
+        if handed_on.get(given, given) != names[place] or state.kind is not Dependence.CONSTANT:
             raise Mixes("steps through the rows, and takes something on from each to the next")
     slices = [
         constant([size for place, size in enumerate(fact.shape or ()) if place != axis])
@@ -228,7 +230,7 @@ def _hands_on(node: Node) -> bool:
 
 
 def _of_each_row(fact: Fact, axis: int) -> Fact:
-    if fact.kind is not Kind.CONSTANT:
+    if fact.kind is not Dependence.CONSTANT:
         return msgspec.structs.replace(fact, shape=None, content=None)
     if fact.shape is None:
         raise Unclear("gives tensors of unknown rank for each row")

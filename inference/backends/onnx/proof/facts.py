@@ -28,7 +28,7 @@ Element = Size | float | bool
 """A whole number is a `Size`, which may be negative; bool comes before it, and float only where it is a fraction."""
 
 
-class Kind(IntEnum):
+class Dependence(IntEnum):
     """In order of what prevails where tensors meet."""
 
     CONSTANT = 0
@@ -74,7 +74,7 @@ class Fact(msgspec.Struct, frozen=True):
     alone may be changed by other rows. `hidden` is true of UNKNOWN where rows may be mixed as no trial shows.
     """
 
-    kind: Kind
+    kind: Dependence
     shape: tuple[Size, ...] | None = None
     axis: int = 0
     outer: Size = ONE
@@ -91,18 +91,18 @@ class Fact(msgspec.Struct, frozen=True):
     @property
     def plain(self) -> bool:
         """Whether the elements may be read as they are."""
-        return self.mark is None or self.kind is not Kind.ROWS
+        return self.mark is None or self.kind is not Dependence.ROWS
 
     def __str__(self) -> str:
         shape = "?" if self.shape is None else f"[{', '.join(map(str, self.shape))}]"
         match self.kind:
-            case Kind.CONSTANT:
+            case Dependence.CONSTANT:
                 return f"{shape}, the same for all"
-            case Kind.ROWS:
+            case Dependence.ROWS:
                 return f"{shape}, rows along axis {self.axis}"
-            case Kind.COUNT:
+            case Dependence.COUNT:
                 return f"{shape}, the number of rows"
-            case Kind.UNKNOWN:
+            case Dependence.UNKNOWN:
                 return f"not known: {self.because}"
         return f"mixed: {self.because}"
 
@@ -111,7 +111,7 @@ def constant(shape: Sequence[Size] | None = None, content: Sequence[Element] | N
     """The same for all rows; MIXED where its shape is not."""
     if shape is not None and any([size.counts_rows for size in shape]):
         return mixed("has a size that is the number of rows, and no row for each of them")
-    return Fact(Kind.CONSTANT, None if shape is None else tuple(shape), content=_kept(content))
+    return Fact(Dependence.CONSTANT, None if shape is None else tuple(shape), content=_kept(content))
 
 
 def rows(shape: Sequence[Size], axis: int, outer: Size = ONE) -> Fact:
@@ -122,24 +122,24 @@ def rows(shape: Sequence[Size], axis: int, outer: Size = ONE) -> Fact:
         return mixed(f"axis {axis}, of size {whole[axis]}, does not have each row once")
     if any([size.counts_rows for place, size in enumerate(whole) if place != axis]):
         return mixed(f"the shape of one row's part changes with the number of rows: [{', '.join(map(str, whole))}]")
-    return Fact(Kind.ROWS, whole, axis, outer)
+    return Fact(Dependence.ROWS, whole, axis, outer)
 
 
 def count(shape: Sequence[Size] | None, content: Sequence[Element] | None = None) -> Fact:
     """Depends on how many rows there are. With content that does not, it is a constant."""
     if content is not None and not any([isinstance(each, Size) and each.counts_rows for each in content]):
         return constant(shape, content)
-    return Fact(Kind.COUNT, None if shape is None else tuple(shape), content=_kept(content))
+    return Fact(Dependence.COUNT, None if shape is None else tuple(shape), content=_kept(content))
 
 
 def mixed(because: str) -> Fact:
     """Rows may change one another."""
-    return Fact(Kind.MIXED, because=because)
+    return Fact(Dependence.MIXED, because=because)
 
 
 def unknown(because: str) -> Fact:
     """Nobody knows."""
-    return Fact(Kind.UNKNOWN, because=because)
+    return Fact(Dependence.UNKNOWN, because=because)
 
 
 def computed(fact: Fact, content: Sequence[Element] | None = None) -> Fact:

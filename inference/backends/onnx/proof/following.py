@@ -8,7 +8,7 @@ import msgspec
 
 from sluice.inference.backends.onnx.proof import control
 from sluice.inference.backends.onnx.proof.constants import of_constant, of_tensor
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, mixed, unknown
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, Padded, computed, constant, mixed, unknown
 from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Unclear
 from sluice.inference.backends.onnx.proof.rules import RULES
 from sluice.inference.backends.onnx.proof.rules.drawing import DRAWING
@@ -27,7 +27,7 @@ class OutOfBounds(Exception):
     """The graph takes too long, its functions call too deeply, or it is ambiguous. The message says which."""
 
 
-class Step(msgspec.Struct, frozen=True):
+class FollowedOperator(msgspec.Struct, frozen=True):
     """One operator that was followed: its name, how deep in loops and functions it stands, and what came out."""
 
     operator: str
@@ -53,7 +53,7 @@ class Scope(msgspec.Struct):
         while scope is not None:
             fact = scope.facts.get(name)
             if fact is not None:
-                if alone and fact.kind in (Kind.ROWS, Kind.COUNT):
+                if alone and fact.kind in (Dependence.ROWS, Dependence.COUNT):
                     return mixed("a loop through the rows reads all of them in each step")
                 return fact
             if name in scope.own:
@@ -80,7 +80,7 @@ class Follower:
 
     def __init__(self, model: Model, tick: Callable[[], None], *, recorded: bool = False) -> None:
         self.symbols = Symbols()
-        self.steps: list[Step] = []
+        self.steps: list[FollowedOperator] = []
         self._functions = {(each.domain, each.name, each.overload): each for each in model.functions}
         self._tick = tick
         self._recorded = recorded
@@ -113,7 +113,7 @@ class Follower:
             ]
             scope.facts.update([(name, _given_twice(name) if name in scope.facts else fact) for name, fact in named])
             if self._recorded:
-                self.steps.append(Step(node.op_type, node.name, setting.depth, tuple(named)))
+                self.steps.append(FollowedOperator(node.op_type, node.name, setting.depth, tuple(named)))
 
     def _outcome(self, node: Node, scope: Scope, setting: Setting) -> Sequence[Fact]:
         inputs = [scope.find(name) if name else None for name in node.input]
@@ -156,17 +156,17 @@ class Follower:
 
     def _by_rule(self, node: Node, operation: Operation, rule: Rule | None, given: Sequence[Fact]) -> Sequence[Fact]:
         worst = max(given, key=_badness, default=None)
-        if node.op_type == "Shape" and worst is not None and worst.kind is Kind.MIXED and worst.shape is not None:
+        if node.op_type == "Shape" and worst is not None and worst.kind is Dependence.MIXED and worst.shape is not None:
             return rule.follow(operation) if rule is not None else [worst]
-        if worst is not None and worst.kind is Kind.UNKNOWN and takes_first_axis(operation):
+        if worst is not None and worst.kind is Dependence.UNKNOWN and takes_first_axis(operation):
             # The rows need not be there any more, but there they were, and no trial shows what is rare.
             may_mix = unknown(f"{_title(node)} takes axis 0 together, where the rows should be: {worst.because}")
             return [msgspec.structs.replace(may_mix, hidden=True)] * len(node.output)
-        if worst is not None and worst.kind >= Kind.UNKNOWN:
+        if worst is not None and worst.kind >= Dependence.UNKNOWN:
             return [msgspec.structs.replace(worst, shape=None)] * len(node.output)
         if rule is None:
             raise Unclear(f"is an operator{f' of {node.domain}' if node.domain else ''} that is not known here")
-        if not rule.of_counts and any([fact.kind is Kind.COUNT for fact in given]):
+        if not rule.of_counts and any([fact.kind is Dependence.COUNT for fact in given]):
             raise Mixes("computes with how many rows there are")
         self._turned = self._turned or node.op_type == "Transpose"
         if node.op_type == "MatMul" and self._turned and any([fact.rank == 1 for fact in given]):
@@ -193,7 +193,7 @@ class Follower:
         Graphs within it may read more than its inputs, and what is drawn is another number each time.
         """
         own = node.op_type not in DRAWING and not any([each.HasField("g") or each.graphs for each in node.attribute])
-        if own and all([each.kind is Kind.CONSTANT for each in given]) and (given or node.op_type in _MAKERS):
+        if own and all([each.kind is Dependence.CONSTANT for each in given]) and (given or node.op_type in _MAKERS):
             fact = constant()
         return [fact] * len(node.output)
 

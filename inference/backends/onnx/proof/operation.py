@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact
 from sluice.inference.backends.onnx.proof.sizes import Size, Symbols
 from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute
 
@@ -64,7 +64,7 @@ class Operation:
     def same_for_all(self, place: int, what: str) -> Fact | None:
         """An input that may be left out and must not depend on rows. Raises `Mixes`."""
         fact = self.input(place)
-        if fact is not None and fact.kind is not Kind.CONSTANT:
+        if fact is not None and fact.kind is not Dependence.CONSTANT:
             raise Mixes(f"takes {what} from the rows, which then hold for all of them")
         return fact
 
@@ -169,7 +169,7 @@ def like(fact: Fact, shape: Sequence[Size], axis: int) -> Fact:
     """
     if not fact.plain:
         raise Mixes("reads what the batch decides")
-    from_rows = fact.kind is Kind.ROWS
+    from_rows = fact.kind is Dependence.ROWS
     if any([size.counts_rows and not (from_rows and place == axis) for place, size in enumerate(shape)]):
         raise Mixes("gives a size for each row to what has no rows, or to another axis than theirs")
     return msgspec.structs.replace(fact, shape=tuple(shape), axis=axis if from_rows else 0, content=None, mark=None)

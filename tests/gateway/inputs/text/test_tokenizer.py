@@ -50,5 +50,5 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path, content: str) -> N
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(StartError, match=r"install the extra sluice\[text\]"):
+    with pytest.raises(StartError, match=r"install the extra sluice-gateway\[text\]"):
         load_tokenizer(tmp_path / "tokenizer.json", None)

@@ -10,7 +10,7 @@ import pytest
 
 from sluice.gateway.dialects.v2.codec import V2
 from sluice.gateway.serving.footing import Footing
-from sluice.gateway.serving.gate import LATEST_PART, LOOK_S, Gate, Refusal
+from sluice.gateway.serving.gate import LATEST_PART, LOOK_S, Gate, GateRefusal
 from sluice.inference.types import InferenceResponse, Timings
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
@@ -57,7 +57,7 @@ class Calls:
         self.gate = Gate(cast(Any, self.batcher), footing or Footing(), OBJECTIVE_S, clock, lambda: self.worked_s)
         self.clock = clock
 
-    def come(self, age_s: float = 0.0) -> asyncio.Task[Refusal | None]:
+    def come(self, age_s: float = 0.0) -> asyncio.Task[GateRefusal | None]:
         now_s = self.clock()
         return asyncio.create_task(self.gate.wait(DIALECT, now_s - age_s, now_s))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, constant, rows
 from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
 from sluice.inference.backends.onnx.proof.rules.picking import same_rows
 from sluice.inference.backends.onnx.proof.rules.shaping import target_sizes
@@ -14,7 +14,7 @@ from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 def batch_first(operation: Operation, place: int = 0) -> tuple[Fact, tuple[Size, ...]]:
     """An input of which axis 0 alone may have the rows. Raises `Mixes`."""
     fact, shape = operation.shaped(place)
-    if fact.kind is Kind.ROWS and fact.axis != 0:
+    if fact.kind is Dependence.ROWS and fact.axis != 0:
         raise Mixes(f"takes axis {fact.axis}, where the rows are, for channels or places of one")
     return fact, shape
 
@@ -77,8 +77,11 @@ def _pool(operation: Operation) -> Sequence[Fact]:
     pooled = like(fact, [*shape[:2], *_slid(operation, shape[2:], kernel)], fact.axis)
     if operation.outputs < 2:
         return [pooled]
-    if fact.kind is Kind.ROWS:
-        return [pooled, Fact(Kind.MIXED, because=f"{operation.name} counts the places of maxima over the whole batch")]
+    if fact.kind is Dependence.ROWS:
+        return [
+            pooled,
+            Fact(Dependence.MIXED, because=f"{operation.name} counts the places of maxima over the whole batch"),
+        ]
     return [pooled, pooled]
 
 
@@ -108,9 +111,9 @@ def _resize(operation: Operation) -> Sequence[Fact]:
     named = operation.integers("axes")
     if operation.name == "Resize" and operation.opset >= 11:
         operation.same_for_all(1, "what it cuts out")
-    if fact.kind is Kind.ROWS and operation.text("coordinate_transformation_mode") == "tf_crop_and_resize":
+    if fact.kind is Dependence.ROWS and operation.text("coordinate_transformation_mode") == "tf_crop_and_resize":
         raise Unclear("cuts out before it scales, which is not followed")
-    if fact.kind is Kind.ROWS and operation.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+    if fact.kind is Dependence.ROWS and operation.text("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise Mixes("scales all axes alike (keep_aspect_ratio_policy), that of the rows too")
     axes = range(len(shape)) if named is None else [axis_of(axis, len(shape)) for axis in named]
     whole = list(shape)
@@ -131,7 +134,7 @@ def _resize(operation: Operation) -> Sequence[Fact]:
             assert scales is not None
             same = scales[place] == 1.0
             whole[axis] = shape[axis] if same else operation.symbols.of("scaled", shape[axis], scales[place])
-        if fact.kind is Kind.ROWS and fact.axis == axis and not same:
+        if fact.kind is Dependence.ROWS and fact.axis == axis and not same:
             raise Mixes("scales the axis of the rows")
     return [like(fact, whole, fact.axis)]
 
@@ -157,7 +160,7 @@ def _space_and_depth(operation: Operation) -> Sequence[Fact]:
 
 def _grid_sample(operation: Operation) -> Sequence[Fact]:
     (fact, shape), (grid, places) = batch_first(operation, 0), batch_first(operation, 1)
-    if fact.kind is Kind.CONSTANT and grid.kind is Kind.CONSTANT:
+    if fact.kind is Dependence.CONSTANT and grid.kind is Dependence.CONSTANT:
         return [like(fact, [*shape[:2], *places[1:-1]], 0)]
     if grid.kind is not fact.kind:
         raise Unclear("samples pictures and grids of which only one has rows")
@@ -167,13 +170,13 @@ def _grid_sample(operation: Operation) -> Sequence[Fact]:
 
 def _affine_grid(operation: Operation) -> Sequence[Fact]:
     theta, _ = batch_first(operation)
-    if theta.kind is Kind.COUNT:
+    if theta.kind is Dependence.COUNT:
         raise Mixes("makes a grid of how many rows there are")
     sizes = target_sizes(operation, 1)
     whole = [sizes[0], *sizes[2:], Size(len(sizes) - 2)]
-    if theta.kind is Kind.ROWS and (sizes[0] != ROWS or theta.outer != ONE):
+    if theta.kind is Dependence.ROWS and (sizes[0] != ROWS or theta.outer != ONE):
         raise Unclear("makes a grid for another number of rows")
-    return [rows(whole, 0) if theta.kind is Kind.ROWS else constant(whole)]
+    return [rows(whole, 0) if theta.kind is Dependence.ROWS else constant(whole)]
 
 
 def _columns(operation: Operation) -> Sequence[Fact]:

@@ -8,8 +8,8 @@ import msgspec
 
 from sluice.inference.backends.onnx.proof.facts import (
     Below,
+    Dependence,
     Fact,
-    Kind,
     Place,
     computed,
     constant,
@@ -56,14 +56,14 @@ def broadcast(symbols: Symbols, facts: Sequence[Fact]) -> Fact:
     shapes = [fact.shape for fact in facts if fact.shape is not None]
     if len(shapes) < len(facts):
         raise Unclear("has an input of unknown rank")
-    if any([fact.kind is Kind.COUNT for fact in facts]):
+    if any([fact.kind is Dependence.COUNT for fact in facts]):
         raise Mixes("computes with how many rows there are")
     rank = max(map(len, shapes))
     shape = [ONE] * rank
     layout: tuple[int, Size, Size] | None = None
     for fact, own in zip(facts, shapes, strict=True):
         offset = rank - len(own)
-        if fact.kind is Kind.ROWS:
+        if fact.kind is Dependence.ROWS:
             found = (fact.axis + offset, fact.outer, own[fact.axis])
             if layout is not None and layout[0] != found[0]:
                 raise Mixes("brings rows together along two axes, so that each meets all others")
@@ -74,7 +74,7 @@ def broadcast(symbols: Symbols, facts: Sequence[Fact]) -> Fact:
         offset = rank - len(own)
         for place, size in enumerate(own, offset):
             if layout is not None and place == layout[0]:
-                if fact.kind is not Kind.ROWS and size != ONE:
+                if fact.kind is not Dependence.ROWS and size != ONE:
                     raise Mixes(f"brings rows together with {size} along their axis")
                 continue
             shape[place] = widest(symbols, shape[place], size)
@@ -95,7 +95,7 @@ def _unary(operation: Operation) -> Sequence[Fact]:
         cast = cast_content(operation.symbols, fact, to)
         return [msgspec.structs.replace(fact, content=cast, mark=fact.mark if to in WHOLE else None)]
     content = computed_content(operation, [fact])
-    if fact.kind is Kind.COUNT:
+    if fact.kind is Dependence.COUNT:
         return [count(fact.shape, content)]
     return [computed(fact, content)]
 
@@ -111,8 +111,8 @@ def _many(operation: Operation) -> Sequence[Fact]:
     if placed is not None:
         return [placed]
     content = computed_content(operation, facts)
-    if any([fact.kind is Kind.COUNT for fact in facts]):
-        if any([fact.kind is Kind.ROWS for fact in facts]):
+    if any([fact.kind is Dependence.COUNT for fact in facts]):
+        if any([fact.kind is Dependence.ROWS for fact in facts]):
             raise Mixes("brings rows together with how many there are")
         return [count(_counted_shape(operation.symbols, facts), content)]
     fact = broadcast(operation.symbols, facts)
@@ -137,7 +137,7 @@ def _placed(operation: Operation, facts: Sequence[Fact]) -> Fact | None:
             found = Place(mark.stride.times(sizes[0]), ONE)
     elif operation.name == "Add" and isinstance(other.mark, Below):
         found = Place(mark.stride, other.mark.limit)
-    if found is None or other.kind is not Kind.CONSTANT:
+    if found is None or other.kind is not Dependence.CONSTANT:
         raise Mixes("computes with what the batch decides")
     whole = broadcast(operation.symbols, [msgspec.structs.replace(places[0], mark=None), other])
     return msgspec.structs.replace(whole, mark=found)
@@ -157,11 +157,11 @@ def scaled(operation: Operation, scales: Sequence[int], default_axis: int = 1) -
         if scale.shape is None:
             raise Unclear("has a scale of unknown rank")
         if len(scale.shape) > 1:
-            if fact.kind is Kind.ROWS:
+            if fact.kind is Dependence.ROWS:
                 raise Mixes("has blocks of scales for a fixed number of rows")
             raise Unclear("has a scale for each of several axes")
         axis = axis_of(operation.integer("axis", default_axis), len(shape))
-        if fact.kind is Kind.ROWS and fact.axis == axis:
+        if fact.kind is Dependence.ROWS and fact.axis == axis:
             raise Mixes("has a scale of its own for each place along the rows")
     return computed(fact)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, constant, rows
 from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
 from sluice.inference.backends.onnx.proof.rules import convolving, multiplying, reducing, selecting
 from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast, scaled
@@ -44,11 +44,11 @@ def _skip_norm(operation: Operation) -> Sequence[Fact]:
     (fact, shape), skip = operation.shaped(0), operation.needed(1)
     for place in range(2, len(operation.inputs)):
         operation.same_for_all(place, "the scale")
-    if fact.kind is not skip.kind and (fact.kind is not Kind.ROWS or len(shape) != 3 or skip.rank not in (2, 3)):
+    if fact.kind is not skip.kind and (fact.kind is not Dependence.ROWS or len(shape) != 3 or skip.rank not in (2, 3)):
         raise Unclear("adds up tensors of which only one has rows")
     whole = broadcast(operation.symbols, [fact, skip])
     beside(operation, whole, len(shape) - 1, "normalises")
-    unused = Fact(Kind.UNKNOWN, because="SkipLayerNormalization's means are not followed")
+    unused = Fact(Dependence.UNKNOWN, because="SkipLayerNormalization's means are not followed")
     return [whole, unused, unused, whole][: max(1, operation.outputs)]
 
 
@@ -58,10 +58,10 @@ def _embedded(operation: Operation) -> Sequence[Fact]:
     segments, mask, positions = operation.input(1), operation.input(7), operation.input(8)
     for place in (2, 3, 4, 5, 6):
         operation.same_for_all(place, "the weights")
-    if ids.kind is not Kind.ROWS or ids.axis != 0 or len(shape) != 2 or table.shape is None:
+    if ids.kind is not Dependence.ROWS or ids.axis != 0 or len(shape) != 2 or table.shape is None:
         raise Unclear("takes ids that are no rows of steps")
     for other in (segments, mask, positions):
-        if other is not None and (other.kind is not Kind.ROWS or other.axis != 0):
+        if other is not None and (other.kind is not Dependence.ROWS or other.axis != 0):
             raise Unclear("takes segments, masks or positions that are no rows")
     same_rows([each for each in (ids, segments, mask, positions) if each is not None])
     vectors = rows([*shape, table.shape[-1]], 0, ids.outer)
@@ -78,16 +78,16 @@ def _attention(operation: Operation) -> Sequence[Fact]:
     others = range(8 if operation.name == "QAttention" else 4, len(operation.inputs))
     if operation.name == "Attention" and operation.input(5) is not None:
         bias = operation.needed(5)
-        if bias.kind is not Kind.CONSTANT or bias.shape is None or bias.shape[0] != ONE:
+        if bias.kind is not Dependence.CONSTANT or bias.shape is None or bias.shape[0] != ONE:
             raise Unclear("has a bias for each row, which is not followed")
     if operation.outputs > 1 or any([operation.input(place) is not None for place in others if place != 5]):
         raise Unclear("keeps keys and values of earlier calls, which is not followed")
-    if fact.kind is Kind.ROWS and (fact.axis != 0 or len(shape) != 3):
+    if fact.kind is Dependence.ROWS and (fact.axis != 0 or len(shape) != 3):
         raise Mixes("takes the rows for steps of one text")
-    if mask is not None and Kind.ROWS in (fact.kind, mask.kind):
+    if mask is not None and Dependence.ROWS in (fact.kind, mask.kind):
         if (
             fact.kind is not mask.kind
-            or mask.kind is not Kind.ROWS
+            or mask.kind is not Dependence.ROWS
             or mask.axis != 0
             or mask.shape is None
             or mask.shape[0] != shape[0]
@@ -113,7 +113,7 @@ def _many_heads(operation: Operation) -> Sequence[Fact]:
     if operation.outputs > 1 or any([operation.input(place) is not None for place in range(6, len(operation.inputs))]):
         raise Unclear("keeps keys and values of earlier calls, which is not followed")
     given = [fact for fact in facts if fact is not None]
-    if any([fact.kind is not Kind.ROWS or fact.axis != 0 for fact in given]):
+    if any([fact.kind is not Dependence.ROWS or fact.axis != 0 for fact in given]):
         raise Unclear("attends to what has no rows")
     same_rows(given)
     if len(shape) != 3:
@@ -131,11 +131,13 @@ def _rotated(operation: Operation) -> Sequence[Fact]:
         raise Unclear("rotates an odd number of elements, some of which the engine does not write")
     for place in (2, 3):
         operation.same_for_all(place, "the tables")
-    if fact.kind is Kind.ROWS and (fact.axis != 0 or positions.kind not in (Kind.CONSTANT, Kind.ROWS)):
+    if fact.kind is Dependence.ROWS and (
+        fact.axis != 0 or positions.kind not in (Dependence.CONSTANT, Dependence.ROWS)
+    ):
         raise Mixes("rotates along the axis of the rows")
-    if positions.kind is Kind.CONSTANT and fact.kind is Kind.ROWS and positions.shape not in ((ONE,), ()):
+    if positions.kind is Dependence.CONSTANT and fact.kind is Dependence.ROWS and positions.shape not in ((ONE,), ()):
         raise Unclear("has positions for another number of rows")
-    if positions.kind is Kind.ROWS and (fact.kind is not Kind.ROWS or positions.rank != 2):
+    if positions.kind is Dependence.ROWS and (fact.kind is not Dependence.ROWS or positions.rank != 2):
         raise Unclear("has positions that are not one for each step of each row")
     if operation.flag("is_packed_batching"):
         raise Unclear("takes texts of several lengths in one row (is_packed_batching)")
@@ -156,7 +158,9 @@ def _quantised_each(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     if operation.name == "QLinearSoftmax":
         axis = axis_of(operation.integer("axis", -1), len(shape))
-        if fact.kind is Kind.ROWS and (fact.axis == axis or (operation.integer("opset") < 13 and fact.axis > axis)):
+        if fact.kind is Dependence.ROWS and (
+            fact.axis == axis or (operation.integer("opset") < 13 and fact.axis > axis)
+        ):
             raise Mixes("normalises over the axis of the rows")
     return [like(fact, shape, fact.axis)]
 
@@ -169,7 +173,7 @@ def _quantised_concat(operation: Operation) -> Sequence[Fact]:
     with_rows = same_rows([operation.needed(place) for place in tensors])
     if with_rows is None:
         return [constant()]
-    if any([operation.needed(place).kind is not Kind.ROWS for place in tensors]) or with_rows.shape is None:
+    if any([operation.needed(place).kind is not Dependence.ROWS for place in tensors]) or with_rows.shape is None:
         raise Unclear("joins to each row what has no rows")
     axis = axis_of(operation.integer("axis"), len(with_rows.shape))
     beside(operation, with_rows, axis, "joins tensors")
@@ -191,12 +195,12 @@ def _scaled_product(operation: Operation) -> Sequence[Fact]:
 def _distances(operation: Operation) -> Sequence[Fact]:
     """CDist: [N, features] and [M, features] -> [N, M]."""
     (left, shape), (right, other) = operation.shaped(0), operation.shaped(1)
-    if left.kind is Kind.ROWS and right.kind is Kind.ROWS:
+    if left.kind is Dependence.ROWS and right.kind is Dependence.ROWS:
         raise Mixes("takes the distance of each row from all others")
     for fact in (left, right):
-        if fact.kind is Kind.ROWS and fact.axis != 0:
+        if fact.kind is Dependence.ROWS and fact.axis != 0:
             raise Mixes("takes distances along the axis of the rows")
-    axis = 0 if left.kind is Kind.ROWS else 1
+    axis = 0 if left.kind is Dependence.ROWS else 1
     return [like(left if axis == 0 else right, [shape[0], other[0]], axis)]
 
 

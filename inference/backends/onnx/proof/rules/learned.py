@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, constant, rows
 from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
 from sluice.inference.backends.onnx.proof.rules.picking import same_rows
 from sluice.inference.backends.onnx.proof.rules.shaping import placed
@@ -14,7 +14,7 @@ from sluice.inference.backends.onnx.proof.sizes import ONE, Size, product
 def _table(operation: Operation, place: int = 0) -> tuple[Fact, tuple[Size, ...]]:
     """[N, features]. A single axis is one row of features to these operators, and not rows of one feature."""
     fact, shape = operation.shaped(place)
-    if fact.kind is Kind.ROWS and (len(shape) != 2 or fact.axis != 0):
+    if fact.kind is Dependence.ROWS and (len(shape) != 2 or fact.axis != 0):
         raise Mixes("takes axis 0 for rows and axis 1 for features, and the rows are not there")
     return fact, shape
 
@@ -22,7 +22,7 @@ def _table(operation: Operation, place: int = 0) -> tuple[Fact, tuple[Size, ...]
 def _classified(operation: Operation) -> Sequence[Fact]:
     """A label for each row, and a score for each class."""
     fact, shape = _table(operation)
-    if fact.kind is not Kind.ROWS:
+    if fact.kind is not Dependence.ROWS:
         return [constant(), constant()]
     given = [name for name in _CLASSES if not operation.is_cut(name)]
     classes = [operation.integers(name) or operation.texts(name) for name in given]
@@ -38,7 +38,7 @@ _CLASSES = ("classlabels_int64s", "classlabels_ints", "classlabels_strings")
 
 def _estimated(operation: Operation) -> Sequence[Fact]:
     fact, shape = _table(operation)
-    if fact.kind is not Kind.ROWS:
+    if fact.kind is not Dependence.ROWS:
         return [constant()]
     targets = operation.integer("n_targets", operation.integer("targets", 1))
     return [rows([shape[0], Size(targets) if operation.name != "SVMRegressor" else ONE], 0, fact.outer)]
@@ -47,9 +47,9 @@ def _estimated(operation: Operation) -> Sequence[Fact]:
 def _each(operation: Operation) -> Sequence[Fact]:
     """Elements, with a number for each feature."""
     fact, shape = operation.shaped(0)
-    if fact.kind is Kind.ROWS and fact.axis != 0:
+    if fact.kind is Dependence.ROWS and fact.axis != 0:
         raise Mixes("takes axis 0 for rows and axis 1 for features, and the rows are not there")
-    if fact.kind is Kind.ROWS and len(shape) == 1:
+    if fact.kind is Dependence.ROWS and len(shape) == 1:
         raise Unclear("takes a single axis for one row of features")
     return [like(fact, shape, fact.axis)]
 
@@ -71,9 +71,9 @@ def _extracted(operation: Operation) -> Sequence[Fact]:
     """Features by their places along the last axis."""
     fact, shape = operation.shaped(0)
     places, at = operation.shaped(1)
-    if places.kind is Kind.ROWS:
+    if places.kind is Dependence.ROWS:
         return [_looked_up(fact, shape, places, at)]
-    if fact.kind is Kind.ROWS and (len(shape) < 2 or fact.axis == len(shape) - 1):
+    if fact.kind is Dependence.ROWS and (len(shape) < 2 or fact.axis == len(shape) - 1):
         raise Mixes("takes rows by their places in the batch")
     size = product(at)
     whole = [*shape[:-1], size] if len(shape) > 1 else [ONE, size]
@@ -82,7 +82,7 @@ def _extracted(operation: Operation) -> Sequence[Fact]:
 
 def _looked_up(table: Fact, shape: Sequence[Size], places: Fact, at: tuple[Size, ...]) -> Fact:
     """For each row what a table has at its places: all of them along the last axis."""
-    if table.kind is not Kind.CONSTANT:
+    if table.kind is not Dependence.CONSTANT:
         raise Mixes("takes from each row what another row says")
     along = placed(places, at, (product(at),))
     assert along.shape is not None
@@ -95,7 +95,7 @@ def _side_by_side(operation: Operation) -> Sequence[Fact]:
     with_rows = same_rows([fact for fact, _ in tables])
     if with_rows is None:
         return [constant()]
-    if any([fact.kind is not Kind.ROWS for fact, _ in tables]):
+    if any([fact.kind is not Dependence.ROWS for fact, _ in tables]):
         raise Unclear("joins to each row what has no rows")
     widths = operation.integers("inputdimensions")
     width = operation.symbols.fresh() if not widths else Size(sum(widths))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, constant, rows
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, constant, rows
 from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear
 from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast, widest
 from sluice.inference.backends.onnx.proof.rules.picking import same_rows
@@ -26,7 +26,7 @@ def multiplied(symbols: Symbols, left: Fact, right: Fact, turned: tuple[bool, bo
     left = _turned(_matrix(left, before=True), turned[0] and not vectors[0])
     right = _turned(_matrix(right, before=False), turned[1] and not vectors[1])
     product = _of_matrices(symbols, left, right)
-    assert product.shape is not None or product.kind is Kind.MIXED
+    assert product.shape is not None or product.kind is Dependence.MIXED
     return _without(product, vectors)
 
 
@@ -53,7 +53,7 @@ def _of_matrices(symbols: Symbols, left: Fact, right: Fact) -> Fact:
     assert left.shape is not None
     assert right.shape is not None
     for fact, summed in ((left, len(left.shape) - 1), (right, len(right.shape) - 2)):
-        if fact.kind is Kind.ROWS and fact.axis == summed:
+        if fact.kind is Dependence.ROWS and fact.axis == summed:
             raise Mixes(_SUMS)
     ends = (left.shape[-2], right.shape[-1])
     # What stays of each matrix is an axis of its own in the product; the axes before are brought to one shape.
@@ -76,7 +76,7 @@ def _without(product: Fact, vectors: tuple[bool, bool]) -> Fact:
     if vectors[0]:
         place = len(shape) - 1 - (not vectors[1])
         del shape[place]
-        axis -= product.kind is Kind.ROWS and axis > place
+        axis -= product.kind is Dependence.ROWS and axis > place
     return msgspec.structs.replace(product, shape=tuple(shape), axis=axis)
 
 
@@ -100,7 +100,7 @@ def _gemm(operation: Operation) -> Sequence[Fact]:
     turned = (operation.flag("transA"), operation.flag("transB"))
     product = multiplied(operation.symbols, operation.needed(0), operation.needed(1), turned)
     added = operation.input(2)
-    if added is None or product.kind is Kind.MIXED:
+    if added is None or product.kind is Dependence.MIXED:
         return [product]
     return [broadcast(operation.symbols, [product, added])]
 
@@ -121,7 +121,7 @@ def _einsum(operation: Operation) -> Sequence[Fact]:
             raise Unclear(f"has the equation {equation!r} for an input of {len(shape)} axes")
         for letter, size in zip(term, shape, strict=True):
             sizes[letter] = widest(operation.symbols, sizes[letter], size) if letter in sizes else size
-        if fact.kind is Kind.ROWS:
+        if fact.kind is Dependence.ROWS:
             letters.add(term[fact.axis])
             if term.count(term[fact.axis]) > 1:
                 raise Mixes("takes a diagonal along the axis of the rows")
@@ -133,12 +133,12 @@ def _einsum(operation: Operation) -> Sequence[Fact]:
     if letter not in given:
         raise Mixes(_SUMS)
     for term, (fact, shape) in zip(terms, facts, strict=True):
-        if letter in term and fact.kind is not Kind.ROWS and shape[term.index(letter)] != ONE:
+        if letter in term and fact.kind is not Dependence.ROWS and shape[term.index(letter)] != ONE:
             raise Mixes("brings rows together with what has an axis of their size and is the same for all")
     at_axis = [
         msgspec.structs.replace(fact, axis=0, shape=(shape[fact.axis],))
         for fact, shape in facts
-        if fact.kind is Kind.ROWS
+        if fact.kind is Dependence.ROWS
     ]
     first = same_rows(at_axis)
     assert first is not None
@@ -150,7 +150,7 @@ def _einsum(operation: Operation) -> Sequence[Fact]:
 def _square(operation: Operation) -> Sequence[Fact]:
     """Each matrix of the last two axes by itself."""
     fact, shape = operation.shaped(0)
-    if fact.kind is Kind.ROWS and fact.axis >= len(shape) - 2:
+    if fact.kind is Dependence.ROWS and fact.axis >= len(shape) - 2:
         raise Mixes("takes the rows together as one matrix")
     kept = shape[:-2] if operation.name == "Det" else shape
     return [msgspec.structs.replace(fact, shape=kept, content=None, mark=None)]

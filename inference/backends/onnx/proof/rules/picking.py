@@ -8,7 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sluice.inference.backends.onnx.proof.contents import Elements, moved
-from sluice.inference.backends.onnx.proof.facts import Address, Fact, Kind, Place, computed, constant, count, inner_of
+from sluice.inference.backends.onnx.proof.facts import (
+    Address,
+    Dependence,
+    Fact,
+    Place,
+    computed,
+    constant,
+    count,
+    inner_of,
+)
 from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
 from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
@@ -20,7 +29,7 @@ def same_rows(facts: Sequence[Fact]) -> Fact | None:
     """
     first: Fact | None = None
     for fact in facts:
-        if fact.kind is not Kind.ROWS:
+        if fact.kind is not Dependence.ROWS:
             continue
         assert fact.shape is not None
         if first is None:
@@ -36,7 +45,7 @@ def same_rows(facts: Sequence[Fact]) -> Fact | None:
 
 def beside(operation: Operation, fact: Fact, axis: int, doing: str) -> None:
     """Raises `Mixes` where an operator does along the rows what keeps elements of one row only elsewhere."""
-    if fact.kind is Kind.ROWS and fact.axis == axis:
+    if fact.kind is Dependence.ROWS and fact.axis == axis:
         raise Mixes(f"{doing} along the axis of the rows")
 
 
@@ -47,16 +56,16 @@ def _gather(operation: Operation) -> Sequence[Fact]:
     whole = (*shape[:axis], *places, *shape[axis + 1 :])
     if not data.plain:
         raise Mixes("takes from what the batch decides")
-    if data.kind is Kind.ROWS:
+    if data.kind is Dependence.ROWS:
         if data.axis == axis:
             if not _own_places(data, indices):
                 raise Mixes("takes rows by their places in the batch")
             return [like(computed(indices), whole, axis + indices.axis)]
-        if indices.kind is not Kind.CONSTANT:
+        if indices.kind is not Dependence.CONSTANT:
             raise Mixes("takes from each row what another row says")
         return [like(data, whole, data.axis if data.axis < axis else data.axis + len(places) - 1)]
-    if indices.kind is Kind.ROWS:
-        if data.kind is Kind.COUNT:
+    if indices.kind is Dependence.ROWS:
+        if data.kind is Dependence.COUNT:
             raise Mixes("takes from the number of rows")
         if not indices.plain:
             raise Mixes("takes for each row what its place in the batch says")
@@ -64,14 +73,19 @@ def _gather(operation: Operation) -> Sequence[Fact]:
     picked = moved([data, indices], lambda known: known[0].take(_whole_numbers(known[1]), axis))
     if picked is not None:
         return [picked]
-    if Kind.COUNT in (data.kind, indices.kind):
+    if Dependence.COUNT in (data.kind, indices.kind):
         return [count(whole)]
     return [constant(whole)]
 
 
 def _own_places(data: Fact, indices: Fact) -> bool:
     """Whether the places for each row lie in its own part of the data: in `n * inner` to `n * inner + inner - 1`."""
-    if indices.kind is not Kind.ROWS or not isinstance(indices.mark, Place) or data.outer != ONE or not data.plain:
+    if (
+        indices.kind is not Dependence.ROWS
+        or not isinstance(indices.mark, Place)
+        or data.outer != ONE
+        or not data.plain
+    ):
         return False
     inner, (stride, below) = inner_of(data), (indices.mark.stride, indices.mark.below)
     if stride != inner:
@@ -91,13 +105,13 @@ def _gather_elements(operation: Operation) -> Sequence[Fact]:
     data, _ = operation.shaped(0)
     indices, places = operation.shaped(1)
     axis = axis_of(operation.integer("axis"), len(places))
-    if data.kind is Kind.ROWS and indices.kind is Kind.ROWS:
+    if data.kind is Dependence.ROWS and indices.kind is Dependence.ROWS:
         same_rows([data, indices])
         beside(operation, data, axis, "picks elements")
         return [like(indices, places, indices.axis)]
-    if data.kind is Kind.ROWS:
+    if data.kind is Dependence.ROWS:
         raise Mixes("takes rows by their places in the batch")
-    if indices.kind is Kind.ROWS and indices.axis != axis:
+    if indices.kind is Dependence.ROWS and indices.axis != axis:
         raise Mixes("takes for each row what lies at its place")
     return [like(indices, places, indices.axis)]
 
@@ -110,11 +124,11 @@ def _gather_nd(operation: Operation) -> Sequence[Fact]:
         raise Unclear("takes addresses of a length that is not known")
     batch_axes = operation.integer("batch_dims")
     whole = (*places[:-1], *shape[batch_axes + depth :])
-    if data.kind is not Kind.ROWS and indices.kind is not Kind.ROWS:
+    if data.kind is not Dependence.ROWS and indices.kind is not Dependence.ROWS:
         return [constant(whole)]
     if not data.plain:
         raise Mixes("takes from what the batch decides")
-    if data.kind is Kind.ROWS and indices.kind is Kind.ROWS:
+    if data.kind is Dependence.ROWS and indices.kind is Dependence.ROWS:
         same_rows([data, indices])
         if batch_axes > data.axis and indices.plain:
             return [like(indices, whole, indices.axis)]
@@ -126,7 +140,12 @@ def _gather_nd(operation: Operation) -> Sequence[Fact]:
             and len(places) > 1
         ):
             return [like(computed(indices), whole, indices.axis)]
-    elif indices.kind is Kind.ROWS and indices.plain and indices.axis >= batch_axes and indices.axis < len(places) - 1:
+    elif (
+        indices.kind is Dependence.ROWS
+        and indices.plain
+        and indices.axis >= batch_axes
+        and indices.axis < len(places) - 1
+    ):
         return [like(indices, whole, indices.axis)]
     raise Mixes("takes rows by their places in the batch")
 
@@ -135,9 +154,9 @@ def _scatter_elements(operation: Operation) -> Sequence[Fact]:
     facts = [operation.needed(place) for place in range(3)]
     data, shape = operation.shaped(0)
     axis = axis_of(operation.integer("axis"), len(shape))
-    if all([fact.kind is Kind.CONSTANT for fact in facts]):
+    if all([fact.kind is Dependence.CONSTANT for fact in facts]):
         return [constant(shape)]
-    if not all([fact.kind is Kind.ROWS for fact in facts]):
+    if not all([fact.kind is Dependence.ROWS for fact in facts]):
         raise Mixes("writes to rows by their places in the batch")
     same_rows(facts)
     beside(operation, data, axis, "writes")
@@ -146,7 +165,7 @@ def _scatter_elements(operation: Operation) -> Sequence[Fact]:
 
 def _scatter_nd(operation: Operation) -> Sequence[Fact]:
     _, shape = operation.shaped(0)
-    if all([operation.needed(place).kind is Kind.CONSTANT for place in range(3)]):
+    if all([operation.needed(place).kind is Dependence.CONSTANT for place in range(3)]):
         return [constant(shape)]
     raise Mixes("writes to rows by their places in the batch")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, rows
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, rows
 from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
 from sluice.inference.backends.onnx.proof.rules.picking import same_rows
 from sluice.inference.backends.onnx.proof.sizes import ONE, Size
@@ -22,7 +22,7 @@ def _recurrent(operation: Operation) -> Sequence[Fact]:
     batch_axis = 0 if batch_first else 1
     for place in (*_WEIGHTS, 7):
         operation.same_for_all(place, "the weights")
-    if fact.kind is Kind.ROWS and fact.axis != batch_axis:
+    if fact.kind is Dependence.ROWS and fact.axis != batch_axis:
         raise Mixes("takes the rows for steps, one after another")
     others = [(operation.input(_LENGTHS), 0), *[(operation.input(place), batch_axis) for place in _STATES]]
     for other, axis in others[: 2 if operation.name != "LSTM" else 3]:
@@ -43,7 +43,7 @@ def _check(fact: Fact, other: Fact | None, axis: int) -> None:
         return
     if other.kind is not fact.kind:
         raise Unclear("has first states or lengths for another number of rows")
-    if other.kind is Kind.ROWS:
+    if other.kind is Dependence.ROWS:
         assert fact.shape is not None
         assert other.shape is not None
         if other.axis != axis:
@@ -59,9 +59,9 @@ def _attention(operation: Operation) -> Sequence[Fact]:
     if any([operation.input(place) is not None for place in (4, 5, 6)]) or operation.outputs > 1:
         raise Unclear("keeps keys and values of earlier calls, which is not followed")
     kinds = {fact.kind for fact, _ in facts}
-    if kinds == {Kind.CONSTANT} and mask is None:
-        return [Fact(Kind.CONSTANT)]
-    if kinds != {Kind.ROWS} or any([fact.axis != 0 for fact, _ in facts]):
+    if kinds == {Dependence.CONSTANT} and mask is None:
+        return [Fact(Dependence.CONSTANT)]
+    if kinds != {Dependence.ROWS} or any([fact.axis != 0 for fact, _ in facts]):
         raise Mixes("attends to what has no rows, or has them along another axis")
     same_rows([fact for fact, _ in facts])
     (query, shape), (_, value_shape) = facts[0], facts[2]
@@ -80,10 +80,10 @@ def _check_mask(query: Fact, mask: Fact) -> None:
     if mask.shape is None:
         raise Unclear("has a mask of unknown rank")
     assert query.shape is not None
-    if mask.kind is Kind.ROWS:
+    if mask.kind is Dependence.ROWS:
         if mask.axis != len(mask.shape) - 4 or mask.shape[mask.axis] != query.shape[0] or mask.outer != query.outer:
             raise Mixes("has a mask whose rows are along another axis than the batch")
-    elif mask.kind is not Kind.CONSTANT or (len(mask.shape) > 3 and mask.shape[-4] != ONE):
+    elif mask.kind is not Dependence.CONSTANT or (len(mask.shape) > 3 and mask.shape[-4] != ONE):
         raise Mixes("has a mask for another number of rows")
 
 

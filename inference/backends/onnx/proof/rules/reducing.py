@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, computed, constant, count, numbers_in, sizes_in
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, computed, constant, count, numbers_in, sizes_in
 from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like, names
 from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast
 from sluice.inference.backends.onnx.proof.rules.picking import beside
@@ -20,11 +20,11 @@ def _reduce(operation: Operation) -> Sequence[Fact]:
     named = axes_of(operation)
     if not named and operation.flag("noop_with_empty_axes"):
         return [computed(fact)]
-    if fact.kind is Kind.COUNT or (fact.content is not None and len(shape) == 1):
+    if fact.kind is Dependence.COUNT or (fact.content is not None and len(shape) == 1):
         return _of_sizes(operation, fact, named)
     if not named:
         named = tuple(range(len(shape)))
-        if fact.kind is Kind.ROWS:
+        if fact.kind is Dependence.ROWS:
             raise Mixes(_ALL)
     return [_reduced(operation, fact, shape, {axis_of(axis, len(shape)) for axis in named})]
 
@@ -34,7 +34,7 @@ def _of_sizes(operation: Operation, fact: Fact, named: Sequence[int] | None) -> 
     sizes = sizes_in(fact)
     kept = operation.flag("keepdims", default=True)
     if operation.name != "ReduceProd" or sizes is None or fact.rank != 1 or named not in (None, (), (0,), (-1,)):
-        if fact.kind is Kind.COUNT:
+        if fact.kind is Dependence.COUNT:
             return [count(None)]
         return [constant((ONE,) if kept else ())] if fact.rank == 1 and named != () else [constant()]
     whole = product(sizes)
@@ -42,12 +42,12 @@ def _of_sizes(operation: Operation, fact: Fact, named: Sequence[int] | None) -> 
 
 
 def _reduced(operation: Operation, fact: Fact, shape: Sequence[Size], axes: set[int]) -> Fact:
-    if fact.kind is Kind.ROWS and fact.axis in axes:
+    if fact.kind is Dependence.ROWS and fact.axis in axes:
         raise Mixes("adds up, or compares, along the axis of the rows")
     if operation.flag("keepdims", default=True):
         return like(fact, [ONE if axis in axes else size for axis, size in enumerate(shape)], fact.axis)
     kept = [axis for axis in range(len(shape)) if axis not in axes]
-    return like(fact, [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Kind.ROWS else 0)
+    return like(fact, [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Dependence.ROWS else 0)
 
 
 def _arg(operation: Operation) -> Sequence[Fact]:
@@ -67,7 +67,7 @@ def _softmax(operation: Operation) -> Sequence[Fact]:
 
 def _from_axis_on(operation: Operation, fact: Fact, shape: Sequence[Size], axis: int) -> Fact:
     """Everything from an axis on is taken together."""
-    if fact.kind is Kind.ROWS and fact.axis >= axis_of(axis, len(shape)):
+    if fact.kind is Dependence.ROWS and fact.axis >= axis_of(axis, len(shape)):
         raise Mixes("normalises over the axis of the rows")
     return like(fact, shape, fact.axis)
 
@@ -80,7 +80,7 @@ def _batch_norm(operation: Operation) -> Sequence[Fact]:
         operation.same_for_all(place, "the mean and variance")
     if len(shape) > 1:
         beside(operation, fact, 1, "has a scale for each place")
-    if fact.kind is Kind.ROWS and fact.axis != 0 and not operation.flag("spatial", default=True):
+    if fact.kind is Dependence.ROWS and fact.axis != 0 and not operation.flag("spatial", default=True):
         raise Mixes("has a scale for each place")
     return [like(fact, shape, fact.axis)]
 
@@ -117,7 +117,7 @@ def _running(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     axis = numbers_in(operation.same_for_all(1, "the axis"))
     if axis is None:
-        if fact.kind is Kind.CONSTANT:
+        if fact.kind is Dependence.CONSTANT:
             return [constant(shape)]
         raise Unclear("takes an axis that is not known before it runs")
     beside(operation, fact, axis_of(axis[0], len(shape)), "adds up")
@@ -145,7 +145,7 @@ def _short_time(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     for place in range(1, len(operation.inputs)):
         operation.same_for_all(place, "the frame")
-    if fact.kind is Kind.ROWS and fact.axis != 0:
+    if fact.kind is Dependence.ROWS and fact.axis != 0:
         raise Mixes("transforms along the axis of the rows")
     return [like(fact, [shape[0], operation.symbols.fresh(), operation.symbols.fresh(), Size(2)], fact.axis)]
 

@@ -10,8 +10,8 @@ import numpy as np
 from sluice.inference.backends.onnx.proof.contents import moved
 from sluice.inference.backends.onnx.proof.facts import (
     Address,
+    Dependence,
     Fact,
-    Kind,
     Place,
     constant,
     count,
@@ -37,7 +37,7 @@ def _slice(operation: Operation) -> Sequence[Fact]:
         to_the_end = end is not None and (end == shape[axis] or (end.known is not None and end.known >= _TO_THE_END))
         if start == ZERO and to_the_end and step == 1:
             continue
-        if fact.kind is Kind.ROWS and fact.axis == axis:
+        if fact.kind is Dependence.ROWS and fact.axis == axis:
             raise Mixes("takes some of the rows by their places in the batch")
         whole[axis] = _span(operation, shape[axis], start, end, step)
     part = moved([fact], lambda known: known[0][_slices(shape, axes, starts, ends, steps)])
@@ -54,7 +54,7 @@ def _spans(
         return starts, ends, None, operation.integers("axes") or range(len(starts))
     facts = [operation.input(place) for place in range(1, 5)]
     for fact in facts:
-        if fact is not None and fact.kind is Kind.ROWS:
+        if fact is not None and fact.kind is Dependence.ROWS:
             raise Mixes("takes of all rows what one of them says")
     known = [sizes_in(fact) for fact in (*facts[:2], facts[3])]
     if facts[2] is not None:
@@ -65,7 +65,7 @@ def _spans(
     if axes is None:
         raise Unclear("takes axes that are not known before it runs")
     for fact, found in zip((*facts[:2], facts[3]), known, strict=True):
-        counts = fact is not None and fact.kind is Kind.COUNT
+        counts = fact is not None and fact.kind is Dependence.COUNT
         if counts and (fact is facts[3] or found is None or any([each.counts_rows and each != ROWS for each in found])):
             raise Mixes("takes as much as there are rows")
         if found is not None and len(found) != len(axes):
@@ -149,8 +149,8 @@ def _concat(operation: Operation) -> Sequence[Fact]:
         return [joined]
     if len(facts) == 1:
         return [first]
-    if any([fact.kind is Kind.COUNT for fact, _ in facts]):
-        if len(shape) == 1 and all([fact.kind in (Kind.COUNT, Kind.CONSTANT) for fact, _ in facts]):
+    if any([fact.kind is Dependence.COUNT for fact, _ in facts]):
+        if len(shape) == 1 and all([fact.kind in (Dependence.COUNT, Dependence.CONSTANT) for fact, _ in facts]):
             return [count(None)]
         raise Mixes("joins how many rows there are to something else")
     with_rows = same_rows([fact for fact, _ in facts])
@@ -159,7 +159,7 @@ def _concat(operation: Operation) -> Sequence[Fact]:
     if with_rows is None:
         return [constant(whole)]
     assert with_rows.shape is not None
-    if any([fact.kind is Kind.CONSTANT for fact, _ in facts]):
+    if any([fact.kind is Dependence.CONSTANT for fact, _ in facts]):
         raise Unclear("joins to each row what has no rows")
     if with_rows.axis == axis:
         return [_end_to_end(with_rows, whole, [fact for fact, _ in facts])]
@@ -198,7 +198,7 @@ def _pad(operation: Operation) -> Sequence[Fact]:
     operation.same_for_all(2, "what it pads with")
     pads = operation.integers("pads") or operation.integers("paddings")
     if pads is None:
-        if (found := operation.needed(1)).kind is Kind.ROWS:
+        if (found := operation.needed(1)).kind is Dependence.ROWS:
             raise Mixes("pads all rows as one of them says")
         pads_in = sizes_in(found)
         if pads_in is None:
@@ -252,7 +252,7 @@ def _compress(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     operation.same_for_all(1, "what is kept")
     if not operation.has("axis"):
-        if fact.kind is Kind.ROWS:
+        if fact.kind is Dependence.ROWS:
             raise Mixes("lays all rows end to end")
         return [constant([operation.symbols.fresh()])]
     axis = axis_of(operation.integer("axis"), len(shape))
@@ -263,7 +263,7 @@ def _compress(operation: Operation) -> Sequence[Fact]:
 def _trilu(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     operation.same_for_all(1, "the diagonal")
-    if fact.kind is Kind.ROWS and fact.axis >= len(shape) - 2:
+    if fact.kind is Dependence.ROWS and fact.axis >= len(shape) - 2:
         raise Mixes("keeps of each row what its place says")
     return [like(fact, shape, fact.axis)]
 
@@ -273,7 +273,7 @@ def _reverse_sequence(operation: Operation) -> Sequence[Fact]:
     lengths = operation.needed(1)
     if lengths.kind is not fact.kind:
         raise Mixes("reverses what has no rows as each of them says, or each row by its place")
-    if fact.kind is Kind.ROWS:
+    if fact.kind is Dependence.ROWS:
         if fact.axis != axis_of(operation.integer("batch_axis", 1), len(shape)):
             raise Mixes("reverses along the axis of the rows")
         assert lengths.shape is not None

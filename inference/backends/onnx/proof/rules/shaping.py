@@ -11,8 +11,8 @@ from sluice.inference.backends.onnx.proof.facts import (
     MOST_CONTENT,
     Address,
     Below,
+    Dependence,
     Fact,
-    Kind,
     Padded,
     Place,
     computed,
@@ -46,11 +46,11 @@ def _size(operation: Operation) -> Sequence[Fact]:
 def target_sizes(operation: Operation, place: int) -> tuple[Size, ...]:
     """A shape that the graph computes. Raises `Mixes` where it hangs on the rows, and `Unclear` where it is unknown."""
     fact = operation.needed(place)
-    if fact.kind is Kind.ROWS:
+    if fact.kind is Dependence.ROWS:
         raise Mixes("takes a shape from what stands in the rows")
     sizes = sizes_in(fact)
     if sizes is None:
-        if fact.kind is Kind.COUNT:
+        if fact.kind is Dependence.COUNT:
             raise Mixes("takes a shape that is computed from the number of rows in a way that cannot be followed")
         raise Unclear("takes a shape that is not known before it runs")
     return sizes
@@ -99,8 +99,8 @@ def placed(fact: Fact, shape: tuple[Size, ...], target: Sequence[Size]) -> Fact:
     The elements before the first of row 1 are as many as before; so an axis of the target has the rows if the sizes
     before it divide that number, and its own size has N and what is left.
     """
-    if fact.kind is not Kind.ROWS:
-        if fact.kind is Kind.CONSTANT and any([size.counts_rows for size in target]):
+    if fact.kind is not Dependence.ROWS:
+        if fact.kind is Dependence.CONSTANT and any([size.counts_rows for size in target]):
             raise Mixes("gives what is the same for all a size for each row")
         return msgspec.structs.replace(fact, shape=tuple(target), content=None)
     before = product(shape[: fact.axis]).times(fact.outer)
@@ -145,16 +145,16 @@ def _squeeze(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     named = axes_of(operation)
     if not named:  # no axes are all of them, to the engine
-        if fact.kind is Kind.ROWS:
+        if fact.kind is Dependence.ROWS:
             raise Mixes("drops every axis of size 1, and so the axis of the rows where there is one row")
         if any([size.known is None for size in shape]):
             raise Unclear("drops every axis of size 1, and nobody knows which these are")
         named = tuple([axis for axis, size in enumerate(shape) if size == ONE])
     axes = {axis_of(axis, len(shape)) for axis in named}
-    if fact.kind is Kind.ROWS and fact.axis in axes:
+    if fact.kind is Dependence.ROWS and fact.axis in axes:
         raise Mixes("drops the axis of the rows, which works for one row only")
     kept = [axis for axis in range(len(shape)) if axis not in axes]
-    squeezed = like(fact, [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Kind.ROWS else 0)
+    squeezed = like(fact, [shape[axis] for axis in kept], kept.index(fact.axis) if fact.kind is Dependence.ROWS else 0)
     return [msgspec.structs.replace(squeezed, content=fact.content, mark=fact.mark)]
 
 
@@ -170,7 +170,7 @@ def _unsqueeze(operation: Operation) -> Sequence[Fact]:
     left = iter(range(len(shape)))
     sources = [None if axis in axes else next(left, None) for axis in range(rank)]
     whole = [ONE if source is None else shape[source] for source in sources]
-    unsqueezed = like(computed(fact), whole, sources.index(fact.axis) if fact.kind is Kind.ROWS else 0)
+    unsqueezed = like(computed(fact), whole, sources.index(fact.axis) if fact.kind is Dependence.ROWS else 0)
     return [msgspec.structs.replace(unsqueezed, content=fact.content, mark=fact.mark)]
 
 
@@ -208,7 +208,7 @@ def _constant_of_shape(operation: Operation) -> Sequence[Fact]:
         raise Unclear("takes a shape that is not known before it runs")
     filled = _filled(sizes)
     value = operation.attribute("value")
-    if filled.kind is Kind.CONSTANT and len(sizes) == 1 and sizes[0].known is not None and value is not None:
+    if filled.kind is Dependence.CONSTANT and len(sizes) == 1 and sizes[0].known is not None and value is not None:
         whole = [*value.t.int64_data] or list(memoryview(value.t.raw_data).cast("q")) if value.t.data_type == 7 else []
         if whole and sizes[0].known <= 64:
             filled = constant(sizes, [Size(int(whole[0]))] * sizes[0].known)
@@ -222,12 +222,12 @@ def _tile(operation: Operation) -> Sequence[Fact]:
         raise Unclear("has not one number of repeats for each axis")
     if any([not size.certain for size in repeats]):
         raise Unclear("repeats as often as is not known before it runs")
-    if fact.kind is Kind.ROWS and repeats[fact.axis] != ONE:
+    if fact.kind is Dependence.ROWS and repeats[fact.axis] != ONE:
         raise Mixes("repeats the rows one after another")
     whole = [size.times(often) for size, often in zip(shape, repeats, strict=True)]
-    if fact.kind is Kind.ROWS:
+    if fact.kind is Dependence.ROWS:
         return [rows(whole, fact.axis, fact.outer)]
-    if fact.kind is Kind.COUNT:
+    if fact.kind is Dependence.COUNT:
         raise Mixes("repeats how many rows there are")
     counted = [axis for axis, often in enumerate(repeats) if often.counts_rows]
     # What is repeated N times lies in N pieces, one for each row.
@@ -236,7 +236,7 @@ def _tile(operation: Operation) -> Sequence[Fact]:
 
 def _range(operation: Operation) -> Sequence[Fact]:
     ends = [operation.needed(place) for place in range(3)]
-    if any([fact.kind is Kind.ROWS for fact in ends]):
+    if any([fact.kind is Dependence.ROWS for fact in ends]):
         raise Mixes("counts as far as the rows say")
     start, limit, delta = [sizes_in(fact) for fact in ends]
     if start == (Size(0),) and delta == (ONE,) and limit is not None:
@@ -250,14 +250,14 @@ def _range(operation: Operation) -> Sequence[Fact]:
             if not limit[0].certain:
                 return [constant([operation.symbols.fresh()])]
             return [msgspec.structs.replace(constant(limit), mark=Below(limit[0]))]
-    if any([fact.kind is Kind.COUNT for fact in ends]):
+    if any([fact.kind is Dependence.COUNT for fact in ends]):
         raise Mixes("counts as far as there are rows")
     return [constant([operation.symbols.fresh()])]
 
 
 def _eye_like(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
-    if fact.kind is not Kind.CONSTANT:
+    if fact.kind is not Dependence.CONSTANT:
         raise Mixes("gives each row the ones of its place")
     return [constant(shape)]
 

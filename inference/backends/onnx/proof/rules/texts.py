@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sluice.inference.backends.onnx.proof.facts import Fact, Kind, Padded, computed, constant, rows
+from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, Padded, computed, constant, rows
 from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
 
 
@@ -18,20 +18,20 @@ def _each(operation: Operation) -> Sequence[Fact]:
 def _normalised(operation: Operation) -> Sequence[Fact]:
     """Texts one by one; stopwords are taken out of the axis."""
     fact, shape = operation.shaped(0)
-    if fact.kind is Kind.ROWS and len(shape) != 1:
+    if fact.kind is Dependence.ROWS and len(shape) != 1:
         raise Unclear("takes texts along one axis, and no more than one row of them")
     if not operation.texts("stopwords"):
         return [computed(fact)]
-    if fact.kind is Kind.ROWS:
+    if fact.kind is Dependence.ROWS:
         raise Mixes("takes stopwords out, so that the number of rows changes with what stands in them")
     return [like(fact, [*shape[:-1], operation.symbols.fresh()], 0)]
 
 
 def _split(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
-    if fact.kind is not Kind.ROWS:
+    if fact.kind is not Dependence.ROWS:
         return [constant([*shape, operation.symbols.fresh()]), constant(shape)]
-    longest = Fact(Kind.MIXED, because="StringSplit fills each row up to the length of the longest of the batch")
+    longest = Fact(Dependence.MIXED, because="StringSplit fills each row up to the length of the longest of the batch")
     return [longest, like(fact, shape, fact.axis)]
 
 
@@ -39,7 +39,7 @@ def _tokenized(operation: Operation) -> Sequence[Fact]:
     """[N] -> [N, most tokens], or [N, C] -> [N, C, most tokens], filled up to the longest of the batch."""
     fact, shape = operation.shaped(0)
     whole = [*shape, operation.symbols.fresh()]
-    if fact.kind is not Kind.ROWS:
+    if fact.kind is not Dependence.ROWS:
         return [constant(whole)]
     filler = operation.attribute("pad_value")
     tokens = rows(whole, fact.axis, fact.outer)
@@ -49,7 +49,7 @@ def _tokenized(operation: Operation) -> Sequence[Fact]:
 def _counted(operation: Operation) -> Sequence[Fact]:
     """TfIdfVectorizer: [N, C] -> [N, features]; n-grams that are not in the pool count nothing."""
     fact, shape = operation.shaped(0)
-    if fact.kind is not Kind.ROWS:
+    if fact.kind is not Dependence.ROWS:
         return [constant([*shape[:-1], operation.symbols.fresh()])]
     if len(shape) != 2 or fact.axis != 0:
         raise Mixes("counts the words of all rows together")

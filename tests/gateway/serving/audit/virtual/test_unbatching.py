@@ -13,11 +13,11 @@ from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.cache.cache import Cache, CacheOptions
 from sluice.cache.remote.redis_link import CacheUnavailable
 from sluice.gateway.dialects.request_bounds import request_bounds
-from sluice.gateway.serving.audit.examine import Finding, Outcome
+from sluice.gateway.serving.audit.examine import Finding, LookOutcome
 from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.footing import Footing
 from sluice.gateway.serving.forgetting import FIRST_PAUSE_S
-from sluice.gateway.serving.stages import Course, corridor
+from sluice.gateway.serving.stages import StageContext, corridor
 from sluice.gateway.serving.unbatching import Unbatching
 from sluice.inference.types import (
     CacheUse,
@@ -35,7 +35,7 @@ from tests.cache.fakes import subject
 SIGNATURE = Signature(
     (TensorSpec("x", Datatype.FP32, (None, 1)),), (TensorSpec("y", Datatype.FP32, (None, 1)),), batched=True
 )
-MIXED = Finding(Outcome.MIXED, "y", "a row of output 'y' changes with the rows beside it")
+MIXED = Finding(LookOutcome.MIXED, "y", "a row of output 'y' changes with the rows beside it")
 
 
 class House:
@@ -49,7 +49,7 @@ class House:
         self.unbatching.kept = subject(signature=SIGNATURE)
         self.footing.cache = cache.of_model(self.unbatching.kept)
         bounds = request_bounds(SIGNATURE, max_rows=1000, max_queue_rows=1000, max_answer_bytes=1 << 20)
-        self._walk = corridor(Course("m", 1, SIGNATURE, batcher, 30.0, bounds, cache.turns, self.footing))
+        self._walk = corridor(StageContext("m", 1, SIGNATURE, batcher, 30.0, bounds, cache.turns, self.footing))
 
     def ask(self, *values: float) -> asyncio.Task[InferenceResponse]:
         request = InferenceRequest((Tensor("x", Datatype.FP32, column(*values)),))
