@@ -32,7 +32,7 @@ if sys.argv[2] == "without":
     stub.prove = lambda *_: RowsProof(Independence.PROVEN, "taken for granted")
     sys.modules[stub.__name__] = stub
 from sluice.inference.planning.options import WorkerOptions, plan_terms
-from sluice.inference.transport.channel import Load
+from sluice.inference.transport.messages import Load
 from sluice.inference.worker.main import _load_model
 from sluice.inference.backends.onnx.tensor_outputs import tensor_outputs
 from pathlib import Path

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Literal, TypeAlias
 
 import msgspec
-
-Batched: TypeAlias = bool | Literal["unchecked"] | None
-"""The operator's word on the batch axis. `None`: find out. True: requests must be batched, and a model that is not
-known to keep rows apart is refused. "unchecked": rows are not compared, but declared and observed shapes still count.
-False: each runs alone."""
 
 
 class Independence(StrEnum):

@@ -17,7 +17,7 @@ from sluice.gateway.inputs.images.reader import ImageReader
 from sluice.gateway.serving.served_version import ServedVersion
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.findings import Findings
-from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, Knot, Signature, TensorSpec
 
 

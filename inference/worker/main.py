@@ -25,25 +25,27 @@ from sluice.inference.backends.onnx.proof import prove
 from sluice.inference.backends.onnx.tensor_outputs import TensorOutputs, tensor_outputs
 from sluice.inference.errors import ModelLoadError
 from sluice.inference.findings import NOT_READ, Findings
-from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.planning.survey import Surveyed, survey
 from sluice.inference.planning.warmup import Trial, try_out, warm
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.transport.arena import SharedMemory
 from sluice.inference.transport.channel import (
     NAMES_BYTES,
-    ORDERS,
     Channel,
     Ends,
+    PeerGone,
+    WireError,
+    clipped,
+)
+from sluice.inference.transport.messages import (
+    ORDERS,
     KnownVersion,
     Load,
     Loaded,
     LoadFailed,
     Order,
-    PeerGone,
     Run,
     ShareArena,
-    WireError,
-    clipped,
 )
 from sluice.inference.types import Datatype, Signature, TensorSpec
 from sluice.inference.worker.runner import Runner

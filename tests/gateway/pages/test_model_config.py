@@ -21,7 +21,7 @@ from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.metrics import Metrics
 from sluice.inference.config.model_config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
 from sluice.inference.findings import WAYS, Evidence, Findings
-from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import Datatype, Knot, Signature, TensorSpec
 
 PLAN = ServingPlan(2, 3, 32, (Knot(1, 0.001), Knot(32, 0.0123)), ("32 rows: more no longer pay",))
