@@ -34,11 +34,12 @@ from sluice.gateway.pages.page_bodies import MAX_PAGE_BYTES, PageBodies
 from sluice.gateway.pages.proxy_prefix import ProxyPrefix
 from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
-from sluice.gateway.process.http_server import Drain, DrainingServer, StopSignals
+from sluice.gateway.process.http_server import DrainingServer, StopSignals
 from sluice.gateway.protocols import DIALECTS
 from sluice.gateway.reading.intake import BodyReading
 from sluice.gateway.reading.pool import Readers, planned_readers
 from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.drain import Drain
 from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.serving.repository_control import RepositoryControl
 from sluice.gateway.serving.served_version import ENGINE_VERSION
