@@ -17,10 +17,10 @@ from starlette.exceptions import HTTPException
 
 from sluice.gateway.dialects.base import Dialect
 from sluice.gateway.dialects.v2.extensions import rest_extensions
+from sluice.gateway.headers.forwarded_prefix import FORWARDED_PREFIX
 from sluice.gateway.pages.admin import admin_routes
 from sluice.gateway.pages.observing import observing_routes
 from sluice.gateway.pages.openai import openai_routes
-from sluice.gateway.pages.proxy_prefix import FORWARDED_PREFIX
 from sluice.gateway.pages.repository import repository_routes
 from sluice.gateway.pages.shared_memory import shared_memory_routes
 from sluice.gateway.pages.tfs import tfs_routes
