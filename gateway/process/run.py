@@ -341,7 +341,20 @@ async def _enter_grpc(gateway: Gateway, stack: AsyncExitStack, server: DrainingS
     # Imported only where it is served: it takes a while.
     from sluice.gateway.grpc.server import GrpcDoor
 
-    door = await stack.enter_async_context(GrpcDoor(gateway, listener, gateway.wire_limits(), VERSION))
+    door = GrpcDoor(
+        listener,
+        settings=gateway.settings.server,
+        wire=gateway.wire_limits(),
+        version=VERSION,
+        plane=gateway.plane,
+        catalogue=gateway.catalogue,
+        readiness=gateway.readiness,
+        control=gateway.control,
+        held=gateway.held,
+        budget=gateway.budget,
+        doors=gateway.doors,
+    )
+    await stack.enter_async_context(door)
     server.beside = door.stop
 
 
