@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from sluice.gateway.process.run import Gateway
+from sluice.gateway.assembly import Gateway
 from sluice.gateway.settings.load import load_settings
 from sluice.gateway.telemetry.logs import configure_logs
 from sluice.inference.repository.scan import scan

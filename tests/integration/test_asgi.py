@@ -6,7 +6,7 @@ import asyncio
 
 import httpx
 
-from sluice.gateway.process.run import Gateway
+from sluice.gateway.assembly import Gateway
 from sluice.gateway.settings.load import load_settings
 from sluice.inference.repository.scan import scan
 from tests.integration.conftest import EXAMPLES

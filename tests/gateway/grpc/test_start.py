@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from sluice.gateway.grpc.server import GrpcDoor
-from sluice.gateway.process.run import Gateway
+from sluice.gateway.assembly import Gateway
 from sluice.gateway.settings.load import Settings
 from sluice.inference.errors import StartError
 
