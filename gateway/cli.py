@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,9 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             address = listeners.http.getsockname()
-            runner.run(run(gateway, listeners, lambda: tell(banner(settings.server, gateway.catalogue, address) + "\n")))
+            runner.run(
+                run(gateway, listeners, lambda: tell(banner(settings.server, gateway.catalogue, address) + "\n"))
+            )
     except StartError as error:
         raise click.ClickException(str(error)) from None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sluice.gateway.assembly import VERSION
 from sluice.gateway.serving.catalogue import Catalogue
-from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.serving.model import ServedModel
 from sluice.gateway.settings.sections import ServerSettings
 from sluice.inference.types import Datatype, Signature
 
@@ -43,7 +43,7 @@ def banner(server: ServerSettings, catalogue: Catalogue, address: tuple[Any, ...
     return "\n".join(lines) + "\n"
 
 
-def sample_argument(served: ServedVersion) -> str | None:
+def sample_argument(served: ServedModel) -> str | None:
     """What to write behind `curl -d` for a model: its own sample if it has one, else zeros if they are few."""
     sample = served.sample
     if sample is not None:

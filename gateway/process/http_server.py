@@ -13,24 +13,8 @@ import uvicorn
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.doors.door_watch import DoorWatch
 from sluice.gateway.process.accepting_server import AcceptingServer
+from sluice.gateway.serving.drain import Drain
 from sluice.gateway.telemetry.logs import log
-
-
-class Drain:
-    """Whether the gateway is on its way out. Begins once and never ends."""
-
-    def __init__(self) -> None:
-        self.begun = False
-        self._noticed = asyncio.Event()
-
-    def begin(self) -> None:
-        """From now on the gateway says that it is not ready, and asks its clients to connect elsewhere."""
-        self.begun = True
-        self._noticed.set()
-
-    async def noticed(self) -> None:
-        """Return once the drain has begun."""
-        await self._noticed.wait()
 
 
 class DrainingServer(AcceptingServer):
@@ -56,9 +40,7 @@ class DrainingServer(AcceptingServer):
         handshake_timeout_s: float,
         on_started: Callable[[], None],
     ) -> None:
-        super().__init__(
-            config, "http", budget, doors, handshake_timeout_s=handshake_timeout_s, on_started=on_started
-        )
+        super().__init__(config, "http", budget, doors, handshake_timeout_s=handshake_timeout_s, on_started=on_started)
         self._drain = drain
         self._shutdown_delay_s = shutdown_delay_s
         self.beside: Callable[[], Awaitable[None]] | None = None

@@ -24,9 +24,9 @@ from sluice.gateway.pages.page_bodies import PageBodies
 from sluice.gateway.pages.torchserve import ping_routes
 from sluice.gateway.pages.torchserve_models import AlreadyRegistered, torchserve_model_routes
 from sluice.gateway.process.accepting_server import AcceptingServer
-from sluice.gateway.process.http_server import Drain
 from sluice.gateway.process.uvicorn_config import uvicorn_config
 from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.drain import Drain
 from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.settings.sections import ServerSettings
 from sluice.gateway.telemetry.logs import log

@@ -33,7 +33,9 @@ def uvicorn_config(app: ASGIApp, protocol: type, settings: ServerSettings) -> uv
     try:
         config.load()
     except OSError as error:
-        files = [str(file) for file in (settings.tls_cert, settings.tls_key, settings.tls_client_ca) if file is not None]
+        files = [
+            str(file) for file in (settings.tls_cert, settings.tls_key, settings.tls_client_ca) if file is not None
+        ]
         raise StartError(f"the TLS files {', '.join(files)} cannot be used together: {error}") from error
     return config
 

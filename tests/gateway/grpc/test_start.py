@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from sluice.gateway.grpc.server import GrpcDoor
 from sluice.gateway.assembly import Gateway
+from sluice.gateway.grpc.server import GrpcDoor
 from sluice.gateway.settings.load import Settings
 from sluice.inference.errors import StartError
 

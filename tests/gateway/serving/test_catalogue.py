@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sluice.gateway.commands.banner import banner
 from sluice.gateway.assembly import Gateway
+from sluice.gateway.commands.banner import banner
 from sluice.gateway.serving.catalogue import IndexEntry, VersionState
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import ModelsSettings
