@@ -8,8 +8,8 @@ import ipaddress
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version as distribution_version
@@ -24,14 +24,12 @@ from sluice.cache.remote.tier import RedisOptions
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
 from sluice.gateway.connections.limits import LaneLimits, connection_cap
+from sluice.gateway.dialects.v2.extensions import rest_extensions
 from sluice.gateway.doors.door_watch import DoorWatch, open_descriptors
-from sluice.gateway.headers.request_ids import RequestIdMiddleware, RequestIds
+from sluice.gateway.headers.request_ids import RequestIds
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.http.lane import make_lane
-from sluice.gateway.pages.head_as_get import HeadAsGet
-from sluice.gateway.pages.middleware import TrailingSlash
-from sluice.gateway.pages.page_bodies import MAX_PAGE_BYTES, PageBodies
-from sluice.gateway.pages.proxy_prefix import ProxyPrefix
+from sluice.gateway.pages.parts import PageParts
 from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.process.http_server import Drain, DrainingServer, StopSignals
@@ -89,6 +87,17 @@ class Gateway:
         self.doors = DoorWatch(self.budget, self.metrics.door_reopened)
         ConnectionCollector(self.budget, self.metrics.registry)
         self.readiness = Readiness(self.catalogue, self.drain, self.doors)
+        self.page_parts = PageParts(
+            catalogue=self.catalogue,
+            readiness=self.readiness,
+            control=self.control,
+            cache=self.cache,
+            metrics=self.metrics,
+            tracing=settings.tracing,
+            models_path=settings.models.path,
+            version=VERSION,
+            extensions=rest_extensions(repository=self.control.allowed),
+        )
         self._request_ids = RequestIds()
         logs = settings.logs
         call_log = CallLog(logs.successes_per_s, logs.refusals_per_s, slow_s=logs.slow_ms / 1e3)
@@ -108,16 +117,24 @@ class Gateway:
     def app(self) -> AsgiLane:
         """The whole gateway as an ASGI application for any server; it enters and leaves in its lifespan."""
         # Importing FastAPI takes as long as a worker takes to load a small model; so `run` does both at the same time.
-        from sluice.gateway.pages.app import management_app
+        from sluice.gateway.pages.asgi_app import asgi_app
 
-        prefixed = ProxyPrefix(management_app(self, DIALECTS, VERSION), self.settings.server.root_path)
-        pages = PageBodies(
-            HeadAsGet(TrailingSlash(prefixed, "/v2/")),
-            self.held,
-            DIALECTS[0].refuse,
-            max_bytes=min(MAX_PAGE_BYTES, self.settings.server.max_body_bytes),
+        @asynccontextmanager
+        async def lifespan(_: object) -> AsyncIterator[None]:
+            async with self:
+                yield
+
+        server = self.settings.server
+        return asgi_app(
+            self.plane,
+            self.page_parts,
+            DIALECTS,
+            lifespan=lifespan,
+            held=self.held,
+            request_ids=self._request_ids,
+            root_path=server.root_path,
+            max_body_bytes=server.max_body_bytes,
         )
-        return AsgiLane(self.plane, RequestIdMiddleware(pages, self._request_ids))
 
     async def __aenter__(self) -> Gateway:
         async with AsyncExitStack() as stack:
@@ -349,7 +366,7 @@ async def _enter_management(gateway: Gateway, stack: AsyncExitStack, listener: s
     # Imported only where it is served.
     from sluice.gateway.process.management_server import ManagementDoor
 
-    await stack.enter_async_context(ManagementDoor(gateway, listener, tls_options(gateway.settings.server), VERSION))
+    await stack.enter_async_context(ManagementDoor(gateway, listener, tls_options(gateway.settings.server)))
 
 
 async def _loaded(
@@ -365,7 +382,7 @@ async def _loaded(
     async def load() -> DrainingServer:
         async with asyncio.TaskGroup() as group:
             group.create_task(stack.enter_async_context(gateway))
-            await asyncio.to_thread(import_module, "sluice.gateway.pages.app")
+            await asyncio.to_thread(import_module, "sluice.gateway.pages.asgi_app")
             if grpc is not None:
                 await asyncio.to_thread(import_module, "sluice.gateway.grpc.server")
             server = gateway.server(on_started)
