@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from sluice.gateway.assembly import VERSION, Gateway
-from sluice.gateway.headers.request_ids import RequestIdMiddleware
+from sluice.gateway.dialects.v2.extensions import rest_extensions
 from sluice.gateway.http.asgi import AsgiLane
-from sluice.gateway.pages.app import management_app
-from sluice.gateway.pages.head_as_get import HeadAsGet
-from sluice.gateway.pages.middleware import TrailingSlash
-from sluice.gateway.pages.page_bodies import MAX_PAGE_BYTES, PageBodies
-from sluice.gateway.pages.proxy_prefix import ProxyPrefix
+from sluice.gateway.pages.asgi_app import asgi_app
+from sluice.gateway.pages.parts import PageParts
 from sluice.gateway.protocols import DIALECTS
 
 
 def application(gateway: Gateway) -> AsgiLane:
-    """Predictions and pages. Its lifespan enters the gateway and leaves it; without a lifespan, enter it beforehand."""
-    prefixed = ProxyPrefix(management_app(gateway, DIALECTS, VERSION), gateway.settings.server.root_path)
-    pages = PageBodies(
-        HeadAsGet(TrailingSlash(prefixed, "/v2/")),
-        gateway.held,
-        DIALECTS[0].refuse,
-        max_bytes=min(MAX_PAGE_BYTES, gateway.settings.server.max_body_bytes),
+    """Predictions and pages. Its lifespan enters the gateway and leaves it.
+
+    A server that runs no lifespan has to be given a gateway that is entered already.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        async with gateway:
+            yield
+
+    server = gateway.settings.server
+    return asgi_app(
+        gateway.plane,
+        page_parts(gateway),
+        DIALECTS,
+        lifespan=lifespan,
+        held=gateway.held,
+        request_ids=gateway.request_ids,
+        root_path=server.root_path,
+        max_body_bytes=server.max_body_bytes,
     )
-    return AsgiLane(gateway.plane, RequestIdMiddleware(pages, gateway.request_ids))
+
+
+def page_parts(gateway: Gateway) -> PageParts:
+    """The parts of the gateway that pages show and change."""
+    return PageParts(
+        catalogue=gateway.catalogue,
+        readiness=gateway.readiness,
+        control=gateway.control,
+        cache=gateway.cache,
+        metrics=gateway.metrics,
+        tracing=gateway.settings.tracing,
+        models_path=gateway.settings.models.path,
+        version=VERSION,
+        extensions=rest_extensions(repository=gateway.control.allowed),
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sluice.gateway.assembly import VERSION, Gateway
 from sluice.gateway.http.lane import make_lane
-from sluice.gateway.process.application import application
+from sluice.gateway.process.application import application, page_parts
 from sluice.gateway.process.http_server import DrainingServer
 from sluice.gateway.process.management_server import ManagementDoor
 from sluice.gateway.process.uvicorn_config import uvicorn_config
@@ -70,10 +70,7 @@ def management_door(gateway: Gateway, listener: socket.socket) -> ManagementDoor
         listener,
         settings=gateway.settings.server,
         wire=gateway.wire_limits(),
-        version=VERSION,
-        catalogue=gateway.catalogue,
-        readiness=gateway.readiness,
-        models=gateway.settings.models.path,
+        pages=page_parts(gateway),
         drain=gateway.drain,
         held=gateway.held,
         budget=gateway.budget,
