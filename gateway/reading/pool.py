@@ -24,7 +24,8 @@ from sluice.gateway.reading.places import Places
 from sluice.gateway.reading.process import End, ReaderBounds, ReaderLost, ReaderProcess
 from sluice.gateway.reading.requests import RequestTaken, taken
 from sluice.gateway.reading.shared_body import SharedBody
-from sluice.gateway.telemetry.logs import Sampler, log
+from sluice.gateway.telemetry.logs import log
+from sluice.gateway.telemetry.sampler import Sampler
 from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, SluiceError, Unavailable
 from sluice.inference.transport.channel import NotSent, PeerGone, WireError
 
