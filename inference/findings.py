@@ -35,6 +35,36 @@ class RowsProof(msgspec.Struct, frozen=True):
 NOT_READ = RowsProof(Independence.UNKNOWN, "the graph was not read")
 
 
+class ExplainedTensor(msgspec.Struct, frozen=True):
+    """What a proof knows of one tensor. `kind` says in a word how it depends on the rows; `known` says it in plain words.
+
+    `shape` has each axis as text, for sizes need not be numbers; `None` where it is not known. `because` is why rows are
+    not kept apart, or why that is not known; empty where they are.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[str, ...] | None
+    known: str
+    because: str
+
+
+class ExplainedOperator(msgspec.Struct, frozen=True):
+    """One operator on the way of a proof: how deep in loops and functions it stands, and its outputs."""
+
+    operator: str
+    name: str
+    depth: int
+    outputs: tuple[ExplainedTensor, ...]
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A proof with every operator that it followed, in the order of the graph."""
+
+    proof: RowsProof
+    steps: tuple[ExplainedOperator, ...]
+
+
 class Evidence(StrEnum):
     """What the decision to batch a model, or to serve it alone, rests on."""
 

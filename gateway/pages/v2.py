@@ -229,7 +229,7 @@ def model_routes(catalogue: Catalogue) -> APIRouter:
         served = catalogue.resolve(model, version)
         versions = [served] if version is not None else catalogue.versions(model)
         return ModelMetadata.model_validate(
-            model_metadata(model, [each.version for each in versions], served.signature)
+            model_metadata(model, served.engine.platform, [each.version for each in versions], served.signature)
         )
 
     def readiness(model: str, version: int | None, response: Response) -> ModelReady:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import version as distribution_version
 from pathlib import Path
 
 import msgspec
@@ -39,19 +38,18 @@ from sluice.gateway.telemetry.memory import resident_bytes
 from sluice.gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
 from sluice.gateway.telemetry.statistics import ModelStatistics
 from sluice.gateway.telemetry.tracing.tracer import Tracer
+from sluice.inference.backends.base import Engine
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.errors import RepositoryError, StartError
 from sluice.inference.findings import ways_text
 from sluice.inference.padding.padding import Padding
 from sluice.inference.planning.knots import BATCH_COST_S
 from sluice.inference.planning.options import worker_options
-from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.repository.scan import ModelVersion
 from sluice.inference.repository.snapshot import changed_file
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import Knot, Signature
 from sluice.inference.workers.pool import Workers
-
-ENGINE_VERSION = distribution_version("onnxruntime")
 
 DELIVERY_S = 0.002
 """What an answer takes from its batch to its caller: others of the batch are encoded and written before it."""
@@ -62,6 +60,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
 
     name: str
     version: int
+    engine: Engine
     digest: str
     sample: Path | None
     config: ModelConfig
@@ -102,6 +101,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
         return ModelDescription(
             name=self.name,
             version=self.version,
+            engine=self.engine,
             digest=self.digest,
             signature=signature,
             unbatched_because=self.footing.unbatched_because,
@@ -226,6 +226,7 @@ async def serve_version(
         yield ServedVersion(
             name=source.name,
             version=source.version,
+            engine=source.engine,
             digest=source.digest,
             sample=source.sample,
             config=config,
@@ -281,7 +282,8 @@ def _cached_model(
     config = source.config
     # Padding changes what the model is given, another engine rounds in another way, and rows that nobody compares may
     # have been answered beside others that changed them.
-    engine = f"{config.workers.device} onnxruntime {ENGINE_VERSION} padding {config.padding.model_dump_json()}"
+    runs_on = f"{config.workers.device} {source.engine.name} {source.engine.version()}"
+    engine = f"{runs_on} padding {config.padding.model_dump_json()}"
     if config.batching.batched == "unchecked":
         engine += " rows unchecked"
     return CachedModel(

@@ -20,6 +20,7 @@ from sluice.gateway.serving.model import ModelDescription
 from sluice.gateway.serving.served_version import in_force
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.metrics import Metrics
+from sluice.inference.backends.registry import ENGINES
 from sluice.inference.config.model_config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
 from sluice.inference.findings import WAYS, Evidence, Findings
 from sluice.inference.serving_plan import ServingPlan
@@ -59,6 +60,7 @@ def served(
     description = ModelDescription(
         name="m",
         version=1,
+        engine=ENGINES[0],
         digest="d" * 64,
         signature=signature,
         unbatched_because=None if signature.batched else findings.because,
