@@ -36,10 +36,11 @@ NOT_READ = RowsProof(Independence.UNKNOWN, "the graph was not read")
 
 
 class ExplainedTensor(msgspec.Struct, frozen=True):
-    """What a proof knows of one tensor. `kind` says in a word how it depends on the rows; `known` says it in plain words.
+    """What a proof knows of one tensor.
 
-    `shape` has each axis as text, for sizes need not be numbers; `None` where it is not known. `because` is why rows are
-    not kept apart, or why that is not known; empty where they are.
+    `kind` is how the tensor depends on the rows, in one word; `known` says so in a sentence. `shape` has the size of
+    each axis as text, since it need not be a number; it is `None` where the rank is not known. `because` is the reason
+    why rows are not kept apart, or why that is not known; it is empty where they are kept apart.
     """
 
     name: str

@@ -26,7 +26,7 @@ class Backend(Protocol):
     """The name that the model gives to axis 0 of an input or output, for those to which it gives one."""
 
     checks_integers: bool
-    """Whether it refuses indices outside a table. Kernels on a GPU may read beyond the table, and then fail for good."""
+    """Whether it refuses indices outside a table. A kernel on a GPU may read beyond the table, and fail for good."""
 
     def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:
         """The named outputs, in the order of the names, in storage dtypes, not shared with the inputs.
@@ -42,11 +42,11 @@ class UnloadedModel(Protocol):
     notes: tuple[str, ...]
     """In which ways the outputs served differ from those in the file, in plain words."""
 
-    class_names: Mapping[str, tuple[str, ...]]
+    class_names: dict[str, tuple[str, ...]]
     """The names that the file has for the columns of an output, by output."""
 
     def prove(self) -> RowsProof:
-        """What the file itself says of the rows of a batch. Raises nothing. May run beside `load`, in another thread."""
+        """What the file itself says of the rows of a batch. Raises nothing; may run in a thread beside `load`."""
         ...
 
     def load(self, device: str, intra_op_threads: int, apart: Sequence[str] = ()) -> Backend:
@@ -89,5 +89,8 @@ class Engine(Protocol):
         ...
 
     def model(self, model_file: Path) -> UnloadedModel:
-        """A model file that is to be loaded. Only for worker processes: it imports the engine, and raises as that does."""
+        """A model file that is to be loaded.
+
+        For worker processes alone: it imports the engine, and raises whatever a broken installation raises.
+        """
         ...

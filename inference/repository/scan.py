@@ -49,7 +49,6 @@ CONFIG_FILE = "model.toml"
 SAMPLE_FILE = "sample.json"
 
 
-
 class ModelVersion(msgspec.Struct, frozen=True):
     """One version of a model, as it lies on disk.
 
@@ -142,7 +141,7 @@ def scan_model(
     return _whole(scan.found())
 
 
-def modelnames_at(path: Path) -> tuple[str, ...]:
+def model_names(path: Path) -> tuple[str, ...]:
     """The names of the models that seem to lie at a path, in alphabetical order; none where it cannot be read."""
     try:
         return tuple(names_at(path))
@@ -255,9 +254,7 @@ class _Scan:
         for entry in numbered:
             self._version(name, entry, config, sample)
 
-    def _version(
-        self, name: str, place: Path, config: ModelConfig, sample: Path | None, *, bare: bool = False
-    ) -> None:
+    def _version(self, name: str, place: Path, config: ModelConfig, sample: Path | None, *, bare: bool = False) -> None:
         """A version in a folder named by its number, or the only version of a bare file."""
         version = 1 if bare else int(place.name)
         try:

@@ -25,7 +25,7 @@ DISTRIBUTIONS = (
 
 
 class OnnxRuntime:
-    """See `Engine`. Modules that take long to import are imported where they are used, to keep the gateway's start short."""
+    """See `Engine`. What takes long to import is imported where it is used: the gateway starts without it."""
 
     name = "onnxruntime"
     platform = "onnx_onnxv1"
