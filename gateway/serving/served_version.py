@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import version as distribution_version
 from pathlib import Path
 
 import msgspec
@@ -27,6 +26,7 @@ from sluice.gateway.serving.cache_plan import CachePlan, cache_plan
 from sluice.gateway.serving.footing import Footing
 from sluice.gateway.serving.forgetting import Forgetting
 from sluice.gateway.serving.gate import Gate
+from sluice.gateway.serving.model import ModelDescription, ModelHealth
 from sluice.gateway.serving.padding_stage import Padder
 from sluice.gateway.serving.repeated_calls import Repeats
 from sluice.gateway.serving.sample_recorder import Recorder
@@ -39,6 +39,7 @@ from sluice.gateway.telemetry.metrics import Metrics
 from sluice.gateway.telemetry.model_metrics import ModelGauges, ModelMetrics
 from sluice.gateway.telemetry.statistics import ModelStatistics
 from sluice.gateway.telemetry.tracing.tracer import Tracer
+from sluice.inference.backends.base import Engine
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.errors import RepositoryError, StartError
 from sluice.inference.findings import ways_text
@@ -47,10 +48,9 @@ from sluice.inference.planning.knots import BATCH_COST_S
 from sluice.inference.planning.options import worker_options
 from sluice.inference.repository.scan import ModelVersion
 from sluice.inference.repository.snapshot import changed_file
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import Knot, Signature
 from sluice.inference.workers.pool import Workers
-
-ENGINE_VERSION = distribution_version("onnxruntime")
 
 DELIVERY_S = 0.002
 """What an answer takes from its batch to its caller: others of the batch are encoded and written before it."""
@@ -61,6 +61,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
 
     name: str
     version: int
+    engine: Engine
     digest: str
     sample: Path | None
     config: ModelConfig
@@ -86,14 +87,50 @@ class ServedVersion(msgspec.Struct, frozen=True):
         since_s = self.workers.statistics().failing_since_s
         return since_s is not None and now_s - since_s >= self.config.workers.replace_timeout_s
 
-    @property
-    def cache_plan(self) -> CachePlan:
-        """Whether its answers are kept, and how."""
-        return self.footing.caching
+    def health(self) -> ModelHealth:
+        """Its state at this moment."""
+        return ModelHealth(
+            worker_pids=self.workers.statistics().pids,
+            queue_rows=self.batcher.statistics().queue.rows,
+            batched=self.footing.batched,
+            unbatched_because=self.footing.unbatched_because,
+        )
+
+    def description(self) -> ModelDescription:
+        """What is in force for it at this moment."""
+        signature, plan = replace(self.signature, batched=self.footing.batched), self.workers.plan
+        return ModelDescription(
+            name=self.name,
+            version=self.version,
+            engine=self.engine,
+            digest=self.digest,
+            signature=signature,
+            unbatched_because=self.footing.unbatched_because,
+            config=in_force(self.config, plan, signature),
+            plan=plan,
+            curves=self.batcher.curves(),
+            cache_plan=self.footing.caching,
+            findings=self.workers.findings,
+            notes=tuple(self.workers.notes),
+            image_layouts={name: image.layout for name, image in self.callee.images.items()},
+        )
 
     def statistics(self) -> ModelStatistics:
-        """What became of the calls so far."""
+        """What its calls came to since the gateway was started."""
         return self.metrics.statistics()
+
+
+def in_force(config: ModelConfig, plan: ServingPlan, signature: Signature) -> ModelConfig:
+    """A version's configuration, with what was planned or found out in place of what was not set."""
+    batching = config.batching.model_copy(
+        update={
+            "max_rows": plan.max_rows if signature.batched else 1,
+            "batched": signature.batched if config.batching.batched is None else config.batching.batched,
+            "audit_share": config.batching.audited_share if signature.batched else 0.0,
+        }
+    )
+    workers = config.workers.model_copy(update={"count": plan.workers, "intra_op_threads": plan.intra_op_threads})
+    return config.model_copy(update={"batching": batching, "workers": workers})
 
 
 @asynccontextmanager
@@ -196,6 +233,7 @@ async def serve_version(
         yield ServedVersion(
             name=source.name,
             version=source.version,
+            engine=source.engine,
             digest=source.digest,
             sample=source.sample,
             config=config,
@@ -251,7 +289,8 @@ def _cached_model(
     config = source.config
     # Padding changes what the model is given, another engine rounds in another way, and rows that nobody compares may
     # have been answered beside others that changed them.
-    engine = f"{config.workers.device} onnxruntime {ENGINE_VERSION} padding {config.padding.model_dump_json()}"
+    runs_on = f"{config.workers.device} {source.engine.name} {source.engine.version()}"
+    engine = f"{runs_on} padding {config.padding.model_dump_json()}"
     if config.batching.batched == "unchecked":
         engine += " rows unchecked"
     return CachedModel(

@@ -118,7 +118,7 @@ def test_nothing_of_it_is_imported_while_it_is_off() -> None:
 def test_without_the_extra_the_error_names_it() -> None:
     script = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "from sluice.gateway.process.run import Gateway; from sluice.gateway.settings.load import Settings\n"
+        "from sluice.gateway.assembly import Gateway; from sluice.gateway.settings.load import Settings\n"
         "Gateway(Settings(tracing={'endpoint': 'http://127.0.0.1:4318'}), [])"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
