@@ -183,7 +183,7 @@ class GrpcConnection(asyncio.Protocol, Timed):
             else:
                 self._lifetime.hang_up(end)
         except ProtocolError:
-            self._server.faults.warn(_logger, "a client broke the rules of HTTP/2")
+            self._server.faults.warn(_logger, "closed a gRPC connection: its client broke the rules of HTTP/2")
             self._lifetime.linger()
         except Exception as error:
             self._lifetime.fail(error)

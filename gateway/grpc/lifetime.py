@@ -80,7 +80,7 @@ class Lifetime:
             return
         if end.code is not ErrorCode.NO_ERROR:
             why = end.told.decode() or end.code.name
-            self._server.faults.warn(_logger, f"hung up on a gRPC client: {why}")
+            self._server.faults.warn(_logger, f"closed a gRPC connection: {why}")
         self._http2.go_away(end.code, end.told)
         self.linger()
 
@@ -109,7 +109,7 @@ class Lifetime:
 
     def make_room(self) -> None:
         """End the connection, since its client takes too little of what is held for it."""
-        self._server.faults.warn(_logger, "a gRPC client that took no answers made room for others")
+        self._server.faults.warn(_logger, "closed a gRPC connection: its client takes its answers too slowly")
         self._http2.ended = True
         self._calls.close_all()
         self._http2.transport.abort()
