@@ -21,7 +21,7 @@ from h2.exceptions import ProtocolError
 from sluice.gateway.connections.deadlines import Timed
 from sluice.gateway.grpc.backlog import Backlog
 from sluice.gateway.grpc.calls_in_flight import CallsInFlight
-from sluice.gateway.grpc.frames import ErrorCode, Unbearable
+from sluice.gateway.grpc.frames import ConnectionEnded, ErrorCode
 from sluice.gateway.grpc.http2 import Http2
 from sluice.gateway.grpc.incoming import Incoming
 from sluice.gateway.grpc.lifetime import Lifetime
@@ -89,7 +89,7 @@ class GrpcConnection(asyncio.Protocol, Timed):
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._server.enter(self)
         if self._server.is_full():
-            self._lifetime.hang_up(Unbearable(ErrorCode.NO_ERROR, b"too many connections"))
+            self._lifetime.hang_up(ConnectionEnded(ErrorCode.NO_ERROR, b"too many connections"))
         elif self._server.leaving:
             self._lifetime.leave()
 
@@ -175,7 +175,7 @@ class GrpcConnection(asyncio.Protocol, Timed):
         now_s = self._loop.time()
         try:
             self._turn = self._work_through(now_s)
-        except Unbearable as end:
+        except ConnectionEnded as end:
             if http2.frames.speak_http_1:
                 # The client speaks HTTP/1.1, and is told so in HTTP/1.1.
                 http2.transport.write(BAD_REQUEST)

@@ -40,7 +40,7 @@ class ErrorCode(IntEnum):
     ENHANCE_YOUR_CALM = 11
 
 
-class Unbearable(Exception):
+class ConnectionEnded(Exception):
     """The connection must end. `code` and `told` are for its client."""
 
     def __init__(self, code: ErrorCode, told: bytes = b"") -> None:
@@ -53,7 +53,7 @@ class Frames:
     """Holds what has come on one connection, and hands it on in runs of whole frames.
 
     What is held between two runs is less than one frame, if `take` is only called once `run` gives nothing. GOAWAY is
-    left out, since it would end all calls in h2; `going` says that one has come. Methods raise `Unbearable`.
+    left out, since it would end all calls in h2; `going` says that one has come. Methods raise `ConnectionEnded`.
     """
 
     __slots__ = (
@@ -115,14 +115,14 @@ class Frames:
             self._allowance += frames * EARNED_FRAMES
 
     def run(self, now_s: float) -> bytes:
-        """The next whole frames, or nothing if there is none. Raises `Unbearable`."""
+        """The next whole frames, or nothing if there is none. Raises `ConnectionEnded`."""
         data, start = self._data, self._at
         at, end = start, len(data)
         if not self._greeted:
             if not data.startswith(PREFACE):
                 if PREFACE.startswith(data):
                     return b""
-                raise Unbearable(ErrorCode.PROTOCOL_ERROR, b"this port speaks HTTP/2")
+                raise ConnectionEnded(ErrorCode.PROTOCOL_ERROR, b"this port speaks HTTP/2")
             self._greeted = True
             at = len(PREFACE)
         frames = block_bytes = 0
@@ -131,7 +131,7 @@ class Frames:
         ):
             size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if size > MAX_FRAME_BYTES:
-                raise Unbearable(ErrorCode.FRAME_SIZE_ERROR)
+                raise ConnectionEnded(ErrorCode.FRAME_SIZE_ERROR)
             stop = at + HEAD_BYTES + size
             if stop > end:
                 break
@@ -178,7 +178,7 @@ class Frames:
         else:
             self._idle(now_s)
         if self._block_bytes > self._max_block_bytes:
-            raise Unbearable(ErrorCode.ENHANCE_YOUR_CALM, b"the metadata are too long")
+            raise ConnectionEnded(ErrorCode.ENHANCE_YOUR_CALM, b"the metadata are too long")
 
     def _idle(self, now_s: float) -> None:
         self._allowance -= 1
@@ -187,14 +187,14 @@ class Frames:
             self._allowance = min(self._allowance, IDLE_FRAMES)
             self._counted_s = now_s
             if self._allowance < 0:
-                raise Unbearable(ErrorCode.ENHANCE_YOUR_CALM, b"too many frames that carry nothing")
+                raise ConnectionEnded(ErrorCode.ENHANCE_YOUR_CALM, b"too many frames that carry nothing")
 
     def _ping(self, now_s: float) -> None:
         """End connections with too many pings, as other gRPC servers do (gRFC A8)."""
         if now_s - self._last_ping_s < self._min_ping_interval_s:
             self._strikes += 1
             if self._strikes > PING_STRIKES:
-                raise Unbearable(ErrorCode.ENHANCE_YOUR_CALM, b"too_many_pings")
+                raise ConnectionEnded(ErrorCode.ENHANCE_YOUR_CALM, b"too_many_pings")
         self._last_ping_s = now_s
 
 
