@@ -56,12 +56,12 @@ class HealthService:
         status = self.status(_service(body))
         if status == SERVICE_UNKNOWN:
             raise CallEnded(Code.NOT_FOUND, b"unknown service; services are named like models")
-        return _said(status)
+        return _serialized(status)
 
     async def watch(self, body: Body, context: Context) -> None:
         """Write the status of a service, and again whenever it changes, until `stop` is called."""
         service = _service(body)
-        told: int | None = None
+        last: int | None = None
         self._watching += 1
         try:
             while not self._stopped:
@@ -69,9 +69,9 @@ class HealthService:
                     self._looking = asyncio.create_task(self._look())
                 change = self._change
                 status = self.status(service)
-                if status != told:
-                    await context.write(_said(status))
-                    told = status
+                if status != last:
+                    await context.write(_serialized(status))
+                    last = status
                 await change.wait()
         finally:
             self._watching -= 1
@@ -104,7 +104,7 @@ class HealthService:
         change.set()
 
 
-def _said(status: int) -> bytes:
+def _serialized(status: int) -> bytes:
     return pb.HealthCheckResponse(status=status).SerializeToString()  # type: ignore[arg-type]  # an enumeration's number
 
 
