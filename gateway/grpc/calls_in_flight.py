@@ -26,7 +26,8 @@ class CallsInFlight:
     """Owns the calls of a connection, and what they send (`outgoing`). Implements `CallOwner`.
 
     A call ends with its answer, with an error, or when its client gives it up; then its task is cancelled. `on_empty`
-    is called when the last call has ended, and `on_failure` when an end cannot be sent, which is a fault of ours.
+    is called when the last call of a connection that is `closing` has ended, and `on_failure` when an end cannot be
+    sent, which is a fault of ours.
     """
 
     def __init__(
@@ -55,6 +56,11 @@ class CallsInFlight:
         """Whether the client has begun a call yet. One that was refused counts."""
         self.last_named = False
         """Whether the client was told which call is its last. Calls that come after it are refused."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether there will be no more calls: the client was told so, or has told us."""
+        return self.last_named or self._http2.frames.going
 
     # For the calls: see `CallOwner`.
 
@@ -145,7 +151,7 @@ class CallsInFlight:
             call.inbox.drop()
         if call.task is not None:
             self._cancel(call)
-        if not self.by_stream:
+        if not self.by_stream and self.closing:
             self._on_empty()
 
     def close_all(self) -> None:

@@ -68,6 +68,7 @@ def head_of(headers: Iterable[Header]) -> CallHead:
     pseudo: dict[bytes, bytes] = {}
     framing: dict[bytes, bytes] = {}
     metadata: list[Header] = []
+    values: list[bytes] = []
     size_bytes = 0
     for name, value in headers:
         size_bytes += len(name) + len(value) + 32  # as RFC 9113, section 6.5.2, counts
@@ -78,13 +79,12 @@ def head_of(headers: Iterable[Header]) -> CallHead:
             continue
         if name not in _good_names:
             _check_name(name)
-        if _ILLEGAL.search(value):
-            raise Malformed
+        values.append(value)
         if name in FRAMING:
             framing[name] = value
         elif name not in MEANINGLESS and name[-4:] != b"-bin":
             metadata.append((name, value))
-    if b":path" not in pseudo or b":method" not in pseudo:
+    if b":path" not in pseudo or b":method" not in pseudo or _ILLEGAL.search(b"".join(values)):
         raise Malformed
     return CallHead(
         pseudo[b":method"],

@@ -64,8 +64,8 @@ class Lifetime:
             self._name_last_call()
 
     def calls_ended(self) -> None:
-        """The last call has ended: so does the connection, if that is what was waited for."""
-        if (self._calls.last_named or self._http2.frames.going) and not self._http2.ended:
+        """The last call of a connection that is leaving has ended: so does the connection."""
+        if not self._http2.ended:
             self.linger()
 
     def fail(self, error: Exception) -> None:

@@ -159,5 +159,5 @@ class Outgoing:
     def _end(self, call: ServerCall) -> None:
         assert call.trailers is not None
         headers = call.trailers if call.head_sent else [*heads.ANSWER, *call.trailers]
-        self._http2.end_stream(call.stream_id, headers)
+        self._http2.end_stream(call.stream_id, headers, client_ended=call.input_ended)
         self._on_ended(call)
