@@ -38,7 +38,7 @@ STUCK_RUNS, STUCK_S = 20.0, 5.0
 """A batch that has run for this many times its p95, and for at least this long, is stuck."""
 
 OVERSHOOT_PART = 0.5
-"""A request is refused here where the allowance is exceeded by more than this part. So one that has passed the gate is not
+"""A request is refused here where the allowance is exceeded by more than this part. One that has passed the gate is not
 refused because of others that came meanwhile, while one that came by another way still has a limit."""
 
 
