@@ -40,7 +40,7 @@ class RemoteTier(Protocol):
         ...
 
     async def claim(self, space: str, keys: Sequence[bytes]) -> Sequence[bool]:
-        """Which keys are the caller's to compute: all where nobody answers."""
+        """Which keys the caller is to compute: all if the tier does not answer."""
         ...
 
     async def awaited(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
