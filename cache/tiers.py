@@ -38,8 +38,8 @@ class CachedModel(msgspec.Struct, frozen=True):
 
     `digest` names its files, and `engine` whatever else its answers may depend on. `batch_s` is what a batch costs
     beside the engine, in seconds, and `objective_s` the latency that is promised, if one is. With `adaptive`, tiers
-    that do not pay are bypassed. `observe` gives, for a tier, the function to call with the seconds of each lookup. An answer
-    that is put together here has at most `max_answer_bytes`. `on_forget` is called when answers are deleted.
+    that do not pay are bypassed. `observe` gives, for a tier, the function to call with the seconds of each lookup.
+    An answer that is put together here has at most `max_answer_bytes`. `on_forget` is called when answers are deleted.
     """
 
     owner: Owner
