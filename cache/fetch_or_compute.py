@@ -25,17 +25,17 @@ class Computed(Protocol):
     """The model's answer to a query. `outputs` may be views that others share; times are in seconds."""
 
     @property
-    def outputs(self) -> Arrays: ...  # noqa: D102
+    def outputs(self) -> Arrays: ...
     @property
-    def queue_s(self) -> float: ...  # noqa: D102
+    def queue_s(self) -> float: ...
     @property
-    def batch_s(self) -> float: ...  # noqa: D102
+    def batch_s(self) -> float: ...
     @property
-    def compute_s(self) -> float: ...  # noqa: D102
+    def compute_s(self) -> float: ...
     @property
-    def batch_rows(self) -> int: ...  # noqa: D102
+    def batch_rows(self) -> int: ...
     @property
-    def late(self) -> bool: ...  # noqa: D102
+    def late(self) -> bool: ...
 
 
 Compute: TypeAlias = Callable[[Query], Awaitable[Computed]]
