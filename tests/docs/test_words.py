@@ -22,6 +22,7 @@ PAGES = sorted(
     if not any(part.startswith(".") for part in page.relative_to(ROOT).parts) and page.name != "CHANGELOG.md"
 )
 
+
 @cache
 def sources() -> dict[Path, str]:
     files = (file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py")))
