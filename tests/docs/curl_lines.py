@@ -30,16 +30,16 @@ def curl(command: str, addresses: Mapping[str, str]) -> str:
     for written, here in addresses.items():
         command = command.replace(written, here)
     done = subprocess.run(
-        [*shlex.split(command), "-sS"], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+        [*shlex.split(command), "-sS"], cwd=DOCS.parent, capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
     return done.stdout
 
 
-def shell(command: str, addresses: Mapping[str, str], folder: Path) -> str:
-    """What a whole command line prints in a folder, pipes and all."""
+def shell(command: str, addresses: Mapping[str, str]) -> str:
+    """What a whole command line prints, pipes and all, with addresses replaced in the same way."""
     for written, here in addresses.items():
         command = command.replace(written, here)
     done = subprocess.run(
-        command, shell=True, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+        command, shell=True, cwd=DOCS.parent, capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
     return done.stdout

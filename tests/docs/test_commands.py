@@ -6,39 +6,33 @@ import re
 import shlex
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 import click
 import pytest
 
 from sluice.gateway.cli import main
-from tests.docs.curl_lines import CONSOLE, CURL, DOCS, PAIRS, curl, shell
+from tests.docs.curl_lines import CONSOLE, CURL, PAIRS, curl, shell
+from tests.docs.pages import PAGES, ROOT
 from tests.integration.server import SluiceProcess
 
-ROOT = DOCS.parent
-PAGES = sorted(
-    page
-    for page in ROOT.rglob("*.md")
-    if not any(part.startswith(".") for part in page.relative_to(ROOT).parts) and page.name != "CHANGELOG.md"
-)
-ANSWERED = [ROOT / "README.md", DOCS / "serving.md"]
+ANSWERED = ("README.md", "docs/serving.md")
 """Pages whose commands go to the bundled models; other tests have those of `dialects.md` and `migrating.md`."""
 
 WRITTEN = "http://127.0.0.1:8000"
 
 
-def commands(page: Path, program: str) -> Iterator[list[str]]:
+def commands(page: str, program: str) -> Iterator[list[str]]:
     """The words of each line that calls a program, whether indented, in a fence or in a sentence."""
-    text = re.sub(r" *\\\n\s*", " ", page.read_text())
+    text = re.sub(r" *\\\n\s*", " ", (ROOT / page).read_text())
     found = re.findall(rf"(?:^ *|`)(?:\.venv/bin/)?{program} ([^`\n]*)", text, re.MULTILINE)
     for rest in found:
         yield shlex.split(rest, comments=True)
 
 
 @pytest.mark.skipif(CURL is None, reason="needs curl")
-@pytest.mark.parametrize("page", ANSWERED, ids=lambda page: page.name)
-def test_commands_are_answered_as_written(examples: SluiceProcess, page: Path) -> None:
-    pairs = PAIRS.findall(page.read_text())
+@pytest.mark.parametrize("page", ANSWERED)
+def test_commands_are_answered_as_written(examples: SluiceProcess, page: str) -> None:
+    pairs = PAIRS.findall((ROOT / page).read_text())
     assert pairs
     for command, answer in pairs:
         assert curl(command, {WRITTEN: examples.url}) == answer, command
@@ -47,15 +41,24 @@ def test_commands_are_answered_as_written(examples: SluiceProcess, page: Path) -
 @pytest.mark.skipif(CURL is None, reason="needs curl")
 def test_the_cache_answers_as_written(examples: SluiceProcess) -> None:
     assert examples.client.delete("/admin/cache").status_code == 200
-    (block,) = CONSOLE.findall((DOCS / "cache.md").read_text())
+    (block,) = CONSOLE.findall((ROOT / "docs" / "cache.md").read_text())
     for step in block.removeprefix("$ ").split("\n$ "):
         command, _, answer = step.partition("\n")
-        printed = shell(command, {WRITTEN: examples.url}, ROOT)
+        printed = shell(command, {WRITTEN: examples.url})
         assert printed.strip() == answer.strip(), command
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_and_options_that_a_page_names_are_there(page: Path) -> None:
+@pytest.mark.skipif(CURL is None, reason="needs curl")
+def test_commands_without_an_answer_are_answered_all_the_same(examples: SluiceProcess) -> None:
+    for page in (*ANSWERED, "docs/operations.md"):
+        to_examples = [words for words in commands(page, "curl") if any(WRITTEN in word for word in words)]
+        assert to_examples
+        for words in to_examples:
+            curl(shlex.join(["curl", "--fail", *words]), {WRITTEN: examples.url})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_options_that_a_page_names_are_there(page: str) -> None:
     for words in commands(page, "sluice"):
         if not words or not re.fullmatch(r"[a-z]+", words[0]):
             continue
@@ -64,8 +67,8 @@ def test_commands_and_options_that_a_page_names_are_there(page: Path) -> None:
         assert {word for word in words[1:] if re.match(r"--?[a-z]", word)} <= known, words
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_targets_and_modules_that_a_page_names_are_there(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_targets_and_modules_that_a_page_names_are_there(page: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {words[0] for words in commands(page, "make") if words and re.fullmatch(r"[a-z-]+", words[0])}
     assert named <= targets
