@@ -77,10 +77,10 @@ def files_of(wheel: Path) -> set[str]:
         return {name for name in archive.namelist() if not name.startswith("sluice_gateway-")}
 
 
-def sluice(environment: Path, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
-    """What the installed command prints. Nothing of this process's own path reaches it."""
+def run(environment: Path, *command: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """What a command of the environment prints. Nothing of this process's own path reaches it."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | dict(env or {})
-    command = [str(environment / "bin" / "sluice"), *arguments]
+    command = (str(environment / "bin" / command[0]), *command[1:])
     return subprocess.run(
         command, cwd=cwd, env=variables, check=True, capture_output=True, text=True, timeout=60
     ).stdout
@@ -116,12 +116,11 @@ def test_one_name_is_taken_in_an_environment(installed: Path) -> None:
 
 
 def test_the_installed_command_imports_what_is_installed(installed: Path, tmp_path: Path) -> None:
-    assert sluice(installed, "--version", cwd=tmp_path).startswith("sluice, version ")
-    assert "server.port" in sluice(installed, "config", cwd=tmp_path)
+    assert run(installed, "sluice", "--version", cwd=tmp_path).startswith("sluice, version ")
+    assert "server.port" in run(installed, "sluice", "config", cwd=tmp_path)
     asked = "import sluice.gateway.cli, sluice.loadgen.cli, sluice.inference.workers.pool as pool; print(pool.__file__)"
-    command = [str(installed / "bin" / "python"), "-P", "-c", asked]
-    ended = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert Path(ended.stdout.strip()).is_relative_to(site_packages(installed))
+    place = run(installed, "python", "-P", "-c", asked, cwd=tmp_path)
+    assert Path(place.strip()).is_relative_to(site_packages(installed))
 
 
 def test_the_installed_command_starts_workers(installed: Path, tmp_path: Path) -> None:
@@ -129,8 +128,8 @@ def test_the_installed_command_starts_workers(installed: Path, tmp_path: Path) -
     for name in ("gateway", "batching", "cache", "inference", "loadgen"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit(7)\n")
-    arguments = ("profile", str(EXAMPLES), "--model", "linear", "--json")
-    printed = sluice(installed, *arguments, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    command = ("sluice", "profile", str(EXAMPLES), "--model", "linear", "--json")
+    printed = run(installed, *command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert "linear" in json.dumps(json.loads(printed))
 
 
