@@ -24,4 +24,4 @@ DIALECTS: Sequence[Dialect] = (
     TorchServe(),
     SageMaker(),
 )
-"""In order: a path belongs to the first dialect that recognises it. Pages answer errors in the form of the first one."""
+"""A path belongs to the first dialect that recognises it. Pages write their errors as the first dialect does."""

@@ -48,7 +48,7 @@ class LongBody:
         return self.received_bytes
 
     def whole(self) -> bytes:
-        """The body in one piece, once `left_bytes` is 0. Joining a long one takes a while, and releases the interpreter."""
+        """The body in one piece, once `left_bytes` is 0. It takes a while, and other threads run meanwhile."""
         self._keep_short()
         return b"".join(self._pieces)
 
