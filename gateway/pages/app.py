@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,11 +16,11 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from sluice.gateway.dialects.base import Dialect
-from sluice.gateway.dialects.v2.extensions import rest_extensions
+from sluice.gateway.headers.forwarded_prefix import FORWARDED_PREFIX
 from sluice.gateway.pages.admin import admin_routes
 from sluice.gateway.pages.observing import observing_routes
 from sluice.gateway.pages.openai import openai_routes
-from sluice.gateway.pages.proxy_prefix import FORWARDED_PREFIX
+from sluice.gateway.pages.parts import PageParts
 from sluice.gateway.pages.repository import repository_routes
 from sluice.gateway.pages.shared_memory import shared_memory_routes
 from sluice.gateway.pages.tfs import tfs_routes
@@ -29,40 +29,33 @@ from sluice.gateway.pages.v2 import model_routes, server_routes
 from sluice.gateway.telemetry.logs import log
 from sluice.inference.errors import SluiceError
 
-if TYPE_CHECKING:
-    from sluice.gateway.process.run import Gateway
+Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+"""What makes the context manager that surrounds the life of an application."""
 
 
-def management_app(gateway: Gateway, dialects: Sequence[Dialect], version: str) -> FastAPI:
-    """FastAPI with every page of the gateway. Its lifespan enters the gateway; its errors are in the first dialect."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with gateway:
-            yield
-
+def pages_app(parts: PageParts, dialects: Sequence[Dialect], lifespan: Lifespan) -> FastAPI:
+    """FastAPI with every page of the gateway. Its errors are in the words of the first dialect."""
     app = FastAPI(
         title="Sluice",
-        version=version,
+        version=parts.version,
         lifespan=lifespan,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         strict_content_type=False,
     )
-    control, settings = gateway.control, gateway.settings
-    extensions = rest_extensions(repository=control.allowed)
+    catalogue, readiness, control = parts.catalogue, parts.readiness, parts.control
     app.include_router(
-        server_routes(gateway.catalogue, gateway.readiness, gateway.metrics, gateway.cache, version, extensions)
+        server_routes(catalogue, readiness, parts.metrics, parts.cache, parts.version, list(parts.extensions))
     )
-    app.include_router(model_routes(gateway.catalogue))
+    app.include_router(model_routes(catalogue))
     app.include_router(repository_routes(control))
-    app.include_router(tfs_routes(gateway.catalogue))
-    app.include_router(observing_routes(gateway.catalogue, settings.tracing, model_control=control.allowed))
+    app.include_router(tfs_routes(catalogue))
+    app.include_router(observing_routes(catalogue, parts.tracing, model_control=control.allowed))
     app.include_router(shared_memory_routes())
-    app.include_router(openai_routes(gateway.catalogue))
-    app.include_router(ping_routes(gateway.readiness))
-    app.include_router(admin_routes(gateway.cache, gateway.catalogue))
+    app.include_router(openai_routes(catalogue))
+    app.include_router(ping_routes(readiness))
+    app.include_router(admin_routes(parts.cache, catalogue))
     _add_docs(app, dialects)
     _add_error_bodies(app, dialects[0])
     return app

@@ -15,7 +15,7 @@ from sluice.gateway.serving.model import ModelDescription, ModelHealth
 from sluice.gateway.serving.repeated_calls import Repeats
 from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.gateway.serving.stages import Stage
-from sluice.gateway.telemetry.metrics import ModelMetrics
+from sluice.gateway.telemetry.model_metrics import ModelMetrics
 from sluice.gateway.telemetry.statistics import ModelStatistics
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.planning.plan import ServingPlan

@@ -29,7 +29,8 @@ from sluice.gateway.serving.stages import StageContext, corridor
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.logs import log
 from sluice.gateway.telemetry.memory import resident_bytes
-from sluice.gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.model_metrics import ModelGauges, ModelMetrics
 from sluice.gateway.telemetry.tracing.tracer import Tracer
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.findings import ways_text
@@ -149,7 +150,13 @@ async def _auditor(
     if not sharing.batched or not share:
         return None
     outputs = workers.signature.outputs
-    auditor = Auditor(workers, outputs, share, on_look=meters.looked_again, on_mixed=stop.rows_mixed)
+    auditor = Auditor(
+        workers,
+        outputs,
+        share,
+        on_look=lambda look: meters.looked_again(look.finding.outcome, look.compute_s),
+        on_mixed=stop.rows_mixed,
+    )
     return await stack.enter_async_context(auditor)
 
 
