@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice.gateway.process.run import VERSION, Gateway
-from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.serving.model import ServedModel
 from sluice.inference.types import Datatype, Signature
 
 MAX_MODELS_SHOWN = 5
@@ -42,7 +42,7 @@ def banner(gateway: Gateway, address: tuple[Any, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sample_argument(served: ServedVersion) -> str | None:
+def sample_argument(served: ServedModel) -> str | None:
     """What to write behind `curl -d` for a model: its own sample if it has one, else zeros if they are few."""
     sample = served.sample
     if sample is not None:

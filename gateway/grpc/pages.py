@@ -21,9 +21,9 @@ from sluice.gateway.grpc.shared_memory import SharedMemoryMethods
 from sluice.gateway.pages.model_config import model_config_page
 from sluice.gateway.pages.model_statistics import statistics_page
 from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.model import ServedModel
 from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.serving.repository_control import RepositoryControl
-from sluice.gateway.serving.served_version import ServedVersion
 from sluice.gateway.telemetry.logs import log
 from sluice.inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
 
@@ -126,7 +126,7 @@ class Pages:
         await self._control.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
-    def _served(self, model: str, version: str) -> ServedVersion:
+    def _served(self, model: str, version: str) -> ServedModel:
         call = call_of(model, version)
         return self._catalogue.resolve(call.model, call.version)
 

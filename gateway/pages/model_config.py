@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
 from sluice.gateway.dialects.v2.codec import PLATFORM
-from sluice.gateway.inputs.images.reader import ImageReader
-from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.serving.model import ServedModel
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.findings import Findings
 from sluice.inference.planning.plan import ServingPlan
@@ -134,50 +132,35 @@ class ModelConfigPage(BaseModel):
     sluice: SluiceConfig
 
 
-def model_config_page(served: ServedVersion) -> ModelConfigPage:
-    """The page of a version in service, as it is at this moment."""
-    signature, plan = replace(served.signature, batched=served.footing.batched), served.workers.plan
-    config = in_force(served.config, plan, signature)
+def model_config_page(served: ServedModel) -> ModelConfigPage:
+    """The page of a model in service, as it is at this moment."""
+    model = served.description()
+    signature, config, cache = model.signature, model.config, model.cache_plan
     return ModelConfigPage(
-        name=served.name,
+        name=model.name,
         platform=PLATFORM,
         backend="onnxruntime",
-        max_batch_size=plan.max_rows if signature.batched else 0,
+        max_batch_size=model.plan.max_rows if signature.batched else 0,
         input=[
-            InputPage(**dict(tensor), format=_format(served.callee.images.get(tensor.name)))
+            InputPage(**dict(tensor), format=_format(model.image_layouts.get(tensor.name, "")))
             for tensor in _tensors(signature.inputs, signature)
         ],
         output=_tensors(signature.outputs, signature),
-        instance_group=[_instances(served.name, config)],
+        instance_group=[_instances(model.name, config)],
         dynamic_batching=_priorities() if signature.batched else None,
         sluice=SluiceConfig(
-            digest=served.digest,
+            digest=model.digest,
             batched=signature.batched,
-            unbatched_because=served.footing.unbatched_because,
-            notes=list(served.workers.notes),
-            rows=_rows(served.workers.findings),
+            unbatched_because=model.unbatched_because,
+            notes=list(model.notes),
+            rows=_rows(model.findings),
             latency_objective_ms=config.batching.latency_objective_ms,
-            cache=CachePlanPage(
-                enabled=served.cache_plan.enabled, scope=served.cache_plan.scope, because=served.cache_plan.because
-            ),
+            cache=CachePlanPage(enabled=cache.enabled, scope=cache.scope, because=cache.because),
             config=config,
-            plan=_plan(plan),
-            curves=_curves(served.batcher.curves()),
+            plan=_plan(model.plan),
+            curves=_curves(model.curves),
         ),
     )
-
-
-def in_force(config: ModelConfig, plan: ServingPlan, signature: Signature) -> ModelConfig:
-    """A version's configuration, with what was planned or found out in place of what was not set."""
-    batching = config.batching.model_copy(
-        update={
-            "max_rows": plan.max_rows if signature.batched else 1,
-            "batched": signature.batched if config.batching.batched is None else config.batching.batched,
-            "audit_share": config.batching.audited_share if signature.batched else 0.0,
-        }
-    )
-    workers = config.workers.model_copy(update={"count": plan.workers, "intra_op_threads": plan.intra_op_threads})
-    return config.model_copy(update={"batching": batching, "workers": workers})
 
 
 def _rows(findings: Findings) -> RowsPage:
@@ -204,9 +187,8 @@ def _tensors(specs: Sequence[TensorSpec], signature: Signature) -> list[TensorCo
     ]
 
 
-def _format(image: ImageReader | None) -> str:
-    """The words of `ModelInput.Format`; a picture without an axis of channels has none."""
-    layout = "" if image is None else image.layout
+def _format(layout: str) -> str:
+    """The name in `ModelInput.Format` of a picture's layout; there is none for a picture without channels."""
     return f"FORMAT_N{layout.removeprefix('N')}" if "C" in layout else "FORMAT_NONE"
 
 

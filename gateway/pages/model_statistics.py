@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, Field
 
-from sluice.gateway.serving.served_version import ServedVersion
-from sluice.gateway.telemetry.statistics import BatchSize, ModelStatistics, Total
+from sluice.gateway.serving.model import ServedModel
+from sluice.gateway.telemetry.statistics import BatchSize, Total
 
 
 class DurationStatistics(BaseModel):
@@ -74,21 +74,22 @@ class StatisticsPage(BaseModel):
     model_stats: list[VersionStatistics]
 
 
-def statistics_page(versions: Iterable[ServedVersion]) -> StatisticsPage:
+def statistics_page(versions: Iterable[ServedModel]) -> StatisticsPage:
     """The page of these versions, as it is at this moment."""
-    return StatisticsPage(model_stats=[_version(served, served.statistics()) for served in versions])
+    return StatisticsPage(model_stats=[_version(served) for served in versions])
 
 
-async def statistics_json(versions: Sequence[ServedVersion]) -> bytes:
-    """The same as JSON, made version by version, with the event loop's other work in between."""
+async def statistics_json(versions: Sequence[ServedModel]) -> bytes:
+    """The same page as JSON. It is made version by version, so that the event loop can do other work in between."""
     pages: list[bytes] = []
     for served in versions:
-        pages.append(_version(served, served.statistics()).model_dump_json().encode())
+        pages.append(_version(served).model_dump_json().encode())
         await asyncio.sleep(0)
     return b'{"model_stats":[' + b",".join(pages) + b"]}"
 
 
-def _version(served: ServedVersion, seen: ModelStatistics) -> VersionStatistics:
+def _version(served: ServedModel) -> VersionStatistics:
+    seen, health = served.statistics(), served.health()
     return VersionStatistics(
         name=served.name,
         version=str(served.version),
@@ -107,8 +108,8 @@ def _version(served: ServedVersion, seen: ModelStatistics) -> VersionStatistics:
         ),
         batch_stats=[_batches(size) for size in seen.batches],
         sluice=SluiceStatistics(
-            batched=served.footing.batched,
-            unbatched_because=served.footing.unbatched_because,
+            batched=health.batched,
+            unbatched_because=health.unbatched_because,
             row_audits=dict(seen.row_audits),
         ),
     )

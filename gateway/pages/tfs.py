@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from sluice.gateway.pages.openai import ModelCard
 from sluice.gateway.serving.catalogue import Catalogue
-from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.serving.model import ServedModel
 from sluice.inference.types import Datatype, TensorSpec
 
 ModelName = Annotated[str, Path(description="A model's name", examples=["digits"], pattern="^[^:]*$")]
@@ -104,7 +104,7 @@ def tfs_routes(catalogue: Catalogue) -> APIRouter:
     return router
 
 
-def _status(versions: Sequence[ServedVersion]) -> ModelStatus:
+def _status(versions: Sequence[ServedModel]) -> ModelStatus:
     return ModelStatus(
         model_version_status=[
             VersionStatus(
@@ -120,7 +120,7 @@ def _status(versions: Sequence[ServedVersion]) -> ModelStatus:
     )
 
 
-def _metadata(served: ServedVersion) -> dict[str, Any]:
+def _metadata(served: ServedModel) -> dict[str, Any]:
     definition = {
         "inputs": {spec.name: _tensor_info(spec) for spec in served.signature.inputs},
         "outputs": {spec.name: _tensor_info(spec) for spec in served.signature.outputs},

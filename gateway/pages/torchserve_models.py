@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from sluice.gateway.dialects.torchserve.codec import version_of
 from sluice.gateway.serving.catalogue import Catalogue
-from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.serving.model import ServedModel
 from sluice.inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
 
 LIMIT = 100
@@ -190,11 +190,11 @@ async def _register(catalogue: Catalogue, name: str) -> Told:
     after = _standing(catalogue, name)
     if len(after) == len(before) and all(one is other for one, other in zip(before, after, strict=True)):
         raise AlreadyRegistered(f"model version {served.version} is already registered for model {name!r}")
-    workers = served.workers.statistics().alive
+    workers = served.health().workers_alive
     return Told(status=f'Model "{name}" Version: {served.version} registered with {workers} initial workers')
 
 
-def _standing(catalogue: Catalogue, name: str) -> Sequence[ServedVersion]:
+def _standing(catalogue: Catalogue, name: str) -> Sequence[ServedModel]:
     """The very versions in service, which tell whether a load changed anything."""
     try:
         return catalogue.versions(name)
@@ -202,8 +202,8 @@ def _standing(catalogue: Catalogue, name: str) -> Sequence[ServedVersion]:
         return ()
 
 
-def _scaled(served: ServedVersion, wanted: Scale) -> Told:
-    count = served.workers.statistics().alive
+def _scaled(served: ServedModel, wanted: Scale) -> Told:
+    count = served.health().workers_alive
     if wanted.min_worker > count or (wanted.max_worker is not None and wanted.max_worker < count):
         raise InvalidRequest(
             f"model {served.name!r} has {count} workers; their number is planned when it loads: set workers.count in "
@@ -212,24 +212,26 @@ def _scaled(served: ServedVersion, wanted: Scale) -> Told:
     return Told(status=f"Workers scaled to {count} for model: {served.name}")
 
 
-def _described(versions: Sequence[ServedVersion]) -> list[VersionDescription]:
+def _described(versions: Sequence[ServedModel]) -> list[VersionDescription]:
     return [_description(each) for each in versions]
 
 
-def _description(served: ServedVersion) -> VersionDescription:
-    workers, queue = served.workers.statistics(), served.batcher.statistics().queue
-    on_gpu = served.config.workers.device != "cpu"
+def _description(served: ServedModel) -> VersionDescription:
+    model, health = served.description(), served.health()
+    on_gpu = model.config.workers.device != "cpu"
     return VersionDescription(
         modelName=served.name,
         modelVersion=str(served.version),
         modelUrl=served.name,
-        minWorkers=len(workers.pids),
-        maxWorkers=len(workers.pids),
-        batchSize=served.workers.plan.max_rows if served.footing.batched else 1,
+        minWorkers=health.workers_alive,
+        maxWorkers=health.workers_alive,
+        batchSize=model.plan.max_rows if health.batched else 1,
         workers=[
-            WorkerLine(id=str(number), status="READY", pid=pid, gpu=on_gpu) for number, pid in enumerate(workers.pids)
+            WorkerLine(id=str(number), status="READY", pid=pid, gpu=on_gpu)
+            for number, pid in enumerate(health.worker_pids)
         ],
         jobQueueStatus=QueueStatus(
-            remainingCapacity=max(served.config.batching.max_queue_rows - queue.rows, 0), pendingRequests=queue.rows
+            remainingCapacity=max(model.config.batching.max_queue_rows - health.queue_rows, 0),
+            pendingRequests=health.queue_rows,
         ),
     )

@@ -18,8 +18,8 @@ from sluice.gateway.pages.admin import RedisPage, redis_page
 from sluice.gateway.pages.model_config import ModelConfigPage, model_config_page
 from sluice.gateway.pages.model_statistics import StatisticsPage, statistics_json, statistics_page
 from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.model import ServedModel
 from sluice.gateway.serving.readiness import Readiness
-from sluice.gateway.serving.served_version import ServedVersion
 from sluice.gateway.telemetry.metrics import Metrics
 from sluice.inference.errors import ModelNotReady
 
@@ -181,18 +181,7 @@ def server_routes(
         return HealthPage(
             live=not catalogue.stranded(time.monotonic()),
             ready=is_ready,
-            models=[
-                VersionHealth(
-                    name=name,
-                    version=str(served.version),
-                    ready=served.ready,
-                    workers_alive=served.workers.statistics().alive,
-                    batched=served.footing.batched,
-                    unbatched_because=served.footing.unbatched_because,
-                )
-                for name in catalogue.models
-                for served in catalogue.versions(name)
-            ],
+            models=[_version_health(served) for name in catalogue.models for served in catalogue.versions(name)],
             broken=[
                 BrokenHealth(name=each.name, version=str(each.version or ""), reason=each.reason)
                 for each in catalogue.broken
@@ -209,7 +198,19 @@ def server_routes(
     return router
 
 
-def _stranded_because(stranded: Sequence[ServedVersion]) -> str | None:
+def _version_health(served: ServedModel) -> VersionHealth:
+    health = served.health()
+    return VersionHealth(
+        name=served.name,
+        version=str(served.version),
+        ready=served.ready,
+        workers_alive=health.workers_alive,
+        batched=health.batched,
+        unbatched_because=health.unbatched_because,
+    )
+
+
+def _stranded_because(stranded: Sequence[ServedModel]) -> str | None:
     if not stranded:
         return None
     named = ", ".join(_named(each.name, each.version) for each in stranded)

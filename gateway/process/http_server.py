@@ -14,26 +14,10 @@ import uvicorn
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.doors.door_watch import DoorWatch
 from sluice.gateway.process.accepting_server import AcceptingServer
+from sluice.gateway.serving.drain import Drain
 from sluice.gateway.telemetry.logs import log
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Drain:
-    """Whether the gateway is on its way out. Begins once and never ends."""
-
-    def __init__(self) -> None:
-        self.begun = False
-        self._noticed = asyncio.Event()
-
-    def begin(self) -> None:
-        """From now on the gateway says that it is not ready, and asks its clients to connect elsewhere."""
-        self.begun = True
-        self._noticed.set()
-
-    async def noticed(self) -> None:
-        """Return once the drain has begun."""
-        await self._noticed.wait()
 
 
 class DrainingServer(AcceptingServer):

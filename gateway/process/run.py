@@ -32,11 +32,12 @@ from sluice.gateway.http.lane import make_lane
 from sluice.gateway.pages.parts import PageParts
 from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
-from sluice.gateway.process.http_server import Drain, DrainingServer, StopSignals
+from sluice.gateway.process.http_server import DrainingServer, StopSignals
 from sluice.gateway.protocols import DIALECTS
 from sluice.gateway.reading.intake import BodyReading
 from sluice.gateway.reading.pool import Readers, planned_readers
 from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.drain import Drain
 from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.serving.repository_control import RepositoryControl
 from sluice.gateway.serving.served_version import ENGINE_VERSION

@@ -10,7 +10,8 @@ from enum import StrEnum
 import msgspec
 
 from sluice.cache.cache import Cache
-from sluice.gateway.serving.served_version import ServedVersion, serve_version
+from sluice.gateway.serving.model import ServedModel
+from sluice.gateway.serving.served_version import serve_version
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.logs import log
 from sluice.gateway.telemetry.metrics import Metrics
@@ -39,7 +40,7 @@ class IndexEntry(msgspec.Struct, frozen=True):
 class LoadedVersion(msgspec.Struct, frozen=True):
     """A version in service, what it was made from, and the stack that ends it."""
 
-    served: ServedVersion
+    served: ServedModel
     source: ModelVersion
     stack: AsyncExitStack
 
@@ -76,7 +77,7 @@ class Catalogue:
         self._tracer = tracer
         self._entered = False
         self._standing: dict[str, dict[int, LoadedVersion]] = {}
-        self._default: dict[str, ServedVersion] = {}
+        self._default: dict[str, ServedModel] = {}
         self._chosen: dict[str, int] = {}
         self._loading: set[str] = set()
         self._changing = asyncio.Lock()
@@ -121,7 +122,7 @@ class Catalogue:
 
     # What is in service.
 
-    def resolve(self, model: str, version: int | None, label: str | None = None) -> ServedVersion:
+    def resolve(self, model: str, version: int | None, label: str | None = None) -> ServedModel:
         """The version that a caller means. Raises `ModelNotFound`, or `ModelNotReady` for one that is broken.
 
         Without a model, the default one: `models.default`, or the only one that there is. Without a version or a label,
@@ -153,7 +154,7 @@ class Catalogue:
             "the call names no model, and several are served or none: name one, or have the operator set models.default"
         )
 
-    def versions(self, model: str) -> tuple[ServedVersion, ...]:
+    def versions(self, model: str) -> tuple[ServedModel, ...]:
         """All versions of a model, lowest first. Raises `ModelNotFound`."""
         if model not in self._standing:
             raise self._not_found(model, None)
@@ -182,7 +183,7 @@ class Catalogue:
         defaults = [(name, served.version) for name, served in self._default.items()]
         return tuple([(each.name, each.version, each.ready) for each in versions]), tuple(defaults), self.broken
 
-    def stranded(self, now_s: float) -> tuple[ServedVersion, ...]:
+    def stranded(self, now_s: float) -> tuple[ServedModel, ...]:
         """The versions in service that have had no worker, and could get none, for as long as they may."""
         standing = [each.served for versions in self._standing.values() for each in versions.values()]
         return tuple([each for each in standing if each.is_stranded(now_s)])
@@ -307,7 +308,7 @@ class Catalogue:
 
     def _labelled(self, model: str, label: str) -> int:
         """The version that the model's `[version_labels]` has for a label. Raises `ModelNotFound`."""
-        labels = self.resolve(model, None).config.version_labels
+        labels = self.resolve(model, None).callee.config.version_labels
         if label not in labels:
             known = ", ".join(map(repr, labels)) or "none"
             raise ModelNotFound(f"model {model!r} has no version label {label[:80]!r}; it has {known}")

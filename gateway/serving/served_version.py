@@ -27,6 +27,7 @@ from sluice.gateway.serving.cache_plan import CachePlan, cache_plan
 from sluice.gateway.serving.footing import Footing
 from sluice.gateway.serving.forgetting import Forgetting
 from sluice.gateway.serving.gate import Gate
+from sluice.gateway.serving.model import ModelDescription, ModelHealth
 from sluice.gateway.serving.padding_stage import Padder
 from sluice.gateway.serving.repeated_calls import Repeats
 from sluice.gateway.serving.sample_recorder import Recorder
@@ -44,6 +45,7 @@ from sluice.inference.findings import ways_text
 from sluice.inference.padding.padding import Padding
 from sluice.inference.planning.knots import BATCH_COST_S
 from sluice.inference.planning.options import worker_options
+from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.repository.scan import ModelVersion
 from sluice.inference.repository.snapshot import changed_file
 from sluice.inference.types import Knot, Signature
@@ -85,14 +87,49 @@ class ServedVersion(msgspec.Struct, frozen=True):
         since_s = self.workers.statistics().failing_since_s
         return since_s is not None and now_s - since_s >= self.config.workers.replace_timeout_s
 
-    @property
-    def cache_plan(self) -> CachePlan:
-        """Whether its answers are kept, and how."""
-        return self.footing.caching
+    def health(self) -> ModelHealth:
+        """Its state at this moment."""
+        return ModelHealth(
+            worker_pids=self.workers.statistics().pids,
+            queue_rows=self.batcher.statistics().queue.rows,
+            batched=self.footing.batched,
+            unbatched_because=self.footing.unbatched_because,
+        )
+
+    def description(self) -> ModelDescription:
+        """What is in force for it at this moment."""
+        signature, plan = replace(self.signature, batched=self.footing.batched), self.workers.plan
+        return ModelDescription(
+            name=self.name,
+            version=self.version,
+            digest=self.digest,
+            signature=signature,
+            unbatched_because=self.footing.unbatched_because,
+            config=in_force(self.config, plan, signature),
+            plan=plan,
+            curves=self.batcher.curves(),
+            cache_plan=self.footing.caching,
+            findings=self.workers.findings,
+            notes=tuple(self.workers.notes),
+            image_layouts={name: image.layout for name, image in self.callee.images.items()},
+        )
 
     def statistics(self) -> ModelStatistics:
-        """What became of the calls so far."""
+        """What its calls came to since the gateway was started."""
         return self.metrics.statistics()
+
+
+def in_force(config: ModelConfig, plan: ServingPlan, signature: Signature) -> ModelConfig:
+    """A version's configuration, with what was planned or found out in place of what was not set."""
+    batching = config.batching.model_copy(
+        update={
+            "max_rows": plan.max_rows if signature.batched else 1,
+            "batched": signature.batched if config.batching.batched is None else config.batching.batched,
+            "audit_share": config.batching.audited_share if signature.batched else 0.0,
+        }
+    )
+    workers = config.workers.model_copy(update={"count": plan.workers, "intra_op_threads": plan.intra_op_threads})
+    return config.model_copy(update={"batching": batching, "workers": workers})
 
 
 @asynccontextmanager

@@ -12,11 +12,12 @@ import pytest
 from fastapi import FastAPI
 
 from sluice.cache.cache import Cache, CacheOptions
-from sluice.gateway.pages.model_config import in_force, model_config_page
+from sluice.gateway.pages.model_config import model_config_page
 from sluice.gateway.pages.v2 import model_routes
 from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.catalogue import Catalogue
-from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.model import ModelDescription
+from sluice.gateway.serving.served_version import in_force
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.metrics import Metrics
 from sluice.inference.config.model_config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
@@ -54,20 +55,22 @@ def served(
     curves: dict[str, Sequence[Knot]] | None = None,
     layouts: dict[str, str] | None = None,
 ) -> Any:
-    """What the page reads of a `ServedVersion`."""
-    images = {name: SimpleNamespace(layout=layout) for name, layout in (layouts or {}).items()}
-    return SimpleNamespace(
+    """What the page reads of a `ServedModel`."""
+    description = ModelDescription(
         name="m",
         version=1,
         digest="d" * 64,
         signature=signature,
-        config=config or ModelConfig(),
-        callee=SimpleNamespace(images=images),
+        unbatched_because=None if signature.batched else findings.because,
+        config=in_force(config or ModelConfig(), PLAN, signature),
+        plan=PLAN,
+        curves=curves or {},
         cache_plan=CachePlan(True, "row", "the model keeps rows apart"),
-        footing=Footing(batched=signature.batched, unbatched_because=None if signature.batched else findings.because),
-        workers=SimpleNamespace(plan=PLAN, findings=findings, notes=()),
-        batcher=SimpleNamespace(curves=lambda: curves or {}),
+        findings=findings,
+        notes=(),
+        image_layouts=layouts or {},
     )
+    return SimpleNamespace(description=lambda: description)
 
 
 def test_the_protocols_names_are_at_the_top() -> None:

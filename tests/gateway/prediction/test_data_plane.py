@@ -23,8 +23,8 @@ from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.reading.intake import BodyReading
 from sluice.gateway.serving.catalogue import Catalogue, LoadedVersion
+from sluice.gateway.serving.model import ServedModel
 from sluice.gateway.serving.repeated_calls import Repeats
-from sluice.gateway.serving.served_version import ServedVersion
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import ModelsSettings
 from sluice.gateway.telemetry.call_log import CallLog
@@ -251,7 +251,7 @@ async def test_a_body_may_name_the_model_and_be_decoded_elsewhere() -> None:
 
 
 def standing(version: int, config: ModelConfig, name: str = "m") -> LoadedVersion:
-    served = cast(ServedVersion, SimpleNamespace(name=name, config=config, version=version))
+    served = cast(ServedModel, SimpleNamespace(name=name, callee=SimpleNamespace(config=config), version=version))
     return LoadedVersion(served, cast(ModelVersion, None), AsyncExitStack())
 
 
