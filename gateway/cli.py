@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +50,11 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
     # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
+    from sluice.gateway.assembly import Gateway
     from sluice.gateway.commands.banner import banner
     from sluice.gateway.process.allocation import give_large_blocks_back
-    from sluice.gateway.process.run import Gateway, grpc_listener, listen, management_listener, run
+    from sluice.gateway.process.listeners import open_listeners
+    from sluice.gateway.process.run import run
     from sluice.gateway.process.standard_streams import open_standard_streams, tell
     from sluice.gateway.telemetry.logs import configure_logs, log, log_what_nobody_catches
     from sluice.inference.errors import StartError
@@ -69,20 +70,14 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
         for line in found.passed_over:
             log.info("passed over", what=line)
         gateway = Gateway(settings, found.versions, found.broken)
-        listener = listen(settings.server.host, settings.server.port)
-    except StartError as error:
-        raise click.ClickException(str(error)) from None
-    except OSError as error:
-        where = f"{settings.server.host}:{settings.server.port}"
-        raise click.ClickException(f"cannot listen on {where}: {error.strerror or error}") from None
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(listener)
-            grpc = stack.enter_context(grpc_listener(settings.server))
-            management = stack.enter_context(management_listener(settings.server))
-            runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-            started = lambda: tell(banner(gateway, listener.getsockname()) + "\n")  # noqa: E731
-            runner.run(run(gateway, listener, started, management, grpc))
+        with (
+            open_listeners(settings.server) as listeners,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            address = listeners.http.getsockname()
+            runner.run(
+                run(gateway, listeners, lambda: tell(banner(settings.server, gateway.catalogue, address) + "\n"))
+            )
     except StartError as error:
         raise click.ClickException(str(error)) from None
 

@@ -7,17 +7,18 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from sluice.gateway.process.run import VERSION, Gateway
+from sluice.gateway.assembly import VERSION
+from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ServedModel
+from sluice.gateway.settings.sections import ServerSettings
 from sluice.inference.types import Datatype, Signature
 
 MAX_MODELS_SHOWN = 5
 MAX_INLINE_ELEMENTS = 64
 
 
-def banner(gateway: Gateway, address: tuple[Any, ...]) -> str:
+def banner(server: ServerSettings, catalogue: Catalogue, address: tuple[Any, ...]) -> str:
     """A few lines for the person who started the server."""
-    server = gateway.settings.server
     host = f"[{address[0]}]" if ":" in str(address[0]) else address[0]
     url = f"{'http' if server.tls_cert is None else 'https'}://{host}:{address[1]}"
     lines = [f"Sluice {VERSION} is ready at {url}", f"  API pages  {url}/docs", f"  metrics    {url}/metrics"]
@@ -25,17 +26,17 @@ def banner(gateway: Gateway, address: tuple[Any, ...]) -> str:
         lines.append(f"  gRPC       {host}:{server.grpc_port}")
     if server.management_port:
         lines.append(f"  management {server.management_host}:{server.management_port}")
-    for name in gateway.catalogue.models[:MAX_MODELS_SHOWN]:
-        served = gateway.catalogue.resolve(name, None)
-        versions = ", ".join(str(each.version) for each in gateway.catalogue.versions(name))
+    for name in catalogue.models[:MAX_MODELS_SHOWN]:
+        served = catalogue.resolve(name, None)
+        versions = ", ".join(str(each.version) for each in catalogue.versions(name))
         lines.append(f"\n{name} (version {versions})")
         argument = sample_argument(served)
         page = f"{url}/v2/models/{name}"
         lines.append(f"  curl {page}" if argument is None else f"  curl -d {argument} {page}/infer")
-    hidden = len(gateway.catalogue.models) - MAX_MODELS_SHOWN
+    hidden = len(catalogue.models) - MAX_MODELS_SHOWN
     if hidden > 0:
         lines.append(f"\nand {hidden} more: {url}/v2/models")
-    broken = dict.fromkeys(each.name for each in gateway.catalogue.broken)
+    broken = dict.fromkeys(each.name for each in catalogue.broken)
     if broken:
         shown = ", ".join([*broken][:MAX_MODELS_SHOWN]) + (", …" if len(broken) > MAX_MODELS_SHOWN else "")
         lines.append(f"\nnot served, or not whole: {shown}; {url}/v2/health says why")

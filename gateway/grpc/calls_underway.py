@@ -130,7 +130,7 @@ class CallsUnderway(asyncio.Protocol):
             return error
         if isinstance(error, SluiceError):
             return call.method.refuse(error, call.headers)
-        self._server.log_fault(_logger, logging.ERROR, "a gRPC method failed", error)
+        self._server.faults.error(_logger, "a gRPC method failed", error)
         return INTERNAL
 
     async def _unpacked(self, call: ServerCall, body: Body) -> Body:

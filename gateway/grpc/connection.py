@@ -135,7 +135,7 @@ class GrpcConnection(Lifetime):
             else:
                 self._hang_up(end)
         except ProtocolError:
-            self._server.log_fault(_logger, logging.WARNING, "a client broke the rules of HTTP/2")
+            self._server.faults.warn(_logger, "a client broke the rules of HTTP/2")
             self._linger()
         except Exception as error:
             self._fail(error)

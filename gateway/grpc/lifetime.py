@@ -73,7 +73,7 @@ class Lifetime(Outgoing):
 
     def _fail(self, error: Exception) -> None:
         """A fault of ours, or of what we are built on, ends this connection and no other."""
-        self._server.log_fault(_logger, logging.ERROR, "a gRPC connection failed", error)
+        self._server.faults.error(_logger, "a gRPC connection failed", error)
         self._ended = True
         self._transport.abort()
 
@@ -95,7 +95,7 @@ class Lifetime(Outgoing):
             return
         if end.code is not ErrorCode.NO_ERROR:
             why = end.told.decode() or end.code.name
-            self._server.log_fault(_logger, logging.WARNING, f"hung up on a gRPC client: {why}")
+            self._server.faults.warn(_logger, f"hung up on a gRPC client: {why}")
         if not self._greeted:
             self._greet()
         self._flush()
@@ -157,9 +157,7 @@ class Lifetime(Outgoing):
         elif now >= self._spare_until_s:
             self._spare_until_s = -math.inf
             if unsent_bytes > self._spare_bytes:
-                self._server.log_fault(
-                    _logger, logging.WARNING, "a gRPC client that took no answers made room for others"
-                )
+                self._server.faults.warn(_logger, "a gRPC client that took no answers made room for others")
                 self._ended = True
                 for call in list(self._calls.values()):
                     self._close(call)

@@ -13,7 +13,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
-from sluice.gateway.pages.proxy_prefix import FORWARDED_PREFIX
+from sluice.gateway.headers.forwarded_prefix import FORWARDED_PREFIX
 
 STATIC_PATH = "/docs/static"
 

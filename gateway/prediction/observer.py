@@ -13,7 +13,7 @@ from sluice.gateway.prediction.outcomes import outcome_of, refusal_of
 from sluice.gateway.telemetry.call_log import CallLog
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.labels import CallOutcome
-from sluice.gateway.telemetry.metrics import CallMetrics, ModelMetrics
+from sluice.gateway.telemetry.model_metrics import CallMetrics, ModelMetrics
 from sluice.gateway.telemetry.tracing.tracer import Tracer
 from sluice.inference.errors import SluiceError
 from sluice.inference.types import InferenceResponse, Timings

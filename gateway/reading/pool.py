@@ -21,10 +21,13 @@ from sluice.gateway.reading.callees import described
 from sluice.gateway.reading.faults import BodyRefused, Broke, ReadingFailed, raised
 from sluice.gateway.reading.messages import Answer, Decode, Decoded, FindModel, ModelFound
 from sluice.gateway.reading.places import Places
-from sluice.gateway.reading.process import End, ReaderBounds, ReaderLost, ReaderProcess
+from sluice.gateway.reading.process import ReaderBounds, ReaderLost, ReaderProcess
 from sluice.gateway.reading.requests import RequestTaken, taken
 from sluice.gateway.reading.shared_body import SharedBody
-from sluice.gateway.telemetry.logs import Sampler, log
+from sluice.gateway.telemetry.labels import ReaderEnd
+from sluice.gateway.telemetry.logs import log
+from sluice.gateway.telemetry.reader_metrics import ReaderStatistics
+from sluice.gateway.telemetry.sampler import Sampler
 from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, SluiceError, Unavailable
 from sluice.inference.transport.channel import NotSent, PeerGone, WireError
 
@@ -67,18 +70,6 @@ _T = TypeVar("_T")
 _Prepared: TypeAlias = Callable[[ReaderProcess], FindModel | Decode]
 
 
-class ReaderStatistics(msgspec.Struct, frozen=True):
-    """What the readers do, and have done. `ends` says why readers are gone; times are sums over `bodies`."""
-
-    alive: int
-    busy: int
-    waiting: int
-    bodies: int
-    waited_s: float
-    read_s: float
-    ends: Mapping[End, int]
-
-
 class _Job(msgspec.Struct, eq=False):
     """One call's way through a reader; `reader` is there while it is read, and `left` once its caller has gone."""
 
@@ -109,7 +100,7 @@ class Readers:
         self._closing = False
         self._bodies = 0
         self._waited_s = self._read_s = 0.0
-        self._ends: Counter[End] = Counter()
+        self._ends: Counter[ReaderEnd] = Counter()
         self._tells = Sampler(_TELLS_PER_S)
 
     async def __aenter__(self) -> Readers:
@@ -119,7 +110,7 @@ class Readers:
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
         for reader in tuple(self._all):
-            reader.kill(End.CLOSED)
+            reader.kill(ReaderEnd.CLOSED)
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -216,7 +207,7 @@ class Readers:
                 try:
                     return await self._read(job)
                 except ReaderLost as lost:
-                    if lost.end not in (End.DIED, End.STALLED) or job.left:
+                    if lost.end not in (ReaderEnd.DIED, ReaderEnd.STALLED) or job.left:
                         raise _lost(lost.end) from lost
                     fault = await self._fault_of(lost)
                     tries[fault] += 1
@@ -237,8 +228,8 @@ class Readers:
         except (OSError, NotSent) as error:
             raise Unavailable(f"a large request could not be given to a reader: {error}") from error
         except (PeerGone, WireError) as error:
-            reader.kill(End.DIED)
-            raise ReaderLost(reader, End.DIED) from error
+            reader.kill(ReaderEnd.DIED)
+            raise ReaderLost(reader, ReaderEnd.DIED) from error
         finally:
             job.reader = None
             self._read_s += time.monotonic() - began_s
@@ -256,17 +247,17 @@ class Readers:
             async with asyncio.timeout(job.deadline_s - time.monotonic()):
                 reader = await ReaderProcess.start(self._on_end)
         except TimeoutError:
-            raise _lost(End.DEADLINE) from None
+            raise _lost(ReaderEnd.DEADLINE) from None
         except OSError as error:
             raise Unavailable(f"no process to read a large request could be started: {error.strerror}") from error
         self._all.add(reader)
         if self._closing:
-            reader.kill(End.CLOSED)
+            reader.kill(ReaderEnd.CLOSED)
         return reader
 
     async def _fault_of(self, lost: ReaderLost) -> str:
         """What took a reader from its body: it was killed, it stood still, or it ended by itself."""
-        if lost.end is End.STALLED:
+        if lost.end is ReaderEnd.STALLED:
             return STALLED
         return KILLED if await lost.reader.close() == -signal.SIGKILL else CRASHED
 
@@ -275,11 +266,11 @@ class Readers:
     def _settle(self, reader: ReaderProcess) -> None:
         """Replace a reader that has not given back what it took."""
         if reader in self._idle and reader.own_bytes > OWN_BYTES:
-            reader.kill(End.GREW)
+            reader.kill(ReaderEnd.GREW)
 
     def _end_idle(self, reader: ReaderProcess) -> None:
         if reader in self._idle and len(self._all) > 1 and time.monotonic() - reader.since_s >= IDLE_S:
-            reader.kill(End.IDLE)
+            reader.kill(ReaderEnd.IDLE)
 
     def _on_end(self, reader: ReaderProcess) -> None:
         assert reader.end is not None
@@ -288,7 +279,7 @@ class Readers:
         if reader in self._idle:
             self._idle.remove(reader)
         self._keep(reader.close())
-        if self._closing or reader.end is End.IDLE:
+        if self._closing or reader.end is ReaderEnd.IDLE:
             return
         kept_back = self._tells.admit(time.monotonic())
         if kept_back is not None:
@@ -325,15 +316,15 @@ def _fault(answer: Answer) -> Exception:
     return ReadingFailed(answer.trace if isinstance(answer, Broke) else f"a reader answered {type(answer).__name__}")
 
 
-def _lost(why: End) -> SluiceError:
+def _lost(why: ReaderEnd) -> SluiceError:
     """What a caller is told whose reader was killed."""
-    if why is End.DEADLINE:
+    if why is ReaderEnd.DEADLINE:
         return DeadlineExceeded("the time for the request was over before its body was read")
-    if why is End.MEMORY:
+    if why is ReaderEnd.MEMORY:
         return RequestTooLarge(
             f"reading the body takes more than {MEMORY_TIMES} times its length in memory; send fewer elements at a time"
         )
-    if why is End.TIME:
+    if why is ReaderEnd.TIME:
         return RequestTooLarge(f"reading the body takes more than {READ_S:g} s; send fewer elements at a time")
     return Unavailable("the process that read the request has ended; try again")
 
@@ -343,7 +334,7 @@ def _given_up(fault: str, tries: int) -> SluiceError:
     if fault == KILLED:
         return Unavailable(f"the processes that read the request were killed, {tries} times in all; try again")
     if fault == STALLED:
-        return _lost(End.STALLED)
+        return _lost(ReaderEnd.STALLED)
     return InvalidRequest("the body crashed the process that read it, twice; expected a body that can be read")
 
 

@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +16,7 @@ import msgspec
 
 from sluice.gateway.reading.messages import KNOWN_CALLEES, Answer, Decode, FindModel, Forget, Meet
 from sluice.gateway.reading.spawn import spawn
+from sluice.gateway.telemetry.labels import ReaderEnd
 from sluice.inference.transport.arena import SharedMemory
 from sluice.inference.transport.channel import Channel, NotSent, PeerGone, WireError
 from sluice.inference.workers.spawn import end, kill
@@ -30,23 +30,10 @@ STALLED_S = 10.0
 _PAGE_BYTES = resource.getpagesize()
 
 
-class End(StrEnum):
-    """Why a reader is gone."""
-
-    DIED = "died"
-    MEMORY = "memory"
-    TIME = "time"
-    STALLED = "stalled"
-    DEADLINE = "deadline"
-    GREW = "grew"
-    IDLE = "idle"
-    CLOSED = "closed"
-
-
 class ReaderLost(Exception):
     """The reader is gone, and with it what it was asked."""
 
-    def __init__(self, reader: ReaderProcess, end: End) -> None:
+    def __init__(self, reader: ReaderProcess, end: ReaderEnd) -> None:
         super().__init__(f"reader process {reader.pid}: {end}")
         self.reader = reader
         self.end = end
@@ -74,7 +61,7 @@ class ReaderProcess:
         on_end: Callable[[ReaderProcess], None],
     ) -> None:
         self.pid = process.pid
-        self.end: End | None = None
+        self.end: ReaderEnd | None = None
         self.since_s = time.monotonic()
         """When it was last done with something."""
         self._on_end = on_end
@@ -140,8 +127,8 @@ class ReaderProcess:
         except NotSent:
             raise
         except (PeerGone, WireError) as error:
-            self.kill(End.DIED)
-            raise ReaderLost(self, End.DIED) from error
+            self.kill(ReaderEnd.DIED)
+            raise ReaderLost(self, ReaderEnd.DIED) from error
         self._answer = answer = self._loop.create_future()
         self._bounds = bounds
         self._ran_ns, self._ran_at_s = -1, time.monotonic()
@@ -154,7 +141,7 @@ class ReaderProcess:
             limit_s = min(limit_s, self._bounds.limit_s)
             self._bounds = ReaderBounds(self._bounds.memory_bytes, limit_s, limit_s)
 
-    def kill(self, why: End) -> None:
+    def kill(self, why: ReaderEnd) -> None:
         """Ends it now. Whoever waits for an answer gets `ReaderLost`."""
         if self.end is None:
             self.end = why
@@ -164,7 +151,7 @@ class ReaderProcess:
 
     async def close(self) -> int:
         """Ends it, and waits until it has: the exit code as `asyncio.subprocess.Process` has it."""
-        self.kill(End.CLOSED)
+        self.kill(ReaderEnd.CLOSED)
         return await end(self._process)
 
     def _on_readable(self) -> None:
@@ -173,7 +160,7 @@ class ReaderProcess:
         except BlockingIOError:
             return
         except (PeerGone, WireError):
-            self.kill(End.DIED)
+            self.kill(ReaderEnd.DIED)
             return
         self._done()
         waiting, self._answer = self._answer, None
@@ -193,18 +180,18 @@ class ReaderProcess:
             if self._bounds is not None:
                 self.kill(why)
 
-    def _excess(self, bounds: ReaderBounds, now_s: float) -> End | None:
+    def _excess(self, bounds: ReaderBounds, now_s: float) -> ReaderEnd | None:
         """Which of its bounds it has passed."""
         if now_s >= bounds.deadline_s:
-            return End.DEADLINE
+            return ReaderEnd.DEADLINE
         if now_s >= bounds.limit_s:
-            return End.TIME
+            return ReaderEnd.TIME
         if self.own_bytes > bounds.memory_bytes:
-            return End.MEMORY
+            return ReaderEnd.MEMORY
         ran_ns = self._processor_ns()
         if ran_ns != self._ran_ns:
             self._ran_ns, self._ran_at_s = ran_ns, now_s
-        return End.STALLED if now_s - self._ran_at_s >= STALLED_S else None
+        return ReaderEnd.STALLED if now_s - self._ran_at_s >= STALLED_S else None
 
     def _processor_ns(self) -> int:
         try:

@@ -36,7 +36,8 @@ from sluice.gateway.serving.unbatching import Unbatching
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.logs import log
 from sluice.gateway.telemetry.memory import resident_bytes
-from sluice.gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.model_metrics import ModelGauges, ModelMetrics
 from sluice.gateway.telemetry.statistics import ModelStatistics
 from sluice.gateway.telemetry.tracing.tracer import Tracer
 from sluice.inference.config.model_config import ModelConfig
@@ -175,7 +176,13 @@ async def serve_version(
         if footing.batched and share:
             outputs = workers.signature.outputs
             auditor = await stack.enter_async_context(
-                Auditor(workers, outputs, share, on_look=meters.looked_again, on_mixed=unbatching.found)
+                Auditor(
+                    workers,
+                    outputs,
+                    share,
+                    on_look=lambda look: meters.looked_again(look.finding.outcome, look.compute_s),
+                    on_mixed=unbatching.found,
+                )
             )
         batcher = unbatching.batcher = await stack.enter_async_context(
             Batcher(

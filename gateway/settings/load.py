@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sluice.gateway.settings.sections import CacheSettings, LogSettings, ModelsSettings, ServerSettings, TracingSettings
 from sluice.inference.config.faults import Fault, faults, leaves, nearest, read_toml
@@ -38,16 +37,10 @@ class SettingsError(StartError):
         super().__init__("\n".join(["the settings are wrong:", *(f"  {each}" for each in problems)]))
 
 
-class Settings(BaseSettings):
-    """Every setting of the gateway. Making one reads nothing from outside; that is for `load_settings`."""
+class Settings(BaseModel):
+    """Every setting of the gateway. Making one reads nothing from outside; `load_settings` does that."""
 
-    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix=PREFIX,
-        env_nested_delimiter="_",
-        env_nested_max_split=1,
-    )
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     models: ModelsSettings = ModelsSettings()
     server: ServerSettings = ServerSettings()
@@ -75,18 +68,6 @@ class Settings(BaseSettings):
             if not address.password:
                 found.append(address.username or "")
         return [secret for secret in found if secret]
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """None but the values given: `load_settings` lays the sources over each other, and keeps each one's origin."""
-        return (init_settings,)
 
 
 class LoadedSettings(msgspec.Struct, frozen=True):

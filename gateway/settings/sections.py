@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from sluice.gateway.pages.proxy_prefix import plain_prefix
+from sluice.gateway.headers.forwarded_prefix import plain_prefix
 from sluice.inference.config.faults import Section
 from sluice.inference.config.model_config import KIB, MIB, Bytes, CacheConfig, Truth
 

@@ -11,7 +11,8 @@ from prometheus_client.core import Metric
 
 from sluice.gateway.telemetry.exposition import SLICE_S, text_pieces
 from sluice.gateway.telemetry.labels import CallOutcome
-from sluice.gateway.telemetry.metrics import Metrics, ModelGauges
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.model_metrics import ModelGauges
 from sluice.gateway.telemetry.tally import SLICED_SAMPLES
 
 MODELS = 60

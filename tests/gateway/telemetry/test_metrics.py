@@ -8,7 +8,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from sluice.batching.policy import Reason
 from sluice.batching.report import BatchOutcome, BatchReport
 from sluice.gateway.telemetry.labels import CallOutcome
-from sluice.gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.model_metrics import ModelGauges, ModelMetrics
 from sluice.inference.types import Timings
 
 LABELS = 'model="m",version="3"'

@@ -13,12 +13,13 @@ from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.cache.cache import Cache, CacheOptions
 from sluice.cache.remote.redis_link import CacheUnavailable
 from sluice.gateway.dialects.request_bounds import request_bounds
-from sluice.gateway.serving.audit.examine import Finding, LookOutcome
+from sluice.gateway.serving.audit.examine import Finding
 from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.footing import Footing
 from sluice.gateway.serving.forgetting import FIRST_PAUSE_S
 from sluice.gateway.serving.stages import StageContext, corridor
 from sluice.gateway.serving.unbatching import Unbatching
+from sluice.gateway.telemetry.labels import LookOutcome
 from sluice.inference.types import (
     CacheUse,
     Datatype,
