@@ -12,11 +12,12 @@ import pytest
 from fastapi import FastAPI
 
 from sluice.cache.cache import Cache, CacheOptions
-from sluice.gateway.pages.model_config import model_config_page
-from sluice.gateway.pages.v2 import model_routes
+from sluice.gateway.pages.dependencies import catalogue
+from sluice.gateway.pages.v2_models import router
 from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ModelDescription
+from sluice.gateway.serving.model_config_page import model_config_page
 from sluice.gateway.serving.served_version import in_force
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.metrics import Metrics
@@ -195,20 +196,23 @@ class OneVersion(Catalogue):
         return served() if model == "m" and version in (None, 1) else super().resolve(model, version)
 
 
+def pages() -> FastAPI:
+    app = FastAPI()
+    app.include_router(router)
+    app.dependency_overrides[catalogue] = OneVersion
+    return app
+
+
 @pytest.mark.parametrize("path", ["/v2/models/m/config", "/v2/models/m/versions/1/config"])
 async def test_both_routes_show_the_page(path: str) -> None:
-    app = FastAPI()
-    app.include_router(model_routes(OneVersion()))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://sluice") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(pages()), base_url="http://sluice") as client:
         answer = await client.get(path)
     assert answer.status_code == 200
     assert answer.json() == page()
 
 
 def test_the_page_is_described() -> None:
-    app = FastAPI()
-    app.include_router(model_routes(OneVersion()))
-    operation = app.openapi()["paths"]["/v2/models/{model}/config"]["get"]
+    operation = pages().openapi()["paths"]["/v2/models/{model}/config"]["get"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/ModelConfigPage"}
     assert "404" in operation["responses"]

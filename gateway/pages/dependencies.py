@@ -1,0 +1,79 @@
+"""What routes are given by FastAPI: the parts of the gateway, from the state of the application that serves them.
+
+All are `async`, since FastAPI runs other functions in threads.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from fastapi import Depends, FastAPI, Request, Response
+
+from sluice.cache.cache import Cache
+from sluice.gateway.pages.parts import PageParts
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.readiness import Readiness
+from sluice.gateway.serving.repository_control import RepositoryControl
+from sluice.gateway.settings.sections import TracingSettings
+from sluice.gateway.telemetry.metrics import Metrics
+
+
+def set_parts(app: FastAPI, parts: PageParts) -> None:
+    """Give an application the parts that its routes depend on."""
+    app.state.parts = parts
+
+
+def _parts(request: Request) -> PageParts:
+    parts: PageParts = request.app.state.parts
+    return parts
+
+
+async def page_parts(request: Request) -> PageParts:
+    return _parts(request)
+
+
+async def catalogue(request: Request) -> Catalogue:
+    return _parts(request).catalogue
+
+
+async def control(request: Request) -> RepositoryControl:
+    return _parts(request).control
+
+
+async def cache(request: Request) -> Cache:
+    return _parts(request).cache
+
+
+async def metrics(request: Request) -> Metrics:
+    return _parts(request).metrics
+
+
+async def tracing(request: Request) -> TracingSettings:
+    return _parts(request).tracing
+
+
+async def models_path(request: Request) -> Path:
+    return _parts(request).models_path
+
+
+async def readiness(request: Request) -> Readiness:
+    return _parts(request).readiness
+
+
+async def ready(request: Request, response: Response) -> bool:
+    """Whether predictions can be sent here. The status of the answer becomes 200 if so, and 503 if not."""
+    is_ready = _parts(request).readiness.ready
+    response.status_code = 200 if is_ready else 503
+    return is_ready
+
+
+PartsDependency: TypeAlias = Annotated[PageParts, Depends(page_parts)]
+CatalogueDependency: TypeAlias = Annotated[Catalogue, Depends(catalogue)]
+ControlDependency: TypeAlias = Annotated[RepositoryControl, Depends(control)]
+CacheDependency: TypeAlias = Annotated[Cache, Depends(cache)]
+MetricsDependency: TypeAlias = Annotated[Metrics, Depends(metrics)]
+TracingDependency: TypeAlias = Annotated[TracingSettings, Depends(tracing)]
+ModelsPathDependency: TypeAlias = Annotated[Path, Depends(models_path)]
+ReadinessDependency: TypeAlias = Annotated[Readiness, Depends(readiness)]
+ReadyDependency: TypeAlias = Annotated[bool, Depends(ready)]
