@@ -21,8 +21,8 @@ import numpy as np
 import orjson
 import simdjson
 
-from sluice.gateway.dialects.bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats.json_forms import FORMS, MAX_AXES, ElementForm, array_of, shown
 from sluice.gateway.dialects.formats.json_reference import NotJson
 from sluice.gateway.dialects.formats.json_tape import numbers_from_tape

@@ -25,8 +25,8 @@ import msgspec
 import numpy as np
 import orjson
 
-from sluice.gateway.dialects.bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats.json_forms import ElementForm, array_of, element_count, shown
 from sluice.gateway.dialects.formats.json_long import long_tensor_from_json
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.gateway.dialects.bounds import check_rows
+from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import listed, shown
 from sluice.gateway.dialects.formats.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from sluice.gateway.dialects.base import Call, Callee, Dialect
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.json_values import columns_in_steps, rows_in_steps
 from sluice.gateway.dialects.tfs.body import PredictAnswerForm, decode_predict
 from sluice.gateway.dialects.tfs.examples import WantedResults, decode_examples, results_in_steps
@@ -72,8 +72,8 @@ class TfsPredict(Tfs):
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest` and `RequestTooLarge`."""
-        check_structure(body, callee)
-        return decode_predict(body, callee.signature, rows_bound(callee))
+        check_structure(body, callee.signature, callee.max_rows)
+        return decode_predict(body, callee.signature, callee.rows_bound)
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
@@ -115,7 +115,7 @@ class TfsExamples(Tfs):
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, also for a model without such outputs."""
-        check_structure(body, callee)
+        check_structure(body, callee.signature, callee.max_rows)
         return decode_examples(body, callee, self._wanted)
 
     def encode_in_steps(

@@ -18,7 +18,7 @@ import numpy as np
 import simdjson
 
 from sluice.gateway.dialects.base import Callee
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.json_forms import listed
 from sluice.gateway.dialects.formats.json_nested import (
     TEXT_FROM_BYTES,
@@ -78,7 +78,7 @@ def looks_like_json(body: bytes | bytearray) -> bool:
 def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     """The request in a JSON body; its reply is a `Question`. Raises `InvalidRequest`."""
     signature = callee.signature
-    check_structure(body, callee)
+    check_structure(body, callee.signature, callee.max_rows)
     if len(body) >= PIECES_FROM_BYTES:
         with suppress(NotJson):
             return _long_request(body, callee)
@@ -99,7 +99,7 @@ def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceReque
 
 def request_from_npy(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     """The request in an `.npy` file. Raises `InvalidRequest`."""
-    return _of_value(tensor_from_npy(only_input(callee.signature), body, rows_bound(callee)), callee)
+    return _of_value(tensor_from_npy(only_input(callee.signature), body, callee.rows_bound), callee)
 
 
 def request_from_files(files: Mapping[str, bytes | bytearray], callee: Callee) -> InferenceRequest:
@@ -119,12 +119,12 @@ def tensor_from_file(spec: TensorSpec, content: bytes | bytearray, callee: Calle
     if spec.datatype is Datatype.BYTES:
         return _one_string(spec, content, callee.signature)
     if content.startswith(MAGIC):
-        return tensor_from_npy(spec, content, rows_bound(callee))
+        return tensor_from_npy(spec, content, callee.rows_bound)
     return _tensor_from_json(spec, content, callee)
 
 
 def _tensor_from_json(spec: TensorSpec, content: bytes | bytearray, callee: Callee) -> Tensor:
-    check_structure(content, callee)
+    check_structure(content, callee.signature, callee.max_rows)
     text = memoryview(content)[len(content) - len(content.lstrip(b" \t\r\n")) :]
     if len(content) >= PIECES_FROM_BYTES and is_list(text):
         with suppress(NotJson):
@@ -142,7 +142,7 @@ def only_input(signature: Signature) -> TensorSpec:
 
 def _long_request(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     """As `request_from_json`, a piece at a time. Raises `NotJson` where the body cannot be cut into pieces, too."""
-    signature, max_rows = callee.signature, rows_bound(callee)
+    signature, max_rows = callee.signature, callee.rows_bound
     text = memoryview(body)[len(body) - len(body.lstrip(b" \t\r\n")) :]
     if is_list(text):
         spec = only_input(signature)

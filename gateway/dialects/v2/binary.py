@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from sluice.gateway.dialects.bounds import check_rows
+from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import element_count, form_of, shown
 from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.formats.raw_tensors import tensor_from_raw

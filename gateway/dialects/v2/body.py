@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import simdjson
 
-from sluice.gateway.dialects.bounds import MOST_OUTPUTS, check_rows
+from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import FORMS, element_count, form_of, shown
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
 from sluice.gateway.dialects.formats.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
@@ -26,6 +26,9 @@ TAPE_FROM_BYTES = 4096
 ones would take too much memory: their tensors are read in pieces."""
 
 BITS = 64
+
+MOST_OUTPUTS = 4096
+"""Outputs that a request names, at most."""
 
 
 class BodyHead(msgspec.Struct, gc=False):

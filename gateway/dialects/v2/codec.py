@@ -19,7 +19,7 @@ import orjson
 from msgspec.structs import replace
 
 from sluice.gateway.dialects.base import Call, Callee, Dialect
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.json_tensors import data_in_steps, data_json
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS
@@ -91,12 +91,12 @@ class V2(Dialect):
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
         signature = callee.signature
-        max_rows = rows_bound(callee)
+        max_rows = callee.rows_bound
         lengths = [value for name, value in headers if name == BINARY_LENGTH]
         if lengths:
             request = decode_binary(body, json_length(lengths[-1], len(body)), signature, max_rows)
         else:
-            check_structure(body, callee)
+            check_structure(body, callee.signature, callee.max_rows)
             request = decode_body(body, signature, max_rows)
         if isinstance(request.reply, OutputsForm) and request.reply.wishes:
             reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from sluice.gateway.dialects.base import Call, Callee, Dialect
-from sluice.gateway.dialects.bounds import check_rows, rows_bound
+from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
 from sluice.gateway.dialects.v2.outputs import GrpcReply, RequestedOutput, reply_of
@@ -101,7 +101,7 @@ class GrpcInfer(Dialect):
         message = parsed(pb.ModelInferRequest, body)
         if len(message.inputs) > 1:
             _refuse_repeated("input", [each.name for each in message.inputs])
-        max_rows = rows_bound(callee)
+        max_rows = callee.rows_bound
         for each in message.inputs:
             if len(each.shape) and max_rows is not None:
                 check_rows(each.name, each.shape[0], max_rows)
