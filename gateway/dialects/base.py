@@ -17,6 +17,9 @@ from sluice.inference.errors import InvalidRequest, SluiceError
 from sluice.inference.repository.snapshot import FileState
 from sluice.inference.types import InferenceRequest, InferenceResponse, Signature
 
+JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+"""The headers of an answer in JSON."""
+
 POST = frozenset({"POST"})
 NO_IMAGES: Mapping[str, ImageReader] = MappingProxyType({})
 

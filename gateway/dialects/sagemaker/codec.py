@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from sluice.gateway.dialects.base import Call, Callee, Dialect
 from sluice.gateway.dialects.formats.csv_rows import csv_in_steps
 from sluice.gateway.dialects.formats.npy import npy_of
+from sluice.gateway.dialects.refusals import error_object
 from sluice.gateway.dialects.sagemaker.openapi import invocation_paths
 from sluice.gateway.dialects.untyped.answer import answer_in_steps
 from sluice.gateway.dialects.untyped.body import OPEN, BodyForm, Question
@@ -95,8 +96,8 @@ class SageMaker(Dialect):
         return HttpResponse(200, npy_of(_only_output(response.outputs)), ((CONTENT_TYPE, b"application/x-npy"),))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
-        """`{"error": "…"}`, as V2 has it: the contract knows statuses only."""
-        return OPEN.refuse(error)
+        """`{"error": "…"}`, as V2 has it: SageMaker's contract has statuses only."""
+        return error_object(error)
 
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of the one route."""

@@ -10,24 +10,22 @@ import re
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.dialects.base import JSON, Call, Callee, Dialect
 from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.json_values import columns_in_steps, rows_in_steps
+from sluice.gateway.dialects.refusals import error_object
 from sluice.gateway.dialects.tfs.body import PredictAnswerForm, decode_predict
 from sluice.gateway.dialects.tfs.examples import WantedResults, decode_examples, results_in_steps
 from sluice.gateway.dialects.tfs.openapi import verb_paths
 from sluice.gateway.dialects.tfs.tape import COLUMNS
-from sluice.gateway.dialects.v2.codec import V2
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import InvalidRequest, ModelNotFound, SluiceError
 from sluice.inference.types import InferenceRequest, InferenceResponse, Tensor
 
-JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v1/models/"
 _TARGET = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]*)|/labels/([^/:]+))?:([^/:]*)/?")
 _VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
 _VERBS = ("predict", "classify", "regress")
-_ERRORS = V2()
 
 
 class Tfs(Dialect):
@@ -57,8 +55,8 @@ class Tfs(Dialect):
         return Call(model, None if version is None else int(version), label)
 
     def refuse(self, error: SluiceError) -> HttpResponse:
-        """The error object, which V2 has from here, with the same statuses."""
-        return _ERRORS.refuse(error)
+        """The error object, `{"error": "…"}`, which V2 took over from TensorFlow Serving."""
+        return error_object(error)
 
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of the verb."""

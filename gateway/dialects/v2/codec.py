@@ -9,58 +9,31 @@ token is refused.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import orjson
 from msgspec.structs import replace
 
-from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.dialects.base import JSON, Call, Callee, Dialect
 from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.json_tensors import data_in_steps, data_json
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS
+from sluice.gateway.dialects.refusals import error_object
 from sluice.gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
 from sluice.gateway.dialects.v2.body import decode_body
 from sluice.gateway.dialects.v2.openapi import prediction_paths
 from sluice.gateway.dialects.v2.outputs import OutputsForm
 from sluice.gateway.messages import Header, HttpResponse
-from sluice.inference.errors import (
-    DeadlineExceeded,
-    Forbidden,
-    InvalidRequest,
-    ModelFailed,
-    ModelNotFound,
-    NoSuchRegion,
-    RequestTooLarge,
-    SluiceError,
-    StartError,
-    Unavailable,
-)
+from sluice.inference.errors import ModelNotFound, SluiceError
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
 PLATFORM = "onnx_onnxv1"
 OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)
 PLAIN = OutputsForm()
-JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v2/models/"
-
-STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
-    {
-        InvalidRequest: 400,
-        ModelNotFound: 404,
-        NoSuchRegion: 404,
-        Forbidden: 403,
-        RequestTooLarge: 413,
-        Unavailable: 503,
-        DeadlineExceeded: 504,
-        SluiceError: 500,
-    }
-)
-"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
 
 
 class V2(Dialect):
@@ -146,15 +119,8 @@ class V2(Dialect):
         return HttpResponse(200, b"".join([*pieces, *binary]), (*OCTETS, (BINARY_LENGTH, b"%d" % length)))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
-        """The protocol's error object, with a status by the kind of error, and `Retry-After` where that makes sense."""
-        # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-        text = "internal error" if isinstance(error, StartError) else str(error)
-        # A path can be percent-decoded to half of a surrogate pair, which is no text.
-        body = orjson.dumps({"error": text.encode("utf-8", "backslashreplace").decode()})
-        if isinstance(error, Unavailable):
-            retry_after = b"%d" % max(1, math.ceil(error.retry_after_s))
-            return HttpResponse(STATUS[Unavailable], body, (*JSON, (b"retry-after", retry_after)))
-        return HttpResponse(status_of(error), body, JSON)
+        """The protocol's error object, `{"error": "…"}`."""
+        return error_object(error)
 
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of both prediction routes, with schemas and examples in line."""
@@ -183,13 +149,6 @@ def _output_head(name: str, datatype: Datatype, shape: Shape) -> bytes:
     """An output up to its data: few outputs have few shapes, and writing them anew would cost half of an answer."""
     head = orjson.dumps({"name": name, "datatype": datatype, "shape": shape})
     return head.removesuffix(b"}")
-
-
-def status_of(error: SluiceError) -> int:
-    """The HTTP status that this dialect has for an error."""
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return 400
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:

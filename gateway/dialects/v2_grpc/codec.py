@@ -19,6 +19,7 @@ from sluice.gateway.dialects.base import Call, Callee, Dialect
 from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
+from sluice.gateway.dialects.refusals import entry_of, retry_after, text_of
 from sluice.gateway.dialects.v2.outputs import GrpcReply, RequestedOutput, reply_of
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
@@ -31,12 +32,10 @@ from sluice.inference.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
-    ModelFailed,
     ModelNotFound,
     NoSuchRegion,
     RequestTooLarge,
     SluiceError,
-    StartError,
     Unavailable,
 )
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, ParameterValue, Tensor
@@ -44,7 +43,7 @@ from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 3, 4, 5
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 7, 8, 13, 14
 
-STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
+STATUSES: Mapping[type[SluiceError], int] = MappingProxyType(
     {
         InvalidRequest: INVALID_ARGUMENT,
         ModelNotFound: NOT_FOUND,
@@ -158,14 +157,10 @@ class GrpcInfer(Dialect):
 
     def refuse(self, error: SluiceError) -> HttpResponse:
         """GRPC's status for the kind of error, and when to try again where that makes sense."""
-        # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-        text = "internal error" if isinstance(error, StartError) else str(error)
-        headers: tuple[Header, ...] = ()
+        headers = retry_after(error)
         if isinstance(error, Unavailable):
-            retry_after_s = max(1, math.ceil(error.retry_after_s))
-            pushback_ms = max(1, math.ceil(error.retry_after_s * 1e3))
-            headers = ((b"retry-after", b"%d" % retry_after_s), (PUSHBACK, b"%d" % pushback_ms))
-        return HttpResponse(status_of(error), text.encode("utf-8", "backslashreplace"), headers)
+            headers = (*headers, (PUSHBACK, b"%d" % max(1, math.ceil(error.retry_after_s * 1e3))))
+        return HttpResponse(status_of(error), text_of(error).encode(), headers)
 
     def openapi_paths(self) -> dict[str, Any]:
         """None: gRPC describes itself by reflection."""
@@ -174,9 +169,7 @@ class GrpcInfer(Dialect):
 
 def status_of(error: SluiceError) -> int:
     """GRPC's status for an error."""
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return INVALID_ARGUMENT
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return entry_of(error, STATUSES)
 
 
 def _raw_tensor(each: pb.ModelInferRequest.InferInputTensor, raw: bytes) -> Tensor:
