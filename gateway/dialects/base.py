@@ -84,7 +84,7 @@ class Dialect(Protocol):
     def recognise(self, path: str) -> Call | None:
         """The prediction call that a percent-decoded path names, or `None` if it names none of this dialect.
 
-        Raises `ModelNotFound` for a path of this dialect with a version that is no number.
+        Raises `VersionNotFound` for a path of this dialect with a version that is no number.
         """
         ...
 

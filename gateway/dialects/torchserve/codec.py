@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from sluice.gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
 from sluice.gateway.dialects.refusals import encodable, entry_of, json_refusal, text_of
+from sluice.gateway.dialects.targets import no_such_version, version_number
 from sluice.gateway.dialects.torchserve.openapi import prediction_paths
 from sluice.gateway.dialects.untyped.answer import Labels, answer_in_steps
 from sluice.gateway.dialects.untyped.body import Question
@@ -38,7 +39,6 @@ from sluice.inference.types import InferenceRequest, InferenceResponse
 CONTENT_TYPE = b"content-type"
 _PREDICTIONS = re.compile(r"/predictions/([^/]+)(?:/([^/]+))?/?")
 _INVOKE = re.compile(r"/models/([^/]+)/invoke/?")
-_VERSION = re.compile(r"([0-9]{1,18})(?:\.0)?", re.ASCII)
 
 
 class TorchServeFault(NamedTuple):
@@ -127,10 +127,10 @@ class Labelled(msgspec.Struct, frozen=True, tag="labelled"):
 
 def version_of(model: str, text: str) -> int:
     """A version as TorchServe's users write it: `2`, or `2.0`. Raises `VersionNotFound`."""
-    number = _VERSION.fullmatch(text)
+    number = version_number(text.removesuffix(".0"))
     if number is None:
-        raise VersionNotFound(f"model {model[:80]!r} has no version {text[:80]!r}; versions are whole numbers")
-    return int(number[1])
+        raise no_such_version(model, text)
+    return number
 
 
 def refusal(error: SluiceError) -> HttpResponse:

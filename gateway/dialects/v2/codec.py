@@ -22,12 +22,13 @@ from sluice.gateway.dialects.formats.json_tensors import data_in_steps, data_jso
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS
 from sluice.gateway.dialects.refusals import error_object
+from sluice.gateway.dialects.targets import version_of
 from sluice.gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
 from sluice.gateway.dialects.v2.body import decode_body
 from sluice.gateway.dialects.v2.openapi import prediction_paths
 from sluice.gateway.dialects.v2.outputs import OutputsForm
 from sluice.gateway.messages import Header, HttpResponse
-from sluice.inference.errors import ModelNotFound, SluiceError
+from sluice.inference.errors import SluiceError
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
 PLATFORM = "onnx_onnxv1"
@@ -49,7 +50,7 @@ class V2(Dialect):
     headers = frozenset({BINARY_LENGTH})
 
     def recognise(self, path: str) -> Call | None:
-        """The model and version that a path names. Raises `ModelNotFound` for a version that is no number."""
+        """The model and version that a path names. Raises `VersionNotFound` for a version that is no number."""
         if not path.startswith(PREFIX):
             return None
         parts = path.removesuffix("/")[len(PREFIX) :].split("/")
@@ -58,7 +59,7 @@ class V2(Dialect):
         if len(parts) == 2:
             return Call(parts[0])
         if len(parts) == 4 and parts[1] == "versions":
-            return Call(parts[0], _version(parts[0], parts[2]))
+            return Call(parts[0], version_of(parts[0], parts[2]))
         return None
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
@@ -165,10 +166,3 @@ def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> 
 def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
     shape = [-1 if size is None else size for size in spec.shape]
     return {"name": spec.name, "datatype": str(spec.datatype), "shape": shape}
-
-
-def _version(model: str, text: str) -> int:
-    # int() would take digits of other scripts too, and none beyond a few thousand.
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise ModelNotFound(f"model {model[:80]!r} has no version {text[:80]!r}; versions are whole numbers")
-    return int(text)
