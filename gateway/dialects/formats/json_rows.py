@@ -9,6 +9,7 @@ import simdjson
 
 from sluice.gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested, tensor_from_text
 from sluice.gateway.dialects.formats.json_pieces import Gathering, commas_in
+from sluice.gateway.dialects.formats.json_views import is_list
 from sluice.inference.types import Array, Tensor, TensorSpec
 
 
@@ -22,6 +23,13 @@ def tensor_from_list(spec: TensorSpec, text: memoryview, max_rows: int | None) -
         text, lambda piece, level: (_array(TensorSpec(spec.name, spec.datatype, spec.shape[level:]), piece),)
     )
     return gathering.tensors()[0]
+
+
+def column_of(spec: TensorSpec, text: memoryview, max_rows: int | None) -> Tensor:
+    """A whole tensor in the text of any JSON value. Raises as `tensor_from_list` does."""
+    if is_list(text):
+        return tensor_from_list(spec, text, max_rows)
+    return tensor_from_nested(spec, parsed_json(bytes(text)))
 
 
 def tensors_from_rows(

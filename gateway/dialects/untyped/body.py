@@ -18,7 +18,7 @@ import numpy as np
 import simdjson
 
 from sluice.gateway.dialects.base import Callee
-from sluice.gateway.dialects.formats.body_bounds import check_structure
+from sluice.gateway.dialects.formats.body_bounds import check_rows_of_each, check_structure
 from sluice.gateway.dialects.formats.json_forms import listed
 from sluice.gateway.dialects.formats.json_nested import (
     TEXT_FROM_BYTES,
@@ -29,11 +29,10 @@ from sluice.gateway.dialects.formats.json_nested import (
 )
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
 from sluice.gateway.dialects.formats.json_reference import NotJson
-from sluice.gateway.dialects.formats.json_rows import tensor_from_list
+from sluice.gateway.dialects.formats.json_rows import column_of, tensor_from_list
 from sluice.gateway.dialects.formats.json_views import begins_with_b64, is_list, is_object, members_of, names_a_datatype
 from sluice.gateway.dialects.formats.npy import MAGIC, tensor_from_npy
 from sluice.gateway.dialects.tfs import body as tfs_body
-from sluice.gateway.dialects.tfs.body import check_tensors, column_of
 from sluice.gateway.dialects.tfs.codec import TfsPredict
 from sluice.gateway.dialects.v2 import outputs as v2_outputs
 from sluice.gateway.dialects.v2.codec import V2
@@ -166,7 +165,7 @@ def _of_value(tensor: Tensor, callee: Callee) -> InferenceRequest:
         return InferenceRequest((tensor,), reply=WHOLE)
     if tensor.array.ndim == len(signature.inputs[0].shape) - 1:
         return InferenceRequest((Tensor(tensor.name, tensor.datatype, tensor.array[None]),), reply=AN_ITEM)
-    check_tensors((tensor,), callee.max_rows)
+    check_rows_of_each((tensor,), callee.max_rows)
     return InferenceRequest((tensor,), reply=ROWS)
 
 
@@ -182,7 +181,7 @@ def _of_values(tensors: Mapping[str, Tensor], callee: Callee) -> InferenceReques
     if all([tensor.array.ndim == len(spec.shape) - 1 for tensor, spec in zip(ordered, signature.inputs, strict=True)]):
         rows = tuple([Tensor(each.name, each.datatype, each.array[None]) for each in ordered])
         return InferenceRequest(rows, reply=AN_ITEM)
-    check_tensors(ordered, callee.max_rows)
+    check_rows_of_each(ordered, callee.max_rows)
     return InferenceRequest(tuple(ordered), reply=ROWS)
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import simdjson
 
-from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import FORMS, element_count, form_of, shown
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
 from sluice.gateway.dialects.formats.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
@@ -17,6 +14,7 @@ from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.request_bounds import MAX_PARAMETERS, too_many_parameters
 from sluice.gateway.dialects.v2.faults import fault_of
 from sluice.gateway.dialects.v2.outputs import BINARY_OUTPUTS, RequestedOutput, reply_of
+from sluice.gateway.dialects.v2.request_checks import check_shape, refuse_repeated
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.inference.errors import InvalidRequest, RequestTooLarge
 from sluice.inference.types import InferenceRequest, ParameterValue, Signature, Tensor
@@ -94,12 +92,6 @@ def decode_by_lists(body: bytes | bytearray, signature: Signature, max_rows: int
     return request_of(tensors, parsed)
 
 
-def check_shape(name: str, shape: tuple[int, ...], max_rows: int | None) -> None:
-    """Raises `RequestTooLarge` for a shape of more rows than a request may have."""
-    if shape and max_rows is not None and shape[0] > max_rows:
-        check_rows(name, shape[0], max_rows)
-
-
 def decode_by_tape(body: bytes | bytearray, max_rows: int | None = None) -> InferenceRequest | None:
     """The quick way for large numeric tensors, or `None` if there is anything that it does not know or not allow."""
     # simdjson would skip a byte order mark, which the ordinary way refuses.
@@ -150,7 +142,7 @@ def _plain(value: Any) -> Any:
 def request_of(tensors: tuple[Tensor, ...], head: BodyHead) -> InferenceRequest:
     """The request with these inputs. Raises `InvalidRequest` if something is named twice or a parameter is wrong."""
     if len(tensors) > 1:
-        _refuse_repeated("input", [tensor.name for tensor in tensors])
+        refuse_repeated("input", [tensor.name for tensor in tensors])
     outputs: tuple[str, ...] = ()
     if head.outputs:
         if len(head.outputs) > MOST_OUTPUTS:
@@ -158,7 +150,7 @@ def request_of(tensors: tuple[Tensor, ...], head: BodyHead) -> InferenceRequest:
                 f"the request names {len(head.outputs)} outputs; one request names at most {MOST_OUTPUTS}"
             )
         outputs = tuple([output.name for output in head.outputs])
-        _refuse_repeated("output", outputs)
+        refuse_repeated("output", outputs)
     if not head.parameters and not head.outputs:
         return InferenceRequest(tensors, outputs, head.id)
     said = head.parameters or {}
@@ -178,9 +170,3 @@ def check_parameter(name: str, value: ParameterValue) -> None:
         raise InvalidRequest(
             f"parameter {shown(name)} is a whole number of {value.bit_length()} bits; expected {BITS} at most"
         )
-
-
-def _refuse_repeated(kind: str, names: Sequence[str]) -> None:
-    if len(set(names)) != len(names):
-        [(name, times)] = Counter(names).most_common(1)
-        raise InvalidRequest(f"{kind} {shown(name)} is listed {times} times; every name may be listed once")

@@ -8,7 +8,6 @@ The messages are in `inference.proto`. A body is a message as it came off the wi
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,17 +15,18 @@ from typing import Any
 from msgspec.structs import replace
 
 from sluice.gateway.dialects.base import Call, Callee, Dialect
-from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
 from sluice.gateway.dialects.refusals import entry_of, retry_after, text_of
-from sluice.gateway.dialects.v2.outputs import GrpcReply, RequestedOutput, reply_of
+from sluice.gateway.dialects.v2.outputs import RequestedOutput, reply_of
+from sluice.gateway.dialects.v2.request_checks import check_shape, refuse_repeated
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 from sluice.gateway.dialects.v2_grpc.address import address_of
 from sluice.gateway.dialects.v2_grpc.contents import tensor_from_contents
 from sluice.gateway.dialects.v2_grpc.messages import parsed
+from sluice.gateway.dialects.v2_grpc.reply import GrpcReply
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import (
     DeadlineExceeded,
@@ -99,11 +99,10 @@ class GrpcInfer(Dialect):
         """The request in a message. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
         message = parsed(pb.ModelInferRequest, body)
         if len(message.inputs) > 1:
-            _refuse_repeated("input", [each.name for each in message.inputs])
+            refuse_repeated("input", [each.name for each in message.inputs])
         max_rows = callee.rows_bound
         for each in message.inputs:
-            if len(each.shape) and max_rows is not None:
-                check_rows(each.name, each.shape[0], max_rows)
+            check_shape(each.name, each.shape, max_rows)
         raws = message.raw_input_contents
         if raws:
             _refuse_contents(message)
@@ -118,7 +117,7 @@ class GrpcInfer(Dialect):
         outputs = [_output(each) for each in message.outputs]
         names = tuple([output.name for output in outputs])
         if len(outputs) > 1:
-            _refuse_repeated("output", names)
+            refuse_repeated("output", names)
         parameters = _parameters(message.parameters) if message.parameters else {}
         final = parameters.pop(WANTS_FINAL, False) is True
         rest, timeout_s, priority = schedule_of(parameters) if parameters else UNSAID
@@ -203,12 +202,6 @@ def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> RequestedO
         return RequestedOutput(each.name)
     refuse_shared_memory(f"output {shown(each.name)}", each.parameters)
     return RequestedOutput(each.name, _parameters(each.parameters))
-
-
-def _refuse_repeated(kind: str, names: Sequence[str]) -> None:
-    if len(set(names)) != len(names):
-        [(name, times)] = Counter(names).most_common(1)
-        raise InvalidRequest(f"{kind} {shown(name)} is listed {times} times; every name may be listed once")
 
 
 def _parameters(messages: Mapping[str, pb.InferParameter]) -> dict[str, ParameterValue]:
