@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import simdjson
-
 from sluice.gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested, tensor_from_text
 from sluice.gateway.dialects.formats.json_pieces import Gathering, commas_in
 from sluice.gateway.dialects.formats.json_views import is_list
@@ -48,8 +46,4 @@ def tensors_from_rows(
 
 
 def _array(spec: TensorSpec, piece: bytes) -> Array:
-    try:
-        tensor = tensor_from_text(spec, simdjson.Parser().parse(piece), piece)
-    except (ValueError, RuntimeError):
-        tensor = None
-    return (tensor or tensor_from_nested(spec, parsed_json(piece))).array
+    return (tensor_from_text(spec, piece) or tensor_from_nested(spec, parsed_json(piece))).array

@@ -111,7 +111,7 @@ def _binary(body: bytes | bytearray, content_type: bytes, callee: Callee) -> Inf
 
 
 def _with_json_size(answer: HttpResponse) -> HttpResponse:
-    """The answer, with the JSON's length in the content type if it is binary: SageMaker does not pass V2's header on."""
+    """A binary answer has the JSON's length in its content type, since SageMaker does not pass V2's header on."""
     length = json_bytes_of(answer)
     if length is None:
         return answer

@@ -103,7 +103,7 @@ def results_in_steps(request: InferenceRequest, response: InferenceResponse) -> 
     names = [orjson.dumps(each) for each in (*labels, *map(str, range(len(labels), array.shape[1])))]
     text = Text()
     for part in rows_at_a_time(len(array), array.shape[1]):
-        scores = bfloat16.to_float32(array[part]) if tensor.datatype is Datatype.BF16 else array[part]
+        scores = bfloat16.as_numbers(tensor.datatype, array[part])
         for row in scores:
             text.add(_pairs(names, row))
         yield

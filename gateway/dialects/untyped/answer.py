@@ -92,8 +92,7 @@ def _column(tensor: Tensor, labels: Sequence[str]) -> list[bytes]:
     rows = [Tensor(tensor.name, tensor.datatype, tensor.array[row, ...]) for row in range(tensor.array.shape[0])]
     if not labels or tensor.array.ndim != 2 or tensor.datatype is Datatype.BYTES:
         return [nested_json(row) for row in rows]
-    numbers: Array = bfloat16.to_float32(tensor.array) if tensor.datatype is Datatype.BF16 else tensor.array
-    places = top_classes(numbers, TOP_CLASSES)
+    places = top_classes(bfloat16.as_numbers(tensor.datatype, tensor.array), TOP_CLASSES)
     return [_classes(row, chosen, labels) for row, chosen in zip(rows, places, strict=True)]
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import simdjson
 
 from sluice.gateway.dialects.base import Callee
 from sluice.gateway.dialects.formats.body_bounds import check_rows_of_each, check_structure
@@ -84,8 +83,10 @@ def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceReque
     elif len(body) >= TEXT_FROM_BYTES:
         if _ENVELOPE.match(body):
             return _as_form(TFS.decode(body, (), callee), BodyForm.TFS)
-        if len(signature.inputs) == 1 and _LIST.match(body) and (tensor := _by_text(signature.inputs[0], body)):
-            return _of_value(tensor, callee)
+        if len(signature.inputs) == 1 and _LIST.match(body):
+            tensor = tensor_from_text(signature.inputs[0], bytes(body))
+            if tensor is not None:
+                return _of_value(tensor, callee)
     value = parsed_json(body)
     if isinstance(value, dict) and not is_b64(value):
         if not ENVELOPES.isdisjoint(value):
@@ -193,13 +194,6 @@ def _by_name(value: dict[str, Any], signature: Signature) -> dict[str, Tensor]:
             "'instances', a list of rows"
         )
     return {name: tensor_from_nested(spec, value[name]) for name, spec in specs.items()}
-
-
-def _by_text(spec: TensorSpec, body: bytes | bytearray) -> Tensor | None:
-    try:
-        return tensor_from_text(spec, simdjson.Parser().parse(body), bytes(body))
-    except (ValueError, TypeError, RuntimeError):
-        return None
 
 
 def _is_v2(value: dict[str, Any]) -> bool:

@@ -9,7 +9,14 @@ import simdjson
 
 from sluice.gateway.dialects.formats.json_forms import FORMS, element_count, form_of, shown
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
-from sluice.gateway.dialects.formats.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
+from sluice.gateway.dialects.formats.json_tape import (
+    UNUSUAL,
+    bracket_count,
+    has_brackets,
+    list_on_tape,
+    names_on_tape,
+    numbers_from_tape,
+)
 from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.request_bounds import MAX_PARAMETERS, too_many_parameters
 from sluice.gateway.dialects.v2.faults import fault_of
@@ -99,7 +106,7 @@ def decode_by_tape(body: bytes | bytearray, max_rows: int | None = None) -> Infe
         return None
     try:
         return _from_tape(simdjson.Parser().parse(body), body, max_rows)
-    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, InvalidRequest):
+    except (*UNUSUAL, InvalidRequest):
         return None
 
 
@@ -123,14 +130,8 @@ def _from_tape(document: Any, body: bytes | bytearray, max_rows: int | None) -> 
 
 def _members(element: Any, wanted: frozenset[str]) -> dict[str, Any]:
     """The wanted members of an object, their values still on the tape."""
-    if not isinstance(element, simdjson.Object):
-        raise TypeError("not an object")
-    keys = list(element)
-    if len(set(keys)) != len(keys):
-        # The ordinary way takes the last of equal keys, the tape the first.
-        raise ValueError("a key stands twice")
-    # Each look-up walks along the object, so that only those few are made.
-    return {key: element[key] for key in wanted.intersection(keys)}
+    # Each look-up passes through the whole object, so only those few are made.
+    return {name: element[name] for name in wanted.intersection(names_on_tape(element))}
 
 
 def _plain(value: Any) -> Any:
