@@ -30,7 +30,7 @@ from sluice.gateway.headers.timeouts import REQUEST_TIMEOUT, granted_s, within_t
 from sluice.gateway.messages import Body, Header, HttpResponse
 from sluice.gateway.prediction.encoding_steps import in_turns, is_large, size_bytes
 from sluice.gateway.prediction.observer import Observer
-from sluice.gateway.reading.intake import BodyReading
+from sluice.gateway.reading.body_reading import BodyReading
 from sluice.gateway.reading.large_body import LargeBody
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.gate import Gate
