@@ -42,7 +42,6 @@ from sluice.inference.errors import (
 )
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
-PLATFORM = "onnx_onnxv1"
 OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)
 PLAIN = OutputsForm()
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
@@ -192,12 +191,12 @@ def status_of(error: SluiceError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
+def model_metadata(name: str, platform: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
     """The protocol's metadata of a model: versions as strings, and -1 for an axis of any size."""
     return {
         "name": name,
         "versions": [str(version) for version in versions],
-        "platform": PLATFORM,
+        "platform": platform,
         "inputs": [_tensor_metadata(spec) for spec in signature.inputs],
         "outputs": [_tensor_metadata(spec) for spec in signature.outputs],
     }
