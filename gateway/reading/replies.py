@@ -1,4 +1,4 @@
-"""What a dialect remembers of a request for its answer, on its way from a reader: one union of tagged values."""
+"""How `InferenceRequest.reply`, what a dialect needs for its answer, travels from a reader: as one tagged value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sluice.inference.types import InferenceRequest, Tensor
 
 
 class Embeddings(msgspec.Struct, frozen=True, tag="embeddings"):
-    """`openai.Reply` without what the gateway has of its own: the embedder, and the tensors of the request."""
+    """An `openai.EmbeddingsAnswerForm` without what the gateway has: the embedder, and the tensors of the request."""
 
     places: tuple[tuple[int, ...], ...]
     dimensions: int | None
@@ -46,14 +46,14 @@ _DECODER: msgspec.msgpack.Decoder[Reply | None] = msgspec.msgpack.Decoder(Reply 
 
 
 def packed(reply: object) -> bytes:
-    """A request's `reply` as a reader sends it."""
+    """A request's `reply` as bytes."""
     if isinstance(reply, openai.EmbeddingsAnswerForm):
         reply = Embeddings(reply.parts.places, reply.dimensions, reply.base64, reply.tokens)
     return _ENCODER.encode(reply)
 
 
 def unpacked(sent: bytes | memoryview, request: InferenceRequest, callee: Callee) -> object:
-    """The `reply` that was sent with a request, whose tensors are there by now."""
+    """The `reply` in these bytes, for a request whose tensors have arrived already."""
     reply = _DECODER.decode(sent)
     if isinstance(reply, Embeddings):
         assert callee.embedder is not None

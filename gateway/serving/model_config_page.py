@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, Field
 
-from sluice.gateway.dialects.v2.codec import PLATFORM
 from sluice.gateway.serving.model import ServedModel
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.findings import Findings
-from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, Knot, Signature, TensorSpec
 
 
@@ -138,8 +137,8 @@ def model_config_page(served: ServedModel) -> ModelConfigPage:
     signature, config, cache = model.signature, model.config, model.cache_plan
     return ModelConfigPage(
         name=model.name,
-        platform=PLATFORM,
-        backend="onnxruntime",
+        platform=model.engine.platform,
+        backend=model.engine.name,
         max_batch_size=model.plan.max_rows if signature.batched else 0,
         input=[
             InputPage(**dict(tensor), format=_format(model.image_layouts.get(tensor.name, "")))

@@ -31,7 +31,6 @@ from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import SluiceError
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
-PLATFORM = "onnx_onnxv1"
 OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)
 PLAIN = OutputsForm()
 PREFIX = "/v2/models/"
@@ -152,12 +151,12 @@ def _output_head(name: str, datatype: Datatype, shape: Shape) -> bytes:
     return head.removesuffix(b"}")
 
 
-def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
+def model_metadata(name: str, platform: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
     """The protocol's metadata of a model: versions as strings, and -1 for an axis of any size."""
     return {
         "name": name,
         "versions": [str(version) for version in versions],
-        "platform": PLATFORM,
+        "platform": platform,
         "inputs": [_tensor_metadata(spec) for spec in signature.inputs],
         "outputs": [_tensor_metadata(spec) for spec in signature.outputs],
     }

@@ -11,9 +11,8 @@ import numpy as np
 from sluice.gateway.serving.audit.sample import Sample, row_of
 from sluice.gateway.telemetry.labels import LookOutcome
 from sluice.inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
-from sluice.inference.trial.random_inputs import FLOATS
 from sluice.inference.trial.row_independence import rows_lost
-from sluice.inference.types import Array, Arrays, TensorSpec
+from sluice.inference.types import FLOATS, Array, Arrays, TensorSpec
 
 GROSS = Strictness(dict.fromkeys(FLOATS, 5e-2), 1e-3, 0.01)
 """What rounding does not make of a row that is not on a knife's edge, whatever the engine computes in."""
