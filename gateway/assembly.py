@@ -27,7 +27,7 @@ from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.drain import Drain
 from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.serving.repository_control import RepositoryControl
-from sluice.gateway.serving.served_version import ENGINE_VERSION
+from sluice.gateway.serving.version_assembly import ENGINE_VERSION
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import CacheSettings, TracingSettings
 from sluice.gateway.telemetry.cache_metrics import CacheCollector

@@ -266,7 +266,7 @@ class Recall(Protocol):
     """The entry of the cache that an answer was taken from, which takes `size_bytes` as long as somebody holds it."""
 
     @property
-    def size_bytes(self) -> int: ...  # noqa: D102
+    def size_bytes(self) -> int: ...
 
     def again(self) -> bool:
         """Whether the same query would be answered from the very same entry now. If so, it counts as a hit."""

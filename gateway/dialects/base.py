@@ -17,6 +17,9 @@ from sluice.inference.errors import InvalidRequest, SluiceError
 from sluice.inference.repository.snapshot import FileState
 from sluice.inference.types import InferenceRequest, InferenceResponse, Signature
 
+JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+"""The headers of an answer in JSON."""
+
 POST = frozenset({"POST"})
 NO_IMAGES: Mapping[str, ImageReader] = MappingProxyType({})
 
@@ -47,11 +50,16 @@ class Callee(msgspec.Struct, frozen=True, weakref=True):
     embedder: Embedder | None = None
     """How texts become its inputs, where it embeds texts."""
     max_rows: int = 65_536
-    """Rows that one request may have. Held against it before anything is done for each of them."""
+    """Rows that one request may have. This is checked before anything is done for each of them."""
     images: Mapping[str, ImageReader] = NO_IMAGES
     """How pictures become inputs, by the input's name, where `model.toml` declares it."""
     tokenizer: FileState | None = None
-    """The file that the embedder's tokenizer is from."""
+    """The file that the embedder's tokenizer was read from."""
+
+    @property
+    def rows_bound(self) -> int | None:
+        """Rows that one request may have; `None` where its inputs have no rows, as the model is not batched."""
+        return self.max_rows if self.signature.batched else None
 
 
 class Dialect(Protocol):
@@ -76,7 +84,7 @@ class Dialect(Protocol):
     def recognise(self, path: str) -> Call | None:
         """The prediction call that a percent-decoded path names, or `None` if it names none of this dialect.
 
-        Raises `ModelNotFound` for a path of this dialect with a version that is no number.
+        Raises `VersionNotFound` for a path of this dialect with a version that is no number.
         """
         ...
 

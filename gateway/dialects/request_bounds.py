@@ -1,4 +1,8 @@
-"""How much one request may ask for: held against it before anything is done for each of its rows. Pure."""
+"""How much one request may ask for: checked before anything is done for each of its rows.
+
+These are the bounds of a decoded request and of its answer; `formats/body_bounds.py` has those of a body while it is
+read. Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,14 @@ from math import prod
 
 import msgspec
 
+from sluice.gateway.dialects.formats.body_bounds import MAX_TEXTS, too_many_rows, too_many_texts
 from sluice.inference.errors import InvalidRequest, RequestTooLarge
 from sluice.inference.signature import shown_name
 from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Parameters, Signature, Tensor, TensorSpec
 
 MAX_PARAMETERS, MAX_PARAMETER_CHARACTERS = 1024, 8 << 20
-"""Parameters of one request, at most, and how long their names and texts may be together. They are a part of what its
-answer is kept by."""
-
-
-MAX_TEXTS = 1 << 17
-"""BYTES elements of one request, at most. Each is an object by itself, which takes a fraction of a microsecond in each
-place where all of a tensor is looked at or written at once."""
+"""Parameters of one request, at most, and how many characters their names and texts may have together. They are a part
+of the key by which the cache has the answer."""
 
 
 class RequestBounds(msgspec.Struct, frozen=True):
@@ -106,21 +106,6 @@ def request_bounds(signature: Signature, *, max_rows: int, max_queue_rows: int, 
         min(max_rows, max_queue_rows),
         max_answer_bytes,
         {spec.name: _output_bytes(spec, batched=signature.batched) for spec in signature.outputs},
-    )
-
-
-def too_many_rows(what: str, rows: int, most: int) -> RequestTooLarge:
-    """The refusal of a request, or of one of its inputs, with more rows than a request may have."""
-    return RequestTooLarge(
-        f"{what} has {rows} rows; one request has at most {most}, the lower one of server.max_rows and the model's "
-        "batching.max_queue_rows"
-    )
-
-
-def too_many_texts(what: str, texts: int) -> RequestTooLarge:
-    """The same, of elements of BYTES."""
-    return RequestTooLarge(
-        f"{what} has {texts} elements of BYTES; one request has at most {MAX_TEXTS}: send the others in another one"
     )
 
 

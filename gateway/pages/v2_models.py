@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from sluice.gateway.dialects.v2.codec import model_metadata
 from sluice.gateway.pages.dependencies import CatalogueDependency
 from sluice.gateway.pages.errors import problem
-from sluice.gateway.pages.model_config import ModelConfigPage, model_config_page
-from sluice.gateway.pages.model_statistics import StatisticsPage, statistics_json, statistics_page
 from sluice.gateway.pages.parameters import ModelName, VersionNumber
 from sluice.gateway.pages.v2_server import NOT_READY
 from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.model_config_page import ModelConfigPage, model_config_page
+from sluice.gateway.serving.model_statistics_page import StatisticsPage, statistics_json, statistics_page
 from sluice.inference.errors import ModelNotReady
 
 

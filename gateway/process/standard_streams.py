@@ -1,4 +1,4 @@
-"""Standard output and standard error, whoever has them: nobody, a reader that has gone, or one that does not read."""
+"""Standard streams that may be closed, or whose reader may be gone or not read."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _INPUT, _OUTPUT, _ERRORS = range(3)
 
 
 def open_standard_streams() -> None:
-    """Have something behind each of them, be it nothing: what a process is started without, it must not get by chance.
+    """Open the null device for each standard stream that is closed.
 
-    A socket that takes the number of a closed standard error would get what libraries write there.
+    Otherwise a socket could get the descriptor of standard error, and with it what libraries write there.
     """
     for descriptor in (_INPUT, _OUTPUT, _ERRORS):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest number that is free is this one.
+            # The lowest free descriptor is this one.
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or _text(_OUTPUT)
     sys.stderr = sys.stderr or _text(_ERRORS)
 
 
 def tell(text: str) -> None:
-    """Write to standard output, whole or not at all, and wait for no reader."""
+    """Write to standard output, whole or not at all, without waiting for its reader."""
     LogWriter(_OUTPUT).write(text)
 
 

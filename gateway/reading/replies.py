@@ -16,6 +16,7 @@ from sluice.gateway.dialects.tfs import examples as tfs_examples
 from sluice.gateway.dialects.torchserve.codec import Labelled
 from sluice.gateway.dialects.untyped.body import Question
 from sluice.gateway.dialects.v2 import outputs as v2_outputs
+from sluice.gateway.dialects.v2_grpc.reply import GrpcReply
 from sluice.gateway.inputs.text.embedder import Parts
 from sluice.inference.types import InferenceRequest, Tensor
 
@@ -36,7 +37,7 @@ Reply: TypeAlias = (
     | Question
     | Labelled
     | InvocationForm
-    | v2_outputs.GrpcReply
+    | GrpcReply
     | Embeddings
 )
 

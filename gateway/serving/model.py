@@ -17,7 +17,7 @@ from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.gate import Gate
 from sluice.gateway.serving.parts_stage import Stage
 from sluice.gateway.serving.repeated_calls import Repeats
-from sluice.gateway.telemetry.metrics import ModelMetrics
+from sluice.gateway.telemetry.model_metrics import ModelMetrics
 from sluice.gateway.telemetry.statistics import ModelStatistics
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.findings import Findings

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sluice.inference.types import Array, Datatype
+
 
 def from_float64(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
     """The nearest bfloat16 to each finite value, ties to even. Raises `OverflowError` if one would be infinite."""
@@ -34,3 +36,8 @@ def from_any_float64(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
 def to_float32(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """The same values, exactly: every bfloat16 is a float32."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def as_numbers(datatype: Datatype, array: Array) -> Array:
+    """An array of this datatype as numbers that can be compared: BF16 widened to float32, any other as it is."""
+    return to_float32(array) if datatype is Datatype.BF16 else array

@@ -45,7 +45,7 @@ def classified_in_steps(
     strings = np.empty((rows, min(count, flat.shape[1])), np.object_)
     text = Text()
     for part in rows_at_a_time(rows, flat.shape[1]):
-        some = bfloat16.to_float32(flat[part]) if tensor.datatype is Datatype.BF16 else flat[part]
+        some = bfloat16.as_numbers(tensor.datatype, flat[part])
         places = top_classes(some, count)
         for row, chosen in enumerate(places.tolist()):
             for begin in range(0, len(chosen), RANKS):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from sluice.gateway.dialects.bounds import SPARE, check_rows, check_strings
+from sluice.gateway.dialects.formats.body_bounds import SPARE, check_rows, check_strings
 from sluice.gateway.dialects.formats.json_forms import FORMS, ElementForm, shown
 from sluice.gateway.dialects.formats.json_nested import tensor_from_nested
 from sluice.gateway.dialects.formats.json_values import nested_json

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from itertools import chain
-from typing import Any
 
 import simdjson
 
@@ -12,7 +11,7 @@ from sluice.gateway.dialects.formats.json_forms import ElementForm, array_of, el
 from sluice.gateway.dialects.formats.json_nested import tensor_from_text
 from sluice.gateway.dialects.formats.json_pieces import Gathering, commas_in, depth_of
 from sluice.gateway.dialects.formats.json_reference import NotJson, elements_of, length_of
-from sluice.gateway.dialects.formats.json_tape import numbers_from_tape
+from sluice.gateway.dialects.formats.json_tape import UNUSUAL, list_on_tape, numbers_from_tape
 from sluice.gateway.dialects.formats.json_typed import MAX_TYPED_AXES, nested_decoder
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Shape, Tensor, TensorSpec
@@ -64,11 +63,12 @@ class _Reader:
         try:
             if not self._form.carrier:
                 return self._typed(piece, own)
-            data: Any = simdjson.Parser().parse(piece)
             if not own:
-                return numbers_from_tape(self._form, (-1,), data) if piece.find(b"[", 1) < 0 else None
-            tensor = tensor_from_text(TensorSpec(self._name, self._form.datatype, (None, *own)), data, piece)
-        except (ValueError, TypeError, ArithmeticError, RuntimeError, struct.error):
+                if piece.find(b"[", 1) >= 0:
+                    return None
+                return numbers_from_tape(self._form, (-1,), list_on_tape(simdjson.Parser().parse(piece)))
+            tensor = tensor_from_text(TensorSpec(self._name, self._form.datatype, (None, *own)), piece)
+        except (*UNUSUAL, struct.error):
             return None
         return tensor.array if tensor is not None and tensor.array.shape[1:] == own else None
 

@@ -21,11 +21,18 @@ import numpy as np
 import orjson
 import simdjson
 
-from sluice.gateway.dialects.bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats.json_forms import FORMS, MAX_AXES, ElementForm, array_of, shown
 from sluice.gateway.dialects.formats.json_reference import NotJson
-from sluice.gateway.dialects.formats.json_tape import numbers_from_tape
+from sluice.gateway.dialects.formats.json_tape import (
+    UNUSUAL,
+    list_on_tape,
+    numbers_from_tape,
+    shape_on_tape,
+    skeleton_of,
+    skeleton_of_lists,
+)
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Datatype, Shape, Tensor, TensorSpec
 
@@ -33,7 +40,6 @@ TEXT_FROM_BYTES = 4096
 """Lists whose text is this long are tried without objects first."""
 
 B64 = "b64"
-_OF_NUMBERS = b"0123456789.eE+- \t\r\n"
 
 
 def parsed_json(body: bytes | bytearray) -> Any:
@@ -115,43 +121,24 @@ def tensor_from_nested(spec: TensorSpec, value: Any) -> Tensor:
     return Tensor(spec.name, spec.datatype, _array(spec.name, form, level, tuple(shape)))
 
 
-def tensor_from_text(spec: TensorSpec, data: object, text: bytes) -> Tensor | None:
-    """The numbers of a list that simdjson has parsed from `text`; `None` if there is anything unusual about them.
+def tensor_from_text(spec: TensorSpec, text: bytes) -> Tensor | None:
+    """The numbers of a list; `None` for a text that is no JSON list, or if there is anything unusual about it.
 
-    Numbers are taken across all nesting. That every list has the same length as its neighbours is then read off the
+    Numbers are taken across all nesting. That every list has the same length as its neighbours is then seen from the
     text: its brackets and commas must be just those that the shape makes.
     """
     form = FORMS[spec.datatype]
-    if not form.carrier or not isinstance(data, simdjson.Array):
+    if not form.carrier:
         return None
     try:
-        shape = _shape_of_first(data)
-        if 0 in shape or not _has_structure(text, shape):
+        data = list_on_tape(simdjson.Parser().parse(text))
+        shape = shape_on_tape(data)
+        expected = skeleton_of_lists(shape, b"", len(text))
+        if skeleton_of(text) != expected:
             return None
         return Tensor(spec.name, spec.datatype, numbers_from_tape(form, shape, data))
-    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError):
+    except UNUSUAL:
         return None
-
-
-def _shape_of_first(data: Any) -> Shape:
-    shape = []
-    while isinstance(data, simdjson.Array):
-        shape.append(len(data))
-        data = data[0] if len(data) else None
-    return tuple(shape)
-
-
-def _has_structure(text: bytes, shape: Shape) -> bool:
-    """Whether brackets and commas stand in the text as in nested lists of this shape, and beside them only numbers."""
-    size = 0
-    for length in reversed(shape):
-        size = length * (size + 1) + 1
-        if size > len(text):
-            return False
-    expected = b""
-    for length in reversed(shape):
-        expected = b"[%b]" % b",".join([expected] * length)
-    return text.translate(None, _OF_NUMBERS) == expected
 
 
 def _array(name: str, form: ElementForm, elements: list[Any], shape: Shape) -> Array:

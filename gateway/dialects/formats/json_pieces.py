@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sluice.gateway.dialects.bounds import SPARE, check_rows
+from sluice.gateway.dialects.formats.body_bounds import SPARE, check_rows
 from sluice.gateway.dialects.formats.json_forms import MAX_AXES, shown
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import STORAGE, Array, Datatype, Shape, Tensor, TensorSpec

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import simdjson
-
 from sluice.gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested, tensor_from_text
 from sluice.gateway.dialects.formats.json_pieces import Gathering, commas_in
+from sluice.gateway.dialects.formats.json_views import is_list
 from sluice.inference.types import Array, Tensor, TensorSpec
 
 
@@ -22,6 +21,13 @@ def tensor_from_list(spec: TensorSpec, text: memoryview, max_rows: int | None) -
         text, lambda piece, level: (_array(TensorSpec(spec.name, spec.datatype, spec.shape[level:]), piece),)
     )
     return gathering.tensors()[0]
+
+
+def column_of(spec: TensorSpec, text: memoryview, max_rows: int | None) -> Tensor:
+    """A whole tensor in the text of any JSON value. Raises as `tensor_from_list` does."""
+    if is_list(text):
+        return tensor_from_list(spec, text, max_rows)
+    return tensor_from_nested(spec, parsed_json(bytes(text)))
 
 
 def tensors_from_rows(
@@ -40,8 +46,4 @@ def tensors_from_rows(
 
 
 def _array(spec: TensorSpec, piece: bytes) -> Array:
-    try:
-        tensor = tensor_from_text(spec, simdjson.Parser().parse(piece), piece)
-    except (ValueError, RuntimeError):
-        tensor = None
-    return (tensor or tensor_from_nested(spec, parsed_json(piece))).array
+    return (tensor_from_text(spec, piece) or tensor_from_nested(spec, parsed_json(piece))).array

@@ -7,6 +7,8 @@ lists that must be there are seen to be there, and the text has no more brackets
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import simdjson
 
@@ -18,11 +20,54 @@ MIN_ROW_ELEMENTS = 16
 """Shorter rows are left to the typed decoder: looking at each of them here would cost more than it saves."""
 
 
+UNUSUAL = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
+"""What reading from a tape raises for a text that is no JSON, or has anything unusual in it."""
+
+_OF_NUMBERS = b"0123456789.eE+- \t\r\n"
+
+
 def list_on_tape(element: object) -> simdjson.Array:
     """The element, known to be a list. Raises `ValueError` if it is none."""
     if not isinstance(element, simdjson.Array):
         raise ValueError("not a list")
     return element
+
+
+def names_on_tape(element: object) -> list[str]:
+    """The names of an object's members. Raises `TypeError` if it is no object, and `ValueError` for equal names."""
+    if not isinstance(element, simdjson.Object):
+        raise TypeError("not an object")
+    names = list(element)
+    if len(set(names)) != len(names):
+        # Other decoders take the last of equal names, the tape the first.
+        raise ValueError("a name stands twice")
+    return names
+
+
+def shape_on_tape(element: Any) -> Shape:
+    """The shape of nested lists, judged by the first element of each. Raises `IndexError` for an empty list."""
+    shape = []
+    while isinstance(element, simdjson.Array):
+        shape.append(len(element))
+        element = element[0]
+    return tuple(shape)
+
+
+def skeleton_of(text: bytes | bytearray) -> bytes:
+    """A text without the characters that numbers and white space consist of."""
+    return bytes(text.translate(None, _OF_NUMBERS))
+
+
+def skeleton_of_lists(shape: Shape, item: bytes, longest: int) -> bytes:
+    """The skeleton of nested lists of this shape, whose elements have the skeleton `item`: empty for numbers.
+
+    Raises `ValueError` if it would be longer than `longest` bytes: a short text may seem to have any shape.
+    """
+    for size in reversed(shape):
+        if (len(item) + 1) * size >= longest:
+            raise ValueError("so many lists cannot stand in this text")
+        item = b"[%b]" % b",".join([item] * size)
+    return item
 
 
 def numbers_from_tape(form: ElementForm, shape: Shape, data: simdjson.Array) -> Array:

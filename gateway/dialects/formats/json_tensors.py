@@ -22,21 +22,20 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-import numpy as np
 import orjson
 
-from sluice.gateway.dialects.bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats.json_forms import ElementForm, array_of, element_count, shown
 from sluice.gateway.dialects.formats.json_long import long_tensor_from_json
+from sluice.gateway.dialects.formats.json_numbers import with_non_finite
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
 from sluice.gateway.dialects.formats.json_reference import NotJson, elements_of
 from sluice.gateway.dialects.formats.json_typed import MAX_TYPED_AXES, nested_decoder
+from sluice.gateway.dialects.formats.json_views import is_list
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, rows_at_a_time
 from sluice.inference.errors import InvalidRequest
-from sluice.inference.types import Array, Datatype, Shape, Tensor
-
-LIST = ord("[")
+from sluice.inference.types import Datatype, Shape, Tensor
 
 
 def tensor_from_json(name: str, form: ElementForm, shape: Shape, data: msgspec.Raw) -> Tensor:
@@ -46,7 +45,7 @@ def tensor_from_json(name: str, form: ElementForm, shape: Shape, data: msgspec.R
         check_strings(name, count)
     text = memoryview(data)
     if len(text) >= PIECES_FROM_BYTES:
-        if text[0] == LIST and count and shape:
+        if is_list(text) and count and shape:
             with suppress(NotJson):
                 return long_tensor_from_json(name, form, shape, text)
         check_objects(bytes(text))
@@ -94,8 +93,9 @@ def data_json(tensor: Tensor) -> bytes:
         return orjson.dumps([_string(tensor.name, index, item) for index, item in enumerate(array.tolist())])
     if tensor.datatype is Datatype.BF16:
         array = bfloat16.to_float32(array)
+    # As `numbers_json`, but without another call: most answers are short.
     text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
-    return _with_non_finite(text, array) if b"null" in text else text
+    return with_non_finite(text, array) if b"null" in text else text
 
 
 def data_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
@@ -110,12 +110,6 @@ def data_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
             raise InvalidRequest(f"{fault} (counted from element {part.start})") from None
         yield
     return b"[%b]" % text.joined(b",")
-
-
-def _with_non_finite(text: bytes, array: Array) -> bytes:
-    odd: list[float] = array[~np.isfinite(array)].tolist()
-    tokens = [b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity" for value in odd]
-    return b"".join(chain.from_iterable(zip(text.split(b"null"), [*tokens, b""], strict=True)))
 
 
 def _string(name: str, index: int, item: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Generator, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,10 @@ import orjson
 
 from sluice.gateway.dialects.formats import bfloat16
 from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.formats.json_numbers import numbers_json
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, effort, rows_at_a_time
 from sluice.inference.errors import InvalidRequest
-from sluice.inference.types import Array, Datatype, Tensor
+from sluice.inference.types import Datatype, Tensor
 
 MIN_ROWS_TO_CUT = 4
 """Fewer rows are written one by one."""
@@ -32,8 +32,8 @@ def nested_json(tensor: Tensor) -> bytes:
     if tensor.datatype is Datatype.BF16:
         array = bfloat16.to_float32(array)
     if array.ndim == 0:
-        return _numbers(array.reshape(1))[1:-1]
-    return _numbers(np.ascontiguousarray(array))
+        return numbers_json(array.reshape(1))[1:-1]
+    return numbers_json(np.ascontiguousarray(array))
 
 
 def nested_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
@@ -122,15 +122,6 @@ def _cut_rows(tensor: Tensor) -> tuple[bytes, list[bytes]]:
 
 def _named(outputs: Sequence[Tensor]) -> bytes:
     return b"{%b}" % b",".join([b"%b:%b" % (orjson.dumps(each.name), nested_json(each)) for each in outputs])
-
-
-def _numbers(array: Array) -> bytes:
-    text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"null" not in text:
-        return text
-    odd: list[float] = array[~np.isfinite(array)].tolist()
-    tokens = [b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity" for value in odd]
-    return b"".join(chain.from_iterable(zip(text.split(b"null"), [*tokens, b""], strict=True)))
 
 
 def _strings(name: str, value: Any, *, binary: bool) -> Any:

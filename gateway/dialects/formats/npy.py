@@ -8,8 +8,8 @@ import struct
 
 import numpy as np
 
-from sluice.gateway.dialects.bounds import check_rows, check_strings
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_rows, check_strings
 from sluice.gateway.dialects.formats.json_forms import FORMS, element_count, shown
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Datatype, Shape, Tensor, TensorSpec

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sluice.gateway.dialects.bounds import check_strings
+from sluice.gateway.dialects.formats.body_bounds import check_strings
 from sluice.gateway.dialects.formats.json_forms import shown
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, rows_at_a_time
 from sluice.inference.errors import InvalidRequest

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 
 import msgspec
 
-from sluice.gateway.dialects.bounds import BOUNDED_FROM_BYTES
+from sluice.gateway.dialects.formats.body_bounds import BOUNDED_FROM_BYTES
 from sluice.gateway.inputs.text.embedder import Embedder
 from sluice.inference.errors import InvalidRequest
 

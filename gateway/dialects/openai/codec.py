@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from base64 import b64encode
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
@@ -11,25 +10,23 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.dialects.base import JSON, Call, Callee, Dialect
 from sluice.gateway.dialects.formats.slices import Text, rows_at_a_time
 from sluice.gateway.dialects.openai.body import EmbeddingsBody, FieldFault, model_of, read_body, rows_of
 from sluice.gateway.dialects.openai.openapi import embeddings_paths
+from sluice.gateway.dialects.refusals import entry_of, json_refusal, text_of
 from sluice.gateway.inputs.text.embedder import Embedder, Parts
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import (
     DeadlineExceeded,
     InvalidRequest,
-    ModelFailed,
     ModelNotFound,
     RequestTooLarge,
     SluiceError,
-    StartError,
     Unavailable,
 )
 from sluice.inference.types import Array, InferenceRequest, InferenceResponse
 
-JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PATH = "/v1/embeddings"
 
 LIGHT_BYTES = 2048
@@ -137,12 +134,8 @@ class OpenAI(Dialect):
 
     def refuse(self, error: SluiceError) -> HttpResponse:
         """OpenAI's error object; its clients try again after `Retry-After` where the status is 500 or more."""
-        fault = _fault_of(error)
-        body = error_json(error, fault.kind)
-        if isinstance(error, Unavailable):
-            retry_after = b"%d" % max(1, math.ceil(error.retry_after_s))
-            return HttpResponse(fault.status, body, (*JSON, (b"retry-after", retry_after)))
-        return HttpResponse(fault.status, body, JSON)
+        fault = entry_of(error, FAULTS)
+        return json_refusal(error, fault.status, error_json(error, fault.kind))
 
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of the route, with schemas and examples in line."""
@@ -151,20 +144,11 @@ class OpenAI(Dialect):
 
 def error_json(error: SluiceError, kind: str) -> bytes:
     """The body that OpenAI's API has for an error."""
-    # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-    text = "internal error" if isinstance(error, StartError) else str(error)
     param = error.param if isinstance(error, FieldFault) else None
     code = None
     if isinstance(error, ModelNotFound):
         param, code = "model", "model_not_found"
-    message = text.encode("utf-8", "backslashreplace").decode()
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
-
-
-def _fault_of(error: SluiceError) -> OpenAIFault:
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return FAULTS[InvalidRequest]
-    return next(FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS)
+    return orjson.dumps({"error": {"message": text_of(error), "type": kind, "param": param, "code": code}})
 
 
 def _dimensions(asked: EmbeddingsBody, embedder: Embedder) -> int | None:

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 from sluice.gateway.dialects.base import Call, Callee, Dialect
 from sluice.gateway.dialects.formats.csv_rows import csv_in_steps
 from sluice.gateway.dialects.formats.npy import npy_of
+from sluice.gateway.dialects.refusals import error_object
 from sluice.gateway.dialects.sagemaker.openapi import invocation_paths
 from sluice.gateway.dialects.untyped.answer import answer_in_steps
-from sluice.gateway.dialects.untyped.body import OPEN, BodyForm, Question
+from sluice.gateway.dialects.untyped.binary import json_bytes_of, request_from_binary
+from sluice.gateway.dialects.untyped.body import BodyForm, Question
 from sluice.gateway.dialects.untyped.request import is_heavy, request_from_body
-from sluice.gateway.dialects.v2.binary import BINARY_LENGTH
-from sluice.gateway.dialects.v2.outputs import OutputsForm as V2Reply
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import InvalidRequest, SluiceError
 from sluice.inference.types import InferenceRequest, InferenceResponse, Tensor
@@ -95,8 +95,8 @@ class SageMaker(Dialect):
         return HttpResponse(200, npy_of(_only_output(response.outputs)), ((CONTENT_TYPE, b"application/x-npy"),))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
-        """`{"error": "…"}`, as V2 has it: the contract knows statuses only."""
-        return OPEN.refuse(error)
+        """`{"error": "…"}`, as V2 has it: SageMaker's contract has statuses only."""
+        return error_object(error)
 
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of the one route."""
@@ -107,14 +107,12 @@ def _binary(body: bytes | bytearray, content_type: bytes, callee: Callee) -> Inf
     size = _JSON_SIZE.search(content_type)
     if size is None:
         raise InvalidRequest(f"the content type {BINARY.decode()} must say json-header-size=N, the bytes of the JSON")
-    request = OPEN.decode(body, ((BINARY_LENGTH, size[1]),), callee)
-    assert request.reply is None or isinstance(request.reply, V2Reply)
-    return replace(request, reply=Question(BodyForm.V2, inner=request.reply))
+    return request_from_binary(body, size[1], callee)
 
 
 def _with_json_size(answer: HttpResponse) -> HttpResponse:
-    """A binary answer says in its content type, and not in a header that is not passed on, how long the JSON is."""
-    length = next((value for name, value in answer.headers if name == BINARY_LENGTH), None)
+    """A binary answer has the JSON's length in its content type, since SageMaker does not pass V2's header on."""
+    length = json_bytes_of(answer)
     if length is None:
         return answer
     return HttpResponse(answer.status, answer.body, ((CONTENT_TYPE, b"%b;json-header-size=%b" % (BINARY, length)),))

@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 
 from sluice.gateway.dialects.base import Callee
-from sluice.gateway.dialects.bounds import check_rows, rows_bound
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import shown
 from sluice.gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
@@ -59,7 +59,7 @@ def decode_examples(body: bytes | bytearray, callee: Callee, wanted: WantedResul
     examples, context = members.get(EXAMPLES), members.get(CONTEXT, {})
     if not isinstance(examples, list) or not examples:
         raise InvalidRequest(f"{EXAMPLES!r} is {shown(examples)}; expected a list with an object for each example")
-    check_rows(EXAMPLES, len(examples), rows_bound(callee))
+    check_rows(EXAMPLES, len(examples), callee.rows_bound)
     return InferenceRequest(_features(examples, context, callee.signature), (output.name,), reply=reply)
 
 
@@ -73,7 +73,7 @@ def _long_features(body: memoryview, callee: Callee) -> tuple[Tensor, ...]:
     context = parsed_json(bytes(members[CONTEXT])) if CONTEXT in members else {}
     signature = callee.signature
     return tensors_from_rows(
-        signature.inputs, examples, rows_bound(callee), lambda rows: _features(rows, context, signature)
+        signature.inputs, examples, callee.rows_bound, lambda rows: _features(rows, context, signature)
     )
 
 
@@ -103,7 +103,7 @@ def results_in_steps(request: InferenceRequest, response: InferenceResponse) -> 
     names = [orjson.dumps(each) for each in (*labels, *map(str, range(len(labels), array.shape[1])))]
     text = Text()
     for part in rows_at_a_time(len(array), array.shape[1]):
-        scores = bfloat16.to_float32(array[part]) if tensor.datatype is Datatype.BF16 else array[part]
+        scores = bfloat16.as_numbers(tensor.datatype, array[part])
         for row in scores:
             text.add(_pairs(names, row))
         yield

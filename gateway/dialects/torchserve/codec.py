@@ -6,7 +6,6 @@ here made of it by the model's signature: `gateway.dialects.untyped.body` says h
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
@@ -17,8 +16,10 @@ import orjson
 from msgspec.structs import replace
 
 from sluice.gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
+from sluice.gateway.dialects.refusals import encodable, entry_of, json_refusal, text_of
+from sluice.gateway.dialects.targets import no_such_version, version_number
 from sluice.gateway.dialects.torchserve.openapi import prediction_paths
-from sluice.gateway.dialects.untyped.answer import JSON, Labels, answer_in_steps
+from sluice.gateway.dialects.untyped.answer import Labels, answer_in_steps
 from sluice.gateway.dialects.untyped.body import Question
 from sluice.gateway.dialects.untyped.request import is_heavy, request_from_body
 from sluice.gateway.headers.content_encoding import UnknownEncoding
@@ -27,11 +28,9 @@ from sluice.inference.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
-    ModelFailed,
     ModelNotFound,
     RequestTooLarge,
     SluiceError,
-    StartError,
     Unavailable,
     VersionNotFound,
 )
@@ -40,7 +39,6 @@ from sluice.inference.types import InferenceRequest, InferenceResponse
 CONTENT_TYPE = b"content-type"
 _PREDICTIONS = re.compile(r"/predictions/([^/]+)(?:/([^/]+))?/?")
 _INVOKE = re.compile(r"/models/([^/]+)/invoke/?")
-_VERSION = re.compile(r"([0-9]{1,18})(?:\.0)?", re.ASCII)
 
 
 class TorchServeFault(NamedTuple):
@@ -129,28 +127,18 @@ class Labelled(msgspec.Struct, frozen=True, tag="labelled"):
 
 def version_of(model: str, text: str) -> int:
     """A version as TorchServe's users write it: `2`, or `2.0`. Raises `VersionNotFound`."""
-    number = _VERSION.fullmatch(text)
+    number = version_number(text.removesuffix(".0"))
     if number is None:
-        raise VersionNotFound(f"model {model[:80]!r} has no version {text[:80]!r}; versions are whole numbers")
-    return int(number[1])
+        raise no_such_version(model, text)
+    return number
 
 
 def refusal(error: SluiceError) -> HttpResponse:
     """An error in TorchServe's form, also for the pages of its management API."""
-    fault = FAULTS[next(kind for kind in type(error).__mro__ if kind in FAULTS)]
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        fault = FAULTS[InvalidRequest]
-    # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-    body = problem(fault, "internal error" if isinstance(error, StartError) else str(error))
-    if isinstance(error, Unavailable):
-        return HttpResponse(
-            fault.status, body, (*JSON, (b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
-        )
-    return HttpResponse(fault.status, body, JSON)
+    fault = entry_of(error, FAULTS)
+    return json_refusal(error, fault.status, problem(fault, text_of(error)))
 
 
 def problem(fault: TorchServeFault, message: str) -> bytes:
     """The body of an error."""
-    # A path can be percent-decoded to half of a surrogate pair, which is no text.
-    text = message.encode("utf-8", "backslashreplace").decode()
-    return orjson.dumps({"code": fault.status, "type": fault.kind, "message": text})
+    return orjson.dumps({"code": fault.status, "type": fault.kind, "message": encodable(message)})

@@ -8,17 +8,17 @@ from collections.abc import Generator, Mapping, Sequence
 import orjson
 from msgspec.structs import replace
 
+from sluice.gateway.dialects.base import JSON
 from sluice.gateway.dialects.formats import bfloat16
 from sluice.gateway.dialects.formats.classes import top_classes
 from sluice.gateway.dialects.formats.json_forms import shown
 from sluice.gateway.dialects.formats.json_values import columns_in_steps, nested_json, rows_in_steps
 from sluice.gateway.dialects.formats.slices import Text, rows_at_a_time
 from sluice.gateway.dialects.untyped.body import OPEN, TFS, BodyForm, Question
-from sluice.gateway.messages import Header, HttpResponse
+from sluice.gateway.messages import HttpResponse
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor
 
-JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 TOP_CLASSES = 5
 """As many as TorchServe's image classifier tells."""
 
@@ -92,8 +92,7 @@ def _column(tensor: Tensor, labels: Sequence[str]) -> list[bytes]:
     rows = [Tensor(tensor.name, tensor.datatype, tensor.array[row, ...]) for row in range(tensor.array.shape[0])]
     if not labels or tensor.array.ndim != 2 or tensor.datatype is Datatype.BYTES:
         return [nested_json(row) for row in rows]
-    numbers: Array = bfloat16.to_float32(tensor.array) if tensor.datatype is Datatype.BF16 else tensor.array
-    places = top_classes(numbers, TOP_CLASSES)
+    places = top_classes(bfloat16.as_numbers(tensor.datatype, tensor.array), TOP_CLASSES)
     return [_classes(row, chosen, labels) for row, chosen in zip(rows, places, strict=True)]
 
 

@@ -15,10 +15,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import simdjson
 
 from sluice.gateway.dialects.base import Callee
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.body_bounds import check_rows_of_each, check_structure
 from sluice.gateway.dialects.formats.json_forms import listed
 from sluice.gateway.dialects.formats.json_nested import (
     TEXT_FROM_BYTES,
@@ -29,11 +28,10 @@ from sluice.gateway.dialects.formats.json_nested import (
 )
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
 from sluice.gateway.dialects.formats.json_reference import NotJson
-from sluice.gateway.dialects.formats.json_rows import tensor_from_list
+from sluice.gateway.dialects.formats.json_rows import column_of, tensor_from_list
 from sluice.gateway.dialects.formats.json_views import begins_with_b64, is_list, is_object, members_of, names_a_datatype
 from sluice.gateway.dialects.formats.npy import MAGIC, tensor_from_npy
 from sluice.gateway.dialects.tfs import body as tfs_body
-from sluice.gateway.dialects.tfs.body import check_tensors, column_of
 from sluice.gateway.dialects.tfs.codec import TfsPredict
 from sluice.gateway.dialects.v2 import outputs as v2_outputs
 from sluice.gateway.dialects.v2.codec import V2
@@ -78,15 +76,17 @@ def looks_like_json(body: bytes | bytearray) -> bool:
 def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     """The request in a JSON body; its reply is a `Question`. Raises `InvalidRequest`."""
     signature = callee.signature
-    check_structure(body, callee)
+    check_structure(body, callee.signature, callee.max_rows)
     if len(body) >= PIECES_FROM_BYTES:
         with suppress(NotJson):
             return _long_request(body, callee)
     elif len(body) >= TEXT_FROM_BYTES:
         if _ENVELOPE.match(body):
             return _as_form(TFS.decode(body, (), callee), BodyForm.TFS)
-        if len(signature.inputs) == 1 and _LIST.match(body) and (tensor := _by_text(signature.inputs[0], body)):
-            return _of_value(tensor, callee)
+        if len(signature.inputs) == 1 and _LIST.match(body):
+            tensor = tensor_from_text(signature.inputs[0], bytes(body))
+            if tensor is not None:
+                return _of_value(tensor, callee)
     value = parsed_json(body)
     if isinstance(value, dict) and not is_b64(value):
         if not ENVELOPES.isdisjoint(value):
@@ -99,7 +99,7 @@ def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceReque
 
 def request_from_npy(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     """The request in an `.npy` file. Raises `InvalidRequest`."""
-    return _of_value(tensor_from_npy(only_input(callee.signature), body, rows_bound(callee)), callee)
+    return _of_value(tensor_from_npy(only_input(callee.signature), body, callee.rows_bound), callee)
 
 
 def request_from_files(files: Mapping[str, bytes | bytearray], callee: Callee) -> InferenceRequest:
@@ -119,12 +119,12 @@ def tensor_from_file(spec: TensorSpec, content: bytes | bytearray, callee: Calle
     if spec.datatype is Datatype.BYTES:
         return _one_string(spec, content, callee.signature)
     if content.startswith(MAGIC):
-        return tensor_from_npy(spec, content, rows_bound(callee))
+        return tensor_from_npy(spec, content, callee.rows_bound)
     return _tensor_from_json(spec, content, callee)
 
 
 def _tensor_from_json(spec: TensorSpec, content: bytes | bytearray, callee: Callee) -> Tensor:
-    check_structure(content, callee)
+    check_structure(content, callee.signature, callee.max_rows)
     text = memoryview(content)[len(content) - len(content.lstrip(b" \t\r\n")) :]
     if len(content) >= PIECES_FROM_BYTES and is_list(text):
         with suppress(NotJson):
@@ -142,7 +142,7 @@ def only_input(signature: Signature) -> TensorSpec:
 
 def _long_request(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     """As `request_from_json`, a piece at a time. Raises `NotJson` where the body cannot be cut into pieces, too."""
-    signature, max_rows = callee.signature, rows_bound(callee)
+    signature, max_rows = callee.signature, callee.rows_bound
     text = memoryview(body)[len(body) - len(body.lstrip(b" \t\r\n")) :]
     if is_list(text):
         spec = only_input(signature)
@@ -166,7 +166,7 @@ def _of_value(tensor: Tensor, callee: Callee) -> InferenceRequest:
         return InferenceRequest((tensor,), reply=WHOLE)
     if tensor.array.ndim == len(signature.inputs[0].shape) - 1:
         return InferenceRequest((Tensor(tensor.name, tensor.datatype, tensor.array[None]),), reply=AN_ITEM)
-    check_tensors((tensor,), callee.max_rows)
+    check_rows_of_each((tensor,), callee.max_rows)
     return InferenceRequest((tensor,), reply=ROWS)
 
 
@@ -182,7 +182,7 @@ def _of_values(tensors: Mapping[str, Tensor], callee: Callee) -> InferenceReques
     if all([tensor.array.ndim == len(spec.shape) - 1 for tensor, spec in zip(ordered, signature.inputs, strict=True)]):
         rows = tuple([Tensor(each.name, each.datatype, each.array[None]) for each in ordered])
         return InferenceRequest(rows, reply=AN_ITEM)
-    check_tensors(ordered, callee.max_rows)
+    check_rows_of_each(ordered, callee.max_rows)
     return InferenceRequest(tuple(ordered), reply=ROWS)
 
 
@@ -194,13 +194,6 @@ def _by_name(value: dict[str, Any], signature: Signature) -> dict[str, Tensor]:
             "'instances', a list of rows"
         )
     return {name: tensor_from_nested(spec, value[name]) for name, spec in specs.items()}
-
-
-def _by_text(spec: TensorSpec, body: bytes | bytearray) -> Tensor | None:
-    try:
-        return tensor_from_text(spec, simdjson.Parser().parse(body), bytes(body))
-    except (ValueError, TypeError, RuntimeError):
-        return None
 
 
 def _is_v2(value: dict[str, Any]) -> bool:

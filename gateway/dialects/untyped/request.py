@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sluice.gateway.dialects.base import Callee
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.csv_rows import tensor_from_csv
 from sluice.gateway.dialects.formats.json_forms import listed
 from sluice.gateway.dialects.formats.multipart import parts_of
@@ -50,9 +50,9 @@ def request_from_body(body: bytes | bytearray, content_type: bytes, callee: Call
         raise InvalidRequest("the body is empty")
     if kind == b"text/csv":
         spec = only_input(callee.signature)
-        check_structure(body, callee)
+        check_structure(body, callee.signature, callee.max_rows)
         return InferenceRequest(
-            (tensor_from_csv(spec, body, rows_bound(callee)),), reply=ROWS if callee.signature.batched else WHOLE
+            (tensor_from_csv(spec, body, callee.rows_bound),), reply=ROWS if callee.signature.batched else WHOLE
         )
     is_json = kind in (b"application/json", b"application/x-json") or kind.endswith(b"+json")
     if (is_json and not body.startswith(FILES)) or (looks_like_json(body) and not _takes_text(callee.signature)):

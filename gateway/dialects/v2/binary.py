@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from sluice.gateway.dialects.bounds import check_rows
+from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import element_count, form_of, shown
 from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.formats.raw_tensors import tensor_from_raw
-from sluice.gateway.dialects.v2.body import BodyHead, InputHead, check_shape, request_of
+from sluice.gateway.dialects.v2.body import BodyHead, InputHead, request_of
 from sluice.gateway.dialects.v2.faults import fault_of
 from sluice.gateway.dialects.v2.outputs import OutputsForm
+from sluice.gateway.dialects.v2.request_checks import check_shape
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import STORAGE, Datatype, InferenceRequest, ParameterValue, Signature, Tensor, TensorSpec

@@ -9,58 +9,32 @@ token is refused.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import orjson
 from msgspec.structs import replace
 
-from sluice.gateway.dialects.base import Call, Callee, Dialect
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.base import JSON, Call, Callee, Dialect
+from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.json_tensors import data_in_steps, data_json
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS
+from sluice.gateway.dialects.refusals import error_object
+from sluice.gateway.dialects.targets import version_of
 from sluice.gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
 from sluice.gateway.dialects.v2.body import decode_body
 from sluice.gateway.dialects.v2.openapi import prediction_paths
 from sluice.gateway.dialects.v2.outputs import OutputsForm
 from sluice.gateway.messages import Header, HttpResponse
-from sluice.inference.errors import (
-    DeadlineExceeded,
-    Forbidden,
-    InvalidRequest,
-    ModelFailed,
-    ModelNotFound,
-    NoSuchRegion,
-    RequestTooLarge,
-    SluiceError,
-    StartError,
-    Unavailable,
-)
+from sluice.inference.errors import SluiceError
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
 PLATFORM = "onnx_onnxv1"
 OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)
 PLAIN = OutputsForm()
-JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v2/models/"
-
-STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
-    {
-        InvalidRequest: 400,
-        ModelNotFound: 404,
-        NoSuchRegion: 404,
-        Forbidden: 403,
-        RequestTooLarge: 413,
-        Unavailable: 503,
-        DeadlineExceeded: 504,
-        SluiceError: 500,
-    }
-)
-"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
 
 
 class V2(Dialect):
@@ -76,7 +50,7 @@ class V2(Dialect):
     headers = frozenset({BINARY_LENGTH})
 
     def recognise(self, path: str) -> Call | None:
-        """The model and version that a path names. Raises `ModelNotFound` for a version that is no number."""
+        """The model and version that a path names. Raises `VersionNotFound` for a version that is no number."""
         if not path.startswith(PREFIX):
             return None
         parts = path.removesuffix("/")[len(PREFIX) :].split("/")
@@ -85,18 +59,18 @@ class V2(Dialect):
         if len(parts) == 2:
             return Call(parts[0])
         if len(parts) == 4 and parts[1] == "versions":
-            return Call(parts[0], _version(parts[0], parts[2]))
+            return Call(parts[0], version_of(parts[0], parts[2]))
         return None
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
         signature = callee.signature
-        max_rows = rows_bound(callee)
+        max_rows = callee.rows_bound
         lengths = [value for name, value in headers if name == BINARY_LENGTH]
         if lengths:
             request = decode_binary(body, json_length(lengths[-1], len(body)), signature, max_rows)
         else:
-            check_structure(body, callee)
+            check_structure(body, callee.signature, callee.max_rows)
             request = decode_body(body, signature, max_rows)
         if isinstance(request.reply, OutputsForm) and request.reply.wishes:
             reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)
@@ -146,15 +120,8 @@ class V2(Dialect):
         return HttpResponse(200, b"".join([*pieces, *binary]), (*OCTETS, (BINARY_LENGTH, b"%d" % length)))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
-        """The protocol's error object, with a status by the kind of error, and `Retry-After` where that makes sense."""
-        # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-        text = "internal error" if isinstance(error, StartError) else str(error)
-        # A path can be percent-decoded to half of a surrogate pair, which is no text.
-        body = orjson.dumps({"error": text.encode("utf-8", "backslashreplace").decode()})
-        if isinstance(error, Unavailable):
-            retry_after = b"%d" % max(1, math.ceil(error.retry_after_s))
-            return HttpResponse(STATUS[Unavailable], body, (*JSON, (b"retry-after", retry_after)))
-        return HttpResponse(status_of(error), body, JSON)
+        """The protocol's error object, `{"error": "…"}`."""
+        return error_object(error)
 
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of both prediction routes, with schemas and examples in line."""
@@ -185,13 +152,6 @@ def _output_head(name: str, datatype: Datatype, shape: Shape) -> bytes:
     return head.removesuffix(b"}")
 
 
-def status_of(error: SluiceError) -> int:
-    """The HTTP status that this dialect has for an error."""
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return 400
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-
-
 def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
     """The protocol's metadata of a model: versions as strings, and -1 for an axis of any size."""
     return {
@@ -206,10 +166,3 @@ def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> 
 def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
     shape = [-1 if size is None else size for size in spec.shape]
     return {"name": spec.name, "datatype": str(spec.datatype), "shape": shape}
-
-
-def _version(model: str, text: str) -> int:
-    # int() would take digits of other scripts too, and none beyond a few thousand.
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise ModelNotFound(f"model {model[:80]!r} has no version {text[:80]!r}; versions are whole numbers")
-    return int(text)

@@ -59,13 +59,6 @@ class OutputsForm(msgspec.Struct, frozen=True, tag="v2"):
         return (yield from classified_in_steps(tensor, classes, labels, batched=self.batched))
 
 
-class GrpcReply(msgspec.Struct, frozen=True, tag="grpc"):
-    """The same of a request over gRPC, and whether it wishes to be told that an answer is the last."""
-
-    final: bool = False
-    classes: OutputsForm | None = None
-
-
 def reply_of(outputs: Sequence[RequestedOutput], parameters: Mapping[str, ParameterValue]) -> OutputsForm | None:
     """What a request wishes for; `None` for plain JSON. Raises `InvalidRequest`, naming the parameter."""
     binary = _truth("the request", BINARY_OUTPUTS, parameters.get(BINARY_OUTPUTS, False))

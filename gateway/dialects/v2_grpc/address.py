@@ -8,7 +8,8 @@ walks over the message's fields by their tags and lengths alone
 from __future__ import annotations
 
 from sluice.gateway.dialects.base import Call
-from sluice.inference.errors import InvalidRequest, ModelNotFound
+from sluice.gateway.dialects.targets import quoted, version_number
+from sluice.inference.errors import InvalidRequest, VersionNotFound
 
 MODEL_NAME, MODEL_VERSION = 1 << 3 | 2, 2 << 3 | 2
 """The tags of the two fields."""
@@ -22,7 +23,7 @@ MAX_FIELDS = 4096
 def address_of(message: bytes | bytearray) -> Call:
     """The model and version that a message names; of a field that stands twice, the last counts.
 
-    Raises `InvalidRequest` for what is no message, and `ModelNotFound` for a version that is no number.
+    Raises `InvalidRequest` for what is no message, and `VersionNotFound` for a version that is no number.
     """
     name = version = b""
     at, end = 0, len(message)
@@ -54,17 +55,17 @@ def address_of(message: bytes | bytearray) -> Call:
 def call_of(model: str, version: str) -> Call:
     """The call that names a model and a version as they stand in messages: an empty version is none.
 
-    Raises `ModelNotFound` for a version that is no number.
+    Raises `VersionNotFound` for a version that is no number.
     """
     if not version:
         return Call(model)
-    # int() would take digits of other scripts too, and none beyond a few thousand.
-    if not (version.isascii() and version.isdigit() and len(version) <= 18):
-        raise ModelNotFound(
-            f"model {model[:80]!r}: failed to get model version from specified version string {version[:80]!r}; "
+    number = version_number(version)
+    if number is None:
+        raise VersionNotFound(
+            f"model {quoted(model)}: failed to get model version from specified version string {quoted(version)}; "
             "versions are whole numbers"
         )
-    return Call(model, int(version))
+    return Call(model, number)
 
 
 def _varint(message: bytes | bytearray, at: int) -> tuple[int, int]:

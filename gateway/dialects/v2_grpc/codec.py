@@ -8,7 +8,6 @@ The messages are in `inference.proto`. A body is a message as it came off the wi
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,27 +15,27 @@ from typing import Any
 from msgspec.structs import replace
 
 from sluice.gateway.dialects.base import Call, Callee, Dialect
-from sluice.gateway.dialects.bounds import check_rows, rows_bound
 from sluice.gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
-from sluice.gateway.dialects.v2.outputs import GrpcReply, RequestedOutput, reply_of
+from sluice.gateway.dialects.refusals import entry_of, retry_after, text_of
+from sluice.gateway.dialects.v2.outputs import RequestedOutput, reply_of
+from sluice.gateway.dialects.v2.request_checks import check_shape, refuse_repeated
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 from sluice.gateway.dialects.v2_grpc.address import address_of
 from sluice.gateway.dialects.v2_grpc.contents import tensor_from_contents
 from sluice.gateway.dialects.v2_grpc.messages import parsed
+from sluice.gateway.dialects.v2_grpc.reply import GrpcReply
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
-    ModelFailed,
     ModelNotFound,
     NoSuchRegion,
     RequestTooLarge,
     SluiceError,
-    StartError,
     Unavailable,
 )
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, ParameterValue, Tensor
@@ -44,7 +43,7 @@ from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 3, 4, 5
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 7, 8, 13, 14
 
-STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
+STATUSES: Mapping[type[SluiceError], int] = MappingProxyType(
     {
         InvalidRequest: INVALID_ARGUMENT,
         ModelNotFound: NOT_FOUND,
@@ -100,11 +99,10 @@ class GrpcInfer(Dialect):
         """The request in a message. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
         message = parsed(pb.ModelInferRequest, body)
         if len(message.inputs) > 1:
-            _refuse_repeated("input", [each.name for each in message.inputs])
-        max_rows = rows_bound(callee)
+            refuse_repeated("input", [each.name for each in message.inputs])
+        max_rows = callee.rows_bound
         for each in message.inputs:
-            if len(each.shape) and max_rows is not None:
-                check_rows(each.name, each.shape[0], max_rows)
+            check_shape(each.name, each.shape, max_rows)
         raws = message.raw_input_contents
         if raws:
             _refuse_contents(message)
@@ -119,7 +117,7 @@ class GrpcInfer(Dialect):
         outputs = [_output(each) for each in message.outputs]
         names = tuple([output.name for output in outputs])
         if len(outputs) > 1:
-            _refuse_repeated("output", names)
+            refuse_repeated("output", names)
         parameters = _parameters(message.parameters) if message.parameters else {}
         final = parameters.pop(WANTS_FINAL, False) is True
         rest, timeout_s, priority = schedule_of(parameters) if parameters else UNSAID
@@ -158,14 +156,10 @@ class GrpcInfer(Dialect):
 
     def refuse(self, error: SluiceError) -> HttpResponse:
         """GRPC's status for the kind of error, and when to try again where that makes sense."""
-        # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-        text = "internal error" if isinstance(error, StartError) else str(error)
-        headers: tuple[Header, ...] = ()
+        headers = retry_after(error)
         if isinstance(error, Unavailable):
-            retry_after_s = max(1, math.ceil(error.retry_after_s))
-            pushback_ms = max(1, math.ceil(error.retry_after_s * 1e3))
-            headers = ((b"retry-after", b"%d" % retry_after_s), (PUSHBACK, b"%d" % pushback_ms))
-        return HttpResponse(status_of(error), text.encode("utf-8", "backslashreplace"), headers)
+            headers = (*headers, (PUSHBACK, b"%d" % max(1, math.ceil(error.retry_after_s * 1e3))))
+        return HttpResponse(status_of(error), text_of(error).encode(), headers)
 
     def openapi_paths(self) -> dict[str, Any]:
         """None: gRPC describes itself by reflection."""
@@ -174,9 +168,7 @@ class GrpcInfer(Dialect):
 
 def status_of(error: SluiceError) -> int:
     """GRPC's status for an error."""
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return INVALID_ARGUMENT
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return entry_of(error, STATUSES)
 
 
 def _raw_tensor(each: pb.ModelInferRequest.InferInputTensor, raw: bytes) -> Tensor:
@@ -210,12 +202,6 @@ def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> RequestedO
         return RequestedOutput(each.name)
     refuse_shared_memory(f"output {shown(each.name)}", each.parameters)
     return RequestedOutput(each.name, _parameters(each.parameters))
-
-
-def _refuse_repeated(kind: str, names: Sequence[str]) -> None:
-    if len(set(names)) != len(names):
-        [(name, times)] = Counter(names).most_common(1)
-        raise InvalidRequest(f"{kind} {shown(name)} is listed {times} times; every name may be listed once")
 
 
 def _parameters(messages: Mapping[str, pb.InferParameter]) -> dict[str, ParameterValue]:

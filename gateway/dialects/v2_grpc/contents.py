@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from sluice.gateway.dialects.bounds import check_strings
+from sluice.gateway.dialects.formats.body_bounds import check_strings
 from sluice.gateway.dialects.formats.json_forms import shown
 from sluice.gateway.dialects.formats.raw_tensors import shaped
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb

@@ -22,9 +22,10 @@ from sluice.gateway.messages import Header, HttpResponse
 from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.reading.intake import BodyReading
-from sluice.gateway.serving.catalogue import Catalogue, LoadedVersion
+from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ServedModel
 from sluice.gateway.serving.repeated_calls import Repeats
+from sluice.gateway.serving.version_loader import LoadedVersion
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import ModelsSettings
 from sluice.gateway.telemetry.call_log import CallLog

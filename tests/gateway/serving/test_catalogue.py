@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sluice.gateway.assembly import Gateway
 from sluice.gateway.commands.banner import banner
-from sluice.gateway.serving.catalogue import IndexEntry, VersionState
+from sluice.gateway.serving.repository_index import IndexEntry, VersionState
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import ModelsSettings
 from sluice.inference.config.model_config import WorkersConfig

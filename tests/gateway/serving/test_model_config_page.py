@@ -13,11 +13,11 @@ from fastapi import FastAPI
 
 from sluice.cache.cache import Cache, CacheOptions
 from sluice.gateway.pages.dependencies import catalogue
-from sluice.gateway.pages.model_config import model_config_page
 from sluice.gateway.pages.v2_models import router
 from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ModelDescription
+from sluice.gateway.serving.model_config_page import model_config_page
 from sluice.gateway.serving.served_version import in_force
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.metrics import Metrics
