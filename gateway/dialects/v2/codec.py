@@ -1,10 +1,10 @@
 """The Open Inference Protocol, version 2, over REST, with JSON and binary tensors.
 
 The specification is `specification/protocol/inference_rest.md` of the Open Inference Protocol project. JSON has no
-word for a number that is not finite. An answer nevertheless says `NaN`, `Infinity` or `-Infinity` where an output
-holds one: the alternatives are `null`, a silently wrong answer, and no answer at all. Triton Inference Server and
-TensorFlow Serving write the same tokens, and Python's `json` and JavaScript's `eval` read them. A request with such a
-token is refused.
+word for a number that is not finite. Where an output holds one, the answer has `NaN`, `Infinity` or `-Infinity`
+nevertheless: the alternatives are `null`, a wrong number, and no answer at all. Triton Inference Server and TensorFlow
+Serving write the same tokens, and Python's `json` and JavaScript's `eval` read them. A request with such a token is
+refused.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class V2(Dialect):
     """The prediction calls of the Open Inference Protocol V2.
 
     `POST /v2/models/{model}[/versions/{version}]/infer`, a slash at the end allowed. Data is flat or nested; answers
-    are flat. What the body's content type says is not looked at. Unknown members of a request are ignored. Tensors may
-    be binary in both directions, outputs may be asked for as classes, and the parameters `timeout` and `priority` say
-    how the call is scheduled.
+    are flat. The body's content type and unknown members of a request are ignored. Tensors may be binary in both
+    directions, outputs may be asked for as classes, and the parameters `timeout` and `priority` say how the call is
+    scheduled.
     """
 
     name = "v2"
@@ -77,10 +77,10 @@ class V2(Dialect):
         return request
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
-        """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""
+        """The answer. Raises `InvalidRequest` if an output is a string that is not UTF-8, since JSON has no others."""
         if isinstance(request.reply, OutputsForm):
             return super().encode(request, response)
-        # Most answers are plain and short, and a generator would take longer than the rest of it.
+        # Most answers are plain and short: for those, running a generator would take longer than all the rest.
         pieces = _beginning(response)
         separator = b""
         for tensor in response.outputs:
@@ -140,13 +140,13 @@ def _beginning(response: InferenceResponse) -> list[bytes]:
 
 @lru_cache(maxsize=256)
 def _opening(model: str, version: int) -> bytes:
-    """The beginning of an answer, which is the same for every answer of a version."""
+    """The beginning of an answer, which all answers of a version share."""
     return orjson.dumps({"model_name": model, "model_version": str(version)}).removesuffix(b"}")
 
 
 @lru_cache(maxsize=1024)
 def _output_head(name: str, datatype: Datatype, shape: Shape) -> bytes:
-    """An output up to its data: few outputs have few shapes, and writing them anew would cost half of an answer."""
+    """An output up to its data. It is remembered, since writing it would take half of the time of a short answer."""
     head = orjson.dumps({"name": name, "datatype": datatype, "shape": shape})
     return head.removesuffix(b"}")
 

@@ -226,7 +226,7 @@ ZERO = [
     0,  0,  6, 13, 10,  0,  0,  0,
 ]
 # fmt: on
-"""A hand-written zero: the first sample of scikit-learn's digits."""
+"""The first sample of scikit-learn's digits: a hand-written zero."""
 
 PROBABILITIES = [1.0, 3.5e-12, 6.9e-09, 1.3e-08, 6.2e-07, 5.8e-07, 4.4e-07, 9.8e-07, 2.4e-07, 9.3e-07]
-"""What the bundled model `digits` makes of it, rounded."""
+"""The answer of the bundled model `digits` to it, rounded."""

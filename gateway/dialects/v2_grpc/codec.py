@@ -1,7 +1,7 @@
 """The Open Inference Protocol V2 over gRPC: serialized `ModelInferRequest`s in, `ModelInferResponse`s out.
 
-The messages are in `inference.proto`. A body is a message as it came off the wire, and so is an answer; the server in
-`gateway/grpc/` carries both, and reads `HttpResponse.status` as a status of gRPC
+The messages are in `inference.proto`. A body is a serialized message, and so is an answer. The server in
+`gateway/grpc/` transports both and reads `HttpResponse.status` as a status of gRPC
 (https://grpc.io/docs/guides/status-codes/).
 """
 
@@ -55,16 +55,16 @@ STATUSES: Mapping[type[SluiceError], int] = MappingProxyType(
         SluiceError: INTERNAL,
     }
 )
-"""By the nearest ancestor of an error. `ModelFailed` is an invalid argument where the model blamed the input."""
+"""By the nearest ancestor of an error, as `refusals.entry_of` finds it."""
 
 PUSHBACK = b"grpc-retry-pushback-ms"
-"""How a client that retries by itself is told to wait (gRFC A6)."""
+"""The trailer that tells a client how long to wait before it retries, in milliseconds (gRFC A6)."""
 
 WANTS_FINAL, IS_FINAL = "triton_enable_empty_final_response", "triton_final_response"
-"""A caller may ask to be told which answer is the last for its request. There is one only, which is."""
+"""A caller may ask for a mark on the last answer to its request. Here the only answer is the last."""
 
 HEAVY_BYTES, HEAVY_STRINGS_BYTES = 1024 * 1024, 64 * 1024
-
+"""Messages from this length on are heavy; the second for models that take strings."""
 
 PLAIN = GrpcReply()
 
@@ -72,9 +72,9 @@ PLAIN = GrpcReply()
 class GrpcInfer(Dialect):
     """`ModelInfer` and each message of `ModelStreamInfer`.
 
-    Inputs have typed contents or are raw, all of a request in the same way; outputs are always raw. Outputs may
-    be asked for as classes, and the parameters `timeout` and `priority` say how the call is scheduled. Shared memory is
-    refused. `HttpResponse.status` is one of gRPC's; if it is not `OK`, the body is what the caller is told.
+    The inputs of a request all have typed contents, or all are raw; outputs are always raw. Outputs may be asked for as
+    classes, and the parameters `timeout` and `priority` say how the call is scheduled. Shared memory is refused.
+    `HttpResponse.status` is one of gRPC's; if it is not `OK`, the body is the message of the status.
     """
 
     name = "grpc"
@@ -82,7 +82,7 @@ class GrpcInfer(Dialect):
     client_gone = CANCELLED
 
     def recognise(self, path: str) -> Call | None:
-        """Nothing: HTTP's paths lead to other dialects."""
+        """Always `None`: no HTTP path leads to gRPC."""
         return None
 
     def address(self, body: bytes | bytearray) -> Call:
@@ -90,7 +90,7 @@ class GrpcInfer(Dialect):
         return address_of(body)
 
     def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
-        """Strings are made one by one, and typed contents are copied twice; raw numbers are only looked at."""
+        """Whether the message is long: strings are decoded one by one, and typed contents are copied twice."""
         if len(body) < HEAVY_STRINGS_BYTES:
             return False
         return len(body) >= HEAVY_BYTES or any([spec.datatype is Datatype.BYTES for spec in callee.signature.inputs])
@@ -130,7 +130,7 @@ class GrpcInfer(Dialect):
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """The answer, its outputs raw. Raises `InvalidRequest` if an output has no classes to tell."""
+        """The answer with raw outputs. Raises `InvalidRequest` if classes are wanted of an output that has none."""
         reply = request.reply if isinstance(request.reply, GrpcReply) else PLAIN
         outputs = response.outputs
         if reply.classes is not None:
@@ -155,19 +155,19 @@ class GrpcInfer(Dialect):
         return HttpResponse(OK, message.SerializeToString())
 
     def refuse(self, error: SluiceError) -> HttpResponse:
-        """GRPC's status for the kind of error, and when to try again where that makes sense."""
+        """The status of gRPC for this kind of error, and when to try again if that may help."""
         headers = retry_after(error)
         if isinstance(error, Unavailable):
             headers = (*headers, (PUSHBACK, b"%d" % max(1, math.ceil(error.retry_after_s * 1e3))))
         return HttpResponse(status_of(error), text_of(error).encode(), headers)
 
     def openapi_paths(self) -> dict[str, Any]:
-        """None: gRPC describes itself by reflection."""
+        """Empty: gRPC describes itself by reflection."""
         return {}
 
 
 def status_of(error: SluiceError) -> int:
-    """GRPC's status for an error."""
+    """The status of gRPC for an error."""
     return entry_of(error, STATUSES)
 
 

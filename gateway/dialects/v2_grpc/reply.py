@@ -1,4 +1,4 @@
-"""What the answer over gRPC needs to know of its request. Reader processes use it without protobuf."""
+"""What the answer over gRPC needs to know of its request. It stands apart so that no importer needs protobuf."""
 
 from __future__ import annotations
 
