@@ -7,7 +7,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from sluice.gateway.connections.deadlines import Timed
 from sluice.gateway.connections.held_bytes import HeldShare
 from sluice.gateway.connections.limits import surplus_connections
 from sluice.gateway.connections.long_body import LARGE_BYTES
@@ -30,7 +29,7 @@ _SLOW = wire.plain(408, "The request was not complete in time.")
 _STOPPING = wire.plain(503, "The server is stopping.")
 
 
-class HttpConnection(Timed):
+class HttpConnection:
     """What holds for every request on one connection, prediction or page.
 
     It does no I/O and has no clock: it is told of all that happens, with the time of it (`now`, in seconds of one

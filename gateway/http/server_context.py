@@ -64,7 +64,7 @@ class HttpServerContext:
         self._own_faults = Sampler(_FAULTS_LOGGED_PER_S)
         self._callers_faults = Sampler(_FAULTS_LOGGED_PER_S)
 
-    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[object], keep_alive_s: float) -> None:
+    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed], keep_alive_s: float) -> None:
         """See to it that the connections' deadlines are kept."""
         if self.sweep is None:
             limits = self.limits
