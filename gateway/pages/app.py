@@ -61,9 +61,9 @@ def pages_app(parts: PageParts, dialects: Sequence[Dialect], lifespan: Lifespan)
     )
     set_parts(app, parts)
     add_exception_handlers(app, ErrorFormat(dialects[0].refuse, problem_body))
-    app.mount(docs.STATIC_PATH, docs.static_files(), name="docs-static")
     for router in ROUTERS:
         app.include_router(router)
+    app.mount(docs.STATIC_PATH, docs.static_files(), name="docs-static")
     return app
 
 

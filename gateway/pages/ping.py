@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from sluice.gateway.pages.dependencies import ReadyDependency
+from sluice.gateway.pages.dependencies import ReadinessDependency
 from sluice.gateway.pages.errors import Responses
 
 
@@ -21,5 +21,5 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/ping", summary="Can predictions be sent here?", responses=UNHEALTHY)
-async def ping(ready: ReadyDependency) -> Ping:
-    return Ping(status="Healthy" if ready else "Unhealthy")
+async def ping(readiness: ReadinessDependency) -> Ping:
+    return Ping(status="Healthy" if readiness.ready else "Unhealthy")

@@ -14,7 +14,6 @@ from sluice.gateway.pages.dependencies import (
     CatalogueDependency,
     PartsDependency,
     ReadinessDependency,
-    ReadyDependency,
 )
 from sluice.gateway.pages.errors import Responses
 from sluice.gateway.serving.model import ServedModel
@@ -111,25 +110,23 @@ async def live(catalogue: CatalogueDependency, response: Response) -> Live:
     responses=NOT_READY,
     response_model_exclude_defaults=True,
 )
-async def ready(is_ready: ReadyDependency, catalogue: CatalogueDependency) -> Ready:
-    broken = dict.fromkeys(_full_name(each.name, each.version) for each in catalogue.broken)
-    return Ready(ready=is_ready, broken=list(broken))
+async def ready(readiness: ReadinessDependency) -> Ready:
+    broken = dict.fromkeys(_full_name(each.name, each.version) for each in readiness.broken)
+    return Ready(ready=readiness.ready, broken=list(broken))
 
 
 @router.get("/health", tags=["health"], summary="How is everything?", responses=NOT_READY)
-async def health(
-    is_ready: ReadyDependency, readiness: ReadinessDependency, catalogue: CatalogueDependency, cache: CacheDependency
-) -> HealthPage:
+async def health(readiness: ReadinessDependency, catalogue: CatalogueDependency, cache: CacheDependency) -> HealthPage:
     state = cache.state()
     return HealthPage(
         live=not catalogue.stranded(time.monotonic()),
-        ready=is_ready,
+        ready=readiness.ready,
         models=[_version_health(served) for name in catalogue.models for served in catalogue.versions(name)],
         broken=[
             BrokenHealth(name=each.name, version=str(each.version or ""), reason=each.reason)
-            for each in catalogue.broken
+            for each in readiness.broken
         ],
-        doors=list(readiness.faults),
+        doors=list(readiness.door_faults),
         cache=CacheHealth(entries=state.entries, bytes=state.size_bytes, redis=redis_page(state.redis)),
     )
 
