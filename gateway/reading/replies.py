@@ -10,13 +10,13 @@ import msgspec
 
 from sluice.gateway.dialects.base import Callee
 from sluice.gateway.dialects.openai import codec as openai
-from sluice.gateway.dialects.sagemaker.codec import InvocationForm
+from sluice.gateway.dialects.sagemaker.codec import InvocationAnswerForm
 from sluice.gateway.dialects.tfs import body as tfs_body
 from sluice.gateway.dialects.tfs import examples as tfs_examples
-from sluice.gateway.dialects.torchserve.codec import Labelled
-from sluice.gateway.dialects.untyped.body import Question
+from sluice.gateway.dialects.torchserve.codec import LabelledAnswerForm
+from sluice.gateway.dialects.untyped.body import UntypedAnswerForm
 from sluice.gateway.dialects.v2 import outputs as v2_outputs
-from sluice.gateway.dialects.v2_grpc.reply import GrpcReply
+from sluice.gateway.dialects.v2_grpc.answer_form import GrpcAnswerForm
 from sluice.gateway.inputs.text.embedder import Parts
 from sluice.inference.types import InferenceRequest, Tensor
 
@@ -31,13 +31,13 @@ class Embeddings(msgspec.Struct, frozen=True, tag="embeddings"):
 
 
 Reply: TypeAlias = (
-    v2_outputs.OutputsForm
+    v2_outputs.V2AnswerForm
     | tfs_body.PredictAnswerForm
     | tfs_examples.ResultsAnswerForm
-    | Question
-    | Labelled
-    | InvocationForm
-    | GrpcReply
+    | UntypedAnswerForm
+    | LabelledAnswerForm
+    | InvocationAnswerForm
+    | GrpcAnswerForm
     | Embeddings
 )
 

@@ -21,7 +21,7 @@ from sluice.gateway.dialects.refusals import error_object
 from sluice.gateway.dialects.sagemaker.openapi import invocation_paths
 from sluice.gateway.dialects.untyped.answer import answer_in_steps
 from sluice.gateway.dialects.untyped.binary import json_bytes_of, request_from_binary
-from sluice.gateway.dialects.untyped.body import BodyForm, Question
+from sluice.gateway.dialects.untyped.body import BodyForm, UntypedAnswerForm
 from sluice.gateway.dialects.untyped.request import is_heavy, request_from_body
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import InvalidRequest, SluiceError
@@ -33,10 +33,10 @@ BINARY = b"application/vnd.sagemaker-triton.binary+json"
 _JSON_SIZE = re.compile(rb"json-header-size=([^;\s]*)", re.IGNORECASE)
 
 
-class InvocationForm(msgspec.Struct, frozen=True, tag="sagemaker"):
+class InvocationAnswerForm(msgspec.Struct, frozen=True, tag="sagemaker"):
     """The form of a request, and the content type that its answer has."""
 
-    question: Question
+    untyped: UntypedAnswerForm
     medium: Literal["json", "csv", "npy"]
 
 
@@ -79,18 +79,18 @@ class SageMaker(Dialect):
         medium = _medium(accept)
         if medium == "json":
             return request
-        assert isinstance(request.reply, Question)
-        return replace(request, reply=InvocationForm(request.reply, medium))
+        assert isinstance(request.reply, UntypedAnswerForm)
+        return replace(request, reply=InvocationAnswerForm(request.reply, medium))
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
         """The answer. Raises `InvalidRequest` if the outputs cannot be written in the wanted form."""
-        if not isinstance(wish := request.reply, InvocationForm):
+        if not isinstance(wanted := request.reply, InvocationAnswerForm):
             return _with_json_size((yield from answer_in_steps(request, response, {})))
-        if wish.question.form is BodyForm.V2:
-            return _with_json_size((yield from answer_in_steps(replace(request, reply=wish.question), response, {})))
-        if wish.medium == "csv":
+        if wanted.untyped.form is BodyForm.V2:
+            return _with_json_size((yield from answer_in_steps(replace(request, reply=wanted.untyped), response, {})))
+        if wanted.medium == "csv":
             return HttpResponse(200, (yield from csv_in_steps(response.outputs)), ((CONTENT_TYPE, b"text/csv"),))
         return HttpResponse(200, npy_of(_only_output(response.outputs)), ((CONTENT_TYPE, b"application/x-npy"),))
 

@@ -20,7 +20,7 @@ from sluice.gateway.dialects.refusals import encodable, entry_of, json_refusal, 
 from sluice.gateway.dialects.targets import no_such_version, version_number
 from sluice.gateway.dialects.torchserve.openapi import prediction_paths
 from sluice.gateway.dialects.untyped.answer import Labels, answer_in_steps
-from sluice.gateway.dialects.untyped.body import Question
+from sluice.gateway.dialects.untyped.body import UntypedAnswerForm
 from sluice.gateway.dialects.untyped.request import is_heavy, request_from_body
 from sluice.gateway.headers.content_encoding import UnknownEncoding
 from sluice.gateway.messages import Header, HttpResponse
@@ -98,15 +98,15 @@ class TorchServe(Dialect):
         request = request_from_body(body, content_type, callee)
         if not callee.config.labels:
             return request
-        assert isinstance(request.reply, Question)
-        return replace(request, reply=Labelled(request.reply, callee.config.labels))
+        assert isinstance(request.reply, UntypedAnswerForm)
+        return replace(request, reply=LabelledAnswerForm(request.reply, callee.config.labels))
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
         """The answer. Raises `InvalidRequest` if an output cannot be written as JSON."""
-        if isinstance(reply := request.reply, Labelled):
-            return (yield from answer_in_steps(replace(request, reply=reply.question), response, reply.labels))
+        if isinstance(reply := request.reply, LabelledAnswerForm):
+            return (yield from answer_in_steps(replace(request, reply=reply.untyped), response, reply.labels))
         return (yield from answer_in_steps(request, response, {}))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
@@ -118,10 +118,10 @@ class TorchServe(Dialect):
         return prediction_paths()
 
 
-class Labelled(msgspec.Struct, frozen=True, tag="labelled"):
+class LabelledAnswerForm(msgspec.Struct, frozen=True, tag="labelled"):
     """The form of a request, and the names of the classes by output."""
 
-    question: Question
+    untyped: UntypedAnswerForm
     labels: Labels
 
 

@@ -14,7 +14,7 @@ from sluice.gateway.dialects.formats.classes import top_classes
 from sluice.gateway.dialects.formats.json_forms import shown
 from sluice.gateway.dialects.formats.json_values import columns_in_steps, nested_json, rows_in_steps
 from sluice.gateway.dialects.formats.slices import Text, rows_at_a_time
-from sluice.gateway.dialects.untyped.body import OPEN, TFS, BodyForm, Question
+from sluice.gateway.dialects.untyped.body import OPEN, TFS, BodyForm, UntypedAnswerForm
 from sluice.gateway.messages import HttpResponse
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Datatype, InferenceRequest, InferenceResponse, Tensor
@@ -32,19 +32,19 @@ def answer_in_steps(
 
     Instead of an output with `labels` it has an object of the five highest classes, the highest first.
     """
-    question = request.reply
-    assert isinstance(question, Question)
-    if question.form is BodyForm.V2:
-        return (yield from OPEN.encode_in_steps(replace(request, reply=question.inner), response))
-    if question.form is BodyForm.TFS:
-        return (yield from TFS.encode_in_steps(replace(request, reply=question.inner), response))
+    wanted = request.reply
+    assert isinstance(wanted, UntypedAnswerForm)
+    if wanted.form is BodyForm.V2:
+        return (yield from OPEN.encode_in_steps(replace(request, reply=wanted.inner), response))
+    if wanted.form is BodyForm.TFS:
+        return (yield from TFS.encode_in_steps(replace(request, reply=wanted.inner), response))
     outputs = response.outputs
-    if not question.batched:
+    if not wanted.batched:
         return HttpResponse(200, (yield from columns_in_steps(outputs)), JSON)
-    rows = _common_rows(outputs, 1 if question.form is BodyForm.ITEM else None)
+    rows = _common_rows(outputs, 1 if wanted.form is BodyForm.ITEM else None)
     if labels:
-        text = yield from _labelled_in_steps(outputs, labels, whole=question.form is not BodyForm.ITEM)
-    elif question.form is BodyForm.ITEM:
+        text = yield from _labelled_in_steps(outputs, labels, whole=wanted.form is not BodyForm.ITEM)
+    elif wanted.form is BodyForm.ITEM:
         text = yield from columns_in_steps([Tensor(each.name, each.datatype, each.array[0, ...]) for each in outputs])
     else:
         text = yield from rows_in_steps(outputs, rows)

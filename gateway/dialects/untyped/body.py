@@ -55,18 +55,19 @@ class BodyForm(Enum):
     V2 = "v2"
 
 
-class Question(msgspec.Struct, frozen=True, tag="item"):
+class UntypedAnswerForm(msgspec.Struct, frozen=True, tag="item"):
     """What the answer needs to know of the request. `inner` is the `reply` of the codec that read it, TFS or V2.
 
     Outputs of a model that is not `batched` are written whole.
     """
 
     form: BodyForm
-    inner: v2_outputs.OutputsForm | tfs_body.PredictAnswerForm | None = None
+    inner: v2_outputs.V2AnswerForm | tfs_body.PredictAnswerForm | None = None
     batched: bool = True
 
 
-AN_ITEM, ROWS, WHOLE = Question(BodyForm.ITEM), Question(BodyForm.ROWS), Question(BodyForm.ROWS, batched=False)
+AN_ITEM, ROWS = UntypedAnswerForm(BodyForm.ITEM), UntypedAnswerForm(BodyForm.ROWS)
+WHOLE = UntypedAnswerForm(BodyForm.ROWS, batched=False)
 
 
 def looks_like_json(body: bytes | bytearray) -> bool:
@@ -75,7 +76,7 @@ def looks_like_json(body: bytes | bytearray) -> bool:
 
 
 def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
-    """The request in a JSON body; its reply is a `Question`. Raises `InvalidRequest`."""
+    """The request in a JSON body; its reply is an `UntypedAnswerForm`. Raises `InvalidRequest`."""
     signature = callee.signature
     check_structure(body, callee.signature, callee.max_rows)
     if len(body) >= PIECES_FROM_BYTES:
@@ -205,8 +206,8 @@ def _is_v2(value: dict[str, Any]) -> bool:
 
 def _as_form(request: InferenceRequest, form: BodyForm) -> InferenceRequest:
     inner = request.reply
-    assert inner is None or isinstance(inner, v2_outputs.OutputsForm | tfs_body.PredictAnswerForm)
-    return msgspec.structs.replace(request, reply=Question(form, inner))
+    assert inner is None or isinstance(inner, v2_outputs.V2AnswerForm | tfs_body.PredictAnswerForm)
+    return msgspec.structs.replace(request, reply=UntypedAnswerForm(form, inner))
 
 
 def _item(row: Tensor, signature: Signature) -> Tensor:

@@ -42,7 +42,7 @@ def is_heavy(body: bytes | bytearray, callee: Callee) -> bool:
 
 
 def request_from_body(body: bytes | bytearray, content_type: bytes, callee: Callee) -> InferenceRequest:
-    """The request in a body; its reply is a `Question`. Raises `InvalidRequest` and `RequestTooLarge`."""
+    """The request in a body; its reply is an `UntypedAnswerForm`. Raises `InvalidRequest` and `RequestTooLarge`."""
     kind = content_type.partition(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
         return request_from_files(_named(parts_of(body, content_type), callee.signature), callee)

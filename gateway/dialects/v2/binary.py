@@ -20,7 +20,7 @@ from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.formats.raw_tensors import tensor_from_raw
 from sluice.gateway.dialects.v2.body import BodyHead, InputHead, request_of
 from sluice.gateway.dialects.v2.faults import fault_of
-from sluice.gateway.dialects.v2.outputs import OutputsForm
+from sluice.gateway.dialects.v2.outputs import V2AnswerForm
 from sluice.gateway.dialects.v2.request_checks import check_shape
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
 from sluice.inference.errors import InvalidRequest
@@ -114,7 +114,7 @@ def _only_input(raw: memoryview, signature: Signature, max_rows: int | None) -> 
             f"{len(signature.inputs)}: send JSON that names them"
         )
     [spec] = signature.inputs
-    return InferenceRequest((_whole(spec, raw, signature, max_rows),), reply=OutputsForm(binary=True))
+    return InferenceRequest((_whole(spec, raw, signature, max_rows),), reply=V2AnswerForm(binary=True))
 
 
 def _whole(spec: TensorSpec, raw: memoryview, signature: Signature, max_rows: int | None) -> Tensor:

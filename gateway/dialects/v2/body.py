@@ -20,7 +20,7 @@ from sluice.gateway.dialects.formats.json_tape import (
 from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.request_bounds import MAX_PARAMETERS, too_many_parameters
 from sluice.gateway.dialects.v2.faults import fault_of
-from sluice.gateway.dialects.v2.outputs import BINARY_OUTPUTS, RequestedOutput, reply_of
+from sluice.gateway.dialects.v2.outputs import BINARY_OUTPUTS, RequestedOutput, answer_form_of
 from sluice.gateway.dialects.v2.request_checks import check_shape, refuse_repeated
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.inference.errors import InvalidRequest, RequestTooLarge
@@ -157,7 +157,7 @@ def request_of(tensors: tuple[Tensor, ...], head: BodyHead) -> InferenceRequest:
     said = head.parameters or {}
     if len(said) > MAX_PARAMETERS:
         raise too_many_parameters(len(said))
-    reply = reply_of(head.outputs or (), said)
+    reply = answer_form_of(head.outputs or (), said)
     said.pop(BINARY_OUTPUTS, None)
     parameters, timeout_s, priority = schedule_of(said) if said else UNSAID
     for name, value in parameters.items():

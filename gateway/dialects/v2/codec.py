@@ -26,13 +26,13 @@ from sluice.gateway.dialects.targets import version_of
 from sluice.gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
 from sluice.gateway.dialects.v2.body import decode_body
 from sluice.gateway.dialects.v2.openapi import prediction_paths
-from sluice.gateway.dialects.v2.outputs import OutputsForm
+from sluice.gateway.dialects.v2.outputs import V2AnswerForm
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import SluiceError
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
 OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)
-PLAIN = OutputsForm()
+PLAIN = V2AnswerForm()
 PREFIX = "/v2/models/"
 
 
@@ -71,14 +71,14 @@ class V2(Dialect):
         else:
             check_structure(body, callee.signature, callee.max_rows)
             request = decode_body(body, signature, max_rows)
-        if isinstance(request.reply, OutputsForm) and request.reply.wishes:
+        if isinstance(request.reply, V2AnswerForm) and request.reply.forms:
             reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)
             return replace(request, reply=reply)
         return request
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
         """The answer. Raises `InvalidRequest` if an output is a string that is not UTF-8, since JSON has no others."""
-        if isinstance(request.reply, OutputsForm):
+        if isinstance(request.reply, V2AnswerForm):
             return super().encode(request, response)
         # Most answers are plain and short: for those, running a generator would take longer than all the rest.
         pieces = _beginning(response)
@@ -97,14 +97,14 @@ class V2(Dialect):
     ) -> Generator[None, None, HttpResponse]:
         """As `encode`, in steps."""
         pieces = _beginning(response)
-        reply = request.reply if isinstance(request.reply, OutputsForm) else PLAIN
+        reply = request.reply if isinstance(request.reply, V2AnswerForm) else PLAIN
         binary: list[bytes] = []
         separator = b""
         for tensor in response.outputs:
             if reply is not PLAIN:
                 tensor = yield from reply.shaped_in_steps(tensor)
             head = _output_head(tensor.name, tensor.datatype, tensor.array.shape)
-            if reply is not PLAIN and reply.wish(tensor.name).binary:
+            if reply is not PLAIN and reply.form_of(tensor.name).binary:
                 data = yield from raw_in_steps(tensor)
                 binary.append(data)
                 pieces += [separator, head, b',"parameters":{"binary_data_size":%d}}' % len(data)]

@@ -112,14 +112,14 @@ def _error(description: str, example: str, headers: dict[str, Any] | None = None
 
 
 def _request_schema() -> dict[str, Any]:
-    wishes = {
+    parameters = {
         "binary_data": {"type": "boolean", "description": "Raw bytes behind the JSON instead of `data`"},
         "classification": {"type": "integer", "minimum": 1, "description": "The so many highest values, as classes"},
     }
     output = {
         "type": "object",
         "required": ["name"],
-        "properties": {"name": {"type": "string"}, "parameters": {"type": "object", "properties": wishes}},
+        "properties": {"name": {"type": "string"}, "parameters": {"type": "object", "properties": parameters}},
     }
     return {
         "type": "object",

@@ -18,15 +18,15 @@ from sluice.gateway.dialects.base import Call, Callee, Dialect
 from sluice.gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
 from sluice.gateway.dialects.refusals import entry_of, retry_after, text_of
-from sluice.gateway.dialects.v2.outputs import RequestedOutput, reply_of
+from sluice.gateway.dialects.v2.outputs import RequestedOutput, answer_form_of
 from sluice.gateway.dialects.v2.request_checks import check_shape, refuse_repeated
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 from sluice.gateway.dialects.v2_grpc.address import address_of
+from sluice.gateway.dialects.v2_grpc.answer_form import GrpcAnswerForm
 from sluice.gateway.dialects.v2_grpc.contents import tensor_from_contents
 from sluice.gateway.dialects.v2_grpc.messages import parsed
-from sluice.gateway.dialects.v2_grpc.reply import GrpcReply
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import (
     DeadlineExceeded,
@@ -66,7 +66,7 @@ WANTS_FINAL, IS_FINAL = "triton_enable_empty_final_response", "triton_final_resp
 HEAVY_BYTES, HEAVY_STRINGS_BYTES = 1024 * 1024, 64 * 1024
 """Messages from this length on are heavy; the second for models that take strings."""
 
-PLAIN = GrpcReply()
+PLAIN = GrpcAnswerForm()
 
 
 class GrpcInfer(Dialect):
@@ -121,17 +121,17 @@ class GrpcInfer(Dialect):
         parameters = _parameters(message.parameters) if message.parameters else {}
         final = parameters.pop(WANTS_FINAL, False) is True
         rest, timeout_s, priority = schedule_of(parameters) if parameters else UNSAID
-        classes = reply_of(outputs, {}) if outputs else None
+        classes = answer_form_of(outputs, {}) if outputs else None
         if classes is not None:
             classes = replace(classes, labels=callee.config.labels, batched=callee.signature.batched)
-        reply = GrpcReply(final, classes) if final or classes is not None else None
+        reply = GrpcAnswerForm(final, classes) if final or classes is not None else None
         return InferenceRequest(inputs, names, message.id or None, rest, timeout_s, priority, reply=reply)
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
         """The answer with raw outputs. Raises `InvalidRequest` if classes are wanted of an output that has none."""
-        reply = request.reply if isinstance(request.reply, GrpcReply) else PLAIN
+        reply = request.reply if isinstance(request.reply, GrpcAnswerForm) else PLAIN
         outputs = response.outputs
         if reply.classes is not None:
             shaped: list[Tensor] = []

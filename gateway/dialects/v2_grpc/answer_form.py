@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from sluice.gateway.dialects.v2.outputs import OutputsForm
+from sluice.gateway.dialects.v2.outputs import V2AnswerForm
 
 
-class GrpcReply(msgspec.Struct, frozen=True, tag="grpc"):
+class GrpcAnswerForm(msgspec.Struct, frozen=True, tag="grpc"):
     """Which outputs are wanted as `classes`, and whether the answer has to say that it is the `final` one."""
 
     final: bool = False
-    classes: OutputsForm | None = None
+    classes: V2AnswerForm | None = None
