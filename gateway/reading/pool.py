@@ -306,7 +306,7 @@ def _extra_bytes(callee: Callee, body_bytes: int) -> int:
     extra_bytes = PIXEL_BYTES * max(pixels, default=0)
     if callee.config.text is not None and callee.tokenizer is not None:
         extra_bytes += CHARACTER_BYTES * min(body_bytes, callee.config.text.max_characters)
-        extra_bytes += TOKENIZER_TIMES * callee.tokenizer.lie.size_bytes
+        extra_bytes += TOKENIZER_TIMES * callee.tokenizer.disk.size_bytes
     return extra_bytes
 
 
