@@ -21,13 +21,12 @@ from sluice.gateway.headers.request_ids import RequestIds
 from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.protocols import DIALECTS
-from sluice.gateway.reading.intake import BodyReading
+from sluice.gateway.reading.body_reading import BodyReading
 from sluice.gateway.reading.pool import Readers, planned_readers
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.drain import Drain
 from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.serving.repository_control import RepositoryControl
-from sluice.gateway.serving.version_assembly import ENGINE_VERSION
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import CacheSettings, TracingSettings
 from sluice.gateway.telemetry.cache_metrics import CacheCollector
@@ -39,6 +38,7 @@ from sluice.gateway.telemetry.loop_lag import LoopLag
 from sluice.gateway.telemetry.metrics import Metrics
 from sluice.gateway.telemetry.reader_metrics import ReadersCollector
 from sluice.gateway.telemetry.tracing.tracer import Tracer
+from sluice.inference.backends.registry import engine_versions
 from sluice.inference.errors import StartError
 from sluice.inference.repository.scan import BrokenModel, ModelVersion
 
@@ -55,7 +55,7 @@ class Gateway:
         self.settings = settings
         self.drain = Drain()
         names = {dialect.name for dialect in DIALECTS} | ({"grpc"} if settings.server.grpc_port else set())
-        self.metrics = Metrics(VERSION, ENGINE_VERSION, sorted(names))
+        self.metrics = Metrics(VERSION, engine_versions(), sorted(names))
         self.cache = Cache(_cache_options(settings.cache), on_change=tell_of_redis)
         CacheCollector(self.cache, self.metrics.registry)
         LogCollector(self.metrics.registry)

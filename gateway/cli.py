@@ -51,16 +51,14 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     _linux_only("serve")
     # These imports take half a second, which `sluice --help` and a wrong option need not take.
     from sluice.gateway.assembly import Gateway
-    from sluice.gateway.commands.banner import banner
+    from sluice.gateway.commands.banner import print_banner
     from sluice.gateway.process.allocation import give_large_blocks_back
     from sluice.gateway.process.listeners import open_listeners
     from sluice.gateway.process.run import run
-    from sluice.gateway.process.standard_streams import open_standard_streams, tell
     from sluice.gateway.telemetry.logs import configure_logs, log, log_what_nobody_catches
     from sluice.inference.errors import StartError
     from sluice.inference.repository.scan import look
 
-    open_standard_streams()
     settings = _load(config_file, options | {"models": models}).settings
     give_large_blocks_back()
     configure_logs(settings.logs.format, settings.logs.level, secrets=settings.secrets)
@@ -75,9 +73,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             address = listeners.http.getsockname()
-            runner.run(
-                run(gateway, listeners, lambda: tell(banner(settings.server, gateway.catalogue, address) + "\n"))
-            )
+            runner.run(run(gateway, listeners, lambda: print_banner(settings.server, gateway.catalogue, address)))
     except StartError as error:
         raise click.ClickException(str(error)) from None
 

@@ -11,10 +11,17 @@ from sluice.gateway.assembly import VERSION
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ServedModel
 from sluice.gateway.settings.sections import ServerSettings
+from sluice.gateway.telemetry.log_writer import LogWriter
 from sluice.inference.types import Datatype, Signature
 
+STANDARD_OUTPUT = 1
 MAX_MODELS_SHOWN = 5
 MAX_INLINE_ELEMENTS = 64
+
+
+def print_banner(server: ServerSettings, catalogue: Catalogue, address: tuple[Any, ...]) -> None:
+    """Write the banner to standard output: whole or not at all, and without waiting for a reader."""
+    LogWriter(STANDARD_OUTPUT).write(banner(server, catalogue, address) + "\n")
 
 
 def banner(server: ServerSettings, catalogue: Catalogue, address: tuple[Any, ...]) -> str:

@@ -24,8 +24,8 @@ of the key by which the cache has the answer."""
 class RequestBounds(msgspec.Struct, frozen=True):
     """The bounds of one model version.
 
-    `output_bytes` has, for each output, the bytes of one row of it, or of all of it where the model is not batched;
-    `None` where only the model's answer can tell.
+    `output_bytes` has the size of one row of each output, or of the whole output if the model is not batched. It is
+    `None` where the size is known only once the model has answered.
     """
 
     batched: bool
@@ -35,7 +35,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
 
     @property
     def sure_rows(self) -> int:
-        """Up to so many rows neither the request nor an answer of known size can be too large."""
+        """With this many rows or fewer, neither the request nor an answer of known size can be too large."""
         all_bytes = sum([size or 0 for size in self.output_bytes.values()])
         return min(self.max_rows, self.max_answer_bytes // max(1, all_bytes))
 
@@ -47,7 +47,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
     def check_parameters(self, parameters: Parameters) -> None:
         """Raise `RequestTooLarge` for more parameters than one request may have, `InvalidRequest` for huge numbers.
 
-        Longer ones than these bounds would take long to be digested, for nothing: no model gets to see them.
+        Hashing longer ones would take long, and no model uses them.
         """
         if len(parameters) > MAX_PARAMETERS:
             raise too_many_parameters(len(parameters))
@@ -68,7 +68,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
             raise too_many_texts("the request", texts)
 
     def check_answer(self, rows: int, outputs: Sequence[str]) -> None:
-        """Raise `RequestTooLarge` for an answer that is known to be larger than it may be, before anybody makes it."""
+        """Raise `RequestTooLarge` for an answer that will be larger than it may be, before it is computed."""
         row_bytes = sum([self.output_bytes[name] or 0 for name in outputs])
         if rows * row_bytes > self.max_answer_bytes:
             raise RequestTooLarge(
@@ -77,7 +77,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
             )
 
     def check_outputs(self, size_bytes: int) -> None:
-        """Raise `RequestTooLarge` for an answer that turned out to be larger than it may be."""
+        """Raise `RequestTooLarge` for a computed answer that is larger than it may be."""
         if size_bytes > self.max_answer_bytes:
             raise RequestTooLarge(
                 f"the answer has {size_bytes} bytes; it may have at most {self.max_answer_bytes} "
@@ -89,7 +89,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
         return all([self.output_bytes[name] is not None for name in outputs])
 
     def places(self, tensors: Sequence[Tensor]) -> int:
-        """What a part of a request counts for, which was not held against the signature yet: its rows, or one."""
+        """Rows that a part of a request counts as, before it is checked against the signature; at least one."""
         if not self.batched:
             return 1
         return max([tensor.array.shape[0] for tensor in tensors if tensor.array.ndim], default=1) or 1
@@ -115,7 +115,7 @@ def too_many_parameters(count: int) -> RequestTooLarge:
 
 
 def tensor_bytes(array: Array, start: int, stop: int) -> int:
-    """The memory of some elements of a flat array, with the content of BYTES."""
+    """The memory that elements `start` to `stop` of a flat array take, including the content of BYTES."""
     part = array[start:stop]
     return part.nbytes + (sum(map(len, part.tolist())) if part.dtype.hasobject else 0)
 

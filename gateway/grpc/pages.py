@@ -86,7 +86,9 @@ class Pages:
         """The inputs and outputs of a version, and which versions there are."""
         served = self._served(request.name, request.version)
         versions = [served] if request.version else self._catalogue.versions(served.name)
-        page = model_metadata(served.name, [each.version for each in versions], served.signature)
+        page = model_metadata(
+            served.name, served.engine.platform, [each.version for each in versions], served.signature
+        )
         return ParseDict(page, pb.ModelMetadataResponse())
 
     async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:

@@ -72,7 +72,7 @@ class VersionDescription(BaseModel):
     modelName: str  # noqa: N815
     modelVersion: str  # noqa: N815
     modelUrl: str  # noqa: N815
-    runtime: str = "onnxruntime"
+    runtime: str
     minWorkers: int  # noqa: N815
     maxWorkers: int  # noqa: N815
     batchSize: int  # noqa: N815
@@ -235,6 +235,7 @@ def _description(served: ServedModel) -> VersionDescription:
         modelName=served.name,
         modelVersion=str(served.version),
         modelUrl=served.name,
+        runtime=model.engine.name,
         minWorkers=health.workers_alive,
         maxWorkers=health.workers_alive,
         batchSize=model.plan.max_rows if health.batched else 1,

@@ -128,7 +128,8 @@ async def version_ready(
 def _metadata(catalogue: Catalogue, model: str, version: int | None) -> ModelMetadata:
     served = catalogue.resolve(model, version)
     versions = [served] if version is not None else catalogue.versions(model)
-    return ModelMetadata.model_validate(model_metadata(model, [each.version for each in versions], served.signature))
+    numbers = [each.version for each in versions]
+    return ModelMetadata.model_validate(model_metadata(model, served.engine.platform, numbers, served.signature))
 
 
 def _readiness(catalogue: Catalogue, model: str, version: int | None, response: Response) -> ModelReady:

@@ -19,9 +19,10 @@ from sluice.gateway.serving.parts_stage import Stage
 from sluice.gateway.serving.repeated_calls import Repeats
 from sluice.gateway.telemetry.model_metrics import ModelMetrics
 from sluice.gateway.telemetry.statistics import ModelStatistics
+from sluice.inference.backends.base import Engine
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.findings import Findings
-from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import Knot, Signature
 
 
@@ -53,6 +54,7 @@ class ModelDescription(msgspec.Struct, frozen=True):
 
     name: str
     version: int
+    engine: Engine
     digest: str
     signature: Signature
     unbatched_because: str | None
@@ -80,6 +82,11 @@ class ServedModel(Protocol):
     @property
     def version(self) -> int:
         """The number of the version."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs it."""
         ...
 
     @property

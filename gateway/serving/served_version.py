@@ -17,8 +17,9 @@ from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.gateway.serving.stages import Stage
 from sluice.gateway.telemetry.model_metrics import ModelMetrics
 from sluice.gateway.telemetry.statistics import ModelStatistics
+from sluice.inference.backends.base import Engine
 from sluice.inference.config.model_config import ModelConfig
-from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import Signature
 from sluice.inference.workers.pool import Workers
 
@@ -31,6 +32,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     """
 
     callee: Callee
+    engine: Engine
     digest: str
     sample: Path | None
     walk: Stage
@@ -83,6 +85,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
         return ModelDescription(
             name=self.name,
             version=self.version,
+            engine=self.engine,
             digest=self.digest,
             signature=signature,
             unbatched_because=self.sharing.unbatched_because,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import version as distribution_version
 
 from msgspec.structs import replace
 
@@ -39,8 +38,6 @@ from sluice.inference.planning.options import worker_options
 from sluice.inference.repository.scan import ModelVersion
 from sluice.inference.types import Knot, Signature
 from sluice.inference.workers.pool import Workers
-
-ENGINE_VERSION = distribution_version("onnxruntime")
 
 DELIVERY_S = 0.002
 """What an answer takes from its batch to its caller: others of the batch are encoded and written before it."""
@@ -104,6 +101,7 @@ async def serve_version(
         recorder = SampleRecorder(corridor(context), source.name, source.file)
         yield ServedVersion(
             callee=callee,
+            engine=source.engine,
             digest=source.digest,
             sample=source.sample,
             walk=recorder.walk,
@@ -221,7 +219,8 @@ def _cached_model(
     config = source.config
     # Padding changes what the model is given, another engine rounds in another way, and rows that nobody compares may
     # have been answered beside others that changed them.
-    engine = f"{config.workers.device} onnxruntime {ENGINE_VERSION} padding {config.padding.model_dump_json()}"
+    runs_on = f"{config.workers.device} {source.engine.name} {source.engine.version()}"
+    engine = f"{runs_on} padding {config.padding.model_dump_json()}"
     if config.batching.batched == "unchecked":
         engine += " rows unchecked"
     return CachedModel(

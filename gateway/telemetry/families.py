@@ -235,13 +235,13 @@ class Families:
     `families[SPEC]` is the family that a row of the table describes.
     """
 
-    def __init__(self, sluice_version: str, engine_version: str) -> None:
+    def __init__(self, sluice_version: str, engines: Mapping[str, str]) -> None:
         self.registry = registry = SlicedRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         Info("sluice_build", "The running Sluice.", registry=registry).info(
-            {"version": sluice_version, "python": python_version(), "onnxruntime": engine_version}
+            {"version": sluice_version, "python": python_version(), **engines}
         )
         self._made: Mapping[str, Any] = {spec.name: spec.registered(registry) for spec in TABLE}
         self._histograms = tuple([made for made in self._made.values() if isinstance(made, HistogramFamily)])

@@ -6,8 +6,9 @@ a call for an unknown model counts under the empty model name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from prometheus_client.exposition import choose_encoder
 
@@ -33,11 +34,15 @@ class TracedCalls:
 class Metrics:
     """All metrics of the process.
 
+    `engines` has the version of each engine by its name.
+
     Of each model version that is known, the counts that alerts are about begin at zero, for each of `dialects`.
     """
 
-    def __init__(self, sluice_version: str, engine_version: str = "", dialects: Sequence[str] = ()) -> None:
-        self._families = families = Families(sluice_version, engine_version)
+    def __init__(
+        self, sluice_version: str, engines: Mapping[str, str] = MappingProxyType({}), dialects: Sequence[str] = ()
+    ) -> None:
+        self._families = families = Families(sluice_version, engines)
         self._dialects = tuple(dialects)
         self._loads: dict[tuple[str, int], Loads] = {}
         self._lag = families[table.LOOP_LAG].labels()

@@ -1,4 +1,4 @@
-"""Long V2 tensors out of JSON text, a piece at a time: as `tensor_from_json` reads them, in little memory."""
+"""Reads long V2 tensors out of JSON text a piece at a time: the same as `tensor_from_json`, but in little memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def long_tensor_from_json(name: str, form: ElementForm, shape: Shape, data: memo
     """One input from its JSON text, which is a list.
 
     Raises `InvalidRequest`, naming the input and what was expected, and `NotJson` if it cannot be cut into pieces.
-    Places in messages are counted from the beginning of a piece; how many rows or elements stand before it is said.
+    Messages count places from the beginning of a piece, and say how many rows or elements come before it.
     """
     count = element_count(name, shape)
     most = commas_in(data) + 1
@@ -42,7 +42,7 @@ def long_tensor_from_json(name: str, form: ElementForm, shape: Shape, data: memo
 
 
 class _Reader:
-    """Reads pieces one after the other: lists of rows of the shape `own`."""
+    """Reads pieces one after the other. Each is a list of rows of the shape `own`."""
 
     def __init__(self, name: str, form: ElementForm, own: Shape) -> None:
         self._name = name
@@ -59,7 +59,7 @@ class _Reader:
         return (array,)
 
     def _quickly(self, piece: bytes, own: Shape) -> Array | None:
-        """The rows, or `None` if there is anything unusual about them."""
+        """The rows; `None` if anything about them is unusual."""
         try:
             if not self._form.carrier:
                 return self._typed(piece, own)

@@ -1,4 +1,4 @@
-"""Long nested lists whose shape nobody states, a piece at a time: as `json_nested` reads shorter ones."""
+"""Reads long nested lists without a stated shape a piece at a time: the same as `json_nested` reads shorter ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.inference.types import Array, Tensor, TensorSpec
 def tensor_from_list(spec: TensorSpec, text: memoryview, max_rows: int | None) -> Tensor:
     """The tensor in a text of nested lists. Raises `InvalidRequest`, and `RequestTooLarge` for too many rows.
 
-    Raises `NotJson` also for a text that only cannot be cut into pieces.
+    Raises `NotJson` also for JSON that cannot be cut into pieces.
     """
     gathering = Gathering((spec,), commas_in(text) + 1, max_rows)
     gathering.read(
@@ -36,7 +36,7 @@ def tensors_from_rows(
     max_rows: int | None,
     read: Callable[[list[Any]], Sequence[Tensor]],
 ) -> tuple[Tensor, ...]:
-    """The tensors in a list of rows that are objects; `read` makes them of some of the rows, each parsed.
+    """The tensors in a list of rows that are objects; `read` makes tensors out of some parsed rows.
 
     Raises as `tensor_from_list` does.
     """

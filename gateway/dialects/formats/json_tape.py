@@ -1,8 +1,9 @@
-"""Large numeric tensors out of JSON text, without a Python object per number.
+"""Reads large numeric tensors out of JSON text without a Python object per number.
 
-simdjson parses a whole document into a tape, and copies the numbers of an array from there into a buffer. It does so
-across any nesting, so whether the nesting is right has to be proved here. The proof counts opening brackets: the
-lists that must be there are seen to be there, and the text has no more brackets than those.
+simdjson parses a whole document onto a tape and copies the numbers of an array from there into a buffer. It does so
+across any nesting, so the nesting has to be proved here, in one of two ways. If the body states the shape, opening
+brackets are counted: the lists that the shape has are found on the tape, and the text has no other brackets. If it does
+not, the skeleton of the text is compared with that of a text of the right shape.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sluice.gateway.dialects.formats.json_forms import ElementForm
 from sluice.inference.types import Array, Datatype, Shape
 
 MIN_ROW_ELEMENTS = 16
-"""Shorter rows are left to the typed decoder: looking at each of them here would cost more than it saves."""
+"""Shorter rows are left to the typed decoder: checking each of them here would cost more than it saves."""
 
 
 UNUSUAL = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
@@ -71,11 +72,10 @@ def skeleton_of_lists(shape: Shape, item: bytes, longest: int) -> bytes:
 
 
 def numbers_from_tape(form: ElementForm, shape: Shape, data: simdjson.Array) -> Array:
-    """The numbers of a list on the tape, as an array that holds its own memory.
+    """The numbers of a list on the tape, as an array that owns its memory.
 
-    That the list is flat, or nested as the shape says, is known only once `has_brackets` has said so of the whole
-    text, with `bracket_count` for this list.
-    Raises `ValueError`, `TypeError`, `OverflowError`, `FloatingPointError` or `RuntimeError` if the list is unusual.
+    The caller has to prove that the list is flat or nested as the shape is: this only counts the numbers. Raises one of
+    `UNUSUAL` if there is anything but numbers of this form, or another number of them.
     """
     if not form.carrier:
         raise TypeError("no numbers")
@@ -95,7 +95,7 @@ def numbers_from_tape(form: ElementForm, shape: Shape, data: simdjson.Array) -> 
 
 
 def bracket_count(shape: Shape, count: int, data: simdjson.Array) -> int:
-    """How many lists there are in `data`, itself included, up to the depth of the shape: one if it is flat.
+    """The number of lists in `data`, itself included, down to the depth of the shape; 1 if it is flat.
 
     `count` is the product of `shape`. Raises `ValueError` if the list is neither flat nor nested as the shape says, or
     has too many short rows.
@@ -116,8 +116,8 @@ def bracket_count(shape: Shape, count: int, data: simdjson.Array) -> int:
 
 
 def has_brackets(text: bytes | bytearray, brackets: int) -> bool:
-    """Whether `[` stands in the text exactly so often, be it in a string. Stops at the first one too many."""
-    # `find` looks at 32 bytes at a time; `count` at one.
+    """Whether the text has exactly this many `[`, in strings, too. It stops at the first one too many."""
+    # `find` compares 32 bytes at a time, `count` one.
     position = -1
     for _ in range(brackets):
         position = text.find(b"[", position + 1)

@@ -1,16 +1,16 @@
-"""Tensors as JSON text, exactly: numbers, booleans and strings to arrays and back. Every JSON dialect shares this.
+"""Tensors with a stated shape as JSON text, exactly: numbers, booleans and strings to arrays and back.
 
-Numbers go through double precision and are then rounded once, to nearest, ties to even, as `numpy.float32(json_value)`
-would; a number that rounds to infinity is refused. Elements are one flat list in row-major order, or nested as the
-shape says. The element of a shape without axes may also stand alone.
+Numbers are read in double precision and then rounded once, to nearest, ties to even, as `numpy.float32(json_value)`
+does; a number that rounds to infinity is refused. Elements are one flat list in row-major order, or nested as the shape
+is. The element of a shape without axes may also stand alone.
 
-There are four ways in, which agree on every text that they accept:
+Four readers agree on every text that they accept:
 
-- `tensor_from_json`: typed lists, a Python object for each element; the quickest for small tensors and the way of
-  booleans and strings;
+- `tensor_from_json`: typed lists, with a Python object for each element; the fastest for small tensors, and the usual
+  one for booleans and strings;
 - `json_tape.numbers_from_tape`: no object per number; for large numeric tensors;
-- `json_long.long_tensor_from_json`: a piece at a time, by one of the others; for what is long;
-- `json_reference.elements_of`: slow, decides every odd case, and says exactly what is wrong.
+- `json_long.long_tensor_from_json`: a piece at a time, by one of the others; for long texts;
+- `json_reference.elements_of`: slow, but decides every odd case and says exactly what is wrong.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _flat_or_nested(form: ElementForm, shape: Shape, data: msgspec.Raw) -> list[
     if len(shape) < 2:
         return form.flat.decode(data)
     text = bytes(data)
-    # A bracket in a string misleads this test, not the answer: the nested decoder then refuses, the reference decides.
+    # A bracket in a string misleads this test, but does no harm: the nested decoder refuses, and the reference decides.
     if text.find(b"[", 1) < 0:
         return form.flat.decode(text)
     if len(shape) > MAX_TYPED_AXES:
@@ -99,7 +99,7 @@ def data_json(tensor: Tensor) -> bytes:
 
 
 def data_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
-    """As `data_json`, made in steps."""
+    """As `data_json`, in steps."""
     if tensor.array.size <= STEP_ELEMENTS:
         return data_json(tensor)
     flat, text = tensor.array.reshape(-1), Text()

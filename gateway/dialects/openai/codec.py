@@ -30,13 +30,13 @@ from sluice.inference.types import Array, InferenceRequest, InferenceResponse
 PATH = "/v1/embeddings"
 
 LIGHT_BYTES = 2048
-"""A body of up to this length is tokenised where it is: that takes about a millisecond, half a millisecond per KiB."""
+"""A body of up to this length is tokenised in the event loop: that takes a millisecond, half a millisecond per KiB."""
 
 INVALID, SERVER = "invalid_request_error", "server_error"
 
 
 class OpenAIFault(NamedTuple):
-    """How OpenAI's API puts a kind of error: the status, and the `type` in the body."""
+    """How OpenAI's API tells a kind of error: the status, and the `type` in the body."""
 
     status: int
     kind: str
@@ -52,11 +52,11 @@ FAULTS: Mapping[type[SluiceError], OpenAIFault] = MappingProxyType(
         SluiceError: OpenAIFault(500, SERVER),
     }
 )
-"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
+"""By the nearest ancestor of an error, as `refusals.entry_of` finds it."""
 
 
 class EmbeddingsAnswerForm(msgspec.Struct, frozen=True):
-    """What the encoding of an answer needs to know of its call."""
+    """What the encoding of an answer needs to know of its request; `tokens` are those of all texts together."""
 
     embedder: Embedder
     parts: Parts
@@ -69,14 +69,14 @@ class OpenAI(Dialect):
     """The embeddings of OpenAI's API, for models with `[text]` in their `model.toml`.
 
     `POST /v1/embeddings`, a slash at the end allowed. `input` is a text, a list of texts, a list of token ids, or a
-    list of those; it becomes one row for each. Keys, organisations and `user` are not looked at.
+    list of such lists; each text becomes a row. Keys, organisations and `user` are ignored.
     """
 
     name = "openai"
     headers = frozenset[bytes]()
 
     def recognise(self, path: str) -> Call | None:
-        """The one path there is; the model is named in the body."""
+        """A call without a model, for the only path: the body names the model."""
         return Call("") if path.removesuffix("/") == PATH else None
 
     def address(self, body: bytes | bytearray) -> Call:
@@ -84,11 +84,11 @@ class OpenAI(Dialect):
         return Call(model_of(body))
 
     def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
-        """Whether the texts are long: tokenising runs without the interpreter's lock, and so well in a thread."""
+        """Whether the texts are long. Tokenising does not hold the interpreter's lock, so a thread does it well."""
         return len(body) > LIGHT_BYTES
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
-        """The token ids of each text, as parts of equal length. Raises `InvalidRequest` and `RequestTooLarge`."""
+        """The token ids of the texts, in a part for each length. Raises `InvalidRequest` and `RequestTooLarge`."""
         embedder = callee.embedder
         if embedder is None:
             raise FieldFault(
@@ -109,7 +109,7 @@ class OpenAI(Dialect):
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """The embeddings in the order of the texts. Raises `InvalidRequest` where the model has fewer dimensions."""
+        """The embeddings in the order of the texts. Raises `InvalidRequest` if the model has too few dimensions."""
         reply = request.reply
         assert isinstance(reply, EmbeddingsAnswerForm)
         outputs = [outputs[0].array for outputs in (response.outputs, *response.parts)]
@@ -162,6 +162,6 @@ def _as_numbers(embeddings: Array) -> list[bytes]:
 
 
 def _as_base64(embeddings: Array) -> list[bytes]:
-    """float32, the lowest byte first, whatever machine this is."""
+    """As float32, little-endian on every machine."""
     little = embeddings.astype("<f4", copy=False)
     return [b'"%b"' % b64encode(each) for each in little]

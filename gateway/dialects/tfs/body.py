@@ -31,7 +31,7 @@ from sluice.inference.types import InferenceRequest, Signature, Tensor, TensorSp
 
 
 class PredictAnswerForm(msgspec.Struct, frozen=True, tag="tfs"):
-    """How an answer is to be written: as the question was, in `ROWS` or in `COLUMNS`."""
+    """How an answer is written: as its request was, in `ROWS` or in `COLUMNS`."""
 
     form: str
 
@@ -68,7 +68,7 @@ _ONE_OF_TWO = f"the body must have either {ROWS!r}, a list of rows, or {COLUMNS!
 
 
 def _decode_long(body: memoryview, signature: Signature, max_rows: int | None) -> InferenceRequest:
-    """As `decode_predict`, a piece at a time. Raises `NotJson` where the body cannot be cut into pieces, too."""
+    """As `decode_predict`, a piece at a time. Raises `NotJson` also for JSON that cannot be cut into pieces."""
     members = members_of(body, (ROWS, COLUMNS, SIGNATURE_NAME))
     check_signature_name(members.get(SIGNATURE_NAME))
     if (ROWS in members) == (COLUMNS in members):
@@ -98,7 +98,7 @@ def _long_columns(text: memoryview, signature: Signature, max_rows: int | None) 
 
 
 def check_signature_name(text: memoryview | None) -> None:
-    """Raises `InvalidRequest` for another signature than the one there is."""
+    """Raises `InvalidRequest` unless a text is the JSON of the signature's name; `None` is right, too."""
     if text is None:
         return
     name = parsed_json(bytes(text)) if len(text) < 256 else "a long one"
@@ -107,7 +107,7 @@ def check_signature_name(text: memoryview | None) -> None:
 
 
 def object_of(body: bytes | bytearray) -> Mapping[str, Any]:
-    """The members of a body, of which `signature_name` is known to be right. Raises `InvalidRequest`."""
+    """The members of a body. Raises `InvalidRequest` for no object, and for a wrong `signature_name`."""
     members = parsed_json(body)
     if not isinstance(members, dict):
         raise InvalidRequest("the body is not a JSON object")

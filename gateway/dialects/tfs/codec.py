@@ -1,7 +1,7 @@
 """TensorFlow Serving's REST API, version 1: `:predict`, `:classify` and `:regress`.
 
 https://www.tensorflow.org/tfx/serving/api_rest is the specification. As there, numbers may be `NaN`, `Infinity` and
-`-Infinity` in both directions, and no content type is looked at.
+`-Infinity` in both directions, and the content type is ignored.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class TfsPredict(Tfs):
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """The answer in the question's form. Raises `InvalidRequest` if there are no rows to make of the outputs."""
+        """The answer in the request's form. Raises `InvalidRequest` if rows are wanted and the outputs have none."""
         assert isinstance(request.reply, PredictAnswerForm)
         outputs = response.outputs
         if request.reply.form == COLUMNS:
@@ -84,10 +84,10 @@ class TfsPredict(Tfs):
 
 
 def _common_rows(outputs: Sequence[Tensor]) -> int:
-    """The length of all outputs, which is that of the predictions: as many as the model gives, or none.
+    """The common length of all outputs, which is the number of predictions; 0 without outputs.
 
-    It need not be that of the instances: of what a detector finds there is more than one in a picture. Raises
-    `InvalidRequest` if outputs differ.
+    It need not be the number of instances: a detector may find several things in one picture. Raises `InvalidRequest`
+    if outputs differ in length.
     """
     rows = None
     for tensor in outputs:

@@ -32,7 +32,7 @@ FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
 
 
 class WantedResults(msgspec.Struct, frozen=True):
-    """Which verb it is, and whether its results are classes."""
+    """A verb, and whether its results are classes."""
 
     verb: str
     classes: bool
@@ -42,13 +42,16 @@ CLASSIFY, REGRESS = WantedResults("classify", classes=True), WantedResults("regr
 
 
 class ResultsAnswerForm(msgspec.Struct, frozen=True, tag="examples"):
-    """How results are to be written: with the `labels` of the classes, or as values where they are `None`."""
+    """How results are written: with the `labels` of the classes, or as values if there are none (`None`)."""
 
     labels: Sequence[str] | None
 
 
 def decode_examples(body: bytes | bytearray, callee: Callee, wanted: WantedResults) -> InferenceRequest:
-    """The request in a body: features of all examples (`context`), and those of each. Raises `InvalidRequest`."""
+    """The request in a body, which has the features of each example, and in `context` those that all share.
+
+    Raises `InvalidRequest` and `RequestTooLarge`.
+    """
     output = _output(callee, wanted)
     labels = callee.config.labels.get(output.name, ()) if wanted.classes else None
     reply = ResultsAnswerForm(tuple(labels) if labels is not None else None)
@@ -64,7 +67,7 @@ def decode_examples(body: bytes | bytearray, callee: Callee, wanted: WantedResul
 
 
 def _long_features(body: memoryview, callee: Callee) -> tuple[Tensor, ...]:
-    """The features in a long body, a piece at a time. Raises `NotJson` where it cannot be cut into pieces, too."""
+    """The features in a long body, a piece at a time. Raises `NotJson` also for JSON that cannot be cut into pieces."""
     members = members_of(body, (EXAMPLES, CONTEXT, SIGNATURE_NAME))
     check_signature_name(members.get(SIGNATURE_NAME))
     examples = members.get(EXAMPLES)
@@ -86,7 +89,7 @@ def _features(examples: list[Any], context: Any, signature: Signature) -> tuple[
 
 
 def results_in_steps(request: InferenceRequest, response: InferenceResponse) -> Generator[None, None, bytes]:
-    """The results, one for each example. Raises `InvalidRequest` where the model gave other rows than those."""
+    """The results, one for each example. Raises `InvalidRequest` if the model gave another number of rows."""
     assert isinstance(request.reply, ResultsAnswerForm)
     [tensor] = response.outputs
     array, labels = tensor.array, request.reply.labels
@@ -129,7 +132,7 @@ def _feature(spec: TensorSpec, values: list[Any]) -> Tensor:
 
 
 def _output(callee: Callee, wanted: WantedResults) -> TensorSpec:
-    """The output that results are made of. Raises `InvalidRequest` if the model has none, or several."""
+    """The output with the results. Raises `InvalidRequest` if the model has none that suits, or several."""
     floats = [spec for spec in callee.signature.outputs if spec.datatype in FLOATS and callee.signature.batched]
     if wanted.classes:
         labelled = [spec for spec in floats if spec.name in callee.config.labels and len(spec.shape) == 2]

@@ -1,14 +1,14 @@
 """Large numeric requests of TensorFlow Serving's REST API, without a Python object for a number.
 
-simdjson parses the whole body onto a tape, and copies the numbers of a list from there, across any nesting. Nobody
-states the shape, so it is read off the first elements, and what is left is to prove that all others are the same. The
-proof compares the body's skeleton, which is all of it but what numbers and white space consist of, with the skeleton of
-a body that has this shape throughout.
+simdjson parses the whole body onto a tape and copies the numbers of a list from there, across any nesting. The body
+does not state the shape, so the first elements are taken to show it, and it has to be proved that all others have it,
+too. The proof compares skeletons: the body without the characters that numbers and white space consist of, and the same
+of a body that has this shape throughout.
 
-Why that is enough: names have neither quotes nor backslashes, so equal skeletons have the same quotes, and strings
-stand in the same places. Outside of them brackets, braces, colons and commas are the same, and the text is JSON: so it
-is the same tree, and where the expected one has nothing but a place for a number, nothing else can stand. Names that
-differ only in digits have the same skeleton, but the keys of every object are looked at on the tape.
+This is enough. Names have neither quotes nor backslashes, so equal skeletons have the same quotes and the same strings
+in the same places. Outside of strings, brackets, braces, colons and commas are the same, and the text is JSON: so it is
+the same tree, and where the expected one has room for a number only, the body has a number. Names that differ only in
+digits have equal skeletons; therefore the names in every object are compared on the tape.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ ROWS, COLUMNS, SIGNATURE_NAME = "instances", "inputs", "signature_name"
 SIGNATURES = (None, "", "serving_default")
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 MIN_LIST_BYTES = 3000
-"""Named rows whose lists have less text than this are left to the ordinary way: each costs a call of its own here."""
+"""Named rows whose lists have less text than this are left to the general reader: here each list costs a call."""
 
 Read: TypeAlias = tuple[tuple[Tensor, ...], bytes]
-"""Tensors, and the skeleton of the text that they are known to be read from rightly if it has this one."""
+"""Tensors, and a skeleton. The tensors are right if the text that they were read from has this skeleton."""
 
 
 def read_on_tape(body: bytes | bytearray, signature: Signature) -> tuple[str, tuple[Tensor, ...]] | None:
-    """`instances` or `inputs` and its tensors, or `None` for a body that has more than even lists of finite numbers."""
+    """`instances` or `inputs`, and its tensors; `None` for a body with anything but even lists of finite numbers."""
     specs = signature.inputs
     if not all([FORMS[spec.datatype].carrier and _PLAIN.fullmatch(spec.name) for spec in specs]):
         return None

@@ -1,7 +1,7 @@
 """TorchServe's inference API: `/predictions/{model}[/{version}]` and `/models/{model}/invoke`.
 
-https://pytorch.org/serve/inference_api.html is the specification. What a handler's code would make of a body there is
-here made of it by the model's signature: `gateway.dialects.untyped.body` says how.
+https://pytorch.org/serve/inference_api.html is the specification. There, a handler's code reads the body; here the
+model's signature decides how it is read: see `gateway/dialects/untyped/body.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sluice.gateway.dialects.refusals import encodable, entry_of, json_refusal, 
 from sluice.gateway.dialects.targets import no_such_version, version_number
 from sluice.gateway.dialects.torchserve.openapi import prediction_paths
 from sluice.gateway.dialects.untyped.answer import Labels, answer_in_steps
-from sluice.gateway.dialects.untyped.body import Question
+from sluice.gateway.dialects.untyped.body import UntypedAnswerForm
 from sluice.gateway.dialects.untyped.request import is_heavy, request_from_body
 from sluice.gateway.headers.content_encoding import UnknownEncoding
 from sluice.gateway.messages import Header, HttpResponse
@@ -42,7 +42,7 @@ _INVOKE = re.compile(r"/models/([^/]+)/invoke/?")
 
 
 class TorchServeFault(NamedTuple):
-    """How TorchServe puts a kind of error."""
+    """How TorchServe tells a kind of error: the status, and the `type` in the body."""
 
     status: int
     kind: str
@@ -62,14 +62,14 @@ FAULTS: Mapping[type[SluiceError], TorchServeFault] = MappingProxyType(
         SluiceError: TorchServeFault(500, "InternalServerException"),
     }
 )
-"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
+"""By the nearest ancestor of an error, as `refusals.entry_of` finds it."""
 
 
 class TorchServe(Dialect):
     """The prediction calls of TorchServe, by POST and PUT.
 
-    One call is one item or several rows, as `item_body` tells them apart. An output with `[labels]` in `model.toml` is
-    answered with its five highest classes by name, unless the question has another protocol's form.
+    A call has one item or several rows; `untyped/body.py` tells which. Instead of an output with `[labels]` in
+    `model.toml`, the answer has its five highest classes by name, unless the body has another protocol's form.
     """
 
     name = "torchserve"
@@ -98,15 +98,15 @@ class TorchServe(Dialect):
         request = request_from_body(body, content_type, callee)
         if not callee.config.labels:
             return request
-        assert isinstance(request.reply, Question)
-        return replace(request, reply=Labelled(request.reply, callee.config.labels))
+        assert isinstance(request.reply, UntypedAnswerForm)
+        return replace(request, reply=LabelledAnswerForm(request.reply, callee.config.labels))
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """The answer. Raises `InvalidRequest` if JSON cannot carry an output."""
-        if isinstance(reply := request.reply, Labelled):
-            return (yield from answer_in_steps(replace(request, reply=reply.question), response, reply.labels))
+        """The answer. Raises `InvalidRequest` if an output cannot be written as JSON."""
+        if isinstance(reply := request.reply, LabelledAnswerForm):
+            return (yield from answer_in_steps(replace(request, reply=reply.untyped), response, reply.labels))
         return (yield from answer_in_steps(request, response, {}))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
@@ -118,15 +118,15 @@ class TorchServe(Dialect):
         return prediction_paths()
 
 
-class Labelled(msgspec.Struct, frozen=True, tag="labelled"):
-    """A question, and the names of the classes by output."""
+class LabelledAnswerForm(msgspec.Struct, frozen=True, tag="labelled"):
+    """The form of a request, and the names of the classes by output."""
 
-    question: Question
+    untyped: UntypedAnswerForm
     labels: Labels
 
 
 def version_of(model: str, text: str) -> int:
-    """A version as TorchServe's users write it: `2`, or `2.0`. Raises `VersionNotFound`."""
+    """A version as TorchServe's users write it: `2`, or `2.0`. Raises `VersionNotFound` for any other text."""
     number = version_number(text.removesuffix(".0"))
     if number is None:
         raise no_such_version(model, text)

@@ -1,8 +1,9 @@
-"""Bodies of protocols that name neither tensors nor shapes, as TorchServe's and SageMaker's: which rows are meant.
+"""Bodies of protocols that name neither tensors nor shapes, such as TorchServe's and SageMaker's.
 
-A value of the input's own rank is rows; one of a rank less is the item of a single row, and is answered by itself. So
-is a file: an image, or the bytes of a string. What has the form of another protocol is read and answered as there:
-`{"instances": …}` and `{"inputs": …}` as TensorFlow Serving, V2's list of tensors as V2.
+A value with as many axes as the input is a list of rows. A value with one axis less is an item: it becomes a single
+row, and its answer is a single value. A file is an item, too: an image, or the bytes of a string. A body in the form of
+another protocol is read and answered by that one: `{"instances": …}` and `{"inputs": …}` by TensorFlow Serving's, V2's
+list of tensors by V2.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _LIST = re.compile(rb"[ \t\r\n]*\[")
 
 
 class BodyForm(Enum):
-    """In whose form a question came, and so its answer goes."""
+    """The form of a request, and of its answer."""
 
     ITEM = "item"
     ROWS = "rows"
@@ -54,18 +55,19 @@ class BodyForm(Enum):
     V2 = "v2"
 
 
-class Question(msgspec.Struct, frozen=True, tag="item"):
-    """What the answer needs to know of a body. `inner` is for the codec whose form it has.
+class UntypedAnswerForm(msgspec.Struct, frozen=True, tag="item"):
+    """What the answer needs to know of the request. `inner` is the `reply` of the codec that read it, TFS or V2.
 
-    Of a model that is not `batched`, outputs are told whole.
+    Outputs of a model that is not `batched` are written whole.
     """
 
     form: BodyForm
-    inner: v2_outputs.OutputsForm | tfs_body.PredictAnswerForm | None = None
+    inner: v2_outputs.V2AnswerForm | tfs_body.PredictAnswerForm | None = None
     batched: bool = True
 
 
-AN_ITEM, ROWS, WHOLE = Question(BodyForm.ITEM), Question(BodyForm.ROWS), Question(BodyForm.ROWS, batched=False)
+AN_ITEM, ROWS = UntypedAnswerForm(BodyForm.ITEM), UntypedAnswerForm(BodyForm.ROWS)
+WHOLE = UntypedAnswerForm(BodyForm.ROWS, batched=False)
 
 
 def looks_like_json(body: bytes | bytearray) -> bool:
@@ -74,7 +76,7 @@ def looks_like_json(body: bytes | bytearray) -> bool:
 
 
 def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
-    """The request in a JSON body; its reply is a `Question`. Raises `InvalidRequest`."""
+    """The request in a JSON body; its reply is an `UntypedAnswerForm`. Raises `InvalidRequest`."""
     signature = callee.signature
     check_structure(body, callee.signature, callee.max_rows)
     if len(body) >= PIECES_FROM_BYTES:
@@ -141,7 +143,7 @@ def only_input(signature: Signature) -> TensorSpec:
 
 
 def _long_request(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
-    """As `request_from_json`, a piece at a time. Raises `NotJson` where the body cannot be cut into pieces, too."""
+    """As `request_from_json`, a piece at a time. Raises `NotJson` also for JSON that cannot be cut into pieces."""
     signature, max_rows = callee.signature, callee.rows_bound
     text = memoryview(body)[len(body) - len(body.lstrip(b" \t\r\n")) :]
     if is_list(text):
@@ -160,7 +162,7 @@ def _long_request(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
 
 
 def _of_value(tensor: Tensor, callee: Callee) -> InferenceRequest:
-    """As `_of_values`, of the only input."""
+    """As `_of_values`, for a model with one input."""
     signature = callee.signature
     if not signature.batched:
         return InferenceRequest((tensor,), reply=WHOLE)
@@ -171,7 +173,7 @@ def _of_value(tensor: Tensor, callee: Callee) -> InferenceRequest:
 
 
 def _of_values(tensors: Mapping[str, Tensor], callee: Callee) -> InferenceRequest:
-    """The tensors as rows, if they have the rank of rows; as a single row, if they all have one axis less.
+    """The request with these tensors: as a single row if all of them have one axis less than the inputs, else as rows.
 
     Raises `RequestTooLarge` for too many rows.
     """
@@ -197,19 +199,19 @@ def _by_name(value: dict[str, Any], signature: Signature) -> dict[str, Tensor]:
 
 
 def _is_v2(value: dict[str, Any]) -> bool:
-    """Whether `inputs` is a list of tensors that say their names and datatypes."""
+    """Whether `inputs` is a list of V2's tensors, which have datatypes."""
     inputs = value.get("inputs")
     return isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], dict) and "datatype" in inputs[0]
 
 
 def _as_form(request: InferenceRequest, form: BodyForm) -> InferenceRequest:
     inner = request.reply
-    assert inner is None or isinstance(inner, v2_outputs.OutputsForm | tfs_body.PredictAnswerForm)
-    return msgspec.structs.replace(request, reply=Question(form, inner))
+    assert inner is None or isinstance(inner, v2_outputs.V2AnswerForm | tfs_body.PredictAnswerForm)
+    return msgspec.structs.replace(request, reply=UntypedAnswerForm(form, inner))
 
 
 def _item(row: Tensor, signature: Signature) -> Tensor:
-    """A single row without the axis of rows, where there is one."""
+    """A single row without the axis of rows, if the model is batched."""
     return Tensor(row.name, row.datatype, row.array[0]) if signature.batched else row
 
 

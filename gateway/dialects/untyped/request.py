@@ -1,7 +1,7 @@
-"""What a body is that says so itself: multipart, JSON, CSV, `.npy`, an image or a string.
+"""Tells what a body is: multipart, JSON, CSV, `.npy`, an image or a string.
 
-TorchServe's clients seldom name the content type, and curl names a wrong one; so a body is looked at first, and the
-content type decides only what the body leaves open.
+TorchServe's clients seldom name the content type, and curl names a wrong one. So the beginning of the body decides, and
+the content type only where that leaves it open.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Datatype, InferenceRequest, Signature
 
 LIGHT_BYTES = 32768
-"""A body without numbers in JSON, and up to this length, is read where it is."""
+"""A body that is no JSON, and up to this length, is read in the event loop."""
 
 ITEM_NAMES = ("data", "body")
-"""What TorchServe's handlers call the part with the item."""
+"""Names that TorchServe's handlers have for the part with the item."""
 
 FILES = (MAGIC, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-"""How `.npy`, JPEG and PNG files begin, and JSON never does."""
+"""The first bytes of `.npy`, JPEG and PNG files. No JSON begins with them."""
 
 
 def is_heavy(body: bytes | bytearray, callee: Callee) -> bool:
-    """Whether reading the body may take long: images do, and other files where they are large."""
+    """Whether reading the body may take long, as it does for images and for other large files."""
     return (bool(callee.images) or len(body) > LIGHT_BYTES) and not looks_like_json(body)
 
 
 def request_from_body(body: bytes | bytearray, content_type: bytes, callee: Callee) -> InferenceRequest:
-    """The request in a body; its reply is a `Question`. Raises `InvalidRequest` and `RequestTooLarge`."""
+    """The request in a body; its reply is an `UntypedAnswerForm`. Raises `InvalidRequest` and `RequestTooLarge`."""
     kind = content_type.partition(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
         return request_from_files(_named(parts_of(body, content_type), callee.signature), callee)
@@ -67,7 +67,7 @@ def _takes_text(signature: Signature) -> bool:
 
 
 def _named(parts: Mapping[str, bytes], signature: Signature) -> Mapping[str, bytes]:
-    """The parts by the inputs that they are for: of a single input, the part may have any name."""
+    """The parts by the inputs that they are for. The part for an only input may have any name."""
     if len(signature.inputs) != 1:
         return parts
     name = signature.inputs[0].name

@@ -1,10 +1,10 @@
 """The Open Inference Protocol, version 2, over REST, with JSON and binary tensors.
 
 The specification is `specification/protocol/inference_rest.md` of the Open Inference Protocol project. JSON has no
-word for a number that is not finite. An answer nevertheless says `NaN`, `Infinity` or `-Infinity` where an output
-holds one: the alternatives are `null`, a silently wrong answer, and no answer at all. Triton Inference Server and
-TensorFlow Serving write the same tokens, and Python's `json` and JavaScript's `eval` read them. A request with such a
-token is refused.
+word for a number that is not finite. Where an output holds one, the answer has `NaN`, `Infinity` or `-Infinity`
+nevertheless: the alternatives are `null`, a wrong number, and no answer at all. Triton Inference Server and TensorFlow
+Serving write the same tokens, and Python's `json` and JavaScript's `eval` read them. A request with such a token is
+refused.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from sluice.gateway.dialects.targets import version_of
 from sluice.gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
 from sluice.gateway.dialects.v2.body import decode_body
 from sluice.gateway.dialects.v2.openapi import prediction_paths
-from sluice.gateway.dialects.v2.outputs import OutputsForm
+from sluice.gateway.dialects.v2.outputs import V2AnswerForm
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import SluiceError
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
-PLATFORM = "onnx_onnxv1"
 OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)
-PLAIN = OutputsForm()
+PLAIN = V2AnswerForm()
 PREFIX = "/v2/models/"
 
 
@@ -41,9 +40,9 @@ class V2(Dialect):
     """The prediction calls of the Open Inference Protocol V2.
 
     `POST /v2/models/{model}[/versions/{version}]/infer`, a slash at the end allowed. Data is flat or nested; answers
-    are flat. What the body's content type says is not looked at. Unknown members of a request are ignored. Tensors may
-    be binary in both directions, outputs may be asked for as classes, and the parameters `timeout` and `priority` say
-    how the call is scheduled.
+    are flat. The body's content type and unknown members of a request are ignored. Tensors may be binary in both
+    directions, outputs may be asked for as classes, and the parameters `timeout` and `priority` say how the call is
+    scheduled.
     """
 
     name = "v2"
@@ -72,16 +71,16 @@ class V2(Dialect):
         else:
             check_structure(body, callee.signature, callee.max_rows)
             request = decode_body(body, signature, max_rows)
-        if isinstance(request.reply, OutputsForm) and request.reply.wishes:
+        if isinstance(request.reply, V2AnswerForm) and request.reply.forms:
             reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)
             return replace(request, reply=reply)
         return request
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
-        """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""
-        if isinstance(request.reply, OutputsForm):
+        """The answer. Raises `InvalidRequest` if an output is a string that is not UTF-8, since JSON has no others."""
+        if isinstance(request.reply, V2AnswerForm):
             return super().encode(request, response)
-        # Most answers are plain and short, and a generator would take longer than the rest of it.
+        # Most answers are plain and short: for those, running a generator would take longer than all the rest.
         pieces = _beginning(response)
         separator = b""
         for tensor in response.outputs:
@@ -98,14 +97,14 @@ class V2(Dialect):
     ) -> Generator[None, None, HttpResponse]:
         """As `encode`, in steps."""
         pieces = _beginning(response)
-        reply = request.reply if isinstance(request.reply, OutputsForm) else PLAIN
+        reply = request.reply if isinstance(request.reply, V2AnswerForm) else PLAIN
         binary: list[bytes] = []
         separator = b""
         for tensor in response.outputs:
             if reply is not PLAIN:
                 tensor = yield from reply.shaped_in_steps(tensor)
             head = _output_head(tensor.name, tensor.datatype, tensor.array.shape)
-            if reply is not PLAIN and reply.wish(tensor.name).binary:
+            if reply is not PLAIN and reply.form_of(tensor.name).binary:
                 data = yield from raw_in_steps(tensor)
                 binary.append(data)
                 pieces += [separator, head, b',"parameters":{"binary_data_size":%d}}' % len(data)]
@@ -141,23 +140,23 @@ def _beginning(response: InferenceResponse) -> list[bytes]:
 
 @lru_cache(maxsize=256)
 def _opening(model: str, version: int) -> bytes:
-    """The beginning of an answer, which is the same for every answer of a version."""
+    """The beginning of an answer, which all answers of a version share."""
     return orjson.dumps({"model_name": model, "model_version": str(version)}).removesuffix(b"}")
 
 
 @lru_cache(maxsize=1024)
 def _output_head(name: str, datatype: Datatype, shape: Shape) -> bytes:
-    """An output up to its data: few outputs have few shapes, and writing them anew would cost half of an answer."""
+    """An output up to its data. It is remembered, since writing it would take half of the time of a short answer."""
     head = orjson.dumps({"name": name, "datatype": datatype, "shape": shape})
     return head.removesuffix(b"}")
 
 
-def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
+def model_metadata(name: str, platform: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
     """The protocol's metadata of a model: versions as strings, and -1 for an axis of any size."""
     return {
         "name": name,
         "versions": [str(version) for version in versions],
-        "platform": PLATFORM,
+        "platform": platform,
         "inputs": [_tensor_metadata(spec) for spec in signature.inputs],
         "outputs": [_tensor_metadata(spec) for spec in signature.outputs],
     }

@@ -112,14 +112,14 @@ def _error(description: str, example: str, headers: dict[str, Any] | None = None
 
 
 def _request_schema() -> dict[str, Any]:
-    wishes = {
+    parameters = {
         "binary_data": {"type": "boolean", "description": "Raw bytes behind the JSON instead of `data`"},
         "classification": {"type": "integer", "minimum": 1, "description": "The so many highest values, as classes"},
     }
     output = {
         "type": "object",
         "required": ["name"],
-        "properties": {"name": {"type": "string"}, "parameters": {"type": "object", "properties": wishes}},
+        "properties": {"name": {"type": "string"}, "parameters": {"type": "object", "properties": parameters}},
     }
     return {
         "type": "object",
@@ -226,7 +226,7 @@ ZERO = [
     0,  0,  6, 13, 10,  0,  0,  0,
 ]
 # fmt: on
-"""A hand-written zero: the first sample of scikit-learn's digits."""
+"""The first sample of scikit-learn's digits: a hand-written zero."""
 
 PROBABILITIES = [1.0, 3.5e-12, 6.9e-09, 1.3e-08, 6.2e-07, 5.8e-07, 4.4e-07, 9.8e-07, 2.4e-07, 9.3e-07]
-"""What the bundled model `digits` makes of it, rounded."""
+"""The answer of the bundled model `digits` to it, rounded."""

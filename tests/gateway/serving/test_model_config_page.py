@@ -21,9 +21,10 @@ from sluice.gateway.serving.model_config_page import model_config_page
 from sluice.gateway.serving.served_version import in_force
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.metrics import Metrics
+from sluice.inference.backends.registry import ENGINES
 from sluice.inference.config.model_config import BatchingConfig, ModelConfig, PaddedInput, PaddingConfig, WorkersConfig
 from sluice.inference.findings import WAYS, Evidence, Findings
-from sluice.inference.planning.plan import ServingPlan
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import Datatype, Knot, Signature, TensorSpec
 
 PLAN = ServingPlan(2, 3, 32, (Knot(1, 0.001), Knot(32, 0.0123)), ("32 rows: more no longer pay",))
@@ -60,6 +61,7 @@ def served(
     description = ModelDescription(
         name="m",
         version=1,
+        engine=ENGINES[0],
         digest="d" * 64,
         signature=signature,
         unbatched_because=None if signature.batched else findings.because,

@@ -133,7 +133,7 @@ def test_late_answers_have_no_slack() -> None:
 
 
 def test_a_trace_is_an_exemplar_in_openmetrics_alone() -> None:
-    metrics = Metrics("0", "1.2")
+    metrics = Metrics("0", {"onnxruntime": "1.2"})
     metrics.of_model("m", 3).request_ended("v2", CallOutcome.SUCCESS, 0.003, "ab" * 16)
     metrics.of_model("m", 3).request_ended("v2", CallOutcome.SUCCESS, 0.3)
     text, kind = metrics.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
