@@ -21,7 +21,7 @@ from sluice.gateway.http.prediction import Prediction
 from sluice.gateway.http.server_context import HttpServerContext
 from sluice.gateway.http.unsent import TransportBacklog
 from sluice.gateway.http.uvicorn_pages import UvicornPage, UvicornPages
-from sluice.gateway.messages import DataPlane, Header, HttpResponse
+from sluice.gateway.messages import DataPlane, Header
 
 _logger = logging.getLogger("sluice.http")
 
