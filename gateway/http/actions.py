@@ -15,13 +15,17 @@ from sluice.gateway.messages import Header
 class ClientStream(Protocol):
     """The bytes to the client. An `asyncio.Transport` is one."""
 
-    def write(self, data: bytes, /) -> None: ...
+    def write(self, data: bytes, /) -> None:
+        """Send these bytes behind those written before. Never waits."""
 
-    def can_write_eof(self) -> bool: ...
+    def can_write_eof(self) -> bool:
+        """Whether `write_eof` can be called: not over TLS."""
 
-    def write_eof(self) -> None: ...
+    def write_eof(self) -> None:
+        """Tell the client that nothing more is written, and go on reading."""
 
-    def is_closing(self) -> bool: ...
+    def is_closing(self) -> bool:
+        """Whether the connection has ended or is about to: nothing more can be written."""
 
     def close(self) -> None:
         """End the connection once everything written has been sent."""
@@ -31,7 +35,7 @@ class ClientStream(Protocol):
 
 
 class Flow(Protocol):
-    """Whether bytes are read from the client and taken by it. uvicorn's `FlowControl` is one.
+    """Whether bytes are read from the client, and whether it takes those written. uvicorn's `FlowControl` is one.
 
     Pages share it: they pause reading while they have enough of a body.
     """
@@ -39,9 +43,11 @@ class Flow(Protocol):
     read_paused: bool
     write_paused: bool
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        """Read nothing more from the client for now."""
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        """Read on."""
 
 
 class Backlog(Protocol):
@@ -87,12 +93,15 @@ class Page(Protocol):
     """
 
     keep_alive: bool
+    """Whether the connection stays open after the answer."""
 
     @property
-    def answer_begun(self) -> bool: ...
+    def answer_begun(self) -> bool:
+        """Whether a part of the answer is written."""
 
     @property
-    def answered(self) -> bool: ...
+    def answered(self) -> bool:
+        """Whether the answer is written to its end."""
 
     @property
     def body_bytes(self) -> int:
@@ -104,7 +113,8 @@ class Page(Protocol):
     def receive(self, body: bytes) -> None:
         """Take a piece of the body."""
 
-    def body_complete(self) -> None: ...
+    def body_complete(self) -> None:
+        """No more of the body follows."""
 
     def forget_body(self) -> None:
         """Drop what is left of the body once the request is answered."""
@@ -119,7 +129,8 @@ class ConnectionHost(Protocol):
     def begin(self, prediction: Prediction) -> None:
         """Have the prediction answered, and call `HttpConnection.answered`, after this call has returned."""
 
-    def open_page(self, head: PageHead) -> Page: ...
+    def open_page(self, head: PageHead) -> Page:
+        """Take a request that is no prediction. Its answer begins with `Page.start`."""
 
     def speaks(self, headers: Sequence[Header]) -> bool:
         """Whether the protocol that these headers ask to upgrade to is spoken here."""

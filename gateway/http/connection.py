@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Sequence
 
 from sluice.gateway.connections.held_bytes import HeldShare
@@ -14,14 +13,13 @@ from sluice.gateway.http import wire
 from sluice.gateway.http.actions import Backlog, ClientStream, ConnectionHost, Flow, Page, PageHead, ServerHeaders
 from sluice.gateway.http.answer_writer import AnswerWriter
 from sluice.gateway.http.prediction import Prediction
-from sluice.gateway.http.request_reader import BODY, NOTHING, SLICE_BYTES, RequestReader
+from sluice.gateway.http.request_order import RequestOrder
+from sluice.gateway.http.request_parser import BODY, NOTHING, SLICE_BYTES, RequestParser
+from sluice.gateway.http.request_reader import RequestReader
 from sluice.gateway.http.server_context import HttpServerContext
 from sluice.gateway.messages import Body, Header, HttpResponse
 
 _logger = logging.getLogger("sluice.http")
-
-_WAITING_BYTES, _WAITING_PAGE_BYTES = 512, 4096
-"""What a prediction that waits behind another request takes beside its body, and a page with all that FastAPI needs."""
 
 _FULL = wire.plain(503, "Too many connections.")
 _CROWDED = wire.plain(503, "Too much is being read at once.", (b"retry-after", b"1"))
@@ -33,7 +31,8 @@ class HttpConnection:
     """What holds for every request on one connection, prediction or page.
 
     It does no I/O and has no clock: it is told of all that happens, with the time of it (`now`, in seconds of one
-    clock), and acts on the interfaces of `actions`. All calls come from one thread, and none from within another.
+    clock), and acts on the interfaces of `actions`. All calls come from one thread; `writing_paused` alone may come while
+    another call lasts, from within `ClientStream.write`.
 
     Requests are answered in the order in which they came. While one waits behind another nothing more is read, and
     nothing is begun while the client does not take the answer before. A request that breaks HTTP or a limit is refused
@@ -53,16 +52,15 @@ class HttpConnection:
         "_known_heads",
         "_lingering",
         "_now",
-        "_queue",
         "_reading_timed",
         "_share",
         "_stream",
         "_timed_bytes",
-        "_waiting_pages",
         "_writer",
-        "current",
         "deadline",
         "leaving",
+        "order",
+        "parser",
         "reader",
         "unsent_bytes",
     )
@@ -85,13 +83,10 @@ class HttpConnection:
         self._backlog = backlog
         self._keep_alive_s = keep_alive_s
         self._known_heads = context.known_heads
-        self.reader = RequestReader(context, self, flow)
+        self.parser = RequestParser(context, self)
+        self.reader = RequestReader(self.parser, self, flow)
         self._writer = AnswerWriter(stream, backlog, context.heads, server)
-        # The request whose answer is the next on the wire, and those behind it.
-        self.current: Prediction | Page | None = None
-        self._queue: deque[Prediction | Page] = deque()
-        # How many of those behind it are pages.
-        self._waiting_pages = 0
+        self.order = RequestOrder()
         # What is counted of this connection in `context.held`.
         self._share = HeldShare(context.held)
         # The server stops: the next answer is the last.
@@ -108,11 +103,6 @@ class HttpConnection:
         self._now = now
         self.deadline = now + context.limits.request_read_timeout_s
 
-    @property
-    def waiting(self) -> int:
-        """How many requests wait behind another."""
-        return len(self._queue)
-
     # What happens on the client's side.
 
     def turn_away(self, surplus: int, now: float) -> None:
@@ -128,18 +118,18 @@ class HttpConnection:
     def receive(self, data: bytes, now: float) -> None:
         """The client has sent this."""
         self._now = now
-        reader = self.reader
-        if reader.held or reader.stage != NOTHING or self.current is not None or len(data) > SLICE_BYTES:
-            reader.receive(data)
+        parser, order = self.parser, self.order
+        if parser.stage != NOTHING or order.current is not None or self.reader.held or len(data) > SLICE_BYTES:
+            self.reader.receive(data)
         elif (prediction := self._known_heads.complete(data)) is not None:
             self.deadline = math.inf
             prediction.came_s = self._context.loop_turns.came_s(now)
-            self.current = prediction
+            order.current = prediction
             self._host.begin(prediction)
         else:
-            reader.feed(data)
-            if reader.stage == NOTHING and isinstance(self.current, Prediction):
-                self._known_heads.learn(data, self.current)
+            parser.feed(data)
+            if parser.stage == NOTHING and isinstance(order.current, Prediction):
+                self._known_heads.learn(data, order.current)
 
     def writing_paused(self, now: float) -> None:
         """The client reads too slowly: from now on it has to make progress."""
@@ -152,7 +142,7 @@ class HttpConnection:
         self._now = now
         self._writer.taken()
         self.count()
-        if self.current is None and not self._lingering and not self._stream.is_closing():
+        if self.order.current is None and not self._lingering and not self._stream.is_closing():
             self._advance()
         else:
             self._settle()
@@ -160,10 +150,9 @@ class HttpConnection:
     def lost(self) -> None:
         """The client has gone. Forget what waits; whoever works on an answer has to be stopped by the host."""
         self.deadline = math.inf
-        if self.current is not None and not isinstance(self.current, Prediction):
-            self.current.disconnect()
-        self.current = None
-        self._queue.clear()
+        if self.order.current is not None and not isinstance(self.order.current, Prediction):
+            self.order.current.disconnect()
+        self.order.clear()
         self.reader.close()
         self._share.become(0)
         del self._host
@@ -188,17 +177,16 @@ class HttpConnection:
     def answered(self, prediction: Prediction, response: HttpResponse, now: float) -> None:
         """The answer to the prediction that was begun last. Not called once the stream is closing."""
         self._now = now
-        self.current = None
-        reader = self.reader
+        self.order.current = None
         if self._share.size_bytes:
-            reader.head_bytes = 0
+            self.parser.head_bytes = 0
             self.count()
-        if not prediction.keep_alive or ((self.leaving or self._context.draining()) and not self._queue):
+        if not prediction.keep_alive or ((self.leaving or self._context.draining()) and not self.order.waiting):
             self._writer.write(prediction.method, response, wire.CLOSE)
             self._finish()
             return
         self._writer.write(prediction.method, response, b"")
-        if reader.held or reader.stage or self._flow.write_paused:
+        if self.reader.held or self.parser.stage or self._flow.write_paused:
             self._advance()
         elif self._backlog.hidden and self._backlog.waits_beneath():
             self._settle()
@@ -223,11 +211,11 @@ class HttpConnection:
     def page_answered(self, now: float) -> None:
         """The current page's answer is written."""
         self._now = now
-        if self.current is not None and not isinstance(self.current, Prediction):
-            self.current.forget_body()
-        self.current = None
+        if self.order.current is not None and not isinstance(self.order.current, Prediction):
+            self.order.current.forget_body()
+        self.order.current = None
         if self._share.size_bytes:
-            self.reader.head_bytes = 0
+            self.parser.head_bytes = 0
             self.count()
         if self._lingering or self._stream.is_closing():
             self._settle()
@@ -241,31 +229,27 @@ class HttpConnection:
         """
         self._now = now
         self.leaving = True
-        if self.current is not None:
-            last = self._queue[-1] if self._queue else self.current
-            last.keep_alive = False
-            if self.reader.stage != BODY:
+        if self.order.current is not None:
+            if self.order.last is not None:
+                self.order.last.keep_alive = False
+            if self.parser.stage != BODY:
                 self._end()
-        elif self.reader.stage == NOTHING and not self._lingering:
+        elif self.parser.stage == NOTHING and not self._lingering:
             self.deadline = now + self._context.limits.farewell_s
 
     # What the reader finds.
 
     def prediction_begins(self, prediction: Prediction) -> None:
         """Give it its place in the order."""
-        if self.current is None and not self._queue:
-            self.current = prediction
-        else:
-            self._queue.append(prediction)
+        if not self.order.take_place(prediction):
             self._hold()
 
-    def wants_body(self, prediction: Prediction) -> bool:
-        """Whether it is its turn; a client that waits to be asked for the body is asked then."""
-        if prediction is not self.current:
-            return False
-        if prediction.expects_continue:
-            self._stream.write(wire.CONTINUE)
-        return True
+    def body_announced(self, prediction: Prediction) -> None:
+        """Ask for the body if the client waits for that, and gather it, if it is its turn."""
+        if prediction is self.order.current:
+            if prediction.expects_continue:
+                self._stream.write(wire.CONTINUE)
+            self.reader.gather(prediction)
 
     def prediction_complete(self, prediction: Prediction) -> None:
         """Begin the answer, if it is its turn."""
@@ -273,7 +257,7 @@ class HttpConnection:
         self.deadline = math.inf
         prediction.received = True
         prediction.came_s = self._context.loop_turns.came_s(self._now)
-        if prediction is self.current:
+        if prediction is self.order.current:
             self._host.begin(prediction)
         if not prediction.keep_alive:
             self._end()
@@ -281,13 +265,11 @@ class HttpConnection:
     def page_begins(self, head: PageHead) -> Page:
         """Give it its place in the order; it is begun before its body is there."""
         page = self._host.open_page(head)
-        page.keep_alive = page.keep_alive and not (self.leaving or self._context.draining())
-        if self.current is None and not self._queue:
-            self.current = page
+        if self.leaving or self._context.draining():
+            page.keep_alive = False
+        if self.order.take_place(page):
             page.start()
         else:
-            self._queue.append(page)
-            self._waiting_pages += 1
             self._hold()
         return page
 
@@ -296,7 +278,7 @@ class HttpConnection:
         self._reading_timed = False
         self.deadline = math.inf
         page.body_complete()
-        if self.current is None:
+        if self.order.current is None:
             # It was answered before its body was complete.
             self._settle()
         if not page.keep_alive:
@@ -304,15 +286,15 @@ class HttpConnection:
 
     def incomplete(self) -> None:
         """Count what has come of a request, and let its time begin."""
-        reader = self.reader
-        if reader.stage == BODY or reader.head_bytes:
+        parser = self.parser
+        if parser.stage == BODY or parser.head_bytes:
             self.count()
             self.refuse_if_crowded()
-            page = reader.page
-            if page is not None and page.answered and reader.page_bytes > self._context.limits.linger_bytes:
+            page = parser.page
+            if page is not None and parser.page_bytes > self._context.limits.linger_bytes and page.answered:
                 # A page that has answered without reading its body leaves the rest of it to be thrown away.
                 self._linger()
-            if reader.ended:
+            if parser.ended:
                 return
         if not self._reading_timed:
             self._reading_timed = True
@@ -330,30 +312,29 @@ class HttpConnection:
 
     def refuse(self, response: HttpResponse) -> None:
         """End the connection with this answer to what came last, when its turn has come."""
-        prediction, page = self.reader.filling, self.reader.page
+        prediction, page = self.parser.filling, self.parser.page
         self._end()
-        self.reader.forget_request()
+        self.parser.forget_request()
         if prediction is not None:
             prediction.refusal = response
             prediction.body = b""
-            if prediction is self.current:
+            if prediction is self.order.current:
                 self._write_last(prediction, response)
             return
-        if page is not None and page is self.current:
+        if page is not None and page is self.order.current:
             page.disconnect()
             if page.answer_begun:
                 self._stream.close()
                 return
-            self.current = None
+            self.order.current = None
         elif page is not None:
             if page.answered:
                 self._linger()
                 return
-            self._queue.pop()
-            self._waiting_pages -= 1
+            self.order.withdraw_last()
         last = Prediction(None, "", (), False, response)
         self.prediction_begins(last)
-        if last is self.current:
+        if last is self.order.current:
             self._write_last(last, response)
 
     def end(self) -> None:
@@ -366,7 +347,7 @@ class HttpConnection:
 
     def upgrade(self, head: PageHead) -> None:
         """Hand the client over, if no answer is due to it."""
-        if self.current is None:
+        if self.order.current is None:
             self.deadline = math.inf
             self._host.upgrade(head)
         else:
@@ -379,19 +360,18 @@ class HttpConnection:
         if self._flow.write_paused:
             self._hold()
         else:
-            if self._queue:
+            if self.order.waiting:
                 self._start_next()
                 self.count()
-            if not self._queue:
+            if not self.order.waiting:
                 self.reader.release()
                 if self._share.size_bytes:
                     self.count()
         self._settle()
 
     def _start_next(self) -> None:
-        self.current = request = self._queue.popleft()
+        request = self.order.advance()
         if not isinstance(request, Prediction):
-            self._waiting_pages -= 1
             request.start()
         elif request.refusal is not None:
             self._write_last(request, request.refusal)
@@ -409,22 +389,14 @@ class HttpConnection:
         """The last answer of a connection on which more may be coming in."""
         if not self._stream.is_closing():
             self._writer.write(prediction.method, response, wire.CLOSE)
-            self.current = None
+            self.order.current = None
             self._linger()
 
     # How much it holds.
 
     def count(self) -> None:
         """Count what is held here of requests and answers."""
-        current = self.current
-        held_bytes = self.reader.kept_bytes()
-        if self.reader.long_body is None and isinstance(current, Prediction):
-            held_bytes += len(current.body)
-        last = self._queue[-1] if self._queue else current
-        if last is not None and not isinstance(last, Prediction):
-            held_bytes += last.body_bytes
-        held_bytes += len(self._queue) * _WAITING_BYTES + self._waiting_pages * _WAITING_PAGE_BYTES
-        self._share.become(held_bytes + self._writer.held_bytes())
+        self._share.become(self.reader.kept_bytes() + self.order.held_bytes() + self._writer.held_bytes())
 
     def recount(self) -> None:
         """Count what is still unsent."""
@@ -432,9 +404,9 @@ class HttpConnection:
 
     def refuse_if_crowded(self) -> None:
         """Give up what came last, if the connections now hold too much together."""
-        if not self._context.held.over or self.reader.ended:
+        if not self._context.held.over or self.parser.ended:
             return
-        refused = self.reader.filling
+        refused = self.parser.filling
         self.refuse(_CROWDED if refused is None else self.crowded(refused))
 
     def make_room(self, now: float) -> None:
@@ -454,7 +426,7 @@ class HttpConnection:
             self.count()
 
     def _finish(self) -> None:
-        if self._flow.read_paused or self._discarded_bytes or self.reader.stage:
+        if self._flow.read_paused or self._discarded_bytes or self.parser.stage:
             self._linger()
         else:
             self._end()
@@ -476,7 +448,7 @@ class HttpConnection:
     def _settle(self) -> None:
         """Set the deadline that the state of the connection asks for."""
         limits = self._context.limits
-        reader, current = self.reader, self.current
+        parser, current = self.parser, self.order.current
         self.unsent_bytes = 0
         waits_beneath = self._backlog.waits_beneath()
         if waits_beneath:
@@ -487,8 +459,8 @@ class HttpConnection:
         elif self._lingering:
             allowed_s = limits.linger_s
         elif current is None:
-            allowed_s = limits.request_read_timeout_s if reader.stage else self._keep_alive_s
-        elif reader.stage == BODY and (current is reader.filling or current is reader.page):
+            allowed_s = limits.request_read_timeout_s if parser.stage else self._keep_alive_s
+        elif parser.stage == BODY and (current is parser.filling or current is parser.page):
             allowed_s = limits.request_read_timeout_s
         else:
             self.deadline = math.inf
@@ -498,7 +470,7 @@ class HttpConnection:
     def overdue(self, now: float) -> None:
         """Close, cut off or refuse, whichever the state asks for."""
         self._now = now
-        reader = self.reader
+        parser = self.parser
         unsent_bytes = self._backlog.waiting_bytes()
         if unsent_bytes:
             if self.unsent_bytes and unsent_bytes >= self.unsent_bytes:
@@ -510,9 +482,9 @@ class HttpConnection:
         elif self.unsent_bytes:
             # All is taken, of which TLS has told nobody.
             self._settle()
-        elif reader.stage == NOTHING:
+        elif parser.stage == NOTHING:
             self._stream.close()
-        elif reader.page is not None and self._flow.read_paused:
+        elif parser.page is not None and self._flow.read_paused:
             # It is the page that does not read on, not the client that does not send.
             self._settle()
         elif not self._is_worth_more_time(now):
@@ -520,7 +492,7 @@ class HttpConnection:
 
     def _is_worth_more_time(self, now: float) -> bool:
         """Put the deadline off for what has come of a body since it was last put off; whether that was enough."""
-        if self.reader.stage == BODY:
+        if self.parser.stage == BODY:
             body_bytes = self.reader.body_bytes()
             self.deadline += (body_bytes - self._timed_bytes) / self._context.limits.min_body_bytes_per_s
             self._timed_bytes = body_bytes

@@ -1,52 +1,20 @@
-"""Requests out of the bytes of one connection."""
+"""The bytes of one connection on their way to the parser, or past it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from typing import Protocol
 
-import httptools
-
 from sluice.gateway.connections.long_body import LARGE_BYTES, LongBody
-from sluice.gateway.http import wire
-from sluice.gateway.http.actions import Flow, Page, PageHead
-from sluice.gateway.http.prediction import Prediction, expects_continue
-from sluice.gateway.http.request_targets import origin_form
-from sluice.gateway.http.server_context import HttpServerContext
-from sluice.gateway.messages import Header, HttpResponse
-from sluice.inference.errors import RequestTooLarge
-
-_logger = logging.getLogger("sluice.http")
-_uvicorn_logger = logging.getLogger("uvicorn.error")
-
-NOTHING, HEAD, BODY, UPGRADE = range(4)
-"""What is coming in. `UPGRADE`: a complete head that asks for another protocol."""
-
-SLICE_BYTES = 4096
-"""Bytes that are parsed in one go, so that one read never queues more than some two hundred pipelined requests."""
+from sluice.gateway.http.actions import Flow
+from sluice.gateway.http.prediction import Prediction
+from sluice.gateway.http.request_parser import SLICE_BYTES, RequestParser
 
 _LONG_BYTES = 64 * 1024
 """A body that still lacks this much does not pass through the parser, which would copy it once more."""
 
 
-class Requests(Protocol):
-    """What a `RequestReader` tells of the bytes that it reads, while it reads them."""
-
-    def prediction_begins(self, prediction: Prediction) -> None:
-        """A head is complete; its body may follow."""
-
-    def wants_body(self, prediction: Prediction) -> bool:
-        """The length of a body is known and within the limit. Returns whether it is the request's turn by now."""
-
-    def prediction_complete(self, prediction: Prediction) -> None: ...
-
-    def page_begins(self, head: PageHead) -> Page: ...
-
-    def page_complete(self, page: Page) -> None: ...
-
-    def incomplete(self) -> None:
-        """All bytes are parsed that may be parsed at once, and the last request in them is not complete."""
+class KeptBytes(Protocol):
+    """Whoever a `RequestReader` tells what it keeps."""
 
     def count(self) -> None:
         """More bytes are kept than before, or fewer."""
@@ -57,162 +25,96 @@ class Requests(Protocol):
     def came_unwanted(self, size_bytes: int) -> None:
         """Bytes came after the last request, and were thrown away."""
 
-    def refuse(self, response: HttpResponse) -> None:
-        """What came last is answered with this, in its turn, and ends the connection."""
-
-    def end(self) -> None:
-        """No request follows any more."""
-
-    def speaks(self, headers: Sequence[Header]) -> bool:
-        """Whether the protocol that these headers ask to upgrade to is spoken here."""
-
-    def upgrade(self, head: PageHead) -> None:
-        """The client goes on in that protocol."""
-
 
 class RequestReader:
-    """Parses requests, keeps what may not be parsed yet, and bounds heads and bodies.
+    """Feeds the parser slice by slice, and keeps what may not be parsed yet.
 
-    A prediction is recognised when its headers are complete; its body is gathered up to the plane's `max_body_bytes`.
-    While the reader is `held` nothing is parsed: at most one read of the socket is kept. Once it has `ended`, all that
-    comes is thrown away.
-
-    A request that breaks HTTP or a limit ends the connection: where it ends and the next one begins is not known
-    (RFC 9112, section 11.2).
+    While it is `held` nothing is parsed: at most one read of the socket is kept. Once the parser has ended, all that
+    comes is thrown away. The rest of a long body is gathered as it comes.
     """
 
-    __slots__ = (
-        "_context",
-        "_flow",
-        "_max_body_bytes",
-        "_max_headers",
-        "_quiet_bytes",
-        "_requests",
-        "_sound_head_bytes",
-        "_unread",
-        "ended",
-        "filling",
-        "head_bytes",
-        "headers",
-        "held",
-        "long_body",
-        "page",
-        "page_bytes",
-        "parser",
-        "stage",
-        "url",
-    )
+    __slots__ = ("_flow", "_kept", "_parser", "_unread", "held", "long_body")
 
-    def __init__(self, context: HttpServerContext, requests: Requests, flow: Flow) -> None:
-        self._context = context
-        self._requests = requests
+    def __init__(self, parser: RequestParser, kept: KeptBytes, flow: Flow) -> None:
+        self._parser = parser
+        self._kept = kept
         self._flow = flow
-        self._max_body_bytes = context.plane.max_body_bytes
-        self._max_headers = context.limits.max_headers
-        # A head whose slices before the last are within this is within the limit: its size need not be summed up.
-        self._sound_head_bytes = context.limits.max_header_bytes - 2 * SLICE_BYTES
-        self.parser = self._new_parser()
-        self.url = b""
-        self.headers: list[Header] = []
-        self.stage = NOTHING
-        # The prediction or the page whose body is coming in.
-        self.filling: Prediction | None = None
-        self.page: Page | None = None
-        # How much of the page's body has come.
-        self.page_bytes = 0
-        # Where the rest of the prediction's body goes if it is long.
-        self.long_body: LongBody | None = None
-        self.held = False
-        self.ended = False
         self._unread = memoryview(b"")
-        # What has come of a head that is too long for one slice, until its request is answered.
-        self.head_bytes = 0
-        # Bytes parsed since the last byte of a body, or since a request began; -1: that was in this very slice.
-        self._quiet_bytes = -1
-
-    # What the connection tells it.
+        self.held = False
+        self.long_body: LongBody | None = None
 
     def receive(self, data: bytes) -> None:
         """Parse at once what is short and may be parsed; keep the rest."""
         if self.held or len(data) > SLICE_BYTES:
             self._store(data)
         else:
-            self.feed(data)
+            self._parser.feed(data)
 
-    def feed(self, data: bytes | memoryview) -> None:
-        """Parse at most `SLICE_BYTES`, or what a body lacks."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._on_upgrade(bytes(data[upgrade.args[0] :]))
-            return
-        except httptools.HttpParserError as error:
-            self._on_error(error)
-        if self.stage and not self.ended:
-            self._on_incomplete(len(data))
+    def gather(self, prediction: Prediction) -> None:
+        """Take the rest of this body past the parser, if it is long enough for that."""
+        if prediction.left_bytes >= _LONG_BYTES:
+            assert not isinstance(prediction.body, LongBody)
+            self.long_body = LongBody(prediction.body, prediction.left_bytes)
+            prediction.body = b""
+            self.held = True
 
     def release(self) -> None:
         """Parse what was kept, and read on if all of it could be parsed."""
-        if not self.ended:
+        if not self._parser.ended:
             self.held = False
             self._parse_unread()
-        if self.ended or not self.held:
+        if self._parser.ended or not self.held:
             self._flow.resume_reading()
 
     def end(self) -> int:
         """Parse nothing any more. Returns how many bytes were kept and are thrown away."""
-        self.ended = self.held = True
+        self._parser.ended = self.held = True
         dropped_bytes = len(self._unread)
         self._unread = memoryview(b"")
         self.long_body = None
         return dropped_bytes
 
-    def forget_request(self) -> None:
-        """Give up the request that is coming in. Called after `end`."""
-        self.stage = NOTHING
-        self.filling = self.page = None
-
     def close(self) -> None:
         """Let go of the connection, so that nothing of it waits for the garbage collector. The last call."""
         self.end()
-        self.forget_request()
-        del self._requests, self.parser
+        self._parser.close()
+        del self._kept
 
     def kept_bytes(self) -> int:
-        """What is kept here beside the body of a prediction that is not long."""
-        kept_bytes = len(self._unread) + self.head_bytes
+        """What is kept here and of a head, and of a body if it is long."""
+        kept_bytes = len(self._unread) + self._parser.head_bytes
         return kept_bytes if self.long_body is None else kept_bytes + self.long_body.received_bytes
 
     def body_bytes(self) -> int:
         """How much of the body that is coming in has come."""
         if self.long_body is not None:
             return self.long_body.received_bytes
-        return len(self.filling.body) if self.filling is not None else self.page_bytes
-
-    # From the socket to the parser.
+        filling = self._parser.filling
+        return len(filling.body) if filling is not None else self._parser.page_bytes
 
     def _store(self, data: bytes) -> None:
         """Keep what may not be parsed yet, or not all at once."""
-        if self.ended:
-            self._requests.came_unwanted(len(data))
+        if self._parser.ended:
+            self._kept.came_unwanted(len(data))
             return
         if self.long_body is not None:
             self._fill(self.long_body, data)
             return
         self._unread = memoryview(bytes(self._unread) + data) if self._unread else memoryview(data)
-        self._requests.count()
+        self._kept.count()
         self._parse_unread()
-        self._requests.count()
+        self._kept.count()
         if self._unread:
             self._flow.pause_reading()
-            self._requests.refuse_if_crowded()
+            self._kept.refuse_if_crowded()
 
     def _parse_unread(self) -> None:
+        parser = self._parser
         while self._unread and not self.held:
             # A body of known length needs no slices: no request can hide in it.
-            size_bytes = max(SLICE_BYTES, self.filling.left_bytes if self.filling is not None else 0)
+            size_bytes = max(SLICE_BYTES, parser.filling.left_bytes if parser.filling is not None else 0)
             piece, self._unread = self._unread[:size_bytes], self._unread[size_bytes:]
-            self.feed(piece)
+            parser.feed(piece)
         if self.long_body is not None and self._unread:
             rest, self._unread = self._unread, memoryview(b"")
             self._fill(self.long_body, rest)
@@ -220,181 +122,11 @@ class RequestReader:
     def _fill(self, long_body: LongBody, data: bytes | memoryview) -> None:
         """Take the bytes of a long body as they are. Its end is known, and so the parser has no part in it."""
         rest = long_body.take(data)
-        self._requests.count()
-        self._requests.refuse_if_crowded()
-        if not long_body.left_bytes and self.filling is not None:
-            self.filling.body = long_body.whole() if len(long_body) < LARGE_BYTES else long_body
+        self._kept.count()
+        self._kept.refuse_if_crowded()
+        if not long_body.left_bytes and self.long_body is long_body:
             self.long_body = None
             self.held = False
-            # The old parser still waits for the body; a new one is in the state that it would have come to.
-            self.parser = self._new_parser()
-            self.on_message_complete()
+            self._parser.finish_body(long_body.whole() if len(long_body) < LARGE_BYTES else long_body)
             if rest:
                 self.receive(bytes(rest))
-
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        """Forget the request before."""
-        if self.ended:
-            raise _EndedError
-        self.url = b""
-        self.headers = []
-        self.stage = HEAD
-        self._quiet_bytes = -1
-
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the request target."""
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; what it means is looked up for the few requests for which it matters."""
-        self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """Tell a prediction from everything else."""
-        parser = self.parser
-        if self._quiet_bytes > self._sound_head_bytes or len(self.headers) > self._max_headers:
-            self._check_head_size()
-        self._quiet_bytes = -1
-        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
-            self.stage = UPGRADE
-            return
-        route = self._context.plane.recognise(self.url)
-        if route is None:
-            self.page_bytes = 0
-            self.page = self._requests.page_begins(self._page_head())
-        else:
-            keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
-            self.filling = Prediction(route, parser.get_method().decode("ascii"), self.headers, keep_alive)
-            self._requests.prediction_begins(self.filling)
-        self.stage = BODY
-        # Trailers are no headers: they land in a list that nobody reads.
-        self.headers = []
-
-    def on_body(self, body: bytes) -> None:
-        """Gather a prediction's body, up to the limit; hand a page's on."""
-        self._quiet_bytes = -1
-        prediction = self.filling
-        if prediction is None:
-            if self.page is not None:
-                self.page_bytes += len(body)
-                self.page.receive(body)
-            return
-        prediction.left_bytes -= len(body)
-        assert not isinstance(prediction.body, LongBody)
-        if not prediction.body:
-            prediction.body = body
-        elif isinstance(prediction.body, bytes):
-            prediction.body = bytearray().join((prediction.body, body))
-        else:
-            prediction.body += body
-        if len(prediction.body) > self._max_body_bytes:
-            self._refuse_large(prediction)
-            raise _EndedError
-
-    def on_message_complete(self) -> None:
-        """Tell that the request that was coming in is complete."""
-        if self.stage == UPGRADE:
-            return
-        self.stage = NOTHING
-        prediction, page = self.filling, self.page
-        self.filling = self.page = None
-        if prediction is not None:
-            self._requests.prediction_complete(prediction)
-        elif page is not None:
-            self._requests.page_complete(page)
-
-    # What is rare.
-
-    def _new_parser(self) -> httptools.HttpRequestParser:
-        parser = httptools.HttpRequestParser(self)
-        # What follows the last request is thrown away, not answered as broken HTTP.
-        parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        return parser
-
-    def _page_head(self) -> PageHead:
-        target = origin_form(self.url)
-        if target is None:
-            self._requests.refuse(wire.plain(400, "The request target is no path; expected one such as /v2/models."))
-            raise _EndedError
-        expects = expects_continue(self.parser.get_http_version(), self.headers)
-        return PageHead(target, self.headers, expects, self.parser)
-
-    def _check_head_size(self) -> None:
-        head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if head_bytes > self._context.limits.max_header_bytes or len(self.headers) > self._max_headers:
-            self._refuse_head()
-            raise _EndedError
-
-    def _on_incomplete(self, fed_bytes: int) -> None:
-        """A slice is parsed, and the request in it is not complete."""
-        self._quiet_bytes = self._quiet_bytes + fed_bytes if self._quiet_bytes >= 0 else 0
-        if self._quiet_bytes > self._context.limits.max_header_bytes or len(self.headers) > self._max_headers:
-            self._refuse_head()
-            return
-        if self.stage == HEAD:
-            self.head_bytes = self._quiet_bytes
-        prediction = self.filling
-        if prediction is not None and not prediction.examined:
-            if prediction.examine(self.parser.get_http_version()) > self._max_body_bytes:
-                self._refuse_large(prediction)
-                return
-            if self._requests.wants_body(prediction) and prediction.left_bytes >= _LONG_BYTES:
-                assert not isinstance(prediction.body, LongBody)
-                self.long_body = LongBody(prediction.body, prediction.left_bytes)
-                self.held = True
-        self._requests.incomplete()
-
-    def _on_upgrade(self, rest: bytes) -> None:
-        """A head has asked for another protocol. One that is not spoken here may be ignored (RFC 9110, section 7.8)."""
-        if self.stage != UPGRADE:
-            self._requests.end()
-        elif self._requests.speaks(self.headers):
-            try:
-                head = self._page_head()
-            except _EndedError:
-                return
-            self.stage = NOTHING
-            self._requests.upgrade(head)
-        else:
-            self.stage = NOTHING
-            plain = _without_upgrade(self.parser, self.url, self.headers)
-            # After a request of HTTP/1.0, the old one expects no other.
-            self.parser = self._new_parser()
-            self.feed(plain + rest)
-
-    def _on_error(self, error: httptools.HttpParserError) -> None:
-        if self.ended:
-            return
-        cause = error.__context__
-        if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(cause, httptools.HttpParserError):
-            self._context.log_fault(_logger, logging.ERROR, "a request could not be taken in", cause)
-            self._requests.refuse(wire.plain(500, "Internal Server Error"))
-        else:
-            self._context.log_fault(_uvicorn_logger, logging.WARNING, "Invalid HTTP request received.")
-            self._requests.refuse(wire.plain(400, "Invalid HTTP request received."))
-
-    def _refuse_head(self) -> None:
-        limits = self._context.limits
-        text = (
-            f"The request line and headers are over the limit of {limits.max_header_bytes} bytes"
-            f" or {limits.max_headers} headers."
-        )
-        self._requests.refuse(wire.plain(431, text))
-
-    def _refuse_large(self, prediction: Prediction) -> None:
-        error = RequestTooLarge(
-            f"the body is larger than the limit of {self._max_body_bytes} bytes (server.max_body_bytes)"
-        )
-        self._requests.refuse(self._context.plane.refuse(prediction.route, prediction.headers, error))
-
-
-class _EndedError(Exception):
-    """Makes the parser stop: nothing after this belongs to a request."""
-
-
-def _without_upgrade(parser: httptools.HttpRequestParser, url: bytes, headers: Sequence[Header]) -> bytes:
-    line = b"%b %b HTTP/%b\r\n" % (parser.get_method(), url, parser.get_http_version().encode("ascii"))
-    kept = [b"%b: %b\r\n" % header for header in headers if header[0] != b"upgrade"]
-    return b"".join([line, *kept, b"\r\n"])

@@ -95,7 +95,7 @@ def test_what_waits_behind_a_slow_request_counts() -> None:
         assert plane.gate("y").began.wait(10)
         second.send(request("/v2/echo", b"small") * 1000)
         connection = server.connection_of(second)
-        server.until(lambda: connection.connection.reader.ended)
+        server.until(lambda: connection.connection.parser.ended)
         assert server.ask(lambda: door.held.now_bytes) <= LIMIT_BYTES
         plane.gate("y").open()
         assert second.answer().body == b"y"

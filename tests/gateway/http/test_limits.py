@@ -171,7 +171,7 @@ def test_a_long_body_may_take_longer(chunks: bool) -> None:
     with served(limits) as server, Client(server.address) as client:
         client.send(sent[:-1])
         connection = server.connection_of(client)
-        server.until(lambda: connection.connection.reader.filling is not None)
+        server.until(lambda: connection.connection.parser.filling is not None)
         begun_s = server.ask(lambda: connection.connection.deadline)
         # The time is over, and more is granted.
         server.until(lambda: connection.connection.deadline > begun_s + 100)

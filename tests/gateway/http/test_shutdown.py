@@ -11,7 +11,7 @@ import pytest
 from sluice.gateway.connections.limits import LaneLimits
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.http.lane import make_lane
-from sluice.gateway.http.request_reader import HEAD
+from sluice.gateway.http.request_parser import HEAD
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, request
 
@@ -44,7 +44,7 @@ def test_a_request_on_its_way_to_a_connection_that_looked_idle_is_answered(prefi
         message = request(f"{prefix}/echo", b"after")
         halfway.send(message[:20])
         connections = [server.connection_of(client) for client in (fresh, used, halfway)]
-        server.until(lambda: connections[-1].connection.reader.stage == HEAD)
+        server.until(lambda: connections[-1].connection.parser.stage == HEAD)
         server.stop()
         server.until(lambda: all(connection.connection.leaving for connection in connections))
         halfway.send(message[20:])

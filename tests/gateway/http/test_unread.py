@@ -47,7 +47,7 @@ def test_an_answer_counts_whole_until_it_is_read(prefix: str) -> None:
     ):
         assert ANSWER_BYTES <= server.ask(lambda: door.held.now_bytes) < ANSWER_BYTES + 10_000
         connection = server.connection_of(client)
-        assert server.ask(lambda: connection.connection.current) is None
+        assert server.ask(lambda: connection.connection.order.current) is None
         assert connection.pages is None or server.ask(lambda: bytes(connection.pages.cycle.body)) == b""
         assert len(client.answer().body) == ANSWER_BYTES
         server.until(lambda: door.held.now_bytes == 0)
