@@ -66,3 +66,10 @@ def test_files_that_a_page_names_are_there(page: str) -> None:
     folders = "|".join((*PACKAGES, "benchmarks", "deploy", "docs", "examples", "grafana", "loadtests", "tests"))
     named = re.findall(rf"`((?:{folders})/[\w./-]*\w/?)`", (ROOT / page).read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_log_lines_that_a_page_quotes_are_written(page: str) -> None:
+    quoted = re.findall(r"[Ll]og line[s]? `([a-z ,]+)`", (ROOT / page).read_text())
+    written = "\n".join(sources().values())
+    assert [line for line in quoted if f'"{line}"' not in written] == []
