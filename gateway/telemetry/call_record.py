@@ -6,7 +6,7 @@ import msgspec
 
 from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.model_metrics import CallMetrics
-from sluice.gateway.telemetry.tracing.traces import CallTrace
+from sluice.gateway.telemetry.traces import CallTrace
 from sluice.inference.types import CacheUse, Timings
 
 

@@ -15,7 +15,7 @@ from sluice.batching.report import BatchReport
 from sluice.gateway.headers.trace_context import TraceParent
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.metrics import TracedCalls
-from sluice.gateway.telemetry.tracing.traces import BatchTrace, CallTrace
+from sluice.gateway.telemetry.traces import BatchTrace, CallTrace
 
 WAITING_CALLS = 2048
 """Calls that wait to be sent, at most. More are dropped and counted: a trace is never worth a prediction."""
