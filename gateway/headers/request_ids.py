@@ -7,8 +7,6 @@ import re
 import secrets
 from collections.abc import Iterable
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from sluice.gateway.messages import Header
 
 REQUEST_ID = b"x-request-id"
@@ -28,25 +26,3 @@ class RequestIds:
             if name == REQUEST_ID and _ACCEPTABLE.fullmatch(value):
                 return value
         return b"%b-%x" % (self._prefix, next(self._count))
-
-
-class RequestIdMiddleware:
-    """Puts the request's id on every answer of an ASGI application."""
-
-    def __init__(self, app: ASGIApp, request_ids: RequestIds) -> None:
-        self._app = app
-        self._request_ids = request_ids
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on; add the header when the answer starts."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = self._request_ids.of(scope["headers"])
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id)]
-            await send(message)
-
-        await self._app(scope, receive, send_with_id)

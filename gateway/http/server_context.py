@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
-from sluice.gateway.connections.deadlines import DeadlineSweep
+from sluice.gateway.connections.deadlines import DeadlineSweep, Timed
 from sluice.gateway.connections.held_bytes import HeldBytes
 from sluice.gateway.connections.limits import LaneLimits
 from sluice.gateway.http.head_cache import HeadCache
 from sluice.gateway.http.wire import Heads
 from sluice.gateway.messages import DataPlane
-from sluice.gateway.telemetry.logs import Sampler
+from sluice.gateway.telemetry.sampler import Sampler
 
 _FAULTS_LOGGED_PER_S = 5
 
@@ -37,6 +37,7 @@ class HttpServerContext:
         "known_heads",
         "limits",
         "loop_turns",
+        "open",
         "plane",
         "sweep",
     )
@@ -57,12 +58,13 @@ class HttpServerContext:
         self.known_heads = HeadCache()
         self.held = held
         self._budget = budget
+        self.open: set[Timed] = set()
         self.sweep: DeadlineSweep | None = None
         # What is wrong with us is not to be lost among what is wrong with callers.
         self._own_faults = Sampler(_FAULTS_LOGGED_PER_S)
         self._callers_faults = Sampler(_FAULTS_LOGGED_PER_S)
 
-    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[object], keep_alive_s: float) -> None:
+    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed], keep_alive_s: float) -> None:
         """See to it that the connections' deadlines are kept."""
         if self.sweep is None:
             limits = self.limits
@@ -73,13 +75,19 @@ class HttpServerContext:
             self.sweep = DeadlineSweep(timeouts_s, self.held)
         self.sweep.watch(loop, connections)
 
+    def enter(self, connection: Timed, loop: asyncio.AbstractEventLoop, keep_alive_s: float) -> None:
+        """A connection was made; its deadlines are kept from now on."""
+        self.open.add(connection)
+        self.watch(loop, self.open, keep_alive_s)
+
     def surplus(self, connections: int) -> int:
         """How many connections are open beyond what may be, of so many of this server."""
         own = connections - self.limits.max_connections
         return own if self._budget is None else max(own, self._budget.open - self._budget.limit)
 
-    def left(self) -> None:
-        """A connection is gone."""
+    def leave(self, connection: Timed) -> None:
+        """A connection has ended."""
+        self.open.discard(connection)
         if self._budget is not None:
             self._budget.leave()
 

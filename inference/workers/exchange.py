@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import msgspec
 
 from sluice.inference.errors import ModelFailed, RequestTooLarge
+from sluice.inference.planning.options import UNLIMITED_BYTES
 from sluice.inference.transport.arena import SLOTS, SharedMemory, arena_shape, lender
-from sluice.inference.transport.channel import Answer, Channel, Done, Run, ShareArena
+from sluice.inference.transport.channel import Channel
 from sluice.inference.transport.layout import BufferPlan, Placed, copies, plan, write, write_file
+from sluice.inference.transport.messages import Answer, Done, Run, ShareArena
 from sluice.inference.types import Arrays, Datatype, Signature
-
-UNLIMITED_BYTES = 1 << 62
 
 LEND_FROM_BYTES = 1 << 20
 """Inputs from this size on are lent where they can be: to map them costs the worker less than a copy costs here."""
@@ -46,6 +46,7 @@ class Exchange:
         self._max_answer_bytes = max_answer_bytes
         self._free = list(range(SLOTS))
         self._parts = [1] * SLOTS
+        self._rows: list[int | None] = [None] * SLOTS
         self._places = {spec.name: place for place, spec in enumerate(signature.outputs)}
         self._datatypes = tuple([spec.datatype for spec in signature.outputs])
         self._arena = SharedMemory.create(self._shape.size_bytes)
@@ -74,6 +75,7 @@ class Exchange:
         """
         slot = self._free[-1]
         self._parts[slot] = len(parts)
+        self._rows[slot] = None if len(parts) == 1 else sum([part[0].shape[0] for part in parts])
         if len(parts) == 1 and self._lend(slot, parts[0], wanted):
             return self._free.pop()
         planned = plan(list(zip(*parts, strict=True)))
@@ -106,10 +108,11 @@ class Exchange:
             self._channel.send(Run(slot, planned.placed, wanted.places, planned.size_bytes), own.descriptor)
 
     def take(self, slot: int, done: Done, descriptor: int | None, wanted: WantedOutputs) -> Arrays:
-        """The outputs, copied out. `descriptor` is of outputs that did not fit the slot.
+        """The outputs, copied out. `descriptor` is the memory of outputs that did not fit the slot, or `None`.
 
-        Nothing is copied of outputs that are larger than the answers to the batch's parts may be: of a single part that
-        raises `RequestTooLarge`, of several `ModelFailed`, for nobody knows yet whose they are.
+        Outputs larger than the answers to all parts together may be are not copied. For a single part that raises
+        `RequestTooLarge`; for several parts `ModelFailed`, since it is not known which of them has the large outputs.
+        Raises `ModelFailed`, too, where the outputs of several parts do not have their rows along axis 0.
         """
         parts = self._parts[slot]
         size_bytes = sum([placed.size_bytes for placed in done.outputs])
@@ -117,6 +120,12 @@ class Exchange:
             if descriptor is not None:
                 os.close(descriptor)
             raise self._too_large(size_bytes, parts)
+        outputs = self._copied(slot, done, descriptor, wanted)
+        if (rows := self._rows[slot]) is not None:
+            _check_rows(rows, wanted.names, outputs)
+        return outputs
+
+    def _copied(self, slot: int, done: Done, descriptor: int | None, wanted: WantedOutputs) -> Arrays:
         if not done.own_bytes:
             return copies(self._arena.buffer, self._shape.output_start(slot), done.outputs, wanted.datatypes)
         if descriptor is None:
@@ -146,6 +155,16 @@ class Exchange:
     def close(self) -> None:
         """Gives the arena back."""
         self._arena.close()
+
+
+def _check_rows(rows: int, names: Sequence[str], outputs: Arrays) -> None:
+    """Raises `ModelFailed` for an output of a stacked batch that cannot be cut into the parts' answers."""
+    for name, output in zip(names, outputs, strict=True):
+        if not output.ndim or output.shape[0] != rows:
+            raise ModelFailed(
+                f"output {name!r} has the shape {list(output.shape)} for a batch of {rows} rows; "
+                "axis 0 must have the rows for a batch to be taken apart"
+            )
 
 
 def _no_memory(size_bytes: int, error: OSError) -> ModelFailed:

@@ -14,10 +14,10 @@ import msgspec
 from sluice.inference.errors import ModelLoadError, WorkerDied
 from sluice.inference.findings import Findings
 from sluice.inference.planning.options import WorkerOptions, plan_terms
-from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.repository.sample import find_sample
-from sluice.inference.repository.snapshot import Held, Snapshot, take_snapshot
-from sluice.inference.transport.channel import Load
+from sluice.inference.repository.snapshot import Snapshot, SnapshotCheck, take_snapshot
+from sluice.inference.serving_plan import ServingPlan
+from sluice.inference.transport.messages import Load
 from sluice.inference.types import Arrays, BatchResult, Death, Signature, Vacancy
 from sluice.inference.workers.process import WorkerLimits, WorkerProcess
 from sluice.inference.workers.supervisor import Events, WorkerSupervisor, known_order
@@ -91,7 +91,7 @@ class Workers:
         self._options = options
         self._model_file = model_file
         self._files = files or _snapshot(model_file)
-        self._held = Held(self._files)
+        self._check = SnapshotCheck(self._files)
         self._posts: tuple[WorkerSupervisor, ...] = ()
         self._watch: asyncio.Task[None] | None = None
 
@@ -204,7 +204,7 @@ class Workers:
         options = self._options
         limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s, options.max_answer_bytes)
         events = Events(self._tell_vacancy, self._tell_restart, self._tell_death)
-        posts = [WorkerSupervisor(order, self._held, limits, events) for _ in range(count)]
+        posts = [WorkerSupervisor(order, self._check, limits, events) for _ in range(count)]
         self._posts += tuple(posts)
         async with asyncio.TaskGroup() as group:
             starts = [group.create_task(post.fill()) for post in posts]
@@ -213,7 +213,7 @@ class Workers:
     async def _watch_weights(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            file = await asyncio.to_thread(self._held.overwritten)
+            file = await asyncio.to_thread(self._check.overwritten)
             workers = [post.worker for post in self._posts if post.worker is not None and post.worker.alive]
             if file is None or not workers:
                 continue

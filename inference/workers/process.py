@@ -12,10 +12,12 @@ from typing import Self
 import msgspec
 
 from sluice.inference.errors import ModelFailed, ModelLoadError, RequestTooLarge, WorkerDied
-from sluice.inference.transport.channel import Answer, Channel, Done, Failed, Load, Loaded, NotSent, PeerGone, WireError
+from sluice.inference.planning.options import UNLIMITED_BYTES
+from sluice.inference.transport.channel import Channel, NotSent, PeerGone, WireError
+from sluice.inference.transport.messages import Answer, Done, Failed, Load, Loaded
 from sluice.inference.types import Arrays, BatchResult, Cause, Death
 from sluice.inference.workers.deaths import REGISTER
-from sluice.inference.workers.exchange import UNLIMITED_BYTES, Exchange, WantedOutputs
+from sluice.inference.workers.exchange import Exchange, WantedOutputs
 from sluice.inference.workers.run_watch import RunWatch
 from sluice.inference.workers.spawn import EXIT_PATIENCE_S, end, kill, load, spawn
 
@@ -32,15 +34,11 @@ class WorkerLimits(msgspec.Struct, frozen=True):
 
 
 class InFlight(msgspec.Struct, frozen=True):
-    """A batch in flight, since `sent_s`. `rows` is `None` for a single part, whose outputs may have any size.
-
-    Once it runs, it may do so for `limit_s`.
-    """
+    """A batch that was sent at `sent_s`, and may run for `limit_s` once it runs."""
 
     answer: asyncio.Future[BatchResult]
     slot: int
     wanted: WantedOutputs
-    rows: int | None
     limit_s: float
     sent_s: float
 
@@ -140,11 +138,8 @@ class WorkerProcess:
         Raises `ModelFailed` for a batch that cannot be described in one message, or for which the machine has no memory
         now, and `WorkerDied` where the worker takes no batches any more.
         """
-        rows = None
-        if len(parts) > 1:
-            if not self.loaded.signature.batched:
-                raise ValueError(f"{len(parts)} parts were given to a model that is not batched; give one at a time")
-            rows = sum([part[0].shape[0] for part in parts])
+        if len(parts) > 1 and not self.loaded.signature.batched:
+            raise ValueError(f"{len(parts)} parts were given to a model that is not batched; give one at a time")
         wanted = self._exchange.wanted(outputs)
         now_s = time.monotonic()  # before the worker is woken: it may be done before this process goes on
         try:
@@ -158,7 +153,7 @@ class WorkerProcess:
             raise WorkerDied(f"worker process {self.pid} did not take the batch", running=False) from error
         answer: asyncio.Future[BatchResult] = self._loop.create_future()
         limit_s = min(limit_s, self._run_timeout_s)
-        self._in_flight.append(InFlight(answer, slot, wanted, rows, limit_s, now_s))
+        self._in_flight.append(InFlight(answer, slot, wanted, limit_s, now_s))
         if len(self._in_flight) == 1:
             self._watch_oldest(now_s)
         return answer
@@ -229,8 +224,6 @@ class WorkerProcess:
         if isinstance(answer, Failed):
             raise ModelFailed(answer.message, invalid_input=answer.invalid_input)
         outputs = self._exchange.take(batch.slot, answer, descriptor, batch.wanted)
-        if batch.rows is not None:
-            _check_rows(batch.rows, batch.wanted.names, outputs)
         return BatchResult(outputs, answer.compute_s, run_s, answer.began_s)
 
     def _watch_oldest(self, now_s: float) -> None:
@@ -314,13 +307,3 @@ def _as_model_failed(error: Exception) -> ModelFailed | RequestTooLarge:
     failed = ModelFailed(f"the outputs could not be taken from the worker: {error!r}")
     failed.__cause__ = error
     return failed
-
-
-def _check_rows(rows: int, names: Sequence[str], outputs: Arrays) -> None:
-    """Holds a stacked batch to its rows: an output of any other size cannot be cut into the parts' answers."""
-    for name, output in zip(names, outputs, strict=True):
-        if not output.ndim or output.shape[0] != rows:
-            raise ModelFailed(
-                f"output {name!r} has the shape {list(output.shape)} for a batch of {rows} rows; "
-                "axis 0 must have the rows for a batch to be taken apart"
-            )

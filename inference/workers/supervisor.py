@@ -10,8 +10,8 @@ from collections.abc import Callable
 import msgspec
 
 from sluice.inference.errors import ModelLoadError
-from sluice.inference.repository.snapshot import Held
-from sluice.inference.transport.channel import KnownVersion, Load, Loaded
+from sluice.inference.repository.snapshot import SnapshotCheck
+from sluice.inference.transport.messages import KnownVersion, Load, Loaded
 from sluice.inference.types import Death
 from sluice.inference.workers.process import WorkerLimits, WorkerProcess
 
@@ -66,7 +66,7 @@ class WorkerSupervisor:
     `failing_since_s` is when the first of the starts failed that have all failed since, on the monotonic clock.
     """
 
-    def __init__(self, order: Load, files: Held, limits: WorkerLimits, events: Events) -> None:
+    def __init__(self, order: Load, files: SnapshotCheck, limits: WorkerLimits, events: Events) -> None:
         self.worker: WorkerProcess | None = None
         self.restarts = 0
         self.failing_since_s: float | None = None

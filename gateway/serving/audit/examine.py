@@ -1,49 +1,34 @@
-"""Whether a row that was answered in a batch was answered as it is alone, and what a difference means. Pure."""
+"""Compares the answer to a row in its batch with the answer to the row alone. Says what a difference means. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
 import numpy as np
 
 from sluice.gateway.serving.audit.sample import Sample, row_of
+from sluice.gateway.telemetry.labels import LookOutcome
 from sluice.inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
-from sluice.inference.trial.random_inputs import FLOATS
 from sluice.inference.trial.row_independence import rows_lost
-from sluice.inference.types import Array, Arrays, TensorSpec
+from sluice.inference.types import FLOATS, Array, Arrays, TensorSpec
 
 GROSS = Strictness(dict.fromkeys(FLOATS, 5e-2), 1e-3, 0.01)
-"""What rounding does not make of a row that is not on a knife's edge, whatever the engine computes in."""
+"""Differences larger than rounding makes in any precision, unless rounding decides between two classes or the like."""
 
 JITTER = {np.dtype(np.float16): 2.0**-9, np.dtype(np.float32): 2.0**-20, np.dtype(np.float64): 2.0**-20}
 JITTERED = 2
-"""The row is run so often with inputs that differ by hardly more than rounding."""
+"""How often the row is run with inputs that differ by hardly more than rounding."""
 
 SUSPECTS, SUSPECT_PART, LOOKS = 3, 0.25, 16
-"""Of rows whose neighbours do not matter, and that are answered otherwise alone, so many different ones are a verdict,
-if they are this part of all that were looked at since the first; after so many looks one begins anew."""
-
-
-class LookOutcome(StrEnum):
-    """What came of one look."""
-
-    ALIKE = "alike"
-    """The row alone was answered as in its batch."""
-    NOISE = "noise"
-    """It was not, and the model's rounding or its moods explain that."""
-    SUSPECT = "suspect"
-    """It was not, and its neighbours are not why: its place or the size of the batch may be."""
-    MIXED = "mixed"
-    """Rows of a batch change each other's answers."""
-    UNFINISHED = "unfinished"
-    """The model refused, or its worker died."""
+"""So many different suspects are a verdict: rows that get another answer alone although their neighbours do not matter.
+They have to be at least `SUSPECT_PART` of the rows that were audited since the first of them. The count begins anew
+after `LOOKS` looks."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What came of one look, and in which output; `because` has plain words for it."""
+    """What one look found, and in which output. `because` says it in plain words."""
 
     outcome: LookOutcome
     output: str = ""
@@ -51,18 +36,19 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 Examination: TypeAlias = Generator[Arrays, Arrays | None, Finding]
-"""Yields inputs to be run by themselves, in one part, is sent the outputs, or `None` where the model refused them."""
+"""Yields inputs that have to be run by themselves, and is sent the outputs, or `None` where the model refused them."""
 
 _ALIKE = Finding(LookOutcome.ALIKE)
 
 
 def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
-    """Compares the sample's row with the row alone; `specs` are the outputs that the batch was to give.
+    """Compare the answer to the sample's row in its batch with the answer to the row alone.
 
-    One run is enough where they are alike. A difference is believed once the row alone and the kept rows together are
-    answered twice in the same way, and in a batch of the same size, at the same place, beside copies of itself alone,
-    the row is answered in another. The engine does the very same there, so that rounding is no excuse. Where that makes
-    no difference, the size of the batch or the row's place may be why, or the rounding that comes with them.
+    `specs` are the outputs that the batch had to give. One run is enough where the answers are alike. A difference
+    counts once the row alone and the kept rows together have each been answered twice in the same way, while the row
+    gets another answer at the same place of a batch of the same size that has only copies of itself. The engine
+    computes exactly the same there, so rounding cannot be the reason. If the copies make no difference, the reason may
+    be the size of the batch, the row's place in it, or the rounding that comes with them.
     """
     lost = rows_lost(specs, sample.answers, sample.rows)
     if lost is not None:
@@ -90,7 +76,7 @@ def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
 def _beside_others(
     sample: Sample, specs: Sequence[TensorSpec], given: Arrays, changed: str
 ) -> Generator[Arrays, Arrays | None, Finding | None]:
-    """Whether the rows beside it change the row; `None` where they do not."""
+    """Whether the other rows of the batch change the answer to the row; `None` where they do not."""
     copies = tuple([np.repeat(array, sample.rows, axis=0) for array in sample.row])
     fickle = Finding(LookOutcome.NOISE, changed, "the model does not answer the same batch in the same way twice")
     seen, mixed = [sample.answers], changed
@@ -116,7 +102,7 @@ def _beside_others(
 
 
 def _by_itself(sample: Sample, specs: Sequence[TensorSpec], alone: Arrays, given: Arrays) -> Examination:
-    """Whether a difference that the neighbours do not make is more than rounding."""
+    """Whether a difference for which the other rows are not the reason is more than rounding."""
     seen = [sample.answers, alone]
     gross = _gross_change(specs, alone, given, seen)
     if gross is None:
@@ -135,7 +121,10 @@ def _by_itself(sample: Sample, specs: Sequence[TensorSpec], alone: Arrays, given
 
 
 def _gross_change(specs: Sequence[TensorSpec], one: Arrays, other: Arrays, seen: Sequence[Arrays]) -> str | None:
-    """The first output that differs grossly. Classes and the like flip where rounding decides, so numbers go first."""
+    """The first output that differs grossly.
+
+    Only floating-point outputs are compared if there are any: classes and the like flip where rounding decides.
+    """
     for place, spec in enumerate(specs):
         if one[place].shape != other[place].shape:
             return spec.name
@@ -152,7 +141,7 @@ def _gross_change(specs: Sequence[TensorSpec], one: Arrays, other: Arrays, seen:
 def _changed(
     specs: Sequence[TensorSpec], one: Arrays, other: Arrays, seen: Sequence[Arrays], strictness: Strictness
 ) -> str | None:
-    """The first output in which two answers to one row differ; `seen` are answers that tell how large values are."""
+    """The first output in which two answers to one row differ. `seen` are answers that show how large values are."""
     scale = scale_of(specs, seen)
     change = first_change(specs, one, other, [scale] * one[0].shape[0], strictness)
     return None if change is None else change.output
@@ -178,7 +167,7 @@ def _first_lost(specs: Sequence[TensorSpec], arrays: Arrays, rows: int) -> str:
 
 
 class Suspicions:
-    """Adds up looks, none of which is a verdict by itself. Bounded: it forgets after `LOOKS` of them."""
+    """Adds up suspect rows until they are a verdict. It forgets them after `LOOKS` looks."""
 
     def __init__(self) -> None:
         self._suspects: set[int] = set()
@@ -186,11 +175,11 @@ class Suspicions:
 
     @property
     def open(self) -> bool:
-        """Whether there is a suspicion to be cleared up."""
+        """Whether any row is suspect at the moment."""
         return bool(self._suspects)
 
     def weigh(self, finding: Finding, content: int) -> Finding:
-        """The finding, or the verdict that it completes. `content` tells one row from another."""
+        """The finding, or the verdict that it completes. `content` distinguishes rows."""
         if finding.outcome is LookOutcome.SUSPECT:
             self._suspects.add(content)
             suspects = len(self._suspects)

@@ -108,7 +108,8 @@ class Served:
         found: list[Any] = []
 
         def look() -> list[Any]:
-            found[:] = [c for c in self.server.server_state.connections if getattr(c, "client", None) == name]
+            connections = self.server.server_state.connections
+            found[:] = [c for c in connections if c.transport.get_extra_info("peername") == name]
             return found
 
         self.until(look)
