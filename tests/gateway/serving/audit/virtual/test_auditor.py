@@ -205,10 +205,10 @@ async def test_the_next_free_place_is_the_looks() -> None:
         await asyncio.gather(*requests)
 
 
-@pytest.mark.parametrize("run_s", [0.005, 0.05])
-async def test_load_hides_nothing_and_no_place_stays_empty(run_s: float) -> None:
+@pytest.mark.parametrize(("run_s", "clients"), [(0.005, 64), (0.05, 200)])
+async def test_load_hides_nothing_and_no_place_stays_empty(run_s: float, clients: int) -> None:
     async with stage(acting.doubled, linear(run_s, 0.0), share=1.0) as acts:
-        await acts.calls(200, round(3 / run_s), one_row, 0.0)
+        await acts.calls(clients, round(3 / run_s), one_row, 0.0)
         assert len(acts.looks) >= 5
         workers = acts.workers
         alone = [place for place, run in enumerate(workers.runs) if run.rows == 1 and place + 1 < len(workers.runs)]
@@ -256,7 +256,7 @@ async def test_a_model_of_moods_stays_batched() -> None:
         return (x + random.standard_normal(x.shape).astype(np.float32),)
 
     async with stage(noisy, share=0.1) as acts:
-        await acts.calls(16, 2000, one_row)
+        await acts.calls(16, 800, one_row)
         assert acts.outcomes == {LookOutcome.NOISE}
         assert acts.found is None
         assert acts.auditor.spent_s <= 0.1 * acts.auditor.engine_s + 6 * RUN_S(16)
