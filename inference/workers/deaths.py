@@ -62,7 +62,7 @@ class Register:
 
     def _told_by(self, exit_code: int | None, now_s: float) -> tuple[Cause, str]:
         if exit_code is None:
-            return Cause.KILLED, "ended, nobody knows how"
+            return Cause.KILLED, "ended in an unknown way"
         if exit_code >= 0:
             return Cause.CRASHED, how_it_ended(exit_code)
         if -exit_code in FAULTS:

@@ -193,7 +193,7 @@ class WorkerProcess:
             self._lose(Cause.GARBLED, f"was killed: it sent an answer that cannot be read: {error}")
             return
         if not self._in_flight or not isinstance(answer, Done | Failed):
-            self._lose(Cause.GARBLED, "was killed: it sent an answer that nobody asked for")
+            self._lose(Cause.GARBLED, "was killed: it sent an answer to no batch")
             return
         now_s = time.monotonic()
         batch = self._in_flight.popleft()

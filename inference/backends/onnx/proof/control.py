@@ -139,7 +139,7 @@ def _loop(block: Block) -> Sequence[Fact]:
     states, outputs = _settled(block, body, states, 1, inside)
     if outputs and outputs[0].kind is not Dependence.CONSTANT:
         if outputs[0].kind is Dependence.UNKNOWN:
-            raise Unclear("goes on for as long as an operator says that is not known here")
+            raise Unclear("repeats for as long as an operator says that is not known here")
         raise Mixes("goes round for all rows until one of them says otherwise")
     passes = block.symbols.of("passes", block.label)
     return [*states, *[_stacked(fact, 0, passes) for fact in outputs[1 + len(states) :]]]

@@ -89,7 +89,7 @@ def _with_rest(operation: Operation, elements: Size, target: tuple[Size, ...]) -
         ):
             rest = operation.symbols.of("rest", elements, others)
         else:
-            raise Unclear(f"spreads {elements} elements over {others}, and nobody knows whether that divides")
+            raise Unclear(f"spreads {elements} elements over {others}, and it is not known whether that divides")
     return tuple([rest if axis == open_axes[0] else size for axis, size in enumerate(target)])
 
 
@@ -148,7 +148,7 @@ def _squeeze(operation: Operation) -> Sequence[Fact]:
         if fact.kind is Dependence.ROWS:
             raise Mixes("drops every axis of size 1, and so the axis of the rows where there is one row")
         if any([size.known is None for size in shape]):
-            raise Unclear("drops every axis of size 1, and nobody knows which these are")
+            raise Unclear("drops every axis of size 1, and it is not known which these are")
         named = tuple([axis for axis, size in enumerate(shape) if size == ONE])
     axes = {axis_of(axis, len(shape)) for axis in named}
     if fact.kind is Dependence.ROWS and fact.axis in axes:
