@@ -168,8 +168,8 @@ class BareSide:
     def wait(self, seconds: float) -> None:
         """Let time pass; a deadline that passes is noticed at the end of it."""
         self.now_s += seconds
-        if self.now_s >= self.connection.deadline:
-            self.connection.overdue(self.now_s)
+        if self.now_s >= self.connection.life.deadline:
+            self.connection.life.overdue(self.now_s)
 
     def _answer(self, prediction: Prediction) -> None:
         body = self.connection.hand_over(prediction)

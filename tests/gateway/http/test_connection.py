@@ -52,9 +52,9 @@ def test_an_idle_one_is_closed() -> None:
 def test_there_is_no_hurry_while_an_answer_is_worked_out() -> None:
     side = BareSide()
     side.connection.receive(request("/v2/echo"), side.now_s)
-    assert side.connection.deadline == math.inf
+    assert side.connection.life.deadline == math.inf
     side.run()
-    assert side.connection.deadline == side.now_s + KEEP_ALIVE_S
+    assert side.connection.life.deadline == side.now_s + KEEP_ALIVE_S
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_long_body_may_take_longer() -> None:
     with Conversation(side) as client:
         client.send(sent[:-1])
         side.wait(READ_S)
-        assert side.connection.deadline == pytest.approx(side.now_s + len(body) / 1000, abs=1)
+        assert side.connection.life.deadline == pytest.approx(side.now_s + len(body) / 1000, abs=1)
         side.wait(90)
         client.send(sent[-1:])
         assert client.answer().body == body
@@ -110,7 +110,7 @@ def test_a_client_that_takes_nothing_is_cut_off(hidden: bool) -> None:
         side.flow.write_paused = True
         side.connection.writing_paused(side.now_s)
     side.run()
-    assert side.connection.unsent_bytes == 200_000
+    assert side.connection.life.unsent_bytes == 200_000
     for _ in range(3):
         side.backlog.bytes -= 1
         side.wait(WRITE_S)
@@ -243,7 +243,7 @@ def test_a_stopping_server_answers_what_is_on_its_way(prefix: str) -> None:
     side = BareSide()
     with Conversation(side) as client:
         side.connection.shutdown(side.now_s)
-        assert side.connection.deadline == side.now_s + LIMITS.farewell_s
+        assert side.connection.life.deadline == side.now_s + LIMITS.farewell_s
         client.send(request(f"{prefix}/echo", b"late"))
         answer = client.answer()
         assert (answer.body, answer.headers["connection"]) == (b"late", "close")
@@ -325,10 +325,10 @@ def test_a_client_that_takes_too_little_makes_room() -> None:
     side.sendall(request("/v2/large/300000"))
     side.backlog.bytes = 100_000
     for takes_bytes, cut_off in ((1000, False), (1001, False), (999, True)):
-        side.connection.make_room(side.now_s)
+        side.connection.life.make_room(side.now_s)
         side.now_s += 1.0
         side.backlog.bytes -= takes_bytes
-        side.connection.make_room(side.now_s)
+        side.connection.life.make_room(side.now_s)
         assert side.stream.aborted == cut_off
         assert side.held.now_bytes == 0 or not cut_off
 
