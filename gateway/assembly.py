@@ -48,9 +48,9 @@ VERSION = distribution_version("sluice-gateway")
 class Gateway:
     """The parts of one gateway. An async context manager: entered, its models are warm; leaving begins the drain.
 
-    `plane` answers predictions. `catalogue` has the models, and `control` loads and unloads them. `readiness` says whether
-    new calls can be sent here, and `drain` that the gateway shuts down. `held`, `budget` and `doors` bound what is held
-    for callers, bound the connections, and watch the ports. `readers` are the processes that decode large bodies.
+    `plane` answers predictions. `catalogue` has the models, and `control` loads and unloads them. `readiness` says
+    whether new calls can be sent here, and `drain` that the gateway shuts down. `held`, `budget` and `doors` bound what
+    is held for callers, bound the connections, and watch the ports. `readers` are processes that decode large bodies.
 
     Servers, pages and gRPC take the parts that they use. Raises `StartError` where settings cannot be carried out.
     """

@@ -40,7 +40,7 @@ class ExplainedTensor(msgspec.Struct, frozen=True):
     """What a proof knows of one tensor.
 
     `kind` is how the tensor depends on the rows, in one word; `known` says so in a sentence. `shape` has the size of
-    each axis as text, since it need not be a number; it is `None` where the rank is not known. `because` is the reason
+    each axis as text, since it need not be a number; it is `None` if the rank is not known. `because` is the reason
     why rows are not kept apart, or why that is not known; it is empty where they are kept apart.
     """
 

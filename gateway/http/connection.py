@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 
-from sluice.gateway.connections.held_bytes import HeldShare
 from sluice.gateway.connections.limits import surplus_connections
 from sluice.gateway.connections.long_body import LARGE_BYTES
 from sluice.gateway.http import wire
 from sluice.gateway.http.actions import Backlog, ClientStream, ConnectionHost, Flow, Page, PageHead, ServerHeaders
 from sluice.gateway.http.answer_writer import AnswerWriter
+from sluice.gateway.http.lifetime import HttpLifetime
 from sluice.gateway.http.prediction import Prediction
 from sluice.gateway.http.request_order import RequestOrder
 from sluice.gateway.http.request_parser import BODY, NOTHING, SLICE_BYTES, RequestParser
@@ -19,11 +18,8 @@ from sluice.gateway.http.request_reader import RequestReader
 from sluice.gateway.http.server_context import HttpServerContext
 from sluice.gateway.messages import Body, Header, HttpResponse
 
-_logger = logging.getLogger("sluice.http")
-
 _FULL = wire.plain(503, "Too many connections.")
 _CROWDED = wire.plain(503, "Too much is being read at once.", (b"retry-after", b"1"))
-_SLOW = wire.plain(408, "The request was not complete in time.")
 _STOPPING = wire.plain(503, "The server is stopping.")
 
 
@@ -31,8 +27,8 @@ class HttpConnection:
     """What holds for every request on one connection, prediction or page.
 
     It does no I/O and has no clock: it is told of all that happens, with the time of it (`now`, in seconds of one
-    clock), and acts on the interfaces of `actions`. All calls come from one thread; `writing_paused` alone may come while
-    another call lasts, from within `ClientStream.write`.
+    clock), and acts on the interfaces of `actions`. All calls come from one thread; `writing_paused` alone may come
+    while another call lasts, from within `ClientStream.write`.
 
     Requests are answered in the order in which they came. While one waits behind another nothing more is read, and
     nothing is begun while the client does not take the answer before. A request that breaks HTTP or a limit is refused
@@ -43,26 +39,17 @@ class HttpConnection:
     """
 
     __slots__ = (
-        "_backlog",
         "_context",
-        "_discarded_bytes",
         "_flow",
         "_host",
-        "_keep_alive_s",
         "_known_heads",
-        "_lingering",
-        "_now",
-        "_reading_timed",
-        "_share",
         "_stream",
-        "_timed_bytes",
         "_writer",
-        "deadline",
         "leaving",
+        "life",
         "order",
         "parser",
         "reader",
-        "unsent_bytes",
     )
 
     def __init__(
@@ -80,49 +67,37 @@ class HttpConnection:
         self._host = host
         self._stream = stream
         self._flow = flow
-        self._backlog = backlog
-        self._keep_alive_s = keep_alive_s
         self._known_heads = context.known_heads
         self.parser = RequestParser(context, self)
         self.reader = RequestReader(self.parser, self, flow)
         self._writer = AnswerWriter(stream, backlog, context.heads, server)
         self.order = RequestOrder()
-        # What is counted of this connection in `context.held`.
-        self._share = HeldShare(context.held)
         # The server stops: the next answer is the last.
         self.leaving = False
-        # The last answer is written, and the client may take a moment to read it.
-        self._lingering = False
-        # How much came after the last request.
-        self._discarded_bytes = 0
-        # A request is incomplete, and its deadline runs. For how much of its body time was allowed.
-        self._reading_timed = False
-        self._timed_bytes = 0
-        # How much of the answers was unsent when the deadline was set; 0 where it was not about sending.
-        self.unsent_bytes = 0
-        self._now = now
-        self.deadline = now + context.limits.request_read_timeout_s
+        self.life = HttpLifetime(
+            context, stream, flow, backlog, self.reader, self.order, self._writer, self.refuse, keep_alive_s, now
+        )
 
     # What happens on the client's side.
 
     def turn_away(self, surplus: int, now: float) -> None:
         """Say that there are so many connections too many, and end. Called before anything else, or not at all."""
-        self._now = now
+        self.life.now = now
         if surplus > surplus_connections(self._context.limits.max_connections):
             # So many that even telling them would be a burden.
             self._stream.abort()
         else:
             self._writer.write("GET", _FULL, wire.CLOSE)
-            self._linger()
+            self.life.linger()
 
     def receive(self, data: bytes, now: float) -> None:
         """The client has sent this."""
-        self._now = now
+        self.life.now = now
         parser, order = self.parser, self.order
         if parser.stage != NOTHING or order.current is not None or self.reader.held or len(data) > SLICE_BYTES:
             self.reader.receive(data)
         elif (prediction := self._known_heads.complete(data)) is not None:
-            self.deadline = math.inf
+            self.life.deadline = math.inf
             prediction.came_s = self._context.loop_turns.came_s(now)
             order.current = prediction
             self._host.begin(prediction)
@@ -133,28 +108,26 @@ class HttpConnection:
 
     def writing_paused(self, now: float) -> None:
         """The client reads too slowly: from now on it has to make progress."""
-        self._now = now
-        self.count()
-        self._settle()
+        self.life.now = now
+        self.life.count()
+        self.life.settle()
 
     def writing_resumed(self, now: float) -> None:
         """The client has read on: begin what was held back."""
-        self._now = now
+        self.life.now = now
         self._writer.taken()
-        self.count()
-        if self.order.current is None and not self._lingering and not self._stream.is_closing():
+        self.life.count()
+        if self.order.current is None and not self.life.lingering and not self._stream.is_closing():
             self._advance()
         else:
-            self._settle()
+            self.life.settle()
 
     def lost(self) -> None:
         """The client has gone. Forget what waits; whoever works on an answer has to be stopped by the host."""
-        self.deadline = math.inf
         if self.order.current is not None and not isinstance(self.order.current, Prediction):
             self.order.current.disconnect()
         self.order.clear()
-        self.reader.close()
-        self._share.become(0)
+        self.life.close()
         del self._host
 
     # What happens on the server's side.
@@ -165,8 +138,7 @@ class HttpConnection:
         if len(body) >= LARGE_BYTES:
             # It is the plane's alone from here on: it counts it, and lets it go.
             prediction.body = b""
-            if self._share.size_bytes:
-                self.count()
+            self.life.count_again()
         return body
 
     def crowded(self, prediction: Prediction) -> HttpResponse:
@@ -176,27 +148,24 @@ class HttpConnection:
 
     def answered(self, prediction: Prediction, response: HttpResponse, now: float) -> None:
         """The answer to the prediction that was begun last. Not called once the stream is closing."""
-        self._now = now
+        self.life.now = now
         self.order.current = None
-        if self._share.size_bytes:
-            self.parser.head_bytes = 0
-            self.count()
+        self.parser.head_bytes = 0
+        self.life.count_again()
         if not prediction.keep_alive or ((self.leaving or self._context.draining()) and not self.order.waiting):
             self._writer.write(prediction.method, response, wire.CLOSE)
-            self._finish()
+            self.life.finish()
             return
         self._writer.write(prediction.method, response, b"")
         if self.reader.held or self.parser.stage or self._flow.write_paused:
             self._advance()
-        elif self._backlog.hidden and self._backlog.waits_beneath():
-            self._settle()
         else:
-            self.deadline = now + self._keep_alive_s
+            self.life.answer_written()
 
     def given_up(self, prediction: Prediction) -> None:
         """The answer was cancelled by the server, which stops. Not called once the stream is closing."""
         self._writer.write(prediction.method, _STOPPING, wire.CLOSE)
-        self._end()
+        self.life.end_requests()
         self._stream.close()
 
     def page_writes(self, size_bytes: int) -> None:
@@ -205,20 +174,19 @@ class HttpConnection:
 
     def page_closes(self, now: float) -> None:
         """The current page's answer is the last. Not called once the stream is closing."""
-        self._now = now
-        self._finish()
+        self.life.now = now
+        self.life.finish()
 
     def page_answered(self, now: float) -> None:
         """The current page's answer is written."""
-        self._now = now
+        self.life.now = now
         if self.order.current is not None and not isinstance(self.order.current, Prediction):
             self.order.current.forget_body()
         self.order.current = None
-        if self._share.size_bytes:
-            self.parser.head_bytes = 0
-            self.count()
-        if self._lingering or self._stream.is_closing():
-            self._settle()
+        self.parser.head_bytes = 0
+        self.life.count_again()
+        if self.life.lingering or self._stream.is_closing():
+            self.life.settle()
         else:
             self._advance()
 
@@ -227,15 +195,15 @@ class HttpConnection:
 
         A request may have been sent when the connection looks idle from here, so that it is not closed at once.
         """
-        self._now = now
+        self.life.now = now
         self.leaving = True
         if self.order.current is not None:
             if self.order.last is not None:
                 self.order.last.keep_alive = False
             if self.parser.stage != BODY:
-                self._end()
-        elif self.parser.stage == NOTHING and not self._lingering:
-            self.deadline = now + self._context.limits.farewell_s
+                self.life.end_requests()
+        elif self.parser.stage == NOTHING and not self.life.lingering:
+            self.life.deadline = now + self._context.limits.farewell_s
 
     # What the reader finds.
 
@@ -253,14 +221,13 @@ class HttpConnection:
 
     def prediction_complete(self, prediction: Prediction) -> None:
         """Begin the answer, if it is its turn."""
-        self._reading_timed = False
-        self.deadline = math.inf
+        self.life.request_complete()
         prediction.received = True
-        prediction.came_s = self._context.loop_turns.came_s(self._now)
+        prediction.came_s = self._context.loop_turns.came_s(self.life.now)
         if prediction is self.order.current:
             self._host.begin(prediction)
         if not prediction.keep_alive:
-            self._end()
+            self.life.end_requests()
 
     def page_begins(self, head: PageHead) -> Page:
         """Give it its place in the order; it is begun before its body is there."""
@@ -275,45 +242,32 @@ class HttpConnection:
 
     def page_complete(self, page: Page) -> None:
         """Nothing more is expected of the client for this page."""
-        self._reading_timed = False
-        self.deadline = math.inf
+        self.life.request_complete()
         page.body_complete()
         if self.order.current is None:
             # It was answered before its body was complete.
-            self._settle()
+            self.life.settle()
         if not page.keep_alive:
-            self._end()
+            self.life.end_requests()
 
     def incomplete(self) -> None:
         """Count what has come of a request, and let its time begin."""
         parser = self.parser
         if parser.stage == BODY or parser.head_bytes:
-            self.count()
+            self.life.count()
             self.refuse_if_crowded()
             page = parser.page
             if page is not None and parser.page_bytes > self._context.limits.linger_bytes and page.answered:
                 # A page that has answered without reading its body leaves the rest of it to be thrown away.
-                self._linger()
+                self.life.linger()
             if parser.ended:
                 return
-        if not self._reading_timed:
-            self._reading_timed = True
-            self._timed_bytes = 0
-            self._settle()
-
-    def came_unwanted(self, size_bytes: int) -> None:
-        """Bound what comes after the last request."""
-        self._discarded_bytes += size_bytes
-        if self._discarded_bytes > self._context.limits.linger_bytes:
-            if self._lingering:
-                self._stream.close()
-            else:
-                self._flow.pause_reading()
+        self.life.request_incomplete()
 
     def refuse(self, response: HttpResponse) -> None:
         """End the connection with this answer to what came last, when its turn has come."""
         prediction, page = self.parser.filling, self.parser.page
-        self._end()
+        self.life.end_requests()
         self.parser.forget_request()
         if prediction is not None:
             prediction.refusal = response
@@ -329,7 +283,7 @@ class HttpConnection:
             self.order.current = None
         elif page is not None:
             if page.answered:
-                self._linger()
+                self.life.linger()
                 return
             self.order.withdraw_last()
         last = Prediction(None, "", (), False, response)
@@ -339,7 +293,7 @@ class HttpConnection:
 
     def end(self) -> None:
         """The client has said that it sends no further request."""
-        self._end()
+        self.life.end_requests()
 
     def speaks(self, headers: Sequence[Header]) -> bool:
         """Whether the protocol that these headers ask to upgrade to is spoken here."""
@@ -348,7 +302,7 @@ class HttpConnection:
     def upgrade(self, head: PageHead) -> None:
         """Hand the client over, if no answer is due to it."""
         if self.order.current is None:
-            self.deadline = math.inf
+            self.life.deadline = math.inf
             self._host.upgrade(head)
         else:
             self.refuse(wire.plain(400, "An upgrade cannot be asked for while another request is unanswered."))
@@ -362,12 +316,11 @@ class HttpConnection:
         else:
             if self.order.waiting:
                 self._start_next()
-                self.count()
+                self.life.count()
             if not self.order.waiting:
                 self.reader.release()
-                if self._share.size_bytes:
-                    self.count()
-        self._settle()
+                self.life.count_again()
+        self.life.settle()
 
     def _start_next(self) -> None:
         request = self.order.advance()
@@ -383,24 +336,20 @@ class HttpConnection:
     def _hold(self) -> None:
         self.reader.held = True
         self._flow.pause_reading()
-        self.count()
+        self.life.count()
 
     def _write_last(self, prediction: Prediction, response: HttpResponse) -> None:
         """The last answer of a connection on which more may be coming in."""
         if not self._stream.is_closing():
             self._writer.write(prediction.method, response, wire.CLOSE)
             self.order.current = None
-            self._linger()
+            self.life.linger()
 
-    # How much it holds.
+    # What the reader keeps.
 
     def count(self) -> None:
-        """Count what is held here of requests and answers."""
-        self._share.become(self.reader.kept_bytes() + self.order.held_bytes() + self._writer.held_bytes())
-
-    def recount(self) -> None:
-        """Count what is still unsent."""
-        self.count()
+        """More bytes are kept than before, or fewer."""
+        self.life.count()
 
     def refuse_if_crowded(self) -> None:
         """Give up what came last, if the connections now hold too much together."""
@@ -409,91 +358,6 @@ class HttpConnection:
         refused = self.parser.filling
         self.refuse(_CROWDED if refused is None else self.crowded(refused))
 
-    def make_room(self, now: float) -> None:
-        """Too much is held: cut the connection off if its client takes too little of what is written to it."""
-        if self._writer.is_stuck(now, self._context.limits):
-            self._context.log_fault(
-                _logger, logging.WARNING, "a client that left its answer unread made room for others"
-            )
-            self._share.become(0)
-            self._stream.abort()
-
-    # How it ends.
-
-    def _end(self) -> None:
-        self._discarded_bytes += self.reader.end()
-        if self._share.size_bytes:
-            self.count()
-
-    def _finish(self) -> None:
-        if self._flow.read_paused or self._discarded_bytes or self.parser.stage:
-            self._linger()
-        else:
-            self._end()
-            self._stream.close()
-            self._settle()
-
-    def _linger(self) -> None:
-        """Close, but not with a reset: the kernel sends one for bytes unread, and the client would lose the answer."""
-        self._end()
-        self._lingering = True
-        self._discarded_bytes = 0
-        if self._stream.can_write_eof():
-            self._stream.write_eof()
-        self._flow.resume_reading()
-        self._settle()
-
-    # How long it may take.
-
-    def _settle(self) -> None:
-        """Set the deadline that the state of the connection asks for."""
-        limits = self._context.limits
-        parser, current = self.parser, self.order.current
-        self.unsent_bytes = 0
-        waits_beneath = self._backlog.waits_beneath()
-        if waits_beneath:
-            self.count()
-        if self._flow.write_paused or self._stream.is_closing() or waits_beneath:
-            self.unsent_bytes = self._backlog.waiting_bytes()
-            allowed_s = limits.write_timeout_s
-        elif self._lingering:
-            allowed_s = limits.linger_s
-        elif current is None:
-            allowed_s = limits.request_read_timeout_s if parser.stage else self._keep_alive_s
-        elif parser.stage == BODY and (current is parser.filling or current is parser.page):
-            allowed_s = limits.request_read_timeout_s
-        else:
-            self.deadline = math.inf
-            return
-        self.deadline = self._now + allowed_s
-
-    def overdue(self, now: float) -> None:
-        """Close, cut off or refuse, whichever the state asks for."""
-        self._now = now
-        parser = self.parser
-        unsent_bytes = self._backlog.waiting_bytes()
-        if unsent_bytes:
-            if self.unsent_bytes and unsent_bytes >= self.unsent_bytes:
-                self._stream.abort()
-            self.unsent_bytes = unsent_bytes
-            self.deadline = now + self._context.limits.write_timeout_s
-        elif self._lingering or self._stream.is_closing():
-            self._stream.abort()
-        elif self.unsent_bytes:
-            # All is taken, of which TLS has told nobody.
-            self._settle()
-        elif parser.stage == NOTHING:
-            self._stream.close()
-        elif parser.page is not None and self._flow.read_paused:
-            # It is the page that does not read on, not the client that does not send.
-            self._settle()
-        elif not self._is_worth_more_time(now):
-            self.refuse(_SLOW)
-
-    def _is_worth_more_time(self, now: float) -> bool:
-        """Put the deadline off for what has come of a body since it was last put off; whether that was enough."""
-        if self.parser.stage == BODY:
-            body_bytes = self.reader.body_bytes()
-            self.deadline += (body_bytes - self._timed_bytes) / self._context.limits.min_body_bytes_per_s
-            self._timed_bytes = body_bytes
-        return now < self.deadline
+    def came_unwanted(self, size_bytes: int) -> None:
+        """Bytes came after the last request."""
+        self.life.came_unwanted(size_bytes)

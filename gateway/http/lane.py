@@ -112,7 +112,7 @@ class LaneProtocol(asyncio.Protocol):
         )
         connections = self._server_state.connections
         connections.add(self)  # type: ignore[arg-type]  # the server calls nothing of it but `shutdown`
-        context.enter(self.connection, self._loop, keep_alive_s)
+        context.enter(self.connection.life, self._loop, keep_alive_s)
         if (surplus := context.surplus(len(connections))) > 0:
             self.connection.turn_away(surplus, now)
 
@@ -213,4 +213,4 @@ class LaneProtocol(asyncio.Protocol):
 
     def _leave(self) -> None:
         self._server_state.connections.discard(self)
-        self.context.leave(self.connection)
+        self.context.leave(self.connection.life)

@@ -33,10 +33,10 @@ class RequestReader:
     comes is thrown away. The rest of a long body is gathered as it comes.
     """
 
-    __slots__ = ("_flow", "_kept", "_parser", "_unread", "held", "long_body")
+    __slots__ = ("_flow", "_kept", "_unread", "held", "long_body", "parser")
 
     def __init__(self, parser: RequestParser, kept: KeptBytes, flow: Flow) -> None:
-        self._parser = parser
+        self.parser = parser
         self._kept = kept
         self._flow = flow
         self._unread = memoryview(b"")
@@ -48,7 +48,7 @@ class RequestReader:
         if self.held or len(data) > SLICE_BYTES:
             self._store(data)
         else:
-            self._parser.feed(data)
+            self.parser.feed(data)
 
     def gather(self, prediction: Prediction) -> None:
         """Take the rest of this body past the parser, if it is long enough for that."""
@@ -60,15 +60,15 @@ class RequestReader:
 
     def release(self) -> None:
         """Parse what was kept, and read on if all of it could be parsed."""
-        if not self._parser.ended:
+        if not self.parser.ended:
             self.held = False
             self._parse_unread()
-        if self._parser.ended or not self.held:
+        if self.parser.ended or not self.held:
             self._flow.resume_reading()
 
     def end(self) -> int:
         """Parse nothing any more. Returns how many bytes were kept and are thrown away."""
-        self._parser.ended = self.held = True
+        self.parser.ended = self.held = True
         dropped_bytes = len(self._unread)
         self._unread = memoryview(b"")
         self.long_body = None
@@ -77,24 +77,24 @@ class RequestReader:
     def close(self) -> None:
         """Let go of the connection, so that nothing of it waits for the garbage collector. The last call."""
         self.end()
-        self._parser.close()
+        self.parser.close()
         del self._kept
 
     def kept_bytes(self) -> int:
         """What is kept here and of a head, and of a body if it is long."""
-        kept_bytes = len(self._unread) + self._parser.head_bytes
+        kept_bytes = len(self._unread) + self.parser.head_bytes
         return kept_bytes if self.long_body is None else kept_bytes + self.long_body.received_bytes
 
     def body_bytes(self) -> int:
         """How much of the body that is coming in has come."""
         if self.long_body is not None:
             return self.long_body.received_bytes
-        filling = self._parser.filling
-        return len(filling.body) if filling is not None else self._parser.page_bytes
+        filling = self.parser.filling
+        return len(filling.body) if filling is not None else self.parser.page_bytes
 
     def _store(self, data: bytes) -> None:
         """Keep what may not be parsed yet, or not all at once."""
-        if self._parser.ended:
+        if self.parser.ended:
             self._kept.came_unwanted(len(data))
             return
         if self.long_body is not None:
@@ -109,7 +109,7 @@ class RequestReader:
             self._kept.refuse_if_crowded()
 
     def _parse_unread(self) -> None:
-        parser = self._parser
+        parser = self.parser
         while self._unread and not self.held:
             # A body of known length needs no slices: no request can hide in it.
             size_bytes = max(SLICE_BYTES, parser.filling.left_bytes if parser.filling is not None else 0)
@@ -127,6 +127,6 @@ class RequestReader:
         if not long_body.left_bytes and self.long_body is long_body:
             self.long_body = None
             self.held = False
-            self._parser.finish_body(long_body.whole() if len(long_body) < LARGE_BYTES else long_body)
+            self.parser.finish_body(long_body.whole() if len(long_body) < LARGE_BYTES else long_body)
             if rest:
                 self.receive(bytes(rest))

@@ -1,4 +1,4 @@
-"""The gateway's side of one batch's memory: parts stacked into shared memory, outputs taken out of it."""
+"""The gateway's side of one batch's memory: stacks parts into shared memory, and takes outputs out of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sluice.inference.transport.messages import Answer, Done, Run, ShareArena
 from sluice.inference.types import Arrays, Datatype, Signature
 
 LEND_FROM_BYTES = 1 << 20
-"""Inputs from this size on are lent where they can be: to map them costs the worker less than a copy costs here."""
+"""From this size on, inputs in shared memory are lent: mapping them costs the worker less than a copy costs here."""
 
 
 class WantedOutputs(msgspec.Struct, frozen=True):
-    """The outputs that a batch is to give: their names, and their places and datatypes in the signature."""
+    """The wanted outputs of a batch: their names, and their places and datatypes in the signature."""
 
     names: Sequence[str]
     places: tuple[int, ...]
@@ -30,8 +30,8 @@ class WantedOutputs(msgspec.Struct, frozen=True):
 class Exchange:
     """One worker's arena. Owns it until `close`, and knows which of its slots are free.
 
-    Making one raises `OSError` where there is no memory for it, `PeerGone` or `WireError` where the worker does not
-    take it.
+    The constructor sends the arena to the worker. It raises `OSError` if there is no memory for it, and `PeerGone` or
+    `WireError` if the worker does not take it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Exchange:
 
     @property
     def free_slots(self) -> int:
-        """Batches that may be sent now."""
+        """How many batches may be sent now."""
         return len(self._free)
 
     def wanted(self, outputs: Sequence[str]) -> WantedOutputs:
@@ -68,10 +68,10 @@ class Exchange:
         return WantedOutputs(outputs, places, [self._datatypes[place] for place in places])
 
     def send(self, parts: Sequence[Arrays], wanted: WantedOutputs) -> int:
-        """Stacks the parts and sends them off; the slot that they hold until `take` or `release`.
+        """Stacks the parts and sends them. Returns the slot that they occupy until `release`.
 
-        Raises `ModelFailed` if the machine has no memory for parts that do not fit the slot, `PeerGone` or `WireError`
-        if the worker does not take them. The slot stays free then.
+        Raises `ModelFailed` if the machine has no memory for parts that do not fit the slot, and `PeerGone` or
+        `WireError` if the worker does not take them; the slot then stays free.
         """
         slot = self._free[-1]
         self._parts[slot] = len(parts)
@@ -87,7 +87,7 @@ class Exchange:
         return self._free.pop()
 
     def _lend(self, slot: int, inputs: Arrays, wanted: WantedOutputs) -> bool:
-        """Large inputs that lie in shared memory already are not copied: the worker is given that memory."""
+        """Sends large inputs that lie in shared memory without a copy. False if they do not, and nothing was sent."""
         if sum([array.nbytes for array in inputs]) < LEND_FROM_BYTES or (lent := lender(inputs)) is None:
             return False
         memory, offsets = lent
@@ -98,7 +98,7 @@ class Exchange:
         return True
 
     def _send_apart(self, slot: int, planned: BufferPlan, wanted: WantedOutputs) -> None:
-        """Inputs larger than the slot: in memory of their own, which the worker has once it is sent."""
+        """Sends inputs larger than the slot in memory of their own, which the worker owns from then on."""
         try:
             own = SharedMemory.create(planned.size_bytes)
         except OSError as error:
@@ -149,7 +149,7 @@ class Exchange:
         )
 
     def release(self, slot: int) -> None:
-        """The slot is free again."""
+        """Makes the slot free again."""
         self._free.append(slot)
 
     def close(self) -> None:

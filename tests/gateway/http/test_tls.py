@@ -109,7 +109,7 @@ def test_an_answer_that_is_not_read_counts_until_it_is(
         client.send(request(f"{prefix}/large/10000000"))
         served.until(lambda: door.held.now_bytes >= 10_000_000)
         connection = served.connection_of(client)
-        assert served.ask(lambda: connection.connection.unsent_bytes) > 0
+        assert served.ask(lambda: connection.connection.life.unsent_bytes) > 0
         assert len(client.answer().body) == 10_000_000
         served.until(lambda: door.held.now_bytes == 0)
         assert client.is_open()

@@ -95,7 +95,7 @@ def test_a_client_that_reads_on_is_not_cut_off() -> None:
     with served(limits) as (server, _), deaf(server, f"/v2/large/{ANSWER_BYTES}") as client:
         connection = server.connection_of(client)
         for turn in range(4):
-            server.ask(partial(connection.connection.make_room, 1000.0 * turn))
+            server.ask(partial(connection.connection.life.make_room, 1000.0 * turn))
             for _ in range(20):
                 client.read(65536)
         assert len(client.answer().body) == ANSWER_BYTES
@@ -105,7 +105,7 @@ def test_a_client_that_reads_a_byte_now_and_then_is() -> None:
     limits = LaneLimits(max_buffered_bytes=1000, crowded_grace_s=1000, min_body_bytes_per_s=1000)
     with served(limits) as (server, _), deaf(server, f"/v2/large/{ANSWER_BYTES}") as client:
         connection = server.connection_of(client)
-        server.ask(lambda: connection.connection.make_room(0.0))
+        server.ask(lambda: connection.connection.life.make_room(0.0))
         client.read(1)
-        server.ask(lambda: connection.connection.make_room(1000.0))
+        server.ask(lambda: connection.connection.life.make_room(1000.0))
         server.until_connections(0)
