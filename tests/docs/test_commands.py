@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from importlib.util import find_spec
+from textwrap import indent
 
 import click
 import pytest
@@ -18,13 +19,15 @@ from tests.integration.server import SluiceProcess
 ANSWERED = ("README.md", "docs/serving.md")
 """Pages whose commands go to the bundled models; other tests have those of `dialects.md` and `migrating.md`."""
 
+FENCE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 WRITTEN = "http://127.0.0.1:8000"
 
 
 def commands(page: str, program: str) -> Iterator[list[str]]:
     """The words of each line that calls a program, whether indented, in a fence or in a sentence."""
-    text = re.sub(r" *\\\n\s*", " ", (ROOT / page).read_text())
-    found = re.findall(rf"(?:^ *|`)(?:\.venv/bin/)?{program} ([^`\n]*)", text, re.MULTILINE)
+    indented = FENCE.sub(lambda block: indent(block[1], "    "), (ROOT / page).read_text())
+    text = re.sub(r" *\\\n\s*", " ", indented)
+    found = re.findall(rf"(?:^ {{4,}}|`)(?:\.venv/bin/)?{program} ([^`\n]*)", text, re.MULTILINE)
     for rest in found:
         yield shlex.split(rest, comments=True)
 
