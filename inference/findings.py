@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Literal, TypeAlias
 
 import msgspec
-
-Batched: TypeAlias = bool | Literal["unchecked"] | None
-"""The operator's word on the batch axis. `None`: find out. True: requests must be batched, and a model that is not
-known to keep rows apart is refused. "unchecked": rows are not compared, but declared and observed shapes still count.
-False: each runs alone."""
 
 
 class Independence(StrEnum):
@@ -39,6 +33,37 @@ class RowsProof(msgspec.Struct, frozen=True):
 
 
 NOT_READ = RowsProof(Independence.UNKNOWN, "the graph was not read")
+
+
+class ExplainedTensor(msgspec.Struct, frozen=True):
+    """What a proof knows of one tensor.
+
+    `kind` is how the tensor depends on the rows, in one word; `known` says so in a sentence. `shape` has the size of
+    each axis as text, since it need not be a number; it is `None` where the rank is not known. `because` is the reason
+    why rows are not kept apart, or why that is not known; it is empty where they are kept apart.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[str, ...] | None
+    known: str
+    because: str
+
+
+class ExplainedOperator(msgspec.Struct, frozen=True):
+    """One operator on the way of a proof: how deep in loops and functions it stands, and its outputs."""
+
+    operator: str
+    name: str
+    depth: int
+    outputs: tuple[ExplainedTensor, ...]
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A proof with every operator that it followed, in the order of the graph."""
+
+    proof: RowsProof
+    steps: tuple[ExplainedOperator, ...]
 
 
 class Evidence(StrEnum):

@@ -71,6 +71,9 @@ STORAGE: Mapping[Datatype, np.dtype[Any]] = MappingProxyType(
 """How a datatype lies in memory. numpy has no bfloat16: BF16 is carried as its 16 bits. BYTES elements are `bytes`."""
 
 
+FLOATS = (Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64)
+
+
 class Tensor(msgspec.Struct, frozen=True):
     """A named array with its datatype.
 

@@ -18,12 +18,12 @@ from sluice.gateway.dialects.v2_grpc.messages import parsed
 from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.methods import Body, CallEnded, Context
 from sluice.gateway.grpc.shared_memory import SharedMemoryMethods
-from sluice.gateway.pages.model_config import model_config_page
-from sluice.gateway.pages.model_statistics import statistics_page
 from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.model import ServedModel
+from sluice.gateway.serving.model_config_page import model_config_page
+from sluice.gateway.serving.model_statistics_page import statistics_page
 from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.serving.repository_control import RepositoryControl
-from sluice.gateway.serving.served_version import ServedVersion
 from sluice.gateway.telemetry.logs import log
 from sluice.inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
 
@@ -86,7 +86,9 @@ class Pages:
         """The inputs and outputs of a version, and which versions there are."""
         served = self._served(request.name, request.version)
         versions = [served] if request.version else self._catalogue.versions(served.name)
-        page = model_metadata(served.name, [each.version for each in versions], served.signature)
+        page = model_metadata(
+            served.name, served.engine.platform, [each.version for each in versions], served.signature
+        )
         return ParseDict(page, pb.ModelMetadataResponse())
 
     async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
@@ -126,7 +128,7 @@ class Pages:
         await self._control.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
-    def _served(self, model: str, version: str) -> ServedVersion:
+    def _served(self, model: str, version: str) -> ServedModel:
         call = call_of(model, version)
         return self._catalogue.resolve(call.model, call.version)
 

@@ -7,11 +7,13 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.connections.held_bytes import HeldBytes
 from sluice.gateway.connections.limits import LaneLimits
 from sluice.gateway.dialects.v2_grpc import inference_pb2
 from sluice.gateway.doors.acceptor import Acceptor
+from sluice.gateway.doors.door_watch import DoorWatch
 from sluice.gateway.grpc import health_pb2
 from sluice.gateway.grpc.calls import Calls
 from sluice.gateway.grpc.connection import GrpcConnection
@@ -21,11 +23,12 @@ from sluice.gateway.grpc.methods import Method, ServerStream, Stream, Unary
 from sluice.gateway.grpc.pages import Pages
 from sluice.gateway.grpc.reflection import INFO, VERSIONS, Reflection
 from sluice.gateway.grpc.server_context import ServerContext
+from sluice.gateway.prediction.data_plane import PredictionPlane
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.readiness import Readiness
+from sluice.gateway.serving.repository_control import RepositoryControl
 from sluice.gateway.settings.sections import ServerSettings
 from sluice.inference.errors import StartError
-
-if TYPE_CHECKING:
-    from sluice.gateway.process.run import Gateway
 
 
 class GrpcDoor:
@@ -35,33 +38,34 @@ class GrpcDoor:
     lets calls in flight end within `shutdown_timeout_s`; leaving ends what is left at once.
     """
 
-    def __init__(self, gateway: Gateway, listener: socket.socket, wire: LaneLimits, version: str) -> None:
-        self._settings = settings = gateway.settings.server
-        self._calls = Calls(gateway.plane, gateway.held)
-        self._health = HealthService(gateway.catalogue, gateway.readiness)
-        self._pages = Pages(gateway.catalogue, gateway.readiness, version, gateway.control)
+    def __init__(
+        self,
+        listener: socket.socket,
+        *,
+        settings: ServerSettings,
+        wire: LaneLimits,
+        version: str,
+        plane: PredictionPlane,
+        catalogue: Catalogue,
+        readiness: Readiness,
+        control: RepositoryControl,
+        held: HeldBytes,
+        budget: ConnectionBudget,
+        doors: DoorWatch,
+    ) -> None:
+        self._settings = settings
+        self._calls = Calls(plane, held)
+        self._health = HealthService(catalogue, readiness)
+        self._pages = Pages(catalogue, readiness, version, control)
         files = (inference_pb2, health_pb2)
         self._reflection = Reflection(
             [module.DESCRIPTOR.serialized_pb for module in files], [INFERENCE, SERVICE, *VERSIONS]
         )
-        self._server = ServerContext(
-            self._methods(),
-            gateway.plane,
-            _limits(settings, wire),
-            gateway.held,
-            gateway.budget,
-            gateway.plane.coders,
-            draining=lambda: gateway.drain.begun,
-        )
+        self._server = ServerContext(self._methods(), _limits(settings, wire), held, budget, plane.coders)
         self._acceptor = Acceptor(
-            "grpc",
-            listener,
-            gateway.budget,
-            lambda: GrpcConnection(self._server),
-            _tls(settings),
-            settings.read_timeout_s,
+            "grpc", listener, budget, lambda: GrpcConnection(self._server), _tls(settings), settings.read_timeout_s
         )
-        self._doors = gateway.doors
+        self._doors = doors
 
     async def __aenter__(self) -> GrpcDoor:
         try:

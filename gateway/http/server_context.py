@@ -15,7 +15,7 @@ from sluice.gateway.connections.limits import LaneLimits
 from sluice.gateway.http.head_cache import HeadCache
 from sluice.gateway.http.wire import Heads
 from sluice.gateway.messages import DataPlane
-from sluice.gateway.telemetry.logs import Sampler
+from sluice.gateway.telemetry.sampler import Sampler
 
 _FAULTS_LOGGED_PER_S = 5
 

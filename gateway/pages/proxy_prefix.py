@@ -6,17 +6,9 @@ with `/ml/sluice`. Only what names a path of ours needs to know it: redirects, a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sluice.gateway.messages import Header
-
-FORWARDED_PREFIX = b"x-forwarded-prefix"
-MAX_LENGTH = 256
-
-_PLAIN = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+", re.ASCII)
+from sluice.gateway.headers.forwarded_prefix import forwarded_prefix
 
 
 class ProxyPrefix:
@@ -41,19 +33,3 @@ class ProxyPrefix:
                 raw_path = prefix.encode() + scope.get("raw_path", b"").removeprefix(known.encode())
                 scope = {**scope, "root_path": prefix, "path": path, "raw_path": raw_path}
         await self._app(scope, receive, send)
-
-
-def plain_prefix(text: str) -> str | None:
-    """A prefix without the slash at its end: letters, digits and `-._~` between slashes. `None` if it is not such."""
-    prefix = text.removesuffix("/")
-    if len(prefix) > MAX_LENGTH or not (prefix == "" or _PLAIN.fullmatch(prefix)):
-        return None
-    return prefix
-
-
-def forwarded_prefix(headers: Iterable[Header]) -> str:
-    """The prefix that proxies say they have taken off: the first one's first. Empty if it is not plain."""
-    told = b",".join([value for name, value in headers if name == FORWARDED_PREFIX]).decode("latin-1")
-    prefixes = [plain_prefix(each.strip()) for each in told.split(",")]
-    prefix = "".join([each or "" for each in prefixes])
-    return "" if None in prefixes or len(prefix) > MAX_LENGTH else prefix

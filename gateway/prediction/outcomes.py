@@ -1,4 +1,4 @@
-"""How the errors of the house are counted."""
+"""The outcome and the reason by which each error is counted in the metrics."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ KindT = TypeVar("KindT")
 
 
 def outcome_of(error: SluiceError) -> CallOutcome:
-    """How a call that ended with this error is counted: by the nearest of the error's ancestors in the table."""
+    """The outcome of a call that ended with this error: that of its nearest ancestor in the table."""
     if isinstance(error, ModelFailed) and error.invalid_input:
         return CallOutcome.INVALID
     return _nearest(OUTCOMES, error) or CallOutcome.FAILED

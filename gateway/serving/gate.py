@@ -14,7 +14,7 @@ from sluice.batching.alarm import Alarm
 from sluice.batching.batcher import Batcher
 from sluice.gateway.dialects.base import Dialect
 from sluice.gateway.messages import HttpResponse
-from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.inference.errors import Overloaded
 from sluice.inference.types import InferenceResponse, Timings
 
@@ -57,13 +57,13 @@ class Gate:
     def __init__(
         self,
         batcher: Batcher,
-        footing: Footing,
+        sharing: RowSharing,
         objective_s: float,
         clock: Callable[[], float] = time.monotonic,
         worked: Callable[[], float] = time.thread_time,
     ) -> None:
         self._batcher = batcher
-        self._footing = footing
+        self._sharing = sharing
         self._objective_s = objective_s
         self._clock = clock
         self._worked = worked
@@ -82,7 +82,7 @@ class Gate:
         batcher = self._batcher
         if not (self._waiting or batcher.full()) and (came_s >= self._latest_s(now_s) or not batcher.has_least()):
             return True
-        cache = self._footing.cache
+        cache = self._sharing.cache
         return cache is not None and cache.pays
 
     async def wait(self, dialect: Dialect, came_s: float, now_s: float) -> GateRefusal | None:

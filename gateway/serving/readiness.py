@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sluice.gateway.doors.door_watch import DoorWatch
-from sluice.gateway.process.http_server import Drain
 from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.drain import Drain
 
 
 class Readiness:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sluice.gateway.serving.catalogue import Catalogue, IndexEntry, VersionState
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.repository_index import IndexEntry, VersionState
 from sluice.inference.errors import Forbidden, InvalidRequest, ModelNotFound, StartError
 
 

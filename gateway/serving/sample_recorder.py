@@ -16,7 +16,7 @@ from sluice.inference.repository.sample import SampleFault, find_sample, sample_
 from sluice.inference.types import InferenceRequest, InferenceResponse, Tensor, Trace
 
 
-class Recorder:
+class SampleRecorder:
     """The walk of one model version, of which one request may be recorded.
 
     Nothing is recorded unless `record_next` was called. Then the inputs of the next request with rows that is answered,

@@ -18,9 +18,9 @@ from sluice.batching.job import JobResult
 from sluice.cache.fetch_or_compute import Answer, Compute, uncached
 from sluice.cache.turns import Turns, light_steps
 from sluice.gateway.dialects.request_bounds import RequestBounds, tensor_bytes
-from sluice.gateway.serving.footing import Footing
 from sluice.gateway.serving.padding_stage import Padder, through_padding
 from sluice.gateway.serving.parts_stage import Stage, in_parts
+from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.inference.errors import DeadlineExceeded, InvalidRequest
 from sluice.inference.signature import SignatureCheck, shown_name
 from sluice.inference.types import (
@@ -55,31 +55,31 @@ class StageContext(msgspec.Struct, frozen=True):
     request_timeout_s: float
     bounds: RequestBounds
     turns: Turns
-    footing: Footing
+    sharing: RowSharing
     padder: Padder | None = None
 
 
-def corridor(course: StageContext) -> Stage:
+def corridor(context: StageContext) -> Stage:
     """The stages of one model version, first to last."""
-    compute = through_padding(course.padder, course.signature, course.turns, through_batcher(course))
-    walk = taken_in(course, through_cache(course, compute))
-    return in_parts(walk, course.bounds, course.request_timeout_s)
+    compute = through_padding(context.padder, context.signature, context.turns, through_batcher(context))
+    walk = taken_in(context, through_cache(context, compute))
+    return in_parts(walk, context.bounds, context.request_timeout_s)
 
 
-def taken_in(course: StageContext, answer: Answering) -> Stage:
+def taken_in(context: StageContext, answer: Answering) -> Stage:
     """A request, or a part of one, becomes a query, and the answer is put into words.
 
     Nothing is done for each row before it is known that they are not too many. Raises `RequestTooLarge` for these and
     for an answer that is too large, `InvalidRequest` if the tensors are not what the model takes or an unknown output
     is wanted, and `DeadlineExceeded` if its time was over before.
     """
-    intake, bounds = SignatureCheck(course.signature), course.bounds
-    specs = {spec.name: spec for spec in course.signature.outputs}
+    intake, bounds = SignatureCheck(context.signature), context.bounds
+    specs = {spec.name: spec for spec in context.signature.outputs}
     all_outputs = tuple(specs)
-    footing = course.footing
-    cached = footing.cache is not None
+    sharing = context.sharing
+    cached = sharing.cache is not None
     sure_rows, all_known = bounds.sure_rows, bounds.knows(all_outputs)
-    has_texts = any([spec.datatype is Datatype.BYTES for spec in course.signature.inputs])
+    has_texts = any([spec.datatype is Datatype.BYTES for spec in context.signature.inputs])
 
     def check(request: InferenceRequest, arrays: Arrays, rows: int, wanted: tuple[str, ...]) -> None:
         bounds.check_rows(rows)
@@ -94,7 +94,7 @@ def taken_in(course: StageContext, answer: Answering) -> Stage:
         wanted = request.outputs or all_outputs
         if rows > sure_rows or request.outputs or request.parameters or has_texts:
             check(request, arrays, rows, wanted)
-        timeout_s = course.request_timeout_s
+        timeout_s = context.request_timeout_s
         if request.timeout_s is not None:
             if request.timeout_s <= 0:
                 raise DeadlineExceeded("the deadline had passed before the request was taken in")
@@ -113,15 +113,15 @@ def taken_in(course: StageContext, answer: Answering) -> Stage:
             trace,
             request.came_s,
         )
-        before = footing.cache
+        before = sharing.cache
         result = await answer(query)
-        if footing.cache is not before and not _ran_alone(result, rows):
+        if sharing.cache is not before and not _ran_alone(result, rows):
             result = await answer(query)  # meanwhile it was found out that rows influence each other
         if not (all_known or bounds.knows(wanted)):
-            bounds.check_outputs(await _size_bytes(result.outputs, course.turns, query.deadline_s))
+            bounds.check_outputs(await _size_bytes(result.outputs, context.turns, query.deadline_s))
         return InferenceResponse(
-            model=course.model,
-            version=course.version,
+            model=context.model,
+            version=context.version,
             outputs=tuple([_tensor(specs[name], array) for name, array in zip(wanted, result.outputs, strict=True)]),
             id=request.id,
             timings=Timings(
@@ -140,10 +140,10 @@ def taken_in(course: StageContext, answer: Answering) -> Stage:
     return stage
 
 
-def through_cache(course: StageContext, compute: Compute) -> Answering:
+def through_cache(context: StageContext, compute: Compute) -> Answering:
     """Rows that were answered before are answered at once, without queueing; the others go on."""
-    footing = course.footing
-    if footing.cache is None:
+    sharing = context.sharing
+    if sharing.cache is None:
 
         async def passing_by(query: Query) -> Answer:
             return uncached(await compute(query), None)
@@ -151,16 +151,16 @@ def through_cache(course: StageContext, compute: Compute) -> Answering:
         return passing_by
 
     def stage(query: Query) -> Coroutine[Any, Any, Answer]:
-        cache = footing.cache
+        cache = sharing.cache
         assert cache is not None
         return cache.answer(query, compute)
 
     return stage
 
 
-def through_batcher(course: StageContext) -> Compute:
+def through_batcher(context: StageContext) -> Compute:
     """The innermost stage: admission to the queue, and the walk in a batch. Raises whatever the batcher raises."""
-    submit = course.batcher.submit
+    submit = context.batcher.submit
 
     def stage(query: Query) -> Awaitable[JobResult]:
         return submit(

@@ -6,7 +6,8 @@ from typing import Any
 
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.labels import CallOutcome
-from sluice.gateway.telemetry.logs import Sampler, log
+from sluice.gateway.telemetry.logs import log
+from sluice.gateway.telemetry.sampler import Sampler
 from sluice.gateway.telemetry.tracebacks import unquoted
 from sluice.inference.errors import SluiceError
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from sluice.gateway.telemetry.labels import CallOutcome
-from sluice.gateway.telemetry.metrics import CallMetrics
+from sluice.gateway.telemetry.model_metrics import CallMetrics
+from sluice.gateway.telemetry.tracing.traces import CallTrace
 from sluice.inference.types import CacheUse, Timings
-
-if TYPE_CHECKING:
-    from sluice.gateway.telemetry.tracing.tracer import CallTrace
 
 
 class CallRecord(msgspec.Struct, eq=False, gc=False):

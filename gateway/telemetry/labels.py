@@ -59,3 +59,31 @@ class Element(StrEnum):
 
     OWN = "own"
     ADDED = "added"
+
+
+class LookOutcome(StrEnum):
+    """What came of one look."""
+
+    ALIKE = "alike"
+    """The row alone was answered as in its batch."""
+    NOISE = "noise"
+    """It was not, and the model's rounding or its moods explain that."""
+    SUSPECT = "suspect"
+    """It was not, and its neighbours are not why: its place or the size of the batch may be."""
+    MIXED = "mixed"
+    """Rows of a batch change each other's answers."""
+    UNFINISHED = "unfinished"
+    """The model refused, or its worker died."""
+
+
+class ReaderEnd(StrEnum):
+    """Why a reader is gone."""
+
+    DIED = "died"
+    MEMORY = "memory"
+    TIME = "time"
+    STALLED = "stalled"
+    DEADLINE = "deadline"
+    GREW = "grew"
+    IDLE = "idle"
+    CLOSED = "closed"

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.reading.pool import Readers
-from sluice.gateway.reading.process import End
+from sluice.gateway.telemetry.labels import ReaderEnd
+
+
+class ReaderStatistics(msgspec.Struct, frozen=True):
+    """What the readers do, and have done. `ends` says why readers are gone; times are sums over `bodies`."""
+
+    alive: int
+    busy: int
+    waiting: int
+    bodies: int
+    waited_s: float
+    read_s: float
+    ends: Mapping[ReaderEnd, int]
+
+
+class ReaderPool(Protocol):
+    """The readers, as far as they are shown."""
+
+    def statistics(self) -> ReaderStatistics:
+        """How things are now."""
+        ...
 
 
 class ReadersCollector(Collector):
     """Reads the state of the readers whenever somebody scrapes."""
 
-    def __init__(self, readers: Readers, held: HeldBytes, registry: CollectorRegistry) -> None:
+    def __init__(self, readers: ReaderPool, held: HeldBytes, registry: CollectorRegistry) -> None:
         self._readers = readers
         self._held = held
         registry.register(self)
@@ -46,6 +67,6 @@ class ReadersCollector(Collector):
             counter.add_metric([], total)
             yield counter
         ends = CounterMetricFamily("sluice_reader_ends", "Readers that are gone, by why.", labels=["reason"])
-        for reason in End:
+        for reason in ReaderEnd:
             ends.add_metric([reason.value], now.ends.get(reason, 0))
         yield ends

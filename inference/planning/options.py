@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from sluice.inference.config.model_config import ModelConfig
-from sluice.inference.findings import Batched
 from sluice.inference.planning.machine import available_cores, available_memory_bytes
-from sluice.inference.planning.plan import PlanTerms
-from sluice.inference.workers.exchange import UNLIMITED_BYTES
+from sluice.inference.serving_plan import Batched, PlanTerms
+
+UNLIMITED_BYTES = 1 << 62
 
 MEMORY_PART = 2
 """The workers and arenas of one version are planned for one in so many parts of the memory that is left."""

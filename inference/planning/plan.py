@@ -13,6 +13,7 @@ import msgspec
 
 from sluice.inference.planning.knots import BATCH_COST_S, extended, paying_rows, run_s_at
 from sluice.inference.planning.measure import Measurement, Stop
+from sluice.inference.serving_plan import PlanTerms
 from sluice.inference.transport.arena import arena_shape
 from sluice.inference.types import Knot, Shape, Signature
 
@@ -37,35 +38,6 @@ Throughput alone would give every core a worker with one thread, and have a call
 
 ENOUGH_ROWS_PER_S = 100_000.0
 """More than one gateway process takes in as single rows. Beyond it, more workers are not worth their memory."""
-
-
-class PlanTerms(msgspec.Struct, frozen=True, array_like=True, tag="terms"):
-    """What a plan has to keep to. `None` where the operator set nothing, or nothing is known of the memory.
-
-    `memory_bytes` is for all workers of the version together, with their arenas.
-    """
-
-    cores: int
-    device: str = "cpu"
-    count: int | None = None
-    intra_op_threads: int | None = None
-    max_rows: int | None = None
-    objective_s: float | None = None
-    memory_bytes: int | None = None
-
-
-class ServingPlan(msgspec.Struct, frozen=True, array_like=True, tag="plan"):
-    """How a version is served: worker processes, threads in each, and rows in a batch at most.
-
-    `knots` are the measured run times with these threads, rows rising; none for a model that could not be measured.
-    `reasons` are plain sentences, one for each choice, with the figures behind it.
-    """
-
-    workers: int
-    intra_op_threads: int
-    max_rows: int
-    knots: tuple[Knot, ...]
-    reasons: tuple[str, ...]
 
 
 class PlanGrounds(msgspec.Struct, frozen=True):

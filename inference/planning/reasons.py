@@ -14,8 +14,6 @@ from sluice.inference.planning.plan import (
     Bound,
     Candidate,
     PlanGrounds,
-    PlanTerms,
-    ServingPlan,
     candidates,
     choose,
     spare_cores,
@@ -23,6 +21,7 @@ from sluice.inference.planning.plan import (
     unmeasured,
     worker_bytes,
 )
+from sluice.inference.serving_plan import PlanTerms, ServingPlan
 
 MOST_NAMES = 3
 """Inputs that a sentence names."""

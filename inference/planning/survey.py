@@ -17,9 +17,10 @@ from sluice.inference.planning.measure import (
     MeasuringBounds,
     measure,
 )
-from sluice.inference.planning.plan import MOST_ROWS, PlanGrounds, PlanTerms, ServingPlan, thread_choices
+from sluice.inference.planning.plan import MOST_ROWS, PlanGrounds, thread_choices
 from sluice.inference.planning.reasons import make_plan, span
 from sluice.inference.planning.warmup import Trial, warm
+from sluice.inference.serving_plan import PlanTerms, ServingPlan
 
 SLOW_LOAD_S = 2.0
 """A model that takes longer to load is not loaded again for other numbers of threads."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed
-from sluice.inference.findings import NOT_READ, Batched, Findings, Independence, RowsProof
+from sluice.inference.findings import NOT_READ, Findings, Independence, RowsProof
 from sluice.inference.repository.sample import SampleFault, common_rows, read_sample
+from sluice.inference.serving_plan import Batched
 from sluice.inference.trial.accepted_inputs import Answered, InputsRefused, find_taken, smallest
 from sluice.inference.trial.decision import RowsGrounds, decide, declared_alone, fixed_output, served, unlike_axes
 from sluice.inference.trial.random_inputs import AcceptedInputs, RandomRows

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from sluice.inference.backends.onnx.model_file import external_files
+from sluice.inference.backends.registry import engine_of
 from sluice.inference.config.fence import Fence, is_below, kernel_devices
 from sluice.inference.config.model_config import GIB, MIB, ModelConfig
 from sluice.inference.errors import RepositoryError
@@ -51,7 +51,7 @@ def contents(model_file: Path, config: ModelConfig, fence: Fence, folder: Path |
     Raises `RepositoryError` for files that are missing, lie outside the fence or change meanwhile, and for a folder
     beyond the bounds, and `OSError` where what the engine needs cannot be read.
     """
-    named = {name: _named(model_file, name, fence) for name in external_files(model_file)}
+    named = {name: _named(model_file, name, fence) for name in engine_of(model_file).external_files(model_file)}
     needed = {model_file.name: model_file} | {os.path.normpath(name): file for name, file in named.items()}
     passed_over: list[str] = []
     files = {} if folder is None else dict(_files_below(folder, passed_over))

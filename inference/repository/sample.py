@@ -20,8 +20,8 @@ import numpy as np
 from sluice.inference.config.fence import Fence
 from sluice.inference.errors import InvalidRequest, RepositoryError
 from sluice.inference.signature import conform
-from sluice.inference.trial.random_inputs import FLOATS, stored
-from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Signature, Tensor, TensorSpec
+from sluice.inference.storage import computable, stored
+from sluice.inference.types import FLOATS, STORAGE, Array, Arrays, Datatype, Signature, Tensor, TensorSpec
 
 SAMPLE_NAMES = ("sample.json", "sample.npz")
 
@@ -158,9 +158,7 @@ def _tensor(given: _JsonTensor) -> Tensor:
 def _plain(datatype: Datatype, array: Array) -> list[Any]:
     if datatype is Datatype.BYTES:
         return [element.decode() for element in array.ravel().tolist()]
-    if datatype is Datatype.BF16:
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    numbers: list[Any] = array.ravel().tolist()
+    numbers: list[Any] = computable(array, datatype).ravel().tolist()
     if datatype in FLOATS and not all(map(math.isfinite, numbers)):
         raise SampleFault("the request has numbers that are not finite, which JSON cannot carry")
     return numbers

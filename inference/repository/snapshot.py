@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from sluice.inference.backends.onnx.model_file import external_files
+from sluice.inference.backends.registry import engine_of
 from sluice.inference.errors import ModelLoadError
 
 
@@ -126,7 +126,8 @@ def take_snapshot(model_file: Path) -> Snapshot:
 
     What is no regular file has no content to compare. Raises `OSError` where the model file cannot be read.
     """
-    named = [file for name in external_files(model_file) if (file := model_file.parent / name).exists()]
+    names = engine_of(model_file).external_files(model_file)
+    named = [file for name in names if (file := model_file.parent / name).exists()]
     return Snapshot(model_file, tuple([_read_if_regular(file) for file in (model_file, *named)]))
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed
 from sluice.inference.trial.random_inputs import (
-    FLOATS,
     AcceptedInputs,
     Fill,
     RandomRows,
@@ -20,7 +19,7 @@ from sluice.inference.trial.random_inputs import (
     filled,
     shapes_of,
 )
-from sluice.inference.types import Arrays, Datatype, TensorSpec
+from sluice.inference.types import FLOATS, Arrays, Datatype, TensorSpec
 
 OPEN_SIZES = (3, 1, 8, 32, 64, 224)
 """Sizes for the axes of any size, in the order in which they are tried. A model that mixes rows by a wrong reshape or

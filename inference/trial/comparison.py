@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from sluice.inference.trial.random_inputs import FLOATS
-from sluice.inference.types import Array, Arrays, Datatype, TensorSpec
+from sluice.inference.storage import computable
+from sluice.inference.types import FLOATS, Array, Arrays, Datatype, TensorSpec
 
 
 class Strictness(msgspec.Struct, frozen=True):
@@ -110,6 +110,4 @@ def _sizes(datatype: Datatype, array: Array) -> Array:
 
 
 def _numbers(datatype: Datatype, array: Array) -> Array:
-    if datatype is Datatype.BF16:
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float64)
+    return computable(array, datatype).astype(np.float64)

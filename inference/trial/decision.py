@@ -10,13 +10,13 @@ from sluice.inference.errors import ModelLoadError
 from sluice.inference.findings import (
     WAYS,
     WITHOUT_TRIAL,
-    Batched,
     Evidence,
     Findings,
     Independence,
     RowsProof,
     ways_text,
 )
+from sluice.inference.serving_plan import Batched
 from sluice.inference.trial.trial import TrialResult
 from sluice.inference.types import Signature, TensorSpec
 

@@ -8,15 +8,11 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
-from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Shape, TensorSpec
-
-FLOATS = (Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64)
+from sluice.inference.storage import stored
+from sluice.inference.types import FLOATS, Array, Arrays, Datatype, Shape, TensorSpec
 
 DIFFERENT_ROWS = 8
 """As many rows of a batch to be timed differ; making millions of random numbers takes longer than running them."""
-
-LARGEST_FP16 = 6e4
-"""Beyond it, FP16 has infinities alone, which tell nothing."""
 
 
 class Fill(StrEnum):
@@ -111,16 +107,6 @@ def constant(spec: TensorSpec, shape: Shape, value: int) -> Array:
     if spec.datatype is Datatype.BYTES:
         return np.full(shape, b"%d" % value if value else b"", np.object_)
     return stored(np.full(shape, value), spec.datatype)
-
-
-def stored(array: Array, datatype: Datatype) -> Array:
-    """Numbers as they lie in memory, within what the datatype can hold."""
-    storage = STORAGE[datatype]
-    if datatype is Datatype.BF16:
-        return (np.asarray(array, np.float32).view(np.uint32) >> 16).astype(storage)
-    if datatype is Datatype.FP16:
-        return np.clip(array, -LARGEST_FP16, LARGEST_FP16).astype(storage)
-    return np.asarray(array).astype(storage)
 
 
 class RowKind(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ import numpy as np
 
 from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed
+from sluice.inference.storage import stored
 from sluice.inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
-from sluice.inference.trial.random_inputs import FLOATS, stored
-from sluice.inference.types import Array, Arrays, TensorSpec
+from sluice.inference.types import FLOATS, Array, Arrays, TensorSpec
 
 REPEATS = 3
 """As many more answers to the same batch tell a model that mixes rows from one that never says the same twice."""

@@ -20,30 +20,31 @@ from pathlib import Path
 
 import msgspec
 
-from sluice.inference.backends.base import Backend
-from sluice.inference.backends.onnx.proof import prove
-from sluice.inference.backends.onnx.tensor_outputs import TensorOutputs, tensor_outputs
+from sluice.inference.backends.base import Backend, UnloadedModel
+from sluice.inference.backends.registry import engine_of
 from sluice.inference.errors import ModelLoadError
 from sluice.inference.findings import NOT_READ, Findings
-from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.planning.survey import Surveyed, survey
 from sluice.inference.planning.warmup import Trial, try_out, warm
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.transport.arena import SharedMemory
 from sluice.inference.transport.channel import (
     NAMES_BYTES,
-    ORDERS,
     Channel,
     Ends,
+    PeerGone,
+    WireError,
+    clipped,
+)
+from sluice.inference.transport.messages import (
+    ORDERS,
     KnownVersion,
     Load,
     Loaded,
     LoadFailed,
     Order,
-    PeerGone,
     Run,
     ShareArena,
-    WireError,
-    clipped,
 )
 from sluice.inference.types import Datatype, Signature, TensorSpec
 from sluice.inference.worker.runner import Runner
@@ -96,10 +97,11 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
     if not isinstance(order, Load):
         raise WireError(f"the first message was {type(order).__name__}, not Load")
     try:
-        shown = tensor_outputs(Path(order.model_file))
-        loaded = _load_model(order, shown)
+        file = Path(order.model_file)
+        model = engine_of(file).model(file)  # imports the engine: here, so that a broken one is reported
+        loaded = load_model(order, model)
         trial = loaded.trial
-        names, notes = _class_names(shown)
+        names, notes = _class_names(model)
         notes = (clipped("; ".join(notes)),) if notes else ()
         channel.send(Loaded(trial.signature, loaded.plan, _clipped(trial.findings), notes, names))
     except PeerGone:
@@ -110,21 +112,17 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
     return loaded.backend, trial.signature
 
 
-def _load_model(order: Load, shown: TensorOutputs) -> Surveyed:
-    from sluice.inference.backends.onnx.session import (
-        OnnxBackend,  # here, so that a broken engine is reported and not just a death
-    )
+def load_model(order: Load, model: UnloadedModel) -> Surveyed:
+    """Loads a model as ordered. The first worker of a version tries and measures it, and plans how to serve it."""
 
     def open_backend(threads: int) -> Backend:
-        return OnnxBackend(Path(order.model_file), order.device, threads, order.apart, shown)
+        return model.load(order.device, threads, order.apart)
 
     if order.known is not None and isinstance(order.plan, ServingPlan):
         return _load_known(open_backend, order.known, order.plan)
     with ThreadPoolExecutor(1, "proof") as pool:
         # Beside opening the session, which takes longer and lets other threads run.
-        proof = (
-            pool.submit(prove, Path(order.model_file), shown.tensors or None) if order.batched in (None, True) else None
-        )
+        proof = pool.submit(model.prove) if order.batched in (None, True) else None
 
         def try_model(backend: Backend) -> Trial:
             sample = None if order.sample is None else Path(order.sample)
@@ -162,18 +160,18 @@ def _clipped(findings: Findings) -> Findings:
     )
 
 
-def _class_names(shown: TensorOutputs) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+def _class_names(model: UnloadedModel) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """The names of classes, by output, as far as one message has room for them, and the notes, which say so."""
     names: dict[str, tuple[str, ...]] = {}
-    notes = shown.notes
+    notes = model.notes
     left_bytes = NAMES_BYTES
-    for output in shown.outputs:
-        size_bytes = sum([len(name.encode()) + 5 for name in output.classes])  # each with its own head
-        if output.classes and size_bytes <= left_bytes:
-            names[output.name] = output.classes
+    for output, classes in model.class_names.items():
+        size_bytes = sum([len(name.encode()) + 5 for name in classes])  # each with its own head
+        if size_bytes <= left_bytes:
+            names[output] = classes
             left_bytes -= size_bytes
-        elif output.classes:
-            notes += (f"the classes of output {output.name!r} have too long names to be told; give them in [labels]",)
+        else:
+            notes += (f"the classes of output {output!r} have too long names to be told; give them in [labels]",)
     return names, notes
 
 

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed
 from sluice.inference.transport.arena import ArenaShape, SharedMemory
-from sluice.inference.transport.channel import Channel, Done, Failed, Order, Run, WireError, clipped
+from sluice.inference.transport.channel import Channel, WireError, clipped
 from sluice.inference.transport.layout import BufferPlan, plan, views, write
+from sluice.inference.transport.messages import Done, Failed, Order, Run
 from sluice.inference.types import Arrays, Signature
 
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import msgspec
 
 from sluice.inference.errors import ModelFailed, RequestTooLarge
+from sluice.inference.planning.options import UNLIMITED_BYTES
 from sluice.inference.transport.arena import SLOTS, SharedMemory, arena_shape, lender
-from sluice.inference.transport.channel import Answer, Channel, Done, Run, ShareArena
+from sluice.inference.transport.channel import Channel
 from sluice.inference.transport.layout import BufferPlan, Placed, copies, plan, write, write_file
+from sluice.inference.transport.messages import Answer, Done, Run, ShareArena
 from sluice.inference.types import Arrays, Datatype, Signature
-
-UNLIMITED_BYTES = 1 << 62
 
 LEND_FROM_BYTES = 1 << 20
 """Inputs from this size on are lent where they can be: to map them costs the worker less than a copy costs here."""

@@ -14,10 +14,10 @@ import msgspec
 from sluice.inference.errors import ModelLoadError, WorkerDied
 from sluice.inference.findings import Findings
 from sluice.inference.planning.options import WorkerOptions, plan_terms
-from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.repository.sample import find_sample
 from sluice.inference.repository.snapshot import Held, Snapshot, take_snapshot
-from sluice.inference.transport.channel import Load
+from sluice.inference.serving_plan import ServingPlan
+from sluice.inference.transport.messages import Load
 from sluice.inference.types import Arrays, BatchResult, Death, Signature, Vacancy
 from sluice.inference.workers.process import WorkerLimits, WorkerProcess
 from sluice.inference.workers.supervisor import Events, WorkerSupervisor, known_order

@@ -12,10 +12,12 @@ from typing import Self
 import msgspec
 
 from sluice.inference.errors import ModelFailed, ModelLoadError, RequestTooLarge, WorkerDied
-from sluice.inference.transport.channel import Answer, Channel, Done, Failed, Load, Loaded, NotSent, PeerGone, WireError
+from sluice.inference.planning.options import UNLIMITED_BYTES
+from sluice.inference.transport.channel import Channel, NotSent, PeerGone, WireError
+from sluice.inference.transport.messages import Answer, Done, Failed, Load, Loaded
 from sluice.inference.types import Arrays, BatchResult, Cause, Death
 from sluice.inference.workers.deaths import REGISTER
-from sluice.inference.workers.exchange import UNLIMITED_BYTES, Exchange, WantedOutputs
+from sluice.inference.workers.exchange import Exchange, WantedOutputs
 from sluice.inference.workers.run_watch import RunWatch
 from sluice.inference.workers.spawn import EXIT_PATIENCE_S, end, kill, load, spawn
 

@@ -14,17 +14,8 @@ import msgspec
 
 import sluice
 from sluice.inference.errors import ModelLoadError
-from sluice.inference.transport.channel import (
-    ANSWERS,
-    Answer,
-    Channel,
-    Load,
-    Loaded,
-    LoadFailed,
-    PeerGone,
-    WireError,
-    connected,
-)
+from sluice.inference.transport.channel import Channel, PeerGone, WireError, connected
+from sluice.inference.transport.messages import ANSWERS, Answer, Load, Loaded, LoadFailed
 from sluice.inference.workers.deaths import how_it_ended
 from sluice.inference.workers.vitals import LOOK_S, STOPPED_LOOKS, vitals
 

@@ -11,7 +11,7 @@ import msgspec
 
 from sluice.inference.errors import ModelLoadError
 from sluice.inference.repository.snapshot import Held
-from sluice.inference.transport.channel import KnownVersion, Load, Loaded
+from sluice.inference.transport.messages import KnownVersion, Load, Loaded
 from sluice.inference.types import Death
 from sluice.inference.workers.process import WorkerLimits, WorkerProcess
 

@@ -19,7 +19,8 @@ import pytest
 
 from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.gateway.serving.audit.auditor import Auditor, Look
-from sluice.gateway.serving.audit.examine import Finding, LookOutcome
+from sluice.gateway.serving.audit.examine import Finding
+from sluice.gateway.telemetry.labels import LookOutcome
 from sluice.inference.types import Array
 from sluice.inference.workers.pool import WorkerOptions
 from tests import models

@@ -14,10 +14,10 @@ from sluice.inference.findings import Evidence, Findings
 from sluice.inference.padding.padding import Padding
 from sluice.inference.planning.knots import BATCH_COST_S
 from sluice.inference.planning.options import WorkerOptions, worker_options
-from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.planning.reasons import ways
 from sluice.inference.repository.scan import ModelVersion, ScannedRepository
-from sluice.inference.transport.channel import Load
+from sluice.inference.serving_plan import ServingPlan
+from sluice.inference.transport.messages import Load
 from sluice.inference.workers.pool import Workers
 from sluice.inference.workers.process import WorkerLimits, WorkerProcess
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sluice.gateway.commands.profile.measure import Profile
 from sluice.inference.errors import RepositoryError
-from sluice.inference.repository.scan import CONFIG_FILE, MODEL_FILE, ModelVersion
+from sluice.inference.repository.scan import CONFIG_FILE, ModelVersion
 
 _FIRST_LINE = "# The plan was written by `sluice profile --write`."
 
@@ -22,13 +22,13 @@ def model_toml(source: ModelVersion, models: Path) -> Path:
 
     A version's file that is given by itself is a bare one too: it is served without the `model.toml` above it.
     """
-    if models.is_file() and models.name == MODEL_FILE and models.absolute().parent.name.isdecimal():
+    if models.is_file() and models.name == source.engine.model_file and models.absolute().parent.name.isdecimal():
         raise RepositoryError(
             f"--write: {models} is a file by itself here, and served without a {CONFIG_FILE}; give the model's folder, "
             f"{models.absolute().parent.parent}"
         )
     if models.is_file():
-        right = models.with_suffix("") / "1" / "model.onnx"
+        right = models.with_suffix("") / "1" / source.engine.model_file
         raise RepositoryError(
             f"--write: {models} is a file by itself, and only a model in a folder has a {CONFIG_FILE}; "
             f"move it to {right}"

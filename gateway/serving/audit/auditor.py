@@ -13,8 +13,9 @@ import msgspec
 from sluice.batching.batcher import Executor
 from sluice.batching.policy import after_dispatch
 from sluice.gateway.serving.audit.budget import Budget
-from sluice.gateway.serving.audit.examine import Examination, Finding, LookOutcome, Suspicions, examine
+from sluice.gateway.serving.audit.examine import Examination, Finding, Suspicions, examine
 from sluice.gateway.serving.audit.sample import Choice, Sample, rows_of, sample_of
+from sluice.gateway.telemetry.labels import LookOutcome
 from sluice.gateway.telemetry.logs import log
 from sluice.inference.errors import ModelFailed, RequestTooLarge, WorkerDied
 from sluice.inference.types import Arrays, BatchResult, TensorSpec, Vacancy

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
 import numpy as np
 
 from sluice.gateway.serving.audit.sample import Sample, row_of
+from sluice.gateway.telemetry.labels import LookOutcome
 from sluice.inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
-from sluice.inference.trial.random_inputs import FLOATS
 from sluice.inference.trial.row_independence import rows_lost
-from sluice.inference.types import Array, Arrays, TensorSpec
+from sluice.inference.types import FLOATS, Array, Arrays, TensorSpec
 
 GROSS = Strictness(dict.fromkeys(FLOATS, 5e-2), 1e-3, 0.01)
 """What rounding does not make of a row that is not on a knife's edge, whatever the engine computes in."""
@@ -25,21 +24,6 @@ JITTERED = 2
 SUSPECTS, SUSPECT_PART, LOOKS = 3, 0.25, 16
 """Of rows whose neighbours do not matter, and that are answered otherwise alone, so many different ones are a verdict,
 if they are this part of all that were looked at since the first; after so many looks one begins anew."""
-
-
-class LookOutcome(StrEnum):
-    """What came of one look."""
-
-    ALIKE = "alike"
-    """The row alone was answered as in its batch."""
-    NOISE = "noise"
-    """It was not, and the model's rounding or its moods explain that."""
-    SUSPECT = "suspect"
-    """It was not, and its neighbours are not why: its place or the size of the batch may be."""
-    MIXED = "mixed"
-    """Rows of a batch change each other's answers."""
-    UNFINISHED = "unfinished"
-    """The model refused, or its worker died."""
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ from sluice.batching.report import BatchOutcome
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.logs import log
-from sluice.gateway.telemetry.tracing.tracer import BatchTrace, CallTrace
+from sluice.gateway.telemetry.tracing.traces import BatchTrace, CallTrace
 
 TRACES_PATH = "/v1/traces"
 STATUS_ATTRIBUTES = MappingProxyType({"grpc": "rpc.grpc.status_code"})

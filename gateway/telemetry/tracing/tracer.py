@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
 from sluice.batching.report import BatchReport
 from sluice.gateway.headers.trace_context import TraceParent
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.metrics import TracedCalls
+from sluice.gateway.telemetry.tracing.traces import BatchTrace, CallTrace
 
 WAITING_CALLS = 2048
 """Calls that wait to be sent, at most. More are dropped and counted: a trace is never worth a prediction."""
@@ -33,40 +32,6 @@ go of it to read or write a socket: a tenth of a second of spans would cost ever
 
 FLUSH_S, GIVE_UP_S = 2.0, 1.0
 """How long leaving waits for the last calls to be sent, and then for the sender to give up."""
-
-
-class BatchTrace(msgspec.Struct, eq=False):
-    """A batch with traced calls in it: a trace of its own, linked to theirs, since it belongs to all of them.
-
-    `told` is for the exporter: with the first of its calls, the batch is sent too.
-    """
-
-    trace_id: int
-    span_id: int
-    report: BatchReport
-    told: bool = False
-
-
-class CallTrace(msgspec.Struct, eq=False):
-    """A traced call: its own span, and the batches that it travelled in, with when it came to the queue (monotonic)."""
-
-    trace_id: int
-    span_id: int
-    parent: TraceParent | None
-    batches: list[tuple[float, BatchTrace]]
-
-    @property
-    def id(self) -> str:
-        """The id of the trace, 32 hexadecimal digits."""
-        return f"{self.trace_id:032x}"
-
-    @property
-    def response(self) -> bytes:
-        """The value of `traceresponse`, by which the caller finds the span.
-
-        https://w3c.github.io/trace-context/#traceresponse-header
-        """
-        return b"00-%032x-%016x-01" % (self.trace_id, self.span_id)
 
 
 class Exporter(Protocol):

@@ -21,8 +21,8 @@ from sluice.gateway.commands.profile.write import model_toml, settings_of, write
 from sluice.inference.config.model_config import BatchingConfig, ModelConfig, WorkersConfig
 from sluice.inference.errors import RepositoryError, StartError
 from sluice.inference.findings import WAYS, Evidence, Findings
-from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.repository.scan import ModelVersion, ScannedRepository
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import Knot
 from tests import classifiers, influences, models
 

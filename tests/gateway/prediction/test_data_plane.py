@@ -21,10 +21,11 @@ from sluice.gateway.headers.request_ids import RequestIds
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
-from sluice.gateway.reading.intake import BodyReading
-from sluice.gateway.serving.catalogue import Catalogue, LoadedVersion
+from sluice.gateway.reading.body_reading import BodyReading
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.model import ServedModel
 from sluice.gateway.serving.repeated_calls import Repeats
-from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.serving.version_loader import LoadedVersion
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import ModelsSettings
 from sluice.gateway.telemetry.call_log import CallLog
@@ -251,7 +252,7 @@ async def test_a_body_may_name_the_model_and_be_decoded_elsewhere() -> None:
 
 
 def standing(version: int, config: ModelConfig, name: str = "m") -> LoadedVersion:
-    served = cast(ServedVersion, SimpleNamespace(name=name, config=config, version=version))
+    served = cast(ServedModel, SimpleNamespace(name=name, callee=SimpleNamespace(config=config), version=version))
     return LoadedVersion(served, cast(ModelVersion, None), AsyncExitStack())
 
 

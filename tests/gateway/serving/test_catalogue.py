@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from sluice.gateway.assembly import Gateway
 from sluice.gateway.commands.banner import banner
-from sluice.gateway.process.run import Gateway
-from sluice.gateway.serving.catalogue import IndexEntry, VersionState
+from sluice.gateway.serving.repository_index import IndexEntry, VersionState
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import ModelsSettings
 from sluice.inference.config.model_config import WorkersConfig
@@ -222,7 +222,7 @@ async def test_what_is_broken_keeps_no_other_from_being_served(tmp_path: Path) -
         assert (await ask(gateway, "m"), await ask(gateway, "z"), await ask(gateway, "toml")) == (30, 60, 503)
         assert catalogue.models == ("m", "z")
         assert tuple(each.name for each in catalogue.broken) == BROKEN
-        said = banner(gateway, ("127.0.0.1", 1)).splitlines()
+        said = banner(gateway.settings.server, gateway.catalogue, ("127.0.0.1", 1)).splitlines()
         assert said[-1] == f"not served, or not whole: {', '.join(BROKEN)}; http://127.0.0.1:1/v2/health says why"
         assert all(str(tmp_path) in each.reason or "model.toml" in each.reason for each in catalogue.broken)
         index = {entry.name: entry for entry in await catalogue.index()}

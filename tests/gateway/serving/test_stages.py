@@ -15,7 +15,7 @@ from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.cache.cache import Cache, CacheOptions
 from sluice.gateway.dialects.request_bounds import request_bounds
 from sluice.gateway.serving.cache_plan import CachePlan
-from sluice.gateway.serving.footing import Footing
+from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.gateway.serving.stages import StageContext, corridor
 from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge
 from sluice.inference.types import (
@@ -73,11 +73,11 @@ class Ways:
     def __init__(self, hands: Hands, batcher: Batcher, cache: Cache, *, cached: bool) -> None:
         self.hands, self.cache = hands, cache
         kept = replace(subject(signature=SIGNATURE), max_answer_bytes=MAX_ANSWER_BYTES)
-        footing = Footing(batched=True, caching=CachePlan(cached, "row", ""))
+        sharing = RowSharing(batched=True, cache_plan=CachePlan(cached, "row", ""))
         if cached:
-            footing.cache = cache.of_model(kept)
+            sharing.cache = cache.of_model(kept)
         bounds = request_bounds(SIGNATURE, max_rows=10**6, max_queue_rows=MAX_ROWS, max_answer_bytes=MAX_ANSWER_BYTES)
-        self.walk = corridor(StageContext("m", 1, SIGNATURE, batcher, 30.0, bounds, cache.turns, footing))
+        self.walk = corridor(StageContext("m", 1, SIGNATURE, batcher, 30.0, bounds, cache.turns, sharing))
 
     def ask(self, x: Array, outputs: tuple[str, ...] = ("y",), **more: Any) -> asyncio.Task[InferenceResponse]:
         request = InferenceRequest((Tensor("x", Datatype.FP32, x),), outputs, **more)

@@ -8,11 +8,10 @@ import pytest
 
 from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed, ModelLoadError
-from sluice.inference.findings import Batched
 from sluice.inference.planning.measure import Instruments
-from sluice.inference.planning.plan import PlanTerms
 from sluice.inference.planning.survey import SLOW_LOAD_S, SURVEY_S, survey
 from sluice.inference.planning.warmup import Trial, try_out
+from sluice.inference.serving_plan import Batched, PlanTerms
 from sluice.inference.trial.trial import TRIAL_S
 from sluice.inference.types import Arrays, Datatype, TensorSpec
 

@@ -12,8 +12,9 @@ import pytest
 from sluice.inference.backends.onnx.proof import prove
 from sluice.inference.backends.onnx.session import OnnxBackend
 from sluice.inference.errors import ModelLoadError
-from sluice.inference.findings import WAYS, WITHOUT_TRIAL, Batched, Evidence, Independence, RowsProof
+from sluice.inference.findings import WAYS, WITHOUT_TRIAL, Evidence, Independence, RowsProof
 from sluice.inference.planning.warmup import Trial, try_out
+from sluice.inference.serving_plan import Batched
 from sluice.inference.trial.accepted_inputs import SLOW_RUN_S, Answered, find_taken, with_ranges
 from sluice.inference.trial.random_inputs import Range
 from sluice.inference.trial.trial import TRIAL_S

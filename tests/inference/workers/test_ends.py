@@ -22,9 +22,9 @@ import uvloop
 
 import sluice
 from sluice.inference.errors import ModelLoadError, WorkerDied
-from sluice.inference.planning.plan import PlanTerms
 from sluice.inference.repository.snapshot import take_snapshot
-from sluice.inference.transport.channel import Load
+from sluice.inference.serving_plan import PlanTerms
+from sluice.inference.transport.messages import Load
 from sluice.inference.types import Cause, Death, Vacancy
 from sluice.inference.workers.pool import WorkerOptions, Workers
 from sluice.inference.workers.process import WorkerProcess

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from sluice.inference.backends.onnx.proof.constants import batch_name, of_input
 from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, Padded
 from sluice.inference.backends.onnx.proof.following import (
@@ -25,19 +23,12 @@ from sluice.inference.backends.onnx.proof.following import (
 from sluice.inference.backends.onnx.proof.reading import Unreadable, read_structure
 from sluice.inference.backends.onnx.proof.sizes import ROWS
 from sluice.inference.backends.onnx.proof.structure_pb2 import Graph, Model
-from sluice.inference.findings import Independence, RowsProof
+from sluice.inference.findings import ExplainedOperator, ExplainedTensor, Explanation, Independence, RowsProof
 
 LIMIT_S = 2.0
 """How long a proof may take, once the file is read."""
 
-__all__ = ["LIMIT_S", "Explanation", "FollowedOperator", "explain", "prove"]
-
-
-class Explanation(msgspec.Struct, frozen=True):
-    """A proof with every operator on its way, in the order of the graph."""
-
-    proof: RowsProof
-    steps: tuple[FollowedOperator, ...]
+__all__ = ["LIMIT_S", "explain", "prove"]
 
 
 class _Unprovable(Exception):
@@ -54,17 +45,18 @@ def prove(
 
     MIXED and UNKNOWN name the first output that is so, and the operator that made it so.
     """
-    return _examined(model_file, outputs, limit_s, clock, recorded=False).proof
+    return _examined(model_file, outputs, limit_s, clock, recorded=False)[0]
 
 
 def explain(model_file: Path, outputs: Sequence[str] | None = None, limit_s: float = LIMIT_S) -> Explanation:
     """The same proof, with what is known of every tensor on the way."""
-    return _examined(model_file, outputs, limit_s, time.monotonic, recorded=True)
+    proof, steps = _examined(model_file, outputs, limit_s, time.monotonic, recorded=True)
+    return Explanation(proof, tuple([_explained(step) for step in steps]))
 
 
 def _examined(
     model_file: Path, outputs: Sequence[str] | None, limit_s: float, clock: Callable[[], float], *, recorded: bool
-) -> Explanation:
+) -> tuple[RowsProof, list[FollowedOperator]]:
     began_s = clock()
 
     def tick() -> None:
@@ -86,7 +78,21 @@ def _examined(
     except Exception as error:
         # A graph that the engine takes may still be one that no rule foresaw. It is no proof, and no reason to fail.
         proof = RowsProof(Independence.UNKNOWN, f"the graph could not be followed: {type(error).__name__}: {error}")
-    return Explanation(proof, tuple(steps))
+    return proof, steps
+
+
+def _explained(step: FollowedOperator) -> ExplainedOperator:
+    outputs = [
+        ExplainedTensor(
+            name,
+            fact.kind.name.lower(),
+            None if fact.shape is None else tuple(map(str, fact.shape)),
+            str(fact),
+            fact.because,
+        )
+        for name, fact in step.outputs
+    ]
+    return ExplainedOperator(step.operator, step.name, step.depth, tuple(outputs))
 
 
 def _followed(model: Model, follower: Follower) -> Scope:

@@ -7,7 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from sluice.gateway.serving.audit.examine import LOOKS, Finding, LookOutcome, Suspicions
+from sluice.gateway.serving.audit.examine import LOOKS, Finding, Suspicions
+from sluice.gateway.telemetry.labels import LookOutcome
 from sluice.inference.types import Array, Arrays, Datatype, TensorSpec
 from tests.gateway.serving.audit import acting
 from tests.gateway.serving.audit.acting import Model, finding_of, sample

@@ -10,8 +10,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from sluice.gateway.serving.audit.examine import LookOutcome, Suspicions, examine
+from sluice.gateway.serving.audit.examine import Suspicions, examine
 from sluice.gateway.serving.audit.sample import Choice, sample_of
+from sluice.gateway.telemetry.labels import LookOutcome
 from sluice.inference.backends.onnx.session import OnnxBackend
 from sluice.inference.types import Arrays, BatchResult
 from tests import models

@@ -14,7 +14,8 @@ from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.batching.job import JobResult
 from sluice.batching.report import BatchReport
 from sluice.gateway.serving.audit.auditor import Auditor, Look
-from sluice.gateway.serving.audit.examine import Finding, LookOutcome
+from sluice.gateway.serving.audit.examine import Finding
+from sluice.gateway.telemetry.labels import LookOutcome
 from sluice.inference.types import Array, Arrays, BatchResult
 from tests.batching.fakes import Engine, Run, linear
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
