@@ -13,13 +13,13 @@ from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.cache.cache import Cache, CacheOptions
 from sluice.cache.remote.redis_link import CacheUnavailable
 from sluice.gateway.dialects.request_bounds import request_bounds
-from sluice.gateway.serving.audit.examine import Finding
+from sluice.gateway.serving.audit.examine import AuditFinding
 from sluice.gateway.serving.batching_stop import BatchingStop
 from sluice.gateway.serving.cache_invalidation import FIRST_PAUSE_S
 from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.gateway.serving.stages import StageContext, corridor
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.inference.types import (
     CacheUse,
     Datatype,
@@ -36,7 +36,7 @@ from tests.cache.fakes import subject
 SIGNATURE = Signature(
     (TensorSpec("x", Datatype.FP32, (None, 1)),), (TensorSpec("y", Datatype.FP32, (None, 1)),), batched=True
 )
-MIXED = Finding(LookOutcome.MIXED, "y", "a row of output 'y' changes with the rows beside it")
+MIXED = AuditFinding(AuditOutcome.MIXED, "y", "a row of output 'y' changes with the rows beside it")
 
 
 class House:
