@@ -32,7 +32,7 @@ from tests.redis_server import redis_server
 UNCHECKED = WorkerOptions(count=1, intra_op_threads=1, batched="unchecked")
 
 ON = '[batching]\nbatched = "unchecked"\naudit_share = 1.0\n[workers]\ncount = 1\n[cache]\nadaptive = false\n'
-"""As if the model had passed its trial: looked at again, though nobody checked it."""
+"""As if the model had passed its trial: its rows are audited although they were never compared."""
 
 CACHED = {"Cache-Control": ""}
 
@@ -131,7 +131,7 @@ def numbers(answer: httpx.Response) -> list[float]:
 
 
 def provoke(server: SluiceProcess, until: Callable[[], bool], seed: int = 0) -> None:
-    """Calls of several at once, each of two rows, until something is so. Nobody is failed."""
+    """Call with several clients at once, two rows each, until a condition holds. No call may fail."""
     deadline_s = time.monotonic() + PATIENCE_S
     with ThreadPoolExecutor(8) as pool:
         while not until():
@@ -219,7 +219,7 @@ def test_a_load_anew_begins_anew(mixer: SluiceProcess) -> None:
 
 
 def in_company(server: SluiceProcess, rows: Sequence[Array]) -> list[list[float]]:
-    """The answers to calls that wait for their worker until all are there, and travel in one batch."""
+    """The answers to calls that wait for the worker together, and then share one batch."""
     (worker,) = server.workers()
     worker.suspend()
     with ThreadPoolExecutor(len(rows) + 2) as pool:

@@ -52,7 +52,7 @@ def sample(
     kept_bytes: int = 1 << 20,
     outputs: Sequence[str] = ("y",),
 ) -> Sample:
-    """Of a batch whose requests begin at 0 and at `cuts`."""
+    """The sample of a batch whose requests begin at 0 and at `cuts`."""
     parts = [(part,) for part in np.split(x, list(cuts))]
     result = BatchResult(model(x), 0.001 * len(x), 0.001 * len(x))
     taken = sample_of(parts, outputs, result, Choice(Random(0)), kept_bytes)

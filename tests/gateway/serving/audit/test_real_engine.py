@@ -1,4 +1,4 @@
-"""Looks at what the real engine answers: rounding is no mixing, however many batches there are."""
+"""Audits of the real engine: its rounding never counts as mixing, in many batches."""
 
 from __future__ import annotations
 

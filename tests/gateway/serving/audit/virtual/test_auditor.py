@@ -26,7 +26,7 @@ RUN_S = linear(0.002, 0.0005)
 
 
 class Acting(Engine):
-    """Workers that compute what a function says, and tell of room after each answer, as real ones do."""
+    """Workers that compute a function, and call `on_vacancy` after each answer, as real ones do."""
 
     def __init__(self, model: Model, run_s: Callable[[int], float] = RUN_S, workers: int = 1) -> None:
         super().__init__(run_s, workers, depth=2)
@@ -48,7 +48,7 @@ class Acting(Engine):
 
 
 class Stage:
-    """A batcher, an auditor and workers. `looks` has what the auditor told, `found` the verdict."""
+    """A batcher, an auditor and workers. `looks` has the audits that were reported, `found` the verdict."""
 
     def __init__(self, acting_model: Acting, share: float, seed: int, max_rows: int) -> None:
         self.workers = acting_model
@@ -81,7 +81,7 @@ class Stage:
         return self.batcher.submit((x,), len(x), "key", ("y",))
 
     async def call(self, random: Random, calls: int, make: Callable[[Random], Array], pause_s: float) -> int:
-        """One caller, who sends again when there was an answer; how many were not what the model says alone."""
+        """One caller, who sends a call after each answer. Returns how many answers differ from those to the rows alone."""
         wrong = 0
         for _ in range(calls):
             x = make(random)
@@ -128,7 +128,7 @@ def now_and_then_a_large_one(random: Random) -> Array:
 
 
 async def a_first_batch(acts: Stage) -> None:
-    """From it, it is known what one takes."""
+    """The first look measures what a look costs."""
     await acts.ask(np.zeros((2, 2), np.float32))
 
 
@@ -228,7 +228,7 @@ async def test_rows_that_had_no_company_are_not_kept() -> None:
 
 
 async def test_rows_of_one_request_are_looked_at_too() -> None:
-    """The cache keeps rows: one of them, asked alone, would be answered as it was beside the other."""
+    """The cache has rows: one of them would be answered alone as it was beside the other."""
     async with stage(acting.centred) as acts:
         rng = np.random.default_rng(0)
         while acts.found is None:
