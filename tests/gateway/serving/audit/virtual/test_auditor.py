@@ -81,7 +81,7 @@ class Stage:
         return self.batcher.submit((x,), len(x), "key", ("y",))
 
     async def call(self, random: Random, calls: int, make: Callable[[Random], Array], pause_s: float) -> int:
-        """One caller, who sends a call after each answer. Returns how many answers differ from those to the rows alone."""
+        """Send a call after each answer. Returns how many answers differ from those to the rows alone."""
         wrong = 0
         for _ in range(calls):
             x = make(random)
