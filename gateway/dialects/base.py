@@ -73,7 +73,7 @@ class Dialect(Protocol):
     """Its name in metrics and logs."""
 
     headers: frozenset[bytes]
-    """The names, in lower case, of the headers that `decode` reads. It is not given any others."""
+    """The names, in lower case, of the headers that `decode` reads. Its caller may leave out all others."""
 
     methods: frozenset[str] = POST
     """The HTTP methods that a prediction may have."""

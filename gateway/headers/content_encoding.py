@@ -146,7 +146,7 @@ async def inflated(
 
 
 async def deflated(answer: HttpResponse, headers: Sequence[Header], threads: Executor | None = None) -> HttpResponse:
-    """The answer in the encoding that its caller prefers; the same answer if it names none.
+    """The answer in the encoding that its caller prefers; the same answer if it accepts neither.
 
     A long one is compressed in `threads`, or in the event loop's default executor if there are none.
     """

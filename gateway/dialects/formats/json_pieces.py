@@ -52,7 +52,7 @@ def pieces_of(text: memoryview) -> Iterator[ListPiece]:
         raise InvalidRequest(f"lists are nested too deeply; at most {MAX_AXES} axes can be had")
     cut = _cut(depth, in_objects=bool(opening[2]))
     at = opening.start(1)
-    ahead = at  # where the next row ends that does not end before the piece is full
+    ahead = at  # the end of the first row that ends after the piece is full
     while True:
         if ahead < at + PIECE_BYTES:
             found = cut.search(text, at + PIECE_BYTES, end)
@@ -165,7 +165,7 @@ class Gathering:
         if flat is None:
             self._strings[place].append(array.ravel())
             return
-        if end > len(flat):  # values that all rows share stand in the text once
+        if end > len(flat):  # the text has values that all rows share only once
             flat = self._flat[place] = np.resize(flat, 2 * end)
         flat[begin:end] = array.ravel()
 

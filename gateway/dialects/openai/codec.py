@@ -84,7 +84,7 @@ class OpenAI(Dialect):
         return Call(model_of(body))
 
     def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
-        """Whether the texts are long. Tokenising does not hold the interpreter's lock, so a thread does it well."""
+        """Whether the texts are long. Tokenising releases the interpreter's lock, so it can run in a thread."""
         return len(body) > LIGHT_BYTES
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:

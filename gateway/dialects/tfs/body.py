@@ -98,7 +98,7 @@ def _long_columns(text: memoryview, signature: Signature, max_rows: int | None) 
 
 
 def check_signature_name(text: memoryview | None) -> None:
-    """Raises `InvalidRequest` unless a text is the JSON of the signature's name; `None` is right, too."""
+    """Raises `InvalidRequest` for the JSON of an unknown signature name. `None` means that the body has none."""
     if text is None:
         return
     name = parsed_json(bytes(text)) if len(text) < 256 else "a long one"

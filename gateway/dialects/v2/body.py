@@ -166,7 +166,7 @@ def request_of(tensors: tuple[Tensor, ...], head: BodyHead) -> InferenceRequest:
 
 
 def check_parameter(name: str, value: ParameterValue) -> None:
-    """Raises `InvalidRequest` for a whole number of more than 64 bits: those who get parameters take no longer ones."""
+    """Raises `InvalidRequest` for a whole number of more than 64 bits, as parameters are stored and passed on."""
     if type(value) is int and not -(2 ** (BITS - 1)) <= value < 2**BITS:
         raise InvalidRequest(
             f"parameter {shown(name)} is a whole number of {value.bit_length()} bits; expected {BITS} at most"

@@ -69,7 +69,7 @@ class V2(Dialect):
         if lengths:
             request = decode_binary(body, json_length(lengths[-1], len(body)), signature, max_rows)
         else:
-            check_structure(body, callee.signature, callee.max_rows)
+            check_structure(body, signature, callee.max_rows)
             request = decode_body(body, signature, max_rows)
         if isinstance(request.reply, V2AnswerForm) and request.reply.forms:
             reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)

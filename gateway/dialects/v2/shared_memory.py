@@ -1,4 +1,4 @@
-"""What clients are told that want to use shared memory, over HTTP and gRPC: it is not served."""
+"""Refusals for clients that want to use shared memory, over HTTP and gRPC: it is not served."""
 
 from __future__ import annotations
 
