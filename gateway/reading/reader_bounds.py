@@ -61,7 +61,7 @@ def memory_bound_bytes(callee: Callee, body_bytes: int) -> int:
     bound_bytes += PIXEL_BYTES * max(pixels, default=0)
     if callee.config.text is not None and callee.tokenizer is not None:
         bound_bytes += CHARACTER_BYTES * min(body_bytes, callee.config.text.max_characters)
-        bound_bytes += TOKENIZER_TIMES * callee.tokenizer.lie.size_bytes
+        bound_bytes += TOKENIZER_TIMES * callee.tokenizer.disk.size_bytes
     return bound_bytes
 
 

@@ -1,29 +1,23 @@
-"""How a model is served: what `model.toml` may say, and the defaults of the whole gateway behind it."""
+"""How a model is served: the tables of a `model.toml`, with their defaults."""
 
 from __future__ import annotations
 
 import math
 import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
-from sluice.inference.config.faults import Section, faults, read_toml, shown
-from sluice.inference.config.fence import Fence, plain_name
-from sluice.inference.errors import RepositoryError
+from sluice.inference.config.faults import Section
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 LONGEST_BUCKET = 2**31 - 1
-"""Lengths that an input may be padded to, at most; many engines count an axis in 32 bits."""
-
-MOST_LABELS, MOST_LABELS_BYTES = 2**20, 16 * MIB
-"""Names of classes in one file, and its length."""
+"""The largest length that an input may be padded to; many engines count an axis in 32 bits."""
 
 LONGEST_TTL_S = 365 * 86400.0
 
@@ -58,16 +52,19 @@ Device = Annotated[str, AfterValidator(_device)]
 
 
 def _truth(value: object) -> object:
-    """What is `true` or `false`; a variable of the environment has them as words. To pydantic "yes" and 1 are true."""
+    """The value, with the words `true` and `false`, as environment variables have them, made booleans.
+
+    pydantic alone would also take "yes" and 1 for true.
+    """
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value, value)
     return value
 
 
 class BatchingConfig(Section):
-    """How requests for a model travel together, and how many may wait.
+    """How requests for a model share batches, and how many may wait.
 
-    With `latency_objective_ms`, requests that could not be answered in that time are refused at once.
+    With `latency_objective_ms`, requests that would not be answered within that time are refused at once.
     """
 
     latency_objective_ms: float | None = Field(
@@ -94,7 +91,7 @@ class BatchingConfig(Section):
 
     @property
     def audited_share(self) -> float:
-        """The part that is in force for a model that is batched."""
+        """The value of `audit_share` that is in force for a batched model."""
         if self.audit_share is not None:
             return self.audit_share
         return 0.0 if self.batched == "unchecked" else AUDIT_SHARE
@@ -103,9 +100,9 @@ class BatchingConfig(Section):
 class WorkersConfig(Section):
     """The processes that run a model.
 
-    `intra_op_threads` is per worker. Where it or `count` is `None`, measurements at load decide. A run that takes
-    longer than `run_timeout_s` counts as hung, and its worker is replaced, as is one that is not ready to serve within
-    `load_timeout_s`; the first workers of a version fail its start instead.
+    `intra_op_threads` is per worker. If it or `count` is `None`, measurements at load decide. A run that takes longer
+    than `run_timeout_s` counts as hung, and its worker is replaced. So is a worker that is not ready within
+    `load_timeout_s`; if it is one of the first workers of a version, the version's start fails instead.
     """
 
     count: int | None = Field(
@@ -149,8 +146,8 @@ def _rising(value: tuple[int, ...]) -> tuple[int, ...]:
 class PaddedInput(Section):
     """An input whose length varies along one axis, and the lengths that it is padded to.
 
-    It has either `buckets` of its own, or another padded input that it is always as long as: then both are padded to
-    the same length, and a request in which they differ is refused.
+    It has either `buckets` of its own, or `like` names another padded input that always has the same length: both are
+    then padded to the same length, and a request in which their lengths differ is refused.
     """
 
     axis: int = Field(1, ge=1, le=31, description="The axis of varying length; 0 is the batch axis.")
@@ -174,7 +171,7 @@ class PaddedInput(Section):
 
 
 class CutOutput(Section):
-    """An output that has the padded length along one axis, and is cut back to the length that the caller sent."""
+    """An output that has the padded length along one axis, and is cut to the length that the caller sent."""
 
     axis: int = Field(1, ge=1, le=31, description="The axis that follows the input's length.")
     like: str | None = Field(
@@ -190,7 +187,7 @@ class PaddingConfig(Section):
 
 
 Truth = Annotated[StrictBool, BeforeValidator(_truth)]
-"""`true` or `false`, and nothing that merely looks like it."""
+"""`true` or `false`, and no other value that pydantic would convert."""
 
 
 def _file_name(value: str) -> str:
@@ -200,7 +197,7 @@ def _file_name(value: str) -> str:
 
 
 class CacheConfig(Section):
-    """Whether and how a model's answers are kept, so that the same rows need not be computed again."""
+    """Whether and how a model's answers are cached."""
 
     enabled: Truth | None = Field(
         None,
@@ -219,11 +216,11 @@ class CacheConfig(Section):
 
 
 class TextConfig(Section):
-    """A model that takes the tokens of texts, and gives what becomes each text's embedding.
+    """A model that takes the tokens of texts, and whose output becomes the embedding of each text.
 
-    The model has the input `ids`, and may have two more: `mask`, with 1 for each token, and `types`, with 0. `output`
-    is pooled over each text's tokens where it has one vector for each of them; `pooling = "none"` is for a model that
-    gives one vector for each text.
+    The model has the input `ids`, and may have two more: `mask`, with 1 for each token, and `types`, with 0. If
+    `output` has a vector for each token, it is pooled over the tokens of each text. `pooling = "none"` is for a model
+    that gives one vector for each text.
     """
 
     pooling: Literal["mean", "cls", "last", "max", "none"] = Field(
@@ -262,7 +259,8 @@ Sides = tuple[Annotated[int, Field(strict=True, ge=1, le=16384)], Annotated[int,
 class ImageConfig(Section):
     """How a JPEG or PNG file becomes one row of an input.
 
-    Pixels are from 0 to 255. They are multiplied by `scale`; then `mean` is taken off, and `std` divides the rest.
+    Pixels have values from 0 to 255. They are multiplied by `scale`; then `mean` is subtracted, and the difference is
+    divided by `std`.
     """
 
     size: Sides | None = Field(None, description="[height, width]; not needed where the model has both.")
@@ -292,13 +290,13 @@ class ImageConfig(Section):
 
 
 class InputConfig(Section):
-    """What is said of one input."""
+    """The configuration of one input."""
 
     image: ImageConfig | None = None
 
 
 class ModelConfig(Section):
-    """Everything that a `model.toml` may say."""
+    """All tables of a `model.toml`."""
 
     batching: BatchingConfig = BatchingConfig()
     workers: WorkersConfig = WorkersConfig()
@@ -312,55 +310,3 @@ class ModelConfig(Section):
     version_labels: dict[str, Annotated[int, Field(strict=True, ge=1)]] = Field(
         {}, description="Names for versions, such as stable = 3, which callers may use in place of the number."
     )
-
-
-def load_model_config(file: Path, defaults: ModelConfig, fence: Fence | None = None) -> ModelConfig:
-    """The `defaults`, save for the keys that the file sets. Files that it names lie in its folder, within the `fence`.
-
-    Raises `RepositoryError` with every fault of the file: broken TOML with its line; unknown keys and wrong values with
-    the dotted key and what is allowed.
-    """
-    try:
-        tables = read_toml(_regular(file))
-    except ValueError as error:
-        raise RepositoryError(str(error)) from error
-    merged: dict[str, object] = defaults.model_dump()
-    for name, table in tables.items():
-        under = merged.get(name)
-        merged[name] = {**under, **table} if isinstance(under, dict) and isinstance(table, dict) else table
-    try:
-        config = ModelConfig.model_validate(merged)
-    except ValidationError as error:
-        raise RepositoryError("\n".join(f"{file}: {fault}" for fault in faults(ModelConfig, error))) from error
-    within = fence or Fence(file.parent)
-    labels = {output: _read_labels(file, output, given, within) for output, given in config.labels.items()}
-    return config.model_copy(update={"labels": labels})
-
-
-def _read_labels(file: Path, output: str, given: tuple[str, ...] | str, fence: Fence) -> tuple[str, ...]:
-    if not isinstance(given, str):
-        return given
-    where = f"{file}: labels.{output}"
-    if not plain_name(given):
-        raise RepositoryError(f"{where} = {shown(given)}: expected the name of a file in {file.parent}")
-    place = file.parent / given
-    try:
-        if _regular(place).is_file():
-            fence.check(place, file, MOST_LABELS_BYTES)
-        with place.open("rb") as content:
-            names = content.read(MOST_LABELS_BYTES).decode().splitlines()
-    except RepositoryError as error:
-        raise RepositoryError(f"{where}: {error}") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
-        raise RepositoryError(f"{where}: {place}: {reason}") from None
-    if len(names) > MOST_LABELS:
-        raise RepositoryError(f"{where}: {place}: has {len(names)} lines; at most {MOST_LABELS} classes have names")
-    return tuple(names)
-
-
-def _regular(file: Path) -> Path:
-    """The file itself. Raises `RepositoryError` for a pipe, which would be waited for, and for a device without end."""
-    if file.exists() and not file.is_file() and not file.is_dir():
-        raise RepositoryError(f"{file}: is a pipe, a socket or a device; put a file there")
-    return file

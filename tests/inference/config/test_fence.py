@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sluice.inference.config.fence import Fence, plain_name
-from sluice.inference.config.model_config import MOST_LABELS_BYTES, ModelConfig, load_model_config
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.config.model_toml import MOST_LABELS_BYTES, load_model_config
 from sluice.inference.errors import RepositoryError
 from sluice.inference.repository.sample import find_sample
 from sluice.inference.repository.scan import look

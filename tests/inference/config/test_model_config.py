@@ -19,8 +19,8 @@ from sluice.inference.config.model_config import (
     PaddedInput,
     PaddingConfig,
     WorkersConfig,
-    load_model_config,
 )
+from sluice.inference.config.model_toml import load_model_config
 from sluice.inference.errors import RepositoryError
 
 MAX_ROWS = "expected a whole number from 1 to 65536"

@@ -105,10 +105,10 @@ def test_a_volume_of_kubernetes_is_the_same_after_its_links_were_swapped(tmp_pat
     (folder / "..swap").rename(folder / "..data")
     shutil.rmtree(folder / "..2026_11_01")
     assert read(folder, tmp_path).digest == one.digest
-    assert snapshot.Held(one.engine).changed() is None
+    assert snapshot.SnapshotCheck(one.engine).changed() is None
     put(folder / "..2026_11_02/w.bin", b"heavier!")
     assert read(folder, tmp_path).digest != one.digest
-    assert snapshot.Held(one.engine).changed() == folder / "w.bin"
+    assert snapshot.SnapshotCheck(one.engine).changed() == folder / "w.bin"
 
 
 TEXT = ModelConfig(text=TextConfig(pooling="mean"))

@@ -181,7 +181,7 @@ def test_an_answer_that_a_busy_gateway_has_not_read_yet_saves_its_worker(
             batch = asyncio.create_task(workers.run([SHORT], ["y"], limit_s=limit_s))
             await until_in_flight(workers, 1)
             overdue_s = time.monotonic() + limit_s
-            worker = workers._posts[0].worker
+            worker = workers._supervisors[0].worker
             assert worker is not None
             select.select([worker._channel], [], [], PATIENCE_S)  # the loop does not turn, and has read nothing
             while time.monotonic() < overdue_s:
