@@ -36,6 +36,9 @@ setup: $(DEV)
 run: $(SLUICE)
 	$(SLUICE) serve examples/models
 
+# Every gateway, worker and reader that a test starts would compile the packages anew where Python is told to write no
+# bytecode, as it is in many containers: an eighth of the time.
+test: export PYTHONDONTWRITEBYTECODE =
 test: check
 	$(VENV)/bin/pytest -n $(TEST_PROCESSES) --dist loadfile
 

@@ -21,7 +21,7 @@ from sluice.gateway.headers.request_ids import RequestIds
 from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.protocols import DIALECTS
-from sluice.gateway.reading.intake import BodyReading
+from sluice.gateway.reading.body_reading import BodyReading
 from sluice.gateway.reading.pool import Readers, planned_readers
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.drain import Drain

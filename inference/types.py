@@ -272,7 +272,7 @@ class Recall(Protocol):
     """The entry of the cache that an answer was taken from. It takes `size_bytes` of memory while it is held."""
 
     @property
-    def size_bytes(self) -> int: ...  # noqa: D102
+    def size_bytes(self) -> int: ...
 
     def again(self) -> bool:
         """Whether the same query would be answered from this same entry now. If so, that is counted as a hit."""

@@ -12,34 +12,33 @@ _QUICKEST_S = 0.005
 
 
 class Timed:
-    """Something that must have moved on before `deadline`, in the loop's own time (`math.inf`: no hurry)."""
+    """A connection with a `deadline` in the event loop's time (`math.inf`: none)."""
 
     __slots__ = ()
 
     deadline: float
     unsent_bytes: int
-    """What it had not sent when it was last looked at; 0 where nothing waits."""
+    """How much was unsent when it was last counted; 0 where nothing waits to be sent."""
 
     def recount(self) -> None:
-        """Something was unsent. Counts how much of it still is."""
+        """Count anew how much is unsent. Called where something was."""
         raise NotImplementedError
 
     def make_room(self, now: float) -> None:
-        """More is held than may be. Ends the connection if it is to blame."""
+        """End the connection if it is too slow. Called while more is held than may be."""
         raise NotImplementedError
 
     def overdue(self, now: float) -> None:
-        """The deadline has passed. Sets a later one, or ends the connection."""
+        """Set a later deadline, or end the connection. Called once the deadline has passed."""
         raise NotImplementedError
 
 
 class DeadlineSweep:
-    """Calls `overdue` on what has passed its deadline, at most `period_s` late.
+    """Calls `overdue` on each connection that has passed its deadline, at most `period_s` late.
 
-    Once more is `held` than may be, `make_room` as well, on what has most unsent first, until there is room.
-
-    The period is a quarter of the shortest timeout, between 5 ms and 1 s. The timer lives only while there are
-    connections, so that it never wakes an idle server. One server, one loop.
+    While more is `held` than may be, it calls `make_room`, too, on the connections with most unsent first, until there
+    is room. The period is a quarter of the shortest timeout, between 5 ms and 1 s. The timer runs only while there are
+    connections, so that it never wakes an idle server. Each server has a sweep of its own.
     """
 
     __slots__ = ("_held", "_timer", "period_s")
@@ -50,7 +49,10 @@ class DeadlineSweep:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[object]) -> None:
-        """See to it that the timer runs. `connections` is the server's own set, and may hold what is not `Timed`."""
+        """Start the timer if it does not run.
+
+        `connections` is the set that the server keeps; what is not `Timed` in it is left alone.
+        """
         if self._timer is None:
             self._timer = loop.call_later(self.period_s, self._tick, loop, connections)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.deadlines import DeadlineSweep
@@ -14,8 +14,17 @@ from sluice.gateway.grpc.limits import GrpcLimits
 from sluice.gateway.grpc.methods import Method
 from sluice.gateway.telemetry.fault_log import FaultLog
 
-if TYPE_CHECKING:
-    from sluice.gateway.grpc.connection import GrpcConnection
+
+class ServedConnection(Protocol):
+    """A connection, as its server sees it."""
+
+    def leave(self) -> None:
+        """Finish the calls in flight, and end then."""
+        ...
+
+    def abort(self) -> None:
+        """End the connection now."""
+        ...
 
 
 class ServerContext:
@@ -37,8 +46,8 @@ class ServerContext:
         self.held = held
         self.coders = coders
         """Threads for what is compressed."""
-        self.connections: set[GrpcConnection] = set()
-        self.calls_underway = 0
+        self.connections: set[ServedConnection] = set()
+        self.calls_in_flight = 0
         self.leaving = False
         self.ending: set[asyncio.Task[None]] = set()
         """Tasks of calls that are cancelled and not yet at their end."""
@@ -47,12 +56,12 @@ class ServerContext:
         self.faults = FaultLog()
         self._empty: asyncio.Future[None] | None = None
 
-    def enter(self, connection: GrpcConnection) -> None:
+    def enter(self, connection: ServedConnection) -> None:
         """A connection was made; its deadlines are kept from now on."""
         self.connections.add(connection)
         self._sweep.watch(asyncio.get_running_loop(), self.connections)
 
-    def forget(self, connection: GrpcConnection) -> None:
+    def forget(self, connection: ServedConnection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
         self._budget.leave()

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, Field
 
 from sluice.gateway.dialects.torchserve.codec import version_of
+from sluice.gateway.pages.dependencies import CatalogueDependency, ModelsPathDependency
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ServedModel
 from sluice.inference.backends.registry import ENGINES
@@ -100,67 +101,78 @@ class Scale(BaseModel):
     max_worker: Annotated[int | None, Field(ge=0), _else(None)] = None
 
 
-def torchserve_model_routes(catalogue: Catalogue, repository: Path) -> APIRouter:
-    """The routes, for a port of their own: whoever reaches it can load and unload models."""
-    router = APIRouter(prefix="/models", tags=["TorchServe management"])
+router = APIRouter(prefix="/models", tags=["TorchServe management"])
 
-    @router.get("", summary="The models in service", response_model_exclude_none=True)
-    async def models(
-        limit: Annotated[int, _else(LIMIT), Query()] = LIMIT,
-        next_page_token: Annotated[int, _else(0), Query()] = 0,
-    ) -> ModelLines:
-        names = catalogue.models
-        start = max(next_page_token, 0)
-        end = start + (limit if limit > 0 else LIMIT)
-        return ModelLines(
-            nextPageToken=str(end) if end < len(names) else None,
-            models=[ModelLine(modelName=name, modelUrl=name) for name in names[start:end]],
-        )
 
-    @router.post("", summary="Serve a model as it lies in the repository now")
-    async def register(wish: Annotated[RegisterQuery, Query()]) -> Told:
-        return await _register(catalogue, _name_of(wish, repository))
+@router.get("", summary="The models in service", response_model_exclude_none=True)
+async def models(
+    catalogue: CatalogueDependency,
+    limit: Annotated[int, _else(LIMIT), Query()] = LIMIT,
+    next_page_token: Annotated[int, _else(0), Query()] = 0,
+) -> ModelLines:
+    names = catalogue.models
+    start = max(next_page_token, 0)
+    end = start + (limit if limit > 0 else LIMIT)
+    return ModelLines(
+        nextPageToken=str(end) if end < len(names) else None,
+        models=[ModelLine(modelName=name, modelUrl=name) for name in names[start:end]],
+    )
 
-    @router.get("/{model}", summary="The default version of a model")
-    async def describe(model: str) -> list[VersionDescription]:
-        return _described([catalogue.resolve(model, None)])
 
-    @router.get("/{model}/all", summary="All versions of a model")
-    async def describe_all(model: str) -> list[VersionDescription]:
-        return _described(catalogue.versions(model))
+@router.post("", summary="Serve a model as it lies in the repository now")
+async def register(
+    wish: Annotated[RegisterQuery, Query()], catalogue: CatalogueDependency, models_path: ModelsPathDependency
+) -> Told:
+    return await _register(catalogue, _name_of(wish, models_path))
 
-    @router.get("/{model}/{version}", summary="One version of a model")
-    async def describe_version(model: str, version: str) -> list[VersionDescription]:
-        return _described([catalogue.resolve(model, version_of(model, version))])
 
-    @router.put("/{model}", summary="See that a model has as many workers as are wanted")
-    async def scale(model: str, wanted: Annotated[Scale, Query()]) -> Told:
-        return _scaled(catalogue.resolve(model, None), wanted)
+@router.get("/{model}", summary="The default version of a model")
+async def describe(model: str, catalogue: CatalogueDependency) -> list[VersionDescription]:
+    return _described([catalogue.resolve(model, None)])
 
-    @router.put("/{model}/{version}", summary="See that a version has as many workers as are wanted")
-    async def scale_version(model: str, version: str, wanted: Annotated[Scale, Query()]) -> Told:
-        return _scaled(catalogue.resolve(model, version_of(model, version)), wanted)
 
-    @router.put("/{model}/{version}/set-default", summary="Choose the version of calls that name none")
-    async def set_default(model: str, version: str) -> Told:
-        number = version_of(model, version)
-        catalogue.set_default(model, number)
-        return Told(status=f'Default version successfully updated for model "{model}" to "{number}"')
+@router.get("/{model}/all", summary="All versions of a model")
+async def describe_all(model: str, catalogue: CatalogueDependency) -> list[VersionDescription]:
+    return _described(catalogue.versions(model))
 
-    @router.delete("/{model}", summary="Serve a model no more")
-    async def unregister(model: str) -> Told:
-        await catalogue.unload(model)
-        return Told(status=f'Model "{model}" unregistered')
 
-    @router.delete("/{model}/{version}", summary="Serve a version no more")
-    async def unregister_version(model: str, version: str) -> Told:
-        served = catalogue.resolve(model, version_of(model, version))
-        if served is catalogue.resolve(model, None) and len(catalogue.versions(model)) > 1:
-            raise Forbidden(f"cannot remove default version {served.version} of model {model!r}; set another one first")
-        await catalogue.unload(model, served.version)
-        return Told(status=f'Model "{model}" unregistered')
+@router.get("/{model}/{version}", summary="One version of a model")
+async def describe_version(model: str, version: str, catalogue: CatalogueDependency) -> list[VersionDescription]:
+    return _described([catalogue.resolve(model, version_of(model, version))])
 
-    return router
+
+@router.put("/{model}", summary="See that a model has as many workers as are wanted")
+async def scale(model: str, wanted: Annotated[Scale, Query()], catalogue: CatalogueDependency) -> Told:
+    return _scaled(catalogue.resolve(model, None), wanted)
+
+
+@router.put("/{model}/{version}", summary="See that a version has as many workers as are wanted")
+async def scale_version(
+    model: str, version: str, wanted: Annotated[Scale, Query()], catalogue: CatalogueDependency
+) -> Told:
+    return _scaled(catalogue.resolve(model, version_of(model, version)), wanted)
+
+
+@router.put("/{model}/{version}/set-default", summary="Choose the version of calls that name none")
+async def set_default(model: str, version: str, catalogue: CatalogueDependency) -> Told:
+    number = version_of(model, version)
+    catalogue.set_default(model, number)
+    return Told(status=f'Default version successfully updated for model "{model}" to "{number}"')
+
+
+@router.delete("/{model}", summary="Serve a model no more")
+async def unregister(model: str, catalogue: CatalogueDependency) -> Told:
+    await catalogue.unload(model)
+    return Told(status=f'Model "{model}" unregistered')
+
+
+@router.delete("/{model}/{version}", summary="Serve a version no more")
+async def unregister_version(model: str, version: str, catalogue: CatalogueDependency) -> Told:
+    served = catalogue.resolve(model, version_of(model, version))
+    if served is catalogue.resolve(model, None) and len(catalogue.versions(model)) > 1:
+        raise Forbidden(f"cannot remove default version {served.version} of model {model!r}; set another one first")
+    await catalogue.unload(model, served.version)
+    return Told(status=f'Model "{model}" unregistered')
 
 
 def _name_of(wish: RegisterQuery, repository: Path) -> str:

@@ -103,7 +103,7 @@ def test_a_collector_that_is_away_costs_a_count_and_nothing_else(state: str) -> 
 
 def test_nothing_of_it_is_imported_while_it_is_off() -> None:
     """But for the API, which other libraries import by themselves where they find it installed."""
-    script = "import sys, sluice.gateway.process.run, sluice.gateway.pages.app; print(*sys.modules)"
+    script = "import sys, sluice.gateway.process.run, sluice.gateway.process.servers; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "sluice.gateway.prediction.data_plane" in shown
     for module in (

@@ -120,7 +120,7 @@ async def served(
             connection.abort()
         await asyncio.wait_for(context.emptied(), PATIENCE_S)
         coders.shutdown()
-    assert (held.now_bytes, budget.open, context.calls_underway) == (0, 0, 0)
+    assert (held.now_bytes, budget.open, context.calls_in_flight) == (0, 0, 0)
 
 
 @dataclass

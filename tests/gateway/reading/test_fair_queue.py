@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sluice.gateway.reading import places
-from sluice.gateway.reading.places import Places
+from sluice.gateway.reading import fair_queue
+from sluice.gateway.reading.fair_queue import FairQueue
 from sluice.inference.errors import DeadlineExceeded, QueueFull
 
 
@@ -13,7 +13,7 @@ class Calls:
     """Calls that take a place, and keep it until the test lets them go."""
 
     def __init__(self, count: int) -> None:
-        self.places = Places(count)
+        self.queue = FairQueue(count)
         self.began: list[str] = []
         self._over = asyncio.Semaphore(0)
 
@@ -21,7 +21,7 @@ class Calls:
         return asyncio.create_task(self._call(model, left_s))
 
     async def _call(self, model: str, left_s: float) -> None:
-        async with self.places.place(model, left_s):
+        async with self.queue.place(model, left_s):
             self.began.append(model)
             await self._over.acquire()
 
@@ -40,11 +40,11 @@ async def test_models_take_turns() -> None:
     calls = Calls(1)
     tasks = [calls.come(model) for model in ("a", "a", "a", "a", "b", "c", "b")]
     await quiet()
-    assert calls.places.waiting == 6
+    assert calls.queue.waiting == 6
     await calls.end(7)
     assert calls.began == ["a", "a", "b", "c", "a", "b", "a"]
     await asyncio.gather(*tasks)
-    assert calls.places.waiting == 0
+    assert calls.queue.waiting == 0
 
 
 async def test_as_many_have_a_place_as_there_are() -> None:
@@ -91,7 +91,7 @@ async def test_who_leaves_passes_the_place_on() -> None:
 
 
 async def test_what_waits_is_bounded_for_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "MOST_WAITING", 2)
+    monkeypatch.setattr(fair_queue, "MOST_WAITING", 2)
     calls = Calls(1)
     tasks = [calls.come("a") for _ in range(3)]
     await quiet()

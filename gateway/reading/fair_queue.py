@@ -1,4 +1,4 @@
-"""Who is read next: model by model, so that many bodies of one do not hold up those of another."""
+"""A queue that lets models take turns, so that many bodies of one model do not hold up those of another."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from sluice.inference.errors import DeadlineExceeded, QueueFull
 
 MOST_WAITING = 1024
-"""Bodies of one model that wait, at most."""
+"""How many bodies of one model may wait."""
 
 
-class Places:
-    """So many places, taken in turn by models, and by the calls of one model in their order.
+class FairQueue:
+    """Hands out a fixed number of places. Models take turns, and the calls of one model keep their order.
 
-    A call waits for a place until its deadline; what waits is bounded for each model.
+    A call waits for a place until its deadline. For each model, `MOST_WAITING` calls may wait.
     """
 
     def __init__(self, places: int) -> None:
@@ -25,12 +25,12 @@ class Places:
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a place."""
+        """How many calls wait for a place."""
         return sum(map(len, self._lines.values()))
 
     @asynccontextmanager
     async def place(self, model: str, left_s: float) -> AsyncIterator[None]:
-        """A place, held for a block. Raises `DeadlineExceeded`, and `QueueFull` where too many wait already."""
+        """A place, held while the block runs. Raises `DeadlineExceeded`, and `QueueFull` if too many calls wait."""
         if self._free:
             self._free -= 1
         else:
@@ -51,7 +51,7 @@ class Places:
                 await mine
         except BaseException as error:
             if mine.done() and not mine.cancelled():
-                self._pass_on()  # the place came at the same time
+                self._pass_on()  # a place was given at the same moment
             else:
                 self._leave(model, mine)
             if isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""How bodies become requests that must not keep the event loop: in a reader, or in a thread."""
+"""Reads bodies that would block the event loop: in a reader process, or in a thread."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from sluice.gateway.reading.pool import Readers
 from sluice.inference.types import InferenceRequest
 
 CODING_THREADS, TEXT_THREADS = 2, 4
-"""Threads that inflate, deflate and copy, step by step; and those that tokenise. Each kind has its own, so that no
-dialect's work holds up another one's."""
+"""Threads that inflate, deflate and copy, in steps, and threads that tokenise. They are apart, so that neither work
+holds up the other."""
 
 
 class BodyReading:
-    """Reads what is large or heavy. Without `readers`, in tests, everything is read in this process.
+    """Reads bodies that are large, compressed, or take long to decode.
 
-    `max_body_bytes` is how long a body may be once it is inflated. What is held of bodies here counts in `held`.
+    `max_body_bytes` bounds the length of a body after it was inflated. Bytes of bodies that are held here count in
+    `held`. Without `readers`, as in tests, everything is read in this process.
     """
 
     def __init__(self, held: HeldBytes, max_body_bytes: int, readers: Readers | None = None) -> None:
@@ -35,9 +36,9 @@ class BodyReading:
         self._texts = ThreadPoolExecutor(TEXT_THREADS, "texts")
 
     def takes(self, body: Body, heeded: Sequence[Header]) -> bytes | None:
-        """Whether a body is to be made a `LargeBody`: the encoding that it comes in, or empty; `None` for no.
+        """The content encoding of a body that has to become a `LargeBody`, empty if it has none.
 
-        Raises `UnknownEncoding`.
+        `None` for a body that is short and not compressed. Raises `UnknownEncoding`.
         """
         encoding = encoding_of(heeded) if heeded else None
         if encoding is None and len(body) >= LARGE_BYTES:
@@ -45,16 +46,16 @@ class BodyReading:
         return encoding
 
     def body(self, body: Body, share: HeldShare, deadline_s: float) -> LargeBody:
-        """A body of this call's, to be closed."""
+        """The body of one call, which the caller has to close."""
         return LargeBody(body, share, self.coders, deadline_s)
 
     async def inflated(self, body: LargeBody, encoding: bytes) -> bytes | bytearray | LargeBody:
-        """What was compressed; plain bytes where that is short. Raises as `LargeBody.inflate` does."""
+        """The inflated body, as plain bytes where it is short. Raises what `LargeBody.inflate` raises."""
         await body.inflate(encoding, self._max_body_bytes)
         return await body.text() if len(body) < LARGE_BYTES else body
 
     async def address(self, dialect: Dialect, body: LargeBody) -> Call:
-        """The call that a large body names."""
+        """The call that a large body names. Raises what `Dialect.address` raises."""
         number = number_of(dialect)
         if self._readers is None or number is None:
             return dialect.address(await body.text())
@@ -63,7 +64,7 @@ class BodyReading:
     async def decode(
         self, dialect: Dialect, body: LargeBody, headers: Sequence[Header], callee: Callee
     ) -> InferenceRequest:
-        """The request in a large body, which is let go where it is not a part of the request."""
+        """The request in a large body. Raises what `Dialect.decode` and `Readers.decode` raise."""
         number = number_of(dialect)
         if self._readers is None or number is None or not read_apart(dialect, len(body), headers, callee):
             text = await body.text()
@@ -84,7 +85,7 @@ class BodyReading:
         share: HeldShare,
         deadline_s: float,
     ) -> InferenceRequest:
-        """The request in a short body that takes long all the same."""
+        """The request in a short body that takes long to decode. Raises as `decode` does."""
         number = number_of(dialect)
         if self._readers is None or number is None or not heavy_apart(dialect):
             return await self._in_thread(dialect, body, headers, callee)

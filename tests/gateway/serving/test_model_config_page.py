@@ -12,11 +12,12 @@ import pytest
 from fastapi import FastAPI
 
 from sluice.cache.cache import Cache, CacheOptions
-from sluice.gateway.pages.model_config import model_config_page
-from sluice.gateway.pages.v2 import model_routes
+from sluice.gateway.pages.dependencies import catalogue
+from sluice.gateway.pages.v2_models import router
 from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ModelDescription
+from sluice.gateway.serving.model_config_page import model_config_page
 from sluice.gateway.serving.served_version import in_force
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.telemetry.metrics import Metrics
@@ -175,11 +176,6 @@ def test_what_was_set_is_shown_as_it_was_set() -> None:
     assert shown["instance_group"] == [{"name": "m_0", "kind": "KIND_GPU", "count": 2, "gpus": [1]}]
 
 
-def test_the_page_is_a_configuration_that_would_be_taken() -> None:
-    effective = in_force(ModelConfig(), PLAN, BATCHED)
-    assert ModelConfig.model_validate(effective.model_dump()) == effective
-
-
 def test_the_live_curves_are_shown_in_milliseconds() -> None:
     curves: dict[str, Sequence[Knot]] = {"x[4]": (Knot(1, 0.0005), Knot(2, 0.00075))}
     assert page(curves=curves)["sluice"]["curves"] == [
@@ -197,20 +193,23 @@ class OneVersion(Catalogue):
         return served() if model == "m" and version in (None, 1) else super().resolve(model, version)
 
 
+def pages() -> FastAPI:
+    app = FastAPI()
+    app.include_router(router)
+    app.dependency_overrides[catalogue] = OneVersion
+    return app
+
+
 @pytest.mark.parametrize("path", ["/v2/models/m/config", "/v2/models/m/versions/1/config"])
 async def test_both_routes_show_the_page(path: str) -> None:
-    app = FastAPI()
-    app.include_router(model_routes(OneVersion()))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://sluice") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(pages()), base_url="http://sluice") as client:
         answer = await client.get(path)
     assert answer.status_code == 200
     assert answer.json() == page()
 
 
 def test_the_page_is_described() -> None:
-    app = FastAPI()
-    app.include_router(model_routes(OneVersion()))
-    operation = app.openapi()["paths"]["/v2/models/{model}/config"]["get"]
+    operation = pages().openapi()["paths"]["/v2/models/{model}/config"]["get"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/ModelConfigPage"}
     assert "404" in operation["responses"]

@@ -9,19 +9,19 @@ already may be wished for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, Body, Path
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
 from sluice.gateway.pages.any_content_type import AnyContentType
-from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.pages.dependencies import CatalogueDependency, ControlDependency, TracingDependency
+from sluice.gateway.pages.parameters import ModelName
 from sluice.gateway.settings.sections import TracingSettings
 from sluice.gateway.telemetry.logs import Level, level, set_level
 from sluice.inference.errors import Forbidden, InvalidRequest
 
-TraceWish = Annotated[dict[str, Any] | None, Body()]
-ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
+TraceWish: TypeAlias = Annotated[dict[str, Any] | None, Body()]
 
 
 class LogPage(BaseModel):
@@ -57,48 +57,49 @@ class TracePage(BaseModel):
     trace_mode: str = "opentelemetry"
 
 
-def observing_routes(catalogue: Catalogue, tracing: TracingSettings, *, model_control: bool) -> APIRouter:
-    """The routes about logs and traces."""
-    router = APIRouter(prefix="/v2", tags=["server"], route_class=AnyContentType)
+router = APIRouter(prefix="/v2", tags=["server"], route_class=AnyContentType)
 
-    @router.get("/logging", summary="What is logged")
-    async def log_settings() -> LogPage:
-        return _log_page()
 
-    @router.post("/logging", summary="Log more or less from now on")
-    async def update_log_settings(wish: Annotated[LogWish | None, Body()] = None) -> LogPage:
-        if wish is not None and (wished := _wished(wish)) != level():
-            if not model_control:
-                raise Forbidden("clients may not change what is logged; server.model_control lets them")
-            set_level(wished)
-        return _log_page()
+@router.get("/logging", summary="What is logged")
+async def log_settings() -> LogPage:
+    return _log_page()
 
-    def trace_page() -> TracePage:
-        on = tracing.endpoint is not None and tracing.sample_ratio > 0
-        rate = str(round(1 / tracing.sample_ratio)) if on else "0"
-        return TracePage(trace_level=["TIMESTAMPS"] if on else ["OFF"], trace_rate=rate)
 
-    @router.get("/trace/setting", summary="What is traced")
-    async def trace_settings() -> TracePage:
-        return trace_page()
+@router.post("/logging", summary="Log more or less from now on")
+async def update_log_settings(control: ControlDependency, wish: Annotated[LogWish | None, Body()] = None) -> LogPage:
+    if wish is not None and (wished := _wished(wish)) != level():
+        if not control.allowed:
+            raise Forbidden("clients may not change what is logged; server.model_control lets them")
+        set_level(wished)
+    return _log_page()
 
-    @router.get("/models/{model}/trace/setting", summary="What is traced of a model's calls")
-    async def model_trace_settings(model: ModelName) -> TracePage:
-        catalogue.resolve(model, None)
-        return trace_page()
 
-    @router.post("/trace/setting", summary="What is traced; refused if that would change it")
-    async def update_trace_settings(wish: TraceWish = None) -> TracePage:
-        _must_be_in_force(wish, page := trace_page())
-        return page
+@router.get("/trace/setting", summary="What is traced")
+async def trace_settings(tracing: TracingDependency) -> TracePage:
+    return _trace_page(tracing)
 
-    @router.post("/models/{model}/trace/setting", summary="What is traced; refused if that would change it")
-    async def update_model_trace_settings(model: ModelName, wish: TraceWish = None) -> TracePage:
-        catalogue.resolve(model, None)
-        _must_be_in_force(wish, page := trace_page())
-        return page
 
-    return router
+@router.get("/models/{model}/trace/setting", summary="What is traced of a model's calls")
+async def model_trace_settings(
+    model: ModelName, catalogue: CatalogueDependency, tracing: TracingDependency
+) -> TracePage:
+    catalogue.resolve(model, None)
+    return _trace_page(tracing)
+
+
+@router.post("/trace/setting", summary="What is traced; refused if that would change it")
+async def update_trace_settings(tracing: TracingDependency, wish: TraceWish = None) -> TracePage:
+    _must_be_in_force(wish, page := _trace_page(tracing))
+    return page
+
+
+@router.post("/models/{model}/trace/setting", summary="What is traced; refused if that would change it")
+async def update_model_trace_settings(
+    model: ModelName, catalogue: CatalogueDependency, tracing: TracingDependency, wish: TraceWish = None
+) -> TracePage:
+    catalogue.resolve(model, None)
+    _must_be_in_force(wish, page := _trace_page(tracing))
+    return page
 
 
 def _log_page() -> LogPage:
@@ -118,6 +119,12 @@ def _wished(wish: LogWish) -> Level:
     if now.log_info if wish.log_info is None else wish.log_info:
         return "info"
     return "warning" if (now.log_warning if wish.log_warning is None else wish.log_warning) else "error"
+
+
+def _trace_page(tracing: TracingSettings) -> TracePage:
+    on = tracing.endpoint is not None and tracing.sample_ratio > 0
+    rate = str(round(1 / tracing.sample_ratio)) if on else "0"
+    return TracePage(trace_level=["TIMESTAMPS"] if on else ["OFF"], trace_rate=rate)
 
 
 def _must_be_in_force(wish: Mapping[str, Any] | None, page: TracePage) -> None:

@@ -1,4 +1,4 @@
-"""Throwing away what is kept of a model's answers that turned out not to be its own."""
+"""Deletes cached answers of a model that may be wrong."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from sluice.cache.remote.redis_link import CacheUnavailable
 from sluice.gateway.telemetry.logs import log
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-"""A Redis that does not answer is asked again after so long: what it holds must not be found by the next load."""
+"""Pauses between attempts while Redis does not answer. They go on until it does: the next load of the model must not
+find what Redis holds."""
 
 
-async def until_forgotten(forget: Callable[[], Awaitable[object]], model: str, version: int) -> None:
-    """Throws answers away, and goes on trying until Redis has answered."""
+async def delete_until_done(delete: Callable[[], Awaitable[object]], model: str, version: int) -> None:
+    """Delete answers, and try again until Redis has answered."""
     pause_s = FIRST_PAUSE_S
     while True:
         try:
-            await forget()
+            await delete()
         except CacheUnavailable as error:
             if pause_s == FIRST_PAUSE_S:
                 because = str(error)
@@ -31,10 +32,10 @@ async def until_forgotten(forget: Callable[[], Awaitable[object]], model: str, v
             return
 
 
-class Forgetting:
-    """What a version does when its workers may have seen other weights than those of its digest.
+class CacheInvalidation:
+    """Deletes the cached answers of a model whose workers may have seen other weights than those of its digest.
 
-    An async context manager that owns its task, which ends with the version at the latest.
+    An async context manager that owns its task: leaving cancels what is still being deleted.
     """
 
     def __init__(self, cache: Cache, model: str, version: int) -> None:
@@ -43,7 +44,7 @@ class Forgetting:
         self._version = version
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Forgetting:
+    async def __aenter__(self) -> CacheInvalidation:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -52,7 +53,7 @@ class Forgetting:
             await asyncio.wait([self._task])
 
     def begin(self) -> None:
-        """From now on no kept answer of the model is given any more; of those in Redis, as soon as it answers."""
+        """Delete every cached answer of the model: in memory at once, in Redis as soon as it answers."""
         if self._task is None or self._task.done():
-            forgotten = until_forgotten(lambda: self._cache.clear(self._model), self._model, self._version)
-            self._task = asyncio.create_task(forgotten, name=f"throwing answers of {self._model} away")
+            deleting = delete_until_done(lambda: self._cache.clear(self._model), self._model, self._version)
+            self._task = asyncio.create_task(deleting, name=f"deleting cached answers of {self._model}")
