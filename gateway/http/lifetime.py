@@ -43,13 +43,13 @@ class HttpLifetime(Timed):
         "_parser",
         "_reader",
         "_reading_timed",
-        "_share",
         "_stream",
         "_timed_bytes",
         "_writer",
         "deadline",
         "lingering",
         "now",
+        "share",
         "unsent_bytes",
     )
 
@@ -77,7 +77,7 @@ class HttpLifetime(Timed):
         self._on_slow = on_slow
         self._keep_alive_s = keep_alive_s
         # What is counted of this connection in `context.held`.
-        self._share = HeldShare(context.held)
+        self.share = HeldShare(context.held)
         # The last answer is written, and the client may take a moment to read it.
         self.lingering = False
         # How much came after the last request.
@@ -94,11 +94,11 @@ class HttpLifetime(Timed):
 
     def count(self) -> None:
         """Count what is held here of requests and answers."""
-        self._share.become(self._reader.kept_bytes() + self._order.held_bytes() + self._writer.held_bytes())
+        self.share.become(self._reader.kept_bytes() + self._order.held_bytes() + self._writer.held_bytes())
 
     def count_again(self) -> None:
         """Count anew where anything is counted. What is small, whole and alone never is."""
-        if self._share.size_bytes:
+        if self.share.size_bytes:
             self.count()
 
     def recount(self) -> None:
@@ -111,7 +111,7 @@ class HttpLifetime(Timed):
             self._context.log_fault(
                 _logger, logging.WARNING, "a client that left its answer unread made room for others"
             )
-            self._share.become(0)
+            self.share.become(0)
             self._stream.abort()
 
     # How it ends.
@@ -153,7 +153,7 @@ class HttpLifetime(Timed):
         """The connection has ended: nothing is held, and nothing is due. The last call."""
         self.deadline = math.inf
         self._reader.close()
-        self._share.become(0)
+        self.share.become(0)
         del self._on_slow
 
     # How long it may take.
