@@ -30,3 +30,10 @@ def test_links_lead_somewhere(page: str) -> None:
         to = at.parent / file if file else at
         assert to.exists(), link
         assert not anchor or anchor in anchors(to), link
+
+
+@pytest.mark.parametrize("folder", ["docs", "docs/decisions"])
+def test_every_page_is_in_the_index_of_its_folder(folder: str) -> None:
+    index = (ROOT / folder / "README.md").read_text()
+    pages = {page.name for page in (ROOT / folder).glob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"({page})" not in index} == set()
