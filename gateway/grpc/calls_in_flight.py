@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from sluice.gateway.connections.long_body import LARGE_BYTES
 from sluice.gateway.grpc.call import ServerCall
@@ -47,7 +46,8 @@ class CallsInFlight:
         self._deadline = deadline
         self._on_empty = on_empty
         self._on_failure = on_failure
-        self._calls: dict[int, ServerCall] = {}
+        self.by_stream: dict[int, ServerCall] = {}
+        """The calls by the ids of their streams."""
         self._reading: dict[int, ServerCall] = {}
         """The calls whose input is incomplete, which have a deadline for it."""
         self._limited: dict[int, ServerCall] = {}
@@ -57,13 +57,6 @@ class CallsInFlight:
         """Whether the client has begun a call yet, be it a refused one."""
         self.last_named = False
         """Whether the client was told which call is its last: those that come after it are refused."""
-
-    def __len__(self) -> int:
-        return len(self._calls)
-
-    def get(self, stream_id: int | None) -> ServerCall | None:
-        """The call on a stream, if there is one."""
-        return self._calls.get(stream_id or 0)
 
     # What calls ask for.
 
@@ -91,11 +84,11 @@ class CallsInFlight:
 
     def begin(self, call: ServerCall) -> None:
         """Take a call in. The method of a stream is run at once, any other one when its message has come."""
-        self._calls[call.stream_id] = call
+        self.by_stream[call.stream_id] = call
         self._server.calls_in_flight += 1
         self._server.held.now_bytes += call.head_bytes
         if isinstance(call.method, Stream):
-            self._start(call, self._run_stream(call, call.method))
+            call.task = self._loop.create_task(self._run_stream(call, call.method))
             self._limit(call)
         else:
             self.await_input(call)
@@ -127,7 +120,7 @@ class CallsInFlight:
     def run_single(self, call: ServerCall, method: Unary | ServerStream) -> None:
         """Run the method of a call whose one message has come."""
         body, packed = call.inbox.take()
-        self._start(call, self._run_single(call, method, body, packed))
+        call.task = self._loop.create_task(self._run_single(call, method, body, packed))
         if isinstance(method, ServerStream):
             self._limit(call)
 
@@ -143,22 +136,23 @@ class CallsInFlight:
             return
         call.closed = True
         stream_id = call.stream_id
-        self._calls.pop(stream_id, None)
+        self.by_stream.pop(stream_id, None)
         self._reading.pop(stream_id, None)
         self._limited.pop(stream_id, None)
-        self.outgoing.drop(call)
+        if call.unsent:
+            self.outgoing.drop(call)
         self._server.calls_in_flight -= 1
         self._server.held.now_bytes -= call.head_bytes
         if call.inbox.held_bytes:
             call.inbox.drop()
         if call.task is not None:
             self._cancel(call)
-        if not self._calls:
+        if not self.by_stream:
             self._on_empty()
 
     def close_all(self) -> None:
         """Forget all calls."""
-        for call in list(self._calls.values()):
+        for call in list(self.by_stream.values()):
             self.close(call)
 
     def look_at_clock(self, now: float) -> None:
@@ -190,9 +184,6 @@ class CallsInFlight:
             self._deadline.due(self._loop.time() + (call.time_remaining() or 0.0))
 
     # Their tasks.
-
-    def _start(self, call: ServerCall, work: Coroutine[Any, Any, None]) -> None:
-        call.task = self._loop.create_task(work)
 
     def _cancel(self, call: ServerCall) -> None:
         task, call.task = call.task, None

@@ -50,8 +50,8 @@ class Inbox:
         ahead = 0 if self._whole else min(self.left_bytes, STEP_BYTES)
         return max(beside, ahead, 0)
 
-    def feed(self, data: bytes) -> None:
-        """Take what has come."""
+    def feed(self, data: bytes) -> bool:
+        """Take what has come. Returns whether a message is complete that was not before."""
         size = len(data)
         self.held_bytes += size
         self._held.now_bytes += size
@@ -60,15 +60,17 @@ class Inbox:
             if int.from_bytes(data[1:PREFIX_BYTES], "big") == size - PREFIX_BYTES:
                 self._begin(data[:PREFIX_BYTES], size - PREFIX_BYTES)
                 self._keep(data[PREFIX_BYTES:])
-                return
+                return True
         elif self._part is not None and size < self.left_bytes:
             self._part += data
             self.left_bytes -= size
             self._look_at_room()
-            return
+            return False
+        had = len(self._whole)
         self._cut(data)
         if self._part is not None:
             self._look_at_room()
+        return len(self._whole) > had
 
     def take(self) -> tuple[Body, bool]:
         """The next whole message. What it held is given back: whoever takes it counts it."""

@@ -119,7 +119,7 @@ class Lifetime:
             return
         self._calls.last_named = True
         self._http2.go_away(ErrorCode.NO_ERROR)
-        if not self._calls:
+        if not self._calls.by_stream:
             self.linger()
 
     # How long it may take.

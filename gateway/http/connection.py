@@ -150,8 +150,9 @@ class HttpConnection:
         """The answer to the prediction that was begun last. Not called once the stream is closing."""
         self.life.now = now
         self.order.current = None
-        self.parser.head_bytes = 0
-        self.life.count_again()
+        if self.life.share.size_bytes:
+            self.parser.head_bytes = 0
+            self.life.count()
         if not prediction.keep_alive or ((self.leaving or self._context.draining()) and not self.order.waiting):
             self._writer.write(prediction.method, response, wire.CLOSE)
             self.life.finish()
@@ -183,8 +184,9 @@ class HttpConnection:
         if self.order.current is not None and not isinstance(self.order.current, Prediction):
             self.order.current.forget_body()
         self.order.current = None
-        self.parser.head_bytes = 0
-        self.life.count_again()
+        if self.life.share.size_bytes:
+            self.parser.head_bytes = 0
+            self.life.count()
         if self.life.lingering or self._stream.is_closing():
             self.life.settle()
         else:

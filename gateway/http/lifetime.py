@@ -42,13 +42,13 @@ class HttpLifetime:
         "_parser",
         "_reader",
         "_reading_timed",
-        "_share",
         "_stream",
         "_timed_bytes",
         "_writer",
         "deadline",
         "lingering",
         "now",
+        "share",
         "unsent_bytes",
     )
 
@@ -76,7 +76,7 @@ class HttpLifetime:
         self._on_slow = on_slow
         self._keep_alive_s = keep_alive_s
         # What is counted of this connection in `context.held`.
-        self._share = HeldShare(context.held)
+        self.share = HeldShare(context.held)
         # The last answer is written, and the client may take a moment to read it.
         self.lingering = False
         # How much came after the last request.
@@ -93,11 +93,11 @@ class HttpLifetime:
 
     def count(self) -> None:
         """Count what is held here of requests and answers."""
-        self._share.become(self._reader.kept_bytes() + self._order.held_bytes() + self._writer.held_bytes())
+        self.share.become(self._reader.kept_bytes() + self._order.held_bytes() + self._writer.held_bytes())
 
     def count_again(self) -> None:
         """Count anew where anything is counted. What is small, whole and alone never is."""
-        if self._share.size_bytes:
+        if self.share.size_bytes:
             self.count()
 
     def recount(self) -> None:
@@ -110,7 +110,7 @@ class HttpLifetime:
             self._context.log_fault(
                 _logger, logging.WARNING, "a client that left its answer unread made room for others"
             )
-            self._share.become(0)
+            self.share.become(0)
             self._stream.abort()
 
     # How it ends.
@@ -152,7 +152,7 @@ class HttpLifetime:
         """The connection has ended: nothing is held, and nothing is due. The last call."""
         self.deadline = math.inf
         self._reader.close()
-        self._share.become(0)
+        self.share.become(0)
         del self._on_slow
 
     # How long it may take.

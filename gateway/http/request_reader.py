@@ -62,7 +62,8 @@ class RequestReader:
         """Parse what was kept, and read on if all of it could be parsed."""
         if not self.parser.ended:
             self.held = False
-            self._parse_unread()
+            if self._unread:
+                self._parse_unread()
         if self.parser.ended or not self.held:
             self._flow.resume_reading()
 

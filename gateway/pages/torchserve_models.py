@@ -18,6 +18,7 @@ from sluice.gateway.dialects.torchserve.codec import version_of
 from sluice.gateway.pages.dependencies import CatalogueDependency, ModelsPathDependency
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ServedModel
+from sluice.inference.backends.registry import ENGINES
 from sluice.inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
 
 LIMIT = 100
@@ -72,7 +73,7 @@ class VersionDescription(BaseModel):
     modelName: str  # noqa: N815
     modelVersion: str  # noqa: N815
     modelUrl: str  # noqa: N815
-    runtime: str
+    runtime: str = ENGINES[0].name
     minWorkers: int  # noqa: N815
     maxWorkers: int  # noqa: N815
     batchSize: int  # noqa: N815

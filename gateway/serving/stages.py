@@ -81,19 +81,11 @@ def taken_in(context: StageContext, answer: Answering) -> Stage:
     sure_rows, all_known = bounds.sure_rows, bounds.knows(all_outputs)
     has_texts = any([spec.datatype is Datatype.BYTES for spec in context.signature.inputs])
 
-    def check(request: InferenceRequest, arrays: Arrays, rows: int, wanted: tuple[str, ...]) -> None:
-        bounds.check_rows(rows)
-        bounds.check_texts(arrays)
-        if request.outputs:
-            _check_outputs(request.outputs, specs)
-        bounds.check_parameters(request.parameters)
-        bounds.check_answer(rows, wanted)
-
     async def stage(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
         arrays, rows, key = intake.take(request.inputs)
         wanted = request.outputs or all_outputs
         if rows > sure_rows or request.outputs or request.parameters or has_texts:
-            check(request, arrays, rows, wanted)
+            _check(request, arrays, rows, wanted, bounds, specs)
         timeout_s = context.request_timeout_s
         if request.timeout_s is not None:
             if request.timeout_s <= 0:
@@ -204,6 +196,22 @@ async def _size_bytes(outputs: Arrays, turns: Turns, deadline_s: float) -> int:
 
 def _tensor(spec: TensorSpec, array: Array) -> Tensor:
     return Tensor(spec.name, spec.datatype, array)
+
+
+def _check(
+    request: InferenceRequest,
+    arrays: Arrays,
+    rows: int,
+    wanted: tuple[str, ...],
+    bounds: RequestBounds,
+    specs: dict[str, TensorSpec],
+) -> None:
+    bounds.check_rows(rows)
+    bounds.check_texts(arrays)
+    if request.outputs:
+        _check_outputs(request.outputs, specs)
+    bounds.check_parameters(request.parameters)
+    bounds.check_answer(rows, wanted)
 
 
 def _check_outputs(wanted: tuple[str, ...], specs: dict[str, TensorSpec]) -> None:

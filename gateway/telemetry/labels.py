@@ -61,17 +61,17 @@ class Element(StrEnum):
     ADDED = "added"
 
 
-class LookOutcome(StrEnum):
-    """What came of one look."""
+class AuditOutcome(StrEnum):
+    """What the audit of one row found."""
 
     ALIKE = "alike"
-    """The row alone was answered as in its batch."""
+    """The row got the same answer alone as in its batch."""
     NOISE = "noise"
-    """It was not, and the model's rounding or its moods explain that."""
+    """It got another answer, because of rounding or because the model does not repeat its own answers."""
     SUSPECT = "suspect"
-    """It was not, and its neighbours are not why: its place or the size of the batch may be."""
+    """It got another answer, and its neighbours are not the reason: its place or the batch's size may be."""
     MIXED = "mixed"
-    """Rows of a batch change each other's answers."""
+    """Rows of a batch change the answers to each other."""
     UNFINISHED = "unfinished"
     """The model refused, or its worker died."""
 

@@ -1,4 +1,7 @@
-"""How a model is served: the tables of a `model.toml`, with their defaults."""
+"""How a model is served: the tables of a `model.toml`, with their defaults.
+
+Docstrings and descriptions of the tables are part of /openapi.json.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +65,9 @@ def _truth(value: object) -> object:
 
 
 class BatchingConfig(Section):
-    """How requests for a model share batches, and how many may wait.
+    """How requests for a model travel together, and how many may wait.
 
-    With `latency_objective_ms`, requests that would not be answered within that time are refused at once.
+    With `latency_objective_ms`, requests that could not be answered in that time are refused at once.
     """
 
     latency_objective_ms: float | None = Field(
@@ -100,9 +103,9 @@ class BatchingConfig(Section):
 class WorkersConfig(Section):
     """The processes that run a model.
 
-    `intra_op_threads` is per worker. If it or `count` is `None`, measurements at load decide. A run that takes longer
-    than `run_timeout_s` counts as hung, and its worker is replaced. So is a worker that is not ready within
-    `load_timeout_s`; if it is one of the first workers of a version, the version's start fails instead.
+    `intra_op_threads` is per worker. Where it or `count` is `None`, measurements at load decide. A run that takes
+    longer than `run_timeout_s` counts as hung, and its worker is replaced, as is one that is not ready to serve within
+    `load_timeout_s`; the first workers of a version fail its start instead.
     """
 
     count: int | None = Field(
@@ -146,8 +149,8 @@ def _rising(value: tuple[int, ...]) -> tuple[int, ...]:
 class PaddedInput(Section):
     """An input whose length varies along one axis, and the lengths that it is padded to.
 
-    It has either `buckets` of its own, or `like` names another padded input that always has the same length: both are
-    then padded to the same length, and a request in which their lengths differ is refused.
+    It has either `buckets` of its own, or another padded input that it is always as long as: then both are padded to
+    the same length, and a request in which they differ is refused.
     """
 
     axis: int = Field(1, ge=1, le=31, description="The axis of varying length; 0 is the batch axis.")
@@ -171,7 +174,7 @@ class PaddedInput(Section):
 
 
 class CutOutput(Section):
-    """An output that has the padded length along one axis, and is cut to the length that the caller sent."""
+    """An output that has the padded length along one axis, and is cut back to the length that the caller sent."""
 
     axis: int = Field(1, ge=1, le=31, description="The axis that follows the input's length.")
     like: str | None = Field(
@@ -197,7 +200,7 @@ def _file_name(value: str) -> str:
 
 
 class CacheConfig(Section):
-    """Whether and how a model's answers are cached."""
+    """Whether and how a model's answers are kept, so that the same rows need not be computed again."""
 
     enabled: Truth | None = Field(
         None,
@@ -216,11 +219,11 @@ class CacheConfig(Section):
 
 
 class TextConfig(Section):
-    """A model that takes the tokens of texts, and whose output becomes the embedding of each text.
+    """A model that takes the tokens of texts, and gives what becomes each text's embedding.
 
-    The model has the input `ids`, and may have two more: `mask`, with 1 for each token, and `types`, with 0. If
-    `output` has a vector for each token, it is pooled over the tokens of each text. `pooling = "none"` is for a model
-    that gives one vector for each text.
+    The model has the input `ids`, and may have two more: `mask`, with 1 for each token, and `types`, with 0. `output`
+    is pooled over each text's tokens where it has one vector for each of them; `pooling = "none"` is for a model that
+    gives one vector for each text.
     """
 
     pooling: Literal["mean", "cls", "last", "max", "none"] = Field(
@@ -259,8 +262,7 @@ Sides = tuple[Annotated[int, Field(strict=True, ge=1, le=16384)], Annotated[int,
 class ImageConfig(Section):
     """How a JPEG or PNG file becomes one row of an input.
 
-    Pixels have values from 0 to 255. They are multiplied by `scale`; then `mean` is subtracted, and the difference is
-    divided by `std`.
+    Pixels are from 0 to 255. They are multiplied by `scale`; then `mean` is taken off, and `std` divides the rest.
     """
 
     size: Sides | None = Field(None, description="[height, width]; not needed where the model has both.")
@@ -290,13 +292,13 @@ class ImageConfig(Section):
 
 
 class InputConfig(Section):
-    """The configuration of one input."""
+    """What is said of one input."""
 
     image: ImageConfig | None = None
 
 
 class ModelConfig(Section):
-    """All tables of a `model.toml`."""
+    """Everything that a `model.toml` may say."""
 
     batching: BatchingConfig = BatchingConfig()
     workers: WorkersConfig = WorkersConfig()

@@ -13,9 +13,9 @@ import msgspec
 from sluice.batching.batcher import Executor
 from sluice.batching.policy import after_dispatch
 from sluice.gateway.serving.audit.budget import Budget
-from sluice.gateway.serving.audit.examine import Examination, Finding, Suspicions, examine
+from sluice.gateway.serving.audit.examine import AuditFinding, Examination, Suspicions, examine
 from sluice.gateway.serving.audit.sample import Choice, Sample, rows_of, sample_of
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.gateway.telemetry.logs import log
 from sluice.inference.errors import ModelFailed, RequestTooLarge, WorkerDied
 from sluice.inference.types import Arrays, BatchResult, TensorSpec, Vacancy
@@ -41,10 +41,10 @@ INLINE_BYTES = 1 << 17
 """Samples larger than this are compared in a thread, so that the event loop is not blocked."""
 
 
-class Look(msgspec.Struct, frozen=True):
+class RowAudit(msgspec.Struct, frozen=True):
     """One audited row: what was found, and how long the engine ran for it, in seconds."""
 
-    finding: Finding
+    finding: AuditFinding
     compute_s: float
 
 
@@ -56,7 +56,7 @@ class Auditor:
     Such a run with its comparison is a look. `examine` says what a difference means, and `Budget` how much looks may
     cost.
 
-    `on_look` is called after each look. Once rows turn out to influence each other, `on_mixed` is awaited, and there
+    `on_audit` is called after each look. Once rows turn out to influence each other, `on_mixed` is awaited, and there
     are no more looks. Looks never make a batch fail; one may run before a batch and so delay it. An async context
     manager that owns the task: leave it after the batcher and before the workers.
     """
@@ -67,15 +67,15 @@ class Auditor:
         specs: Sequence[TensorSpec],
         share: float,
         *,
-        on_look: Callable[[Look], None],
-        on_mixed: Callable[[Finding], Awaitable[None]],
+        on_audit: Callable[[RowAudit], None],
+        on_mixed: Callable[[AuditFinding], Awaitable[None]],
         random: Random | None = None,
     ) -> None:
         self.on_vacancy: Callable[[], None] = lambda: None
         """Called when there may be room. The workers have to call `room`."""
         self._workers = workers
         self._specs = {spec.name: spec for spec in specs}
-        self._on_look = on_look
+        self._on_audit = on_audit
         self._on_mixed = on_mixed
         self._budget = Budget(share)
         self._random = random or Random()
@@ -178,7 +178,7 @@ class Auditor:
                 continue
             finding, rest_s = await self._look(self._sample)
             self._sample = None
-            if finding.outcome is LookOutcome.MIXED:
+            if finding.outcome is AuditOutcome.MIXED:
                 await self._on_mixed(finding)
                 return
             await asyncio.sleep(rest_s)
@@ -186,19 +186,19 @@ class Auditor:
             self._skip = 0 if self._suspicions.open else self._random.randrange(MOST_SKIPPED**2)
             self._looking_out = True
 
-    async def _look(self, sample: Sample) -> tuple[Finding, float]:
+    async def _look(self, sample: Sample) -> tuple[AuditFinding, float]:
         """What one look found, and how long to wait before the next one."""
         spent_s, rest_s = self._budget.spent_s, SPACING_S
         try:
             await self._until_idle()
             finding = await self._examined(sample)
         except WorkerDied as death:
-            finding, rest_s = Finding(LookOutcome.UNFINISHED, because=str(death)), RECOVERY_S
+            finding, rest_s = AuditFinding(AuditOutcome.UNFINISHED, because=str(death)), RECOVERY_S
         finding = self._suspicions.weigh(finding, sample.content)
-        self._on_look(Look(finding, self._budget.spent_s - spent_s))
+        self._on_audit(RowAudit(finding, self._budget.spent_s - spent_s))
         return finding, rest_s
 
-    async def _examined(self, sample: Sample) -> Finding:
+    async def _examined(self, sample: Sample) -> AuditFinding:
         specs = [self._specs[name] for name in sample.outputs]
         steps = examine(sample, specs)
         heavy = sample.size_bytes > INLINE_BYTES
@@ -206,7 +206,7 @@ class Auditor:
         first_s: float | None = None
         while True:
             step = await asyncio.to_thread(_next, steps, answer) if heavy else _next(steps, answer)
-            if isinstance(step, Finding):
+            if isinstance(step, AuditFinding):
                 self._budget.learn(first_s or 0.0, sample.batch_s)
                 return step
             answer, compute_s = await self._run_alone(step, sample.outputs)
@@ -248,10 +248,10 @@ class Auditor:
         return vacancy.idle + vacancy.spare > 0
 
 
-def _next(steps: Examination, answer: Arrays | None) -> Arrays | Finding:
+def _next(steps: Examination, answer: Arrays | None) -> Arrays | AuditFinding:
     """The inputs to run next, or the finding. The first answer that is sent has to be `None`."""
     try:
         return steps.send(answer)
     except StopIteration as end:
-        finding: Finding = end.value
+        finding: AuditFinding = end.value
         return finding

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from sluice.gateway.serving.audit.sample import Sample, row_of
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
 from sluice.inference.trial.row_independence import rows_lost
 from sluice.inference.types import FLOATS, Array, Arrays, TensorSpec
@@ -27,18 +27,18 @@ They have to be at least `SUSPECT_PART` of the rows that were audited since the 
 after `LOOKS` looks."""
 
 
-class Finding(msgspec.Struct, frozen=True):
+class AuditFinding(msgspec.Struct, frozen=True):
     """What one look found, and in which output. `because` says it in plain words."""
 
-    outcome: LookOutcome
+    outcome: AuditOutcome
     output: str = ""
     because: str = ""
 
 
-Examination: TypeAlias = Generator[Arrays, Arrays | None, Finding]
+Examination: TypeAlias = Generator[Arrays, Arrays | None, AuditFinding]
 """Yields inputs that have to be run by themselves, and is sent the outputs, or `None` where the model refused them."""
 
-_ALIKE = Finding(LookOutcome.ALIKE)
+_ALIKE = AuditFinding(AuditOutcome.ALIKE)
 
 
 def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
@@ -54,18 +54,18 @@ def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
     if lost is not None:
         again = yield sample.inputs
         if again is None or rows_lost(specs, again, sample.rows) is None:
-            return Finding(LookOutcome.NOISE, because=f"{lost}, but not again")
-        return Finding(LookOutcome.MIXED, _first_lost(specs, again, sample.rows), lost)
+            return AuditFinding(AuditOutcome.NOISE, because=f"{lost}, but not again")
+        return AuditFinding(AuditOutcome.MIXED, _first_lost(specs, again, sample.rows), lost)
     alone = yield sample.row
     if alone is None:
-        return Finding(LookOutcome.UNFINISHED, because="the model refused the row alone")
+        return AuditFinding(AuditOutcome.UNFINISHED, because="the model refused the row alone")
     seen, given = [sample.answers, alone], row_of(sample.answers, sample.place)
     changed = _changed(specs, alone, given, seen, OTHER_SIZE)
     if changed is None:
         return _ALIKE
     again = yield sample.row
     if again is None or _changed(specs, alone, again, seen, SAME_PLACE) is not None:
-        return Finding(LookOutcome.NOISE, changed, "the model does not answer the same row in the same way twice")
+        return AuditFinding(AuditOutcome.NOISE, changed, "the model does not answer the same row in the same way twice")
     if sample.rows > 1:
         finding = yield from _beside_others(sample, specs, given, changed)
         if finding is not None:
@@ -75,21 +75,21 @@ def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
 
 def _beside_others(
     sample: Sample, specs: Sequence[TensorSpec], given: Arrays, changed: str
-) -> Generator[Arrays, Arrays | None, Finding | None]:
+) -> Generator[Arrays, Arrays | None, AuditFinding | None]:
     """Whether the other rows of the batch change the answer to the row; `None` where they do not."""
     copies = tuple([np.repeat(array, sample.rows, axis=0) for array in sample.row])
-    fickle = Finding(LookOutcome.NOISE, changed, "the model does not answer the same batch in the same way twice")
+    fickle = AuditFinding(AuditOutcome.NOISE, changed, "the model does not answer the same batch in the same way twice")
     seen, mixed = [sample.answers], changed
     first: tuple[Arrays, Arrays] | None = None
     for _ in range(2):
         with_others, with_copies = (yield sample.inputs), (yield copies)
         if with_others is None or with_copies is None:
-            return Finding(LookOutcome.UNFINISHED, changed, "the model refused rows that it had taken before")
+            return AuditFinding(AuditOutcome.UNFINISHED, changed, "the model refused rows that it had taken before")
         if rows_lost(specs, with_others, sample.rows) is not None:
             return fickle
         lost = rows_lost(specs, with_copies, sample.rows)
         if lost is not None:
-            return Finding(LookOutcome.MIXED, _first_lost(specs, with_copies, sample.rows), lost)
+            return AuditFinding(AuditOutcome.MIXED, _first_lost(specs, with_copies, sample.rows), lost)
         pair = (row_of(with_others, sample.place), row_of(with_copies, sample.place))
         before = first or (given if sample.whole else pair[0], pair[1])
         if any([_changed(specs, one, other, seen, SAME_PLACE) for one, other in zip(before, pair, strict=True)]):
@@ -98,7 +98,7 @@ def _beside_others(
         if difference is None:
             return None
         first, mixed = pair, difference
-    return Finding(LookOutcome.MIXED, mixed, f"a row of output {mixed!r} changes with the rows beside it")
+    return AuditFinding(AuditOutcome.MIXED, mixed, f"a row of output {mixed!r} changes with the rows beside it")
 
 
 def _by_itself(sample: Sample, specs: Sequence[TensorSpec], alone: Arrays, given: Arrays) -> Examination:
@@ -106,15 +106,15 @@ def _by_itself(sample: Sample, specs: Sequence[TensorSpec], alone: Arrays, given
     seen = [sample.answers, alone]
     gross = _gross_change(specs, alone, given, seen)
     if gross is None:
-        return Finding(LookOutcome.NOISE, because="rounding differs with the size of the batch")
+        return AuditFinding(AuditOutcome.NOISE, because="rounding differs with the size of the batch")
     rng = np.random.default_rng(sample.content)
     for _ in range(JITTERED):
         jittered = tuple([_jittered(array, rng) for array in sample.row])
         near = yield jittered
         if near is not None and _changed(specs, alone, near, seen, OTHER_SIZE) is not None:
-            return Finding(LookOutcome.NOISE, gross, "the row is on a knife's edge: rounding decides")
-    return Finding(
-        LookOutcome.SUSPECT,
+            return AuditFinding(AuditOutcome.NOISE, gross, "the row is on a knife's edge: rounding decides")
+    return AuditFinding(
+        AuditOutcome.SUSPECT,
         gross,
         f"a row of output {gross!r} changes with its place in the batch, or with the batch's size",
     )
@@ -178,16 +178,16 @@ class Suspicions:
         """Whether any row is suspect at the moment."""
         return bool(self._suspects)
 
-    def weigh(self, finding: Finding, content: int) -> Finding:
+    def weigh(self, finding: AuditFinding, content: int) -> AuditFinding:
         """The finding, or the verdict that it completes. `content` distinguishes rows."""
-        if finding.outcome is LookOutcome.SUSPECT:
+        if finding.outcome is AuditOutcome.SUSPECT:
             self._suspects.add(content)
             suspects = len(self._suspects)
             if suspects >= SUSPECTS and suspects >= SUSPECT_PART * (suspects + self._alike):
-                return msgspec.structs.replace(finding, outcome=LookOutcome.MIXED)
+                return msgspec.structs.replace(finding, outcome=AuditOutcome.MIXED)
         elif not self._suspects:
             return finding
-        self._alike += finding.outcome is LookOutcome.ALIKE
+        self._alike += finding.outcome is AuditOutcome.ALIKE
         self._looks += 1
         if self._looks >= LOOKS:
             self._suspects.clear()

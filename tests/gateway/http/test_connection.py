@@ -149,7 +149,7 @@ def test_what_waits_is_not_begun_and_nothing_more_is_read(first: str, second: st
     side.connection.receive(request("/v2/echo", b"3"), side.now_s)
     assert side.flow.read_paused
     assert len(side.due) == 1
-    assert side.connection.order.waiting == 1
+    assert len(side.connection.order.waiting) == 1
     assert side.held.now_bytes > 0
     side.run()
     assert not side.flow.read_paused
@@ -177,11 +177,11 @@ def test_an_order_counts_what_waits_in_it() -> None:
     assert not order.take_place(page)
     with_page = order.held_bytes()
     assert not order.take_place(prediction)
-    assert (order.last, order.waiting) == (prediction, 2)
+    assert (order.last, len(order.waiting)) == (prediction, 2)
     order.withdraw_last()
     assert (order.held_bytes(), order.last) == (with_page, page)
     assert order.advance() is page
-    assert (order.current, order.waiting, order.held_bytes()) == (page, 0, 0)
+    assert (order.current, len(order.waiting), order.held_bytes()) == (page, 0, 0)
     with pytest.raises(IndexError):
         order.advance()
 

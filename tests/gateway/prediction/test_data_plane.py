@@ -104,7 +104,7 @@ def refuses(error: Exception) -> Walk:
 
 
 async def test_a_target_that_names_no_version_costs_no_more_each_time() -> None:
-    """Its route is remembered with its error, which must not gather a traceback with each call, nor hold its body."""
+    """Its route is remembered with the error, which must not collect a traceback per call, nor keep a body alive."""
     plane = Bench().plane
     route = plane.recognise(b"/v2/models/digits/versions/latest/infer")
     assert route is not None

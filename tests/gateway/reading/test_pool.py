@@ -103,7 +103,7 @@ async def test_a_reader_that_died_at_rest_is_not_missed(readers: Readers) -> Non
 async def test_a_body_that_readers_die_of_is_refused(
     readers: Readers, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], said: str
 ) -> None:
-    """By a signal from outside it need not be to blame; by one of its own it is."""
+    """If a signal from outside killed the reader, the body need not be the reason; if the reader crashed, it is."""
     ask = ReaderProcess.ask
 
     def asked(self: ReaderProcess, *arguments: object) -> object:
@@ -172,7 +172,7 @@ async def test_memory_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_body_that_takes_much_memory_is_refused_and_leaves_nothing(readers: Readers) -> None:
-    """Three bytes for an object, which takes some 70: over the bound, be it the system's or the look that finds it."""
+    """Each object has three bytes and takes some 70: too many for the system's limit, or for the gateway's check."""
     body = b'{"inputs": [], "x": [' + b"{}," * (20 << 20) + b"{}]}"
     with pytest.raises((RequestTooLarge, InvalidRequest)):
         await read(readers, V2(), body, CALLEE)
@@ -180,7 +180,7 @@ async def test_a_body_that_takes_much_memory_is_refused_and_leaves_nothing(reade
 
 
 async def test_short_bodies_of_many_strings_are_read(readers: Readers) -> None:
-    """Also by a reader that has taken all that it may keep."""
+    """Even by a reader that already has all the memory that it may keep."""
     words = TensorSpec("x", Datatype.BYTES, (None,))
     callee = Callee("words", 1, Signature((words,), (words,), True), ModelConfig())
     body = b'{"instances": [' + b'"a",' * 59_999 + b'"b"]}'

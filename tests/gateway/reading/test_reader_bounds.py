@@ -28,7 +28,7 @@ def callee(*, pixels: int | None = None, characters: int | None = None, tokenize
     image = None if pixels is None else SimpleNamespace(max_pixels=pixels)
     text = None if characters is None else SimpleNamespace(max_characters=characters)
     config = SimpleNamespace(input={"x": SimpleNamespace(image=image)}, text=text)
-    tokenizer = SimpleNamespace(lie=SimpleNamespace(size_bytes=tokenizer_bytes))
+    tokenizer = SimpleNamespace(disk=SimpleNamespace(size_bytes=tokenizer_bytes))
     return cast(Callee, SimpleNamespace(config=cast(Any, config), tokenizer=tokenizer))
 
 

@@ -45,7 +45,7 @@ def times(factor: float) -> bytes:
 
 
 def put(root: Path, name: str, version: int, factor: float) -> Path:
-    """A version whose file is another one than before, as a deployment makes it: written beside, then moved."""
+    """Put a version with a new file in place, as a deployment does: the file is written beside and then moved."""
     file = models.place(times(factor), root / name / str(version), "new.onnx")
     return file.rename(file.with_name("model.onnx"))
 

@@ -7,6 +7,7 @@ what the engine tells it alone, and batches also what it tells each of its rows 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ class Decided(NamedTuple):
 
 def decided(backend: Backend, file: Path) -> Decided:
     """What a worker decides of a model that it has loaded. The one place that knows how."""
-    trial = try_out(backend, None, lambda: prove(file, tensor_outputs(file).tensors or None))
+    trial = try_out(backend, None, lambda: prove(file, tensor_outputs(file).tensors or None), clock=time.process_time)
     served = "batched" if trial.signature.batched else "alone"
     return Decided(trial.signature, f"{served}, {trial.findings.evidence}")
 
@@ -74,7 +75,7 @@ class Judged(NamedTuple):
 def proven(backend: Backend, file: Path) -> Decided:
     """What the proof from the graph alone says: what is not proven is served alone."""
     proof = prove(file, tensor_outputs(file).tensors or None)
-    trial = try_out(backend, "unchecked" if proof.verdict is Independence.PROVEN else False)
+    trial = try_out(backend, "unchecked" if proof.verdict is Independence.PROVEN else False, clock=time.process_time)
     return Decided(trial.signature, str(proof.verdict))
 
 

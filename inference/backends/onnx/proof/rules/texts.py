@@ -58,9 +58,7 @@ def _counted(operation: Operation) -> Sequence[Fact]:
     if isinstance(fact.mark, Padded):
         pool = operation.texts("pool_strings")
         if not pool:  # a large pool is left out when the file is read
-            raise Unclear(
-                "counts words of padded rows, and it is not known whether the filler is one of them"
-            )
+            raise Unclear("counts words of padded rows, and it is not known whether the filler is one of them")
         if fact.mark.filler in pool:
             raise Mixes("counts the filler of rows, which are as long as the longest of the batch")
     return [rows([shape[0], operation.symbols.fresh()], 0, fact.outer)]
