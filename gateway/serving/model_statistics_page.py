@@ -37,7 +37,7 @@ class InferenceStatistics(BaseModel):
 
 
 class BatchStatistics(BaseModel):
-    """The batches of one size."""
+    """Of the batches of one size."""
 
     batch_size: int
     compute_input: DurationStatistics

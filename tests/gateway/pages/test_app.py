@@ -28,10 +28,15 @@ def test_no_route_goes_through_a_thread_and_every_route_has_a_response_model(rou
     assert route.response_model is not None or not route.include_in_schema or route.path == "/metrics"
 
 
-def test_the_document_is_made_once_and_has_the_predictions_before_the_pages() -> None:
+@pytest.fixture(scope="module")
+def app() -> PagesApplication:
     app = PagesApplication(DIALECTS, title="Sluice", version="1")
     for router in ROUTERS:
         app.include_router(router)
+    return app
+
+
+def test_the_document_is_made_once_and_has_the_predictions_before_the_pages(app: PagesApplication) -> None:
     document = app.openapi()
     assert app.openapi() is document
     paths = list(document["paths"])
@@ -40,10 +45,7 @@ def test_the_document_is_made_once_and_has_the_predictions_before_the_pages() ->
         assert dialect.openapi_paths().items() <= document["paths"].items()
 
 
-def test_the_document_has_no_status_that_is_never_answered() -> None:
-    app = PagesApplication(DIALECTS, title="Sluice", version="1")
-    for router in ROUTERS:
-        app.include_router(router)
+def test_the_document_has_no_status_that_is_never_answered(app: PagesApplication) -> None:
     document = app.openapi()
     assert not any("422" in page["responses"] for path in document["paths"].values() for page in path.values())
     assert "HTTPValidationError" not in document["components"]["schemas"]

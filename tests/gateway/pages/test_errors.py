@@ -10,6 +10,7 @@ from fastapi import FastAPI, Query
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
+from structlog.testing import capture_logs
 
 from sluice.gateway.messages import HttpResponse
 from sluice.gateway.pages.errors import ErrorFormat, add_exception_handlers, problem_body
@@ -58,12 +59,14 @@ async def test_what_does_not_fit_is_a_404_in_the_path_alone_and_else_a_400(path:
     assert "Input should be a valid integer" in answer.json()["error"]
 
 
-async def test_a_page_that_fails_says_nothing_of_why() -> None:
+async def test_a_page_that_fails_tells_the_log_why_and_not_its_caller() -> None:
     async def page(number: int) -> None:
         raise ZeroDivisionError("a secret")
 
-    answer = await answer_to("/pages/1", page)
+    with capture_logs() as logged:
+        answer = await answer_to("/pages/1", page)
     assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
+    assert [repr(line["exc_info"]) for line in logged] == ["ZeroDivisionError('a secret')"]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
