@@ -19,14 +19,14 @@ PATIENCE_S = 30.0
 
 ENDLESS: Arrays = (np.zeros((1, 1), np.float32), np.array([[2**62]]))
 SHORT: Arrays = (np.full((1, 1), 3, np.float32), np.array([[2]]))
-"""Inputs of `models.loop`: one that holds its worker for ever, and one whose answer is 5."""
+"""Inputs of `models.loop`: one whose run never ends, and one whose answer is 5."""
 
 
 ONE_WORKER = WorkerOptions(count=1, intra_op_threads=1)
 
 
 class Listener:
-    """Hears of vacancies and restarts."""
+    """Counts vacancies and restarts."""
 
     def __init__(self) -> None:
         self.vacancies = 0
@@ -61,7 +61,7 @@ async def running(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Lets everything else go on until the condition holds, for what nobody announces."""
+    """Yields to the event loop until the condition holds. For conditions without an event to wait for."""
     async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 -- turns of the loop, not a wait
             await asyncio.sleep(0)
@@ -99,7 +99,7 @@ def shared_mappings(pid: int | None = None) -> int:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """No process, open file or mapping more at the end than at the beginning."""
+    """Checks that there are no more processes, open files and mappings at the end than at the beginning."""
     before = (children(), descriptors(), shared_mappings())
     yield
     assert (children(), descriptors(), shared_mappings()) == before

@@ -179,7 +179,7 @@ def test_weights_behind_a_link_out_of_the_repository_are_refused(tmp_path: Path)
 
 
 def test_a_way_out_of_a_linked_folder_is_none_back_in(tmp_path: Path) -> None:
-    """`sub/../w.bin` is `w.bin` to who reads names, and `elsewhere/../w.bin` to the system, which follows the link."""
+    """As text, `sub/../w.bin` is `w.bin`; the system follows the link `sub` first, to `elsewhere/../w.bin`."""
     root = tmp_path / "repository"
     folder = version(root / "m/1", "sub/../w.bin", weights=None)
     put(tmp_path / "w.bin", WEIGHTS)

@@ -1,4 +1,4 @@
-"""What counts as the same files, and how often they are read to know."""
+"""Which files count as the same, and how often they are read to tell."""
 
 from __future__ import annotations
 

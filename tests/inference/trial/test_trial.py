@@ -24,7 +24,7 @@ from tests import influences, models
 from tests.inference.backends.onnx.proof.random_graphs import influence, random_graph
 
 CLOCK = time.process_time
-"""Other tests that run at the same time do not make a trial late."""
+"""The processor time of this process, so that tests that run beside these make no trial late."""
 
 
 def _load(model: bytes, folder: Path) -> OnnxBackend:
@@ -262,7 +262,7 @@ def test_a_machine_that_was_busy_for_a_moment_hides_no_integers(stalled: int, tm
 
 
 def test_a_trial_of_random_graphs_batches_none_that_mixes_rows_and_contradicts_no_proof(tmp_path: Path) -> None:
-    """A search over real runs says which do mix. Nothing is known of the graph at first, and then all of the proof."""
+    """A search with real runs tells which graphs mix rows. Each is tried without a proof first, and then with it."""
     found: Counter[tuple[bool, bool]] = Counter()
     for seed in range(150):
         graph = random_graph(seed)
