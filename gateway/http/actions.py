@@ -67,7 +67,7 @@ class Backlog(Protocol):
 
 
 class ServerHeaders(Protocol):
-    """The headers that the server adds to every answer. uvicorn's `ServerState` is one."""
+    """Has the headers that the server adds to every answer. uvicorn's `ServerState` is one."""
 
     default_headers: list[Header]
     """A new list whenever one of them changes."""

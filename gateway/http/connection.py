@@ -24,7 +24,7 @@ _STOPPING = wire.plain(503, "The server is stopping.")
 
 
 class HttpConnection:
-    """What holds for every request on one connection, prediction or page.
+    """The requests of one connection, predictions and pages, and their answers.
 
     It does no I/O and has no clock: it is told of all that happens, with the time of it (`now`, in seconds of one
     clock), and acts on the interfaces of `actions`. All calls come from one thread; `writing_paused` alone may come
@@ -32,10 +32,7 @@ class HttpConnection:
 
     Requests are answered in the order in which they came. While one waits behind another nothing more is read, and
     nothing is begun while the client does not take the answer before. A request that breaks HTTP or a limit is refused
-    when its turn has come, and ends the connection. The end is no reset wherever the client may still be sending, so
-    that the last answer is not lost.
-
-    `deadline` is always the one that its state asks for: there is none while an answer is being worked out.
+    when its turn has come, and ends the connection.
     """
 
     __slots__ = (
@@ -123,7 +120,7 @@ class HttpConnection:
             self.life.settle()
 
     def lost(self) -> None:
-        """The client has gone. Forget what waits; whoever works on an answer has to be stopped by the host."""
+        """The client has gone. Forget what waits; the host has to stop the answer that it works on."""
         if self.order.current is not None and not isinstance(self.order.current, Prediction):
             self.order.current.disconnect()
         self.order.clear()
@@ -207,10 +204,10 @@ class HttpConnection:
         elif self.parser.stage == NOTHING and not self.life.lingering:
             self.life.deadline = now + self._context.limits.farewell_s
 
-    # What the reader finds.
+    # What the parser finds: `request_parser.Requests`.
 
     def prediction_begins(self, prediction: Prediction) -> None:
-        """Give it its place in the order."""
+        """Give a prediction its place in the order."""
         if not self.order.take_place(prediction):
             self._hold()
 
@@ -232,7 +229,7 @@ class HttpConnection:
             self.life.end_requests()
 
     def page_begins(self, head: PageHead) -> Page:
-        """Give it its place in the order; it is begun before its body is there."""
+        """Give a page its place in the order. It is begun before its body is complete."""
         page = self._host.open_page(head)
         if self.leaving or self._context.draining():
             page.keep_alive = False
@@ -267,7 +264,7 @@ class HttpConnection:
         self.life.request_incomplete()
 
     def refuse(self, response: HttpResponse) -> None:
-        """End the connection with this answer to what came last, when its turn has come."""
+        """Answer what came last with this when its turn has come, and end the connection."""
         prediction, page = self.parser.filling, self.parser.page
         self.life.end_requests()
         self.parser.forget_request()
@@ -341,20 +338,20 @@ class HttpConnection:
         self.life.count()
 
     def _write_last(self, prediction: Prediction, response: HttpResponse) -> None:
-        """The last answer of a connection on which more may be coming in."""
+        """Write the last answer of a connection, on which more may be coming in."""
         if not self._stream.is_closing():
             self._writer.write(prediction.method, response, wire.CLOSE)
             self.order.current = None
             self.life.linger()
 
-    # What the reader keeps.
+    # What the reader keeps: `request_reader.KeptBytes`.
 
     def count(self) -> None:
         """More bytes are kept than before, or fewer."""
         self.life.count()
 
     def refuse_if_crowded(self) -> None:
-        """Give up what came last, if the connections now hold too much together."""
+        """Refuse what came last, if all connections together hold too much."""
         if not self._context.held.over or self.parser.ended:
             return
         refused = self.parser.filling

@@ -53,9 +53,9 @@ def make_lane(
 
 
 class LaneProtocol(asyncio.Protocol):
-    """The adapter between one transport, uvicorn's server and an `HttpConnection`, which decides everything.
+    """The adapter between a transport, uvicorn's server and an `HttpConnection`, which decides everything.
 
-    Each prediction is answered by a task of its own, which ends when the client goes (an EOF or a reset).
+    Each prediction is answered by a task of its own, which is cancelled when the client goes (an EOF or a reset).
     """
 
     __slots__ = (
@@ -95,14 +95,14 @@ class LaneProtocol(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self.pages: UvicornPages | None = None
 
-    # What the transport says.
+    # What the transport calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, or turn the client away where too many are connected."""
+        """Begin a connection; where too many are open, end it."""
         context, now = self.context, self._loop.time()
         backlog = TransportBacklog(transport)
         if not backlog.hidden:
-            # So that every answer is heard of that the kernel does not take whole, however short it is.
+            # The transport is to tell of every answer that the kernel does not take whole, however short it is.
             transport.set_write_buffer_limits(high=1, low=0)
         self.transport = transport
         self.flow = FlowControl(transport)
@@ -117,7 +117,7 @@ class LaneProtocol(asyncio.Protocol):
             self.connection.turn_away(surplus, now)
 
     def data_received(self, data: bytes) -> None:
-        """Hand it to the connection."""
+        """Hand bytes to the connection."""
         self.connection.receive(data, self._loop.time())
 
     def pause_writing(self) -> None:
@@ -141,13 +141,13 @@ class LaneProtocol(asyncio.Protocol):
             self.pages.connection_lost(exc)
         self._leave()
 
-    # What uvicorn's server says.
+    # What uvicorn's server calls.
 
     def shutdown(self) -> None:
-        """The server stops."""
+        """The server stops: let the connection end in an orderly way."""
         self.connection.shutdown(self._loop.time())
 
-    # What the connection has done.
+    # What the connection calls: `actions.ConnectionHost`.
 
     def begin(self, prediction: Prediction) -> None:
         """Start the task that answers a prediction."""

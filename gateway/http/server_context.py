@@ -21,10 +21,10 @@ _FAULTS_LOGGED_PER_S = 5
 
 
 class HttpServerContext:
-    """What all connections of one server share. One server, one loop.
+    """What all connections of one server share. All of them belong to one event loop.
 
-    `held` is what this and all other doors hold of requests and answers: each connection sees to its own share. So it
-    does with its place in `budget`, which is that of all doors; the limits' bound is this server's own.
+    `held` counts the memory that requests and answers take in this server and in others; each connection counts its own
+    share. `budget` bounds the connections of all servers together, `limits.max_connections` those of this one.
     """
 
     __slots__ = (
@@ -60,12 +60,12 @@ class HttpServerContext:
         self._budget = budget
         self.open: set[Timed] = set()
         self.sweep: DeadlineSweep | None = None
-        # What is wrong with us is not to be lost among what is wrong with callers.
+        # Our own faults must not be lost among those that callers bring about.
         self._own_faults = Sampler(_FAULTS_LOGGED_PER_S)
         self._callers_faults = Sampler(_FAULTS_LOGGED_PER_S)
 
     def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed], keep_alive_s: float) -> None:
-        """See to it that the connections' deadlines are kept."""
+        """Have the deadlines of these connections kept, from the first call on."""
         if self.sweep is None:
             limits = self.limits
             timeouts_s = (
@@ -81,7 +81,7 @@ class HttpServerContext:
         self.watch(loop, self.open, keep_alive_s)
 
     def surplus(self, connections: int) -> int:
-        """How many connections are open beyond what may be, of so many of this server."""
+        """How many connections are open beyond the bounds; `connections` is how many this server has."""
         own = connections - self.limits.max_connections
         return own if self._budget is None else max(own, self._budget.open - self._budget.limit)
 
@@ -92,9 +92,9 @@ class HttpServerContext:
             self._budget.leave()
 
     def log_fault(self, logger: logging.Logger, level: int, text: str, cause: BaseException | None = None) -> None:
-        """Log what a client can bring about at will: a few lines per second, and how many were kept back.
+        """Log what a client can bring about at will: a few lines per second, and how many lines were kept back.
 
-        Errors, which are our own faults, are counted apart from what is less.
+        Errors are our own faults; they are counted apart from what is less severe.
         """
         sampler = self._own_faults if level >= logging.ERROR else self._callers_faults
         kept_back = sampler.admit(time.monotonic())
