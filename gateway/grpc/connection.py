@@ -20,7 +20,7 @@ from h2.exceptions import ProtocolError
 
 from sluice.gateway.grpc.backlog import Backlog
 from sluice.gateway.grpc.calls_in_flight import CallsInFlight
-from sluice.gateway.grpc.frames import ErrorCode, Unbearable
+from sluice.gateway.grpc.frames import ConnectionEnded, ErrorCode
 from sluice.gateway.grpc.http2 import Http2
 from sluice.gateway.grpc.incoming import Incoming
 from sluice.gateway.grpc.lifetime import Lifetime
@@ -88,7 +88,7 @@ class GrpcConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._server.enter(self)
         if self._server.is_full():
-            self._lifetime.hang_up(Unbearable(ErrorCode.NO_ERROR, b"too many connections"))
+            self._lifetime.hang_up(ConnectionEnded(ErrorCode.NO_ERROR, b"too many connections"))
         elif self._server.leaving:
             self._lifetime.leave()
 
@@ -174,7 +174,7 @@ class GrpcConnection(asyncio.Protocol):
         now_s = self._loop.time()
         try:
             self._turn = self._work_through(now_s)
-        except Unbearable as end:
+        except ConnectionEnded as end:
             if http2.frames.speak_http_1:
                 # The client speaks HTTP/1.1, and is told so in HTTP/1.1.
                 http2.transport.write(BAD_REQUEST)
@@ -182,7 +182,7 @@ class GrpcConnection(asyncio.Protocol):
             else:
                 self._lifetime.hang_up(end)
         except ProtocolError:
-            self._server.faults.warn(_logger, "a client broke the rules of HTTP/2")
+            self._server.faults.warn(_logger, "closed a gRPC connection: its client broke the rules of HTTP/2")
             self._lifetime.linger()
         except Exception as error:
             self._lifetime.fail(error)

@@ -68,7 +68,7 @@ class Http2:
         return stream is not None and not stream.closed
 
     def end_stream(self, stream_id: int, headers: Sequence[Header]) -> None:
-        """Send the last headers of a stream. Its client need not go on sending what nobody reads."""
+        """Send the last headers of a stream. A client that is still sending on it is told to stop."""
         self.machine.send_headers(stream_id, headers, end_stream=True)
         self.frames.sent(1)
         if self.is_open(stream_id):

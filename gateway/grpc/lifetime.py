@@ -8,7 +8,7 @@ import math
 
 from sluice.gateway.grpc.backlog import Backlog
 from sluice.gateway.grpc.calls_in_flight import CallsInFlight
-from sluice.gateway.grpc.frames import ErrorCode, Unbearable
+from sluice.gateway.grpc.frames import ConnectionEnded, ErrorCode
 from sluice.gateway.grpc.http2 import LAST_STREAM, Http2
 from sluice.gateway.grpc.next_deadline import NextDeadline
 from sluice.gateway.grpc.server_context import ServerContext
@@ -74,13 +74,13 @@ class Lifetime:
         self._http2.ended = True
         self._http2.transport.abort()
 
-    def hang_up(self, end: Unbearable) -> None:
+    def hang_up(self, end: ConnectionEnded) -> None:
         """End the connection, and tell the client why."""
         if self._http2.ended:
             return
         if end.code is not ErrorCode.NO_ERROR:
             why = end.told.decode() or end.code.name
-            self._server.faults.warn(_logger, f"hung up on a gRPC client: {why}")
+            self._server.faults.warn(_logger, f"closed a gRPC connection: {why}")
         self._http2.go_away(end.code, end.told)
         self.linger()
 
@@ -109,7 +109,7 @@ class Lifetime:
 
     def make_room(self) -> None:
         """End the connection, since its client takes too little of what is held for it."""
-        self._server.faults.warn(_logger, "a gRPC client that took no answers made room for others")
+        self._server.faults.warn(_logger, "closed a gRPC connection: its client takes its answers too slowly")
         self._http2.ended = True
         self._calls.close_all()
         self._http2.transport.abort()
@@ -140,13 +140,13 @@ class Lifetime:
         if not self._calls.client_has_called:
             self._deadline.due(self._made_s + read_timeout_s)
             if self._deadline.at_s <= now:
-                self.hang_up(Unbearable(ErrorCode.NO_ERROR, b"no call came in time"))
+                self.hang_up(ConnectionEnded(ErrorCode.NO_ERROR, b"no call came in time"))
                 return
         since_s = http2.frames.unfinished_since_s
         if since_s is not None:
             self._deadline.due(since_s + read_timeout_s)
             if self._deadline.at_s <= now:
-                self.hang_up(Unbearable(ErrorCode.ENHANCE_YOUR_CALM, b"a frame was not complete in time"))
+                self.hang_up(ConnectionEnded(ErrorCode.ENHANCE_YOUR_CALM, b"a frame was not complete in time"))
                 return
         self._calls.look_at_clock(now)
         if self._leaving:
