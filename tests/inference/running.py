@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ ENDLESS: Arrays = (np.zeros((1, 1), np.float32), np.array([[2**62]]))
 SHORT: Arrays = (np.full((1, 1), 3, np.float32), np.array([[2]]))
 """Inputs of `models.loop`: one whose run never ends, and one whose answer is 5."""
 
+
+TURNS = 100
+BETWEEN_LOOKS_S = 0.001
 
 ONE_WORKER = WorkerOptions(count=1, intra_op_threads=1)
 
@@ -61,10 +65,15 @@ async def running(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Yields to the event loop until the condition holds. For conditions without an event to wait for."""
+    """Waits until the condition holds, where no event tells of it.
+
+    What this process does itself takes some turns of its loop; for what others do, the wait leaves them the processor.
+    """
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 -- turns of the loop, not a wait
-            await asyncio.sleep(0)
+        for turn in count():
+            if condition():
+                return
+            await asyncio.sleep(0 if turn < TURNS else BETWEEN_LOOKS_S)
 
 
 async def until_in_flight(workers: Workers, count: int) -> None:

@@ -27,6 +27,7 @@ from tests.integration.server import PATIENCE_S, SluiceProcess, serving, with_gr
 from tests.integration.test_bad_days import write_model
 from tests.integration.test_deadlines import ONE_WORKER, suspended
 from tests.integration.test_tls import Authority, authority
+from tests.waiting import eventually
 
 __all__ = ["authority"]
 
@@ -60,8 +61,7 @@ def channel_to(server: SluiceProcess) -> grpc.Channel:
 
 
 def wait_until(server: SluiceProcess, series: str, at_least: float, **labels: str) -> None:
-    while server.metric(series, **labels) < at_least:
-        assert server.process.poll() is None
+    eventually(lambda: server.metric(series, **labels) >= at_least, meanwhile=lambda: server.process.poll() is None)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.inference.running import PATIENCE_S, nothing_left, running, until
 from tests.integration.server import SluiceProcess, serving, v2
 from tests.integration.test_bad_days import write_model
 from tests.redis_server import redis_server
+from tests.waiting import eventually
 
 UNCHECKED = WorkerOptions(count=1, intra_op_threads=1, batched="unchecked")
 
@@ -218,6 +220,10 @@ def test_a_load_anew_begins_anew(mixer: SluiceProcess) -> None:
     provoke(mixer, lambda: unbatched(mixer), seed=500)
 
 
+def is_in_flight(server: SluiceProcess, batches: int) -> bool:
+    return server.metric("sluice_batches_in_flight") >= batches
+
+
 def in_company(server: SluiceProcess, rows: Sequence[Array]) -> list[list[float]]:
     """The answers to calls that wait for the worker together, and then share one batch."""
     (worker,) = server.workers()
@@ -225,11 +231,12 @@ def in_company(server: SluiceProcess, rows: Sequence[Array]) -> list[list[float]
     with ThreadPoolExecutor(len(rows) + 2) as pool:
         for first in (1, 2):  # they take the worker's places
             pool.submit(ask, server, large(1, -first % 1000))
-            while server.metric("sluice_batches_in_flight") < first:
-                assert server.process.poll() is None
+            eventually(partial(is_in_flight, server, first))
         calls = [pool.submit(ask, server, row) for row in rows]
-        while server.metric("sluice_queue_rows") < len(rows):
-            assert not any(call.done() for call in calls)
+        eventually(
+            lambda: server.metric("sluice_queue_rows") >= len(rows),
+            meanwhile=lambda: not any(call.done() for call in calls),
+        )
         worker.resume()
         return [numbers(call.result()) for call in calls]
 
@@ -244,8 +251,7 @@ def test_what_another_gateway_keeps_of_rows_in_company_is_not_read(tmp_path: Pat
             provoke(server, lambda: unbatched(server))
             rows = [large(1, n) for n in range(8)]
             wrong = in_company(other, rows)
-            while len(redis.client.keys("sluice:*")) < len(rows):
-                assert other.process.poll() is None
+            eventually(lambda: len(redis.client.keys("sluice:*")) >= len(rows))
             assert sum(answer != row.ravel().tolist() for answer, row in zip(wrong, rows, strict=True)) >= 5
             assert [numbers(ask(server, row)) for row in rows] == [row.ravel().tolist() for row in rows]
 
@@ -256,15 +262,12 @@ def test_redis_is_emptied_of_what_was_kept_before(tmp_path: Path) -> None:
         env = os.environ | {"SLUICE_CACHE_REDIS_URL": redis.url}
         with serving(repository, env=env) as server:
             ask(server, large(8, 1))
-            while len(redis.client.keys("sluice:*")) < 8:
-                assert server.process.poll() is None
+            eventually(lambda: len(redis.client.keys("sluice:*")) >= 8)
             old = set(redis.client.keys("sluice:*"))
         (repository / "m" / "model.toml").write_text(ON)
         with serving(repository, env=env) as server:
             provoke(server, lambda: unbatched(server))
-            deadline_s = time.monotonic() + PATIENCE_S
-            while old & set(redis.client.keys("sluice:*")):
-                assert time.monotonic() < deadline_s
+            eventually(lambda: not old & set(redis.client.keys("sluice:*")))
 
 
 def test_off_for_unchecked_and_for_who_turns_it_off(tmp_path: Path) -> None:
