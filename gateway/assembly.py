@@ -21,7 +21,7 @@ from sluice.gateway.headers.request_ids import RequestIds
 from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.protocols import DIALECTS
-from sluice.gateway.reading.intake import BodyReading
+from sluice.gateway.reading.body_reading import BodyReading
 from sluice.gateway.reading.pool import Readers, planned_readers
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.drain import Drain
@@ -48,7 +48,11 @@ VERSION = distribution_version("sluice-gateway")
 class Gateway:
     """The parts of one gateway. An async context manager: entered, its models are warm; leaving begins the drain.
 
-    Raises `StartError` where the settings cannot be carried out. Servers, pages and gRPC take the parts that they use.
+    `plane` answers predictions. `catalogue` has the models, and `control` loads and unloads them. `readiness` says
+    whether new calls can be sent here, and `drain` that the gateway shuts down. `held`, `budget` and `doors` bound what
+    is held for callers, bound the connections, and watch the ports. `readers` are processes that decode large bodies.
+
+    Servers, pages and gRPC take the parts that they use. Raises `StartError` where settings cannot be carried out.
     """
 
     def __init__(self, settings: Settings, models: Sequence[ModelVersion], broken: Sequence[BrokenModel] = ()) -> None:
@@ -101,7 +105,7 @@ class Gateway:
         await self._entered.aclose()
 
     def wire_limits(self) -> LaneLimits:
-        """What every connection of every door is held to."""
+        """The bounds of every connection, whichever port it came to."""
         server = self.settings.server
         return LaneLimits(
             max_header_bytes=server.max_header_bytes,

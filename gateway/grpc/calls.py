@@ -15,7 +15,8 @@ from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.methods import Body, CallEnded, Context
 from sluice.gateway.headers.timeouts import REQUEST_TIMEOUT
 from sluice.gateway.messages import Header, HttpResponse
-from sluice.gateway.prediction.data_plane import PredictionPlane, Route
+from sluice.gateway.prediction.data_plane import PredictionPlane
+from sluice.gateway.prediction.routes import Route
 from sluice.inference.errors import SluiceError
 
 STREAM_IN_FLIGHT = 64

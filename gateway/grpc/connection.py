@@ -18,7 +18,6 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 
-from sluice.gateway.connections.deadlines import Timed
 from sluice.gateway.grpc.backlog import Backlog
 from sluice.gateway.grpc.calls_in_flight import CallsInFlight
 from sluice.gateway.grpc.frames import ConnectionEnded, ErrorCode
@@ -43,7 +42,7 @@ BAD_REQUEST = (
 )
 
 
-class GrpcConnection(asyncio.Protocol, Timed):
+class GrpcConnection(asyncio.Protocol):
     """Owns the parts of a connection, and hands on to them what asyncio and the deadline sweep call.
 
     - `Http2` has the frames that come, h2's state machine and the transport.
@@ -141,12 +140,12 @@ class GrpcConnection(asyncio.Protocol, Timed):
     # From the deadline sweep.
 
     @property
-    def deadline(self) -> float:  # type: ignore[override]  # nobody sets it
+    def deadline(self) -> float:
         """When `overdue` has to be called."""
         return self._deadline.at_s
 
     @property
-    def unsent_bytes(self) -> int:  # type: ignore[override]  # nobody sets it
+    def unsent_bytes(self) -> int:
         """How much of the answers is not sent yet."""
         return self._backlog.unsent_bytes
 

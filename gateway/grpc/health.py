@@ -97,7 +97,7 @@ class HealthService:
                 self._tell()
 
     def _state(self) -> object:
-        return self._readiness.ready, self._readiness.open, self._catalogue.standing()
+        return self._readiness.ready, self._readiness.open, self._catalogue.readiness_state()
 
     def _tell(self) -> None:
         change, self._change = self._change, asyncio.Event()

@@ -16,10 +16,10 @@ from sluice.gateway.dialects.v2_grpc.address import call_of
 from sluice.gateway.dialects.v2_grpc.messages import parsed
 from sluice.gateway.grpc.methods import Body, Context
 from sluice.gateway.grpc.shared_memory import SharedMemoryMethods
-from sluice.gateway.pages.model_config import model_config_page
-from sluice.gateway.pages.model_statistics import statistics_page
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ServedModel
+from sluice.gateway.serving.model_config_page import model_config_page
+from sluice.gateway.serving.model_statistics_page import statistics_page
 from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.serving.repository_control import RepositoryControl
 from sluice.inference.errors import InvalidRequest, ModelNotFound, ModelNotReady

@@ -8,14 +8,14 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
-from sluice.gateway.connections.deadlines import DeadlineSweep
+from sluice.gateway.connections.deadlines import DeadlineSweep, Timed
 from sluice.gateway.connections.held_bytes import HeldBytes
 from sluice.gateway.grpc.limits import GrpcLimits
 from sluice.gateway.grpc.methods import Method
 from sluice.gateway.telemetry.fault_log import FaultLog
 
 
-class ServedConnection(Protocol):
+class ServedConnection(Timed, Protocol):
     """A connection, as its server sees it."""
 
     def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""Request ids: taken from `X-Request-Id` or made here, put on every answer and every log line."""
+"""Request ids: taken from `X-Request-Id` or made here. Every answer and every log line has one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ACCEPTABLE = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class RequestIds:
-    """Knows the id of a request, making one where the caller gave none. The ids made are unique across processes."""
+    """Gives each request its id: that of the caller, or a new one, which is unique across processes."""
 
     def __init__(self) -> None:
         self._prefix = secrets.token_hex(6).encode("ascii")

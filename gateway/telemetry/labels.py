@@ -61,8 +61,8 @@ class Element(StrEnum):
     ADDED = "added"
 
 
-class LookOutcome(StrEnum):
-    """The outcome of one look: a row of a batch is run again, alone, and the answers are compared."""
+class AuditOutcome(StrEnum):
+    """The outcome of one audit: a row of a batch is run again, alone, and the answers are compared."""
 
     ALIKE = "alike"
     """The answers are the same."""

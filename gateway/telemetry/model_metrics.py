@@ -9,7 +9,7 @@ from sluice.batching.report import BatchOutcome, BatchReport
 from sluice.cache.report import TierName
 from sluice.gateway.telemetry import families as table
 from sluice.gateway.telemetry.families import Families
-from sluice.gateway.telemetry.labels import CallOutcome, Element, LookOutcome, Phase, RefusalReason, RunTime
+from sluice.gateway.telemetry.labels import AuditOutcome, CallOutcome, Element, Phase, RefusalReason, RunTime
 from sluice.gateway.telemetry.statistics import CallStatistics, ModelStatistics, Total, total
 from sluice.gateway.telemetry.tally import Count, Tally
 from sluice.inference.types import Cause, Death, Timings
@@ -122,7 +122,7 @@ class ModelMetrics(CallMetrics):
                 self._refusals.labels(*self._labels, reason)
         for cause in Cause:
             self._deaths.labels(*self._labels, cause)
-        for found in LookOutcome:
+        for found in AuditOutcome:
             self._row_audits.labels(*self._labels, found)
 
     def answered(self, timings: Timings, decode_s: float, encode_s: float, *, cached: bool) -> None:
@@ -180,7 +180,7 @@ class ModelMetrics(CallMetrics):
             cache_hit=total(ledger.hits, ledger.hits_s),
             cache_miss=total(self._cache.count - ledger.hits, self._cache.sum - ledger.hits_s),
             batches=batches,
-            row_audits={found: self._row_audits.labels(*self._labels, found).value for found in LookOutcome},
+            row_audits={found: self._row_audits.labels(*self._labels, found).value for found in AuditOutcome},
         )
 
     def _request_ends(self) -> list[tuple[CallOutcome, Total]]:
@@ -202,7 +202,7 @@ class ModelMetrics(CallMetrics):
         """The function that counts how long a lookup in a tier took, in seconds."""
         return self._cache_lookups.labels(*self._labels, tier).observe
 
-    def looked_again(self, outcome: LookOutcome, compute_s: float) -> None:
+    def row_audited(self, outcome: AuditOutcome, compute_s: float) -> None:
         """Count one row that was run once more, alone, and how long the engine ran for it."""
         self._row_audits.add(*self._labels, outcome)
         self._row_audit_seconds.inc(compute_s)

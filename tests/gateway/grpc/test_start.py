@@ -8,7 +8,6 @@ import pytest
 
 from sluice.gateway.assembly import Gateway
 from sluice.gateway.grpc.server import GrpcDoor
-from sluice.gateway.process.servers import http_server
 from sluice.gateway.settings.load import Settings
 from sluice.inference.errors import StartError
 
@@ -46,13 +45,3 @@ async def test_a_port_that_is_taken_while_models_load_is_a_clear_error() -> None
                 StartError, match=rf"cannot listen on 127\.0\.0\.1:{port} for gRPC \(server.grpc_port\)"
             ):
                 await door(gateway, listener).__aenter__()
-
-
-async def test_so_it_is_for_http() -> None:
-    with bound() as listener:
-        port = listener.getsockname()[1]
-        server = http_server(Gateway(Settings(), []), on_started=lambda: None)
-        with bound(port) as other:
-            other.listen()
-            with pytest.raises(StartError, match=rf"cannot listen on 127\.0\.0\.1:{port} for http"):
-                await server.serve(sockets=[listener])

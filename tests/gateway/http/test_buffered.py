@@ -22,8 +22,8 @@ ID = "X-Request-Id: mine"
 def served(plane: PuppetPlane) -> Iterator[tuple[Served, HttpServerContext]]:
     lane = make_lane(plane, LaneLimits(max_buffered_bytes=LIMIT_BYTES))
     with Served(AsgiLane(plane, PuppetApp(plane)), http=lane) as server:
-        yield server, lane.door
-        assert lane.door.held.now_bytes == 0
+        yield server, lane.context
+        assert lane.context.held.now_bytes == 0
 
 
 def _pieces(sent: bytes, size_bytes: int) -> list[bytes]:
@@ -95,7 +95,7 @@ def test_what_waits_behind_a_slow_request_counts() -> None:
         assert plane.gate("y").began.wait(10)
         second.send(request("/v2/echo", b"small") * 1000)
         connection = server.connection_of(second)
-        server.until(lambda: connection._ended)
+        server.until(lambda: connection.connection.parser.ended)
         assert server.ask(lambda: door.held.now_bytes) <= LIMIT_BYTES
         plane.gate("y").open()
         assert second.answer().body == b"y"

@@ -134,13 +134,13 @@ def test_a_slow_reader_is_served() -> None:
         client.send(request(f"/v2/large/{size}") + request("/v2/echo", b"next"))
         connection = server.connection_of(client)
         server.until(lambda: connection.transport.get_write_buffer_size())
-        began_s = server.ask(lambda: connection.deadline)
+        began_s = server.ask(lambda: connection.connection.life.deadline)
         for _ in range(4):
             unsent_bytes = server.ask(lambda: connection.transport.get_write_buffer_size())
             while server.ask(lambda: connection.transport.get_write_buffer_size()) == unsent_bytes:
                 assert client.read(65536)
-            server.ask(lambda: connection.overdue(connection.deadline))
-        assert server.ask(lambda: connection.deadline) == began_s + 4 * limit_s
+            server.ask(lambda: connection.connection.life.overdue(connection.connection.life.deadline))
+        assert server.ask(lambda: connection.connection.life.deadline) == began_s + 4 * limit_s
         assert len(client.answer().body) == size
         assert client.answer().body == b"next"
 
@@ -155,11 +155,11 @@ def test_a_reader_that_stops_is_cut_off() -> None:
         server.until(lambda: connection.transport.get_write_buffer_size())
         client.begun()
         # Once what the kernel holds has found its way, nothing more moves.
-        server.ask(lambda: connection.overdue(connection.deadline))
+        server.ask(lambda: connection.connection.life.overdue(connection.connection.life.deadline))
         unsent_bytes = -1
         while unsent_bytes != server.ask(lambda: connection.transport.get_write_buffer_size()):
             unsent_bytes = server.ask(lambda: connection.transport.get_write_buffer_size())
-            server.ask(lambda: connection.overdue(connection.deadline))
+            server.ask(lambda: connection.connection.life.overdue(connection.connection.life.deadline))
         server.until_connections(0)
 
 
@@ -171,10 +171,10 @@ def test_a_long_body_may_take_longer(chunks: bool) -> None:
     with served(limits) as server, Client(server.address) as client:
         client.send(sent[:-1])
         connection = server.connection_of(client)
-        server.until(lambda: connection._filling is not None)
-        begun_s = server.ask(lambda: connection.deadline)
+        server.until(lambda: connection.connection.parser.filling is not None)
+        begun_s = server.ask(lambda: connection.connection.life.deadline)
         # The time is over, and more is granted.
-        server.until(lambda: connection.deadline > begun_s + 100)
+        server.until(lambda: connection.connection.life.deadline > begun_s + 100)
         client.send(sent[-1:])
         assert client.answer().body == body
 

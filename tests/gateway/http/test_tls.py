@@ -104,12 +104,12 @@ def test_an_answer_that_is_not_read_counts_until_it_is(
 ) -> None:
     """Also where TLS says that nothing waits."""
     protocol: Any = served.server.config.http_protocol_class
-    door = protocol.door
+    door = protocol.context
     with Client(served.address, context, receive_buffer_bytes=4096) as client:
         client.send(request(f"{prefix}/large/10000000"))
         served.until(lambda: door.held.now_bytes >= 10_000_000)
         connection = served.connection_of(client)
-        assert served.ask(lambda: connection.unsent_bytes) > 0
+        assert served.ask(lambda: connection.connection.life.unsent_bytes) > 0
         assert len(client.answer().body) == 10_000_000
         served.until(lambda: door.held.now_bytes == 0)
         assert client.is_open()
@@ -124,4 +124,4 @@ def test_a_client_that_never_reads_is_cut_off(certificate: tuple[Path, Path], co
             client.send(request("/v2/large/20000000"))
             client.begun()
             server.until_connections(0)
-        assert lane.door.held.now_bytes == 0
+        assert lane.context.held.now_bytes == 0

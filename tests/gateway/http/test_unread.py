@@ -24,9 +24,9 @@ def served(limits: LaneLimits) -> Iterator[tuple[Served, HttpServerContext]]:
     plane = PuppetPlane()
     lane = make_lane(plane, limits)
     with Served(AsgiLane(plane, PuppetApp(plane)), http=lane) as server:
-        yield server, lane.door
+        yield server, lane.context
         server.until_connections(0)
-        assert lane.door.held.now_bytes == 0
+        assert lane.context.held.now_bytes == 0
 
 
 def deaf(server: Served, target: str, body: bytes = b"") -> Client:
@@ -47,7 +47,8 @@ def test_an_answer_counts_whole_until_it_is_read(prefix: str) -> None:
     ):
         assert ANSWER_BYTES <= server.ask(lambda: door.held.now_bytes) < ANSWER_BYTES + 10_000
         connection = server.connection_of(client)
-        assert server.ask(lambda: bytes(connection.cycle.body)) == b""
+        assert server.ask(lambda: connection.connection.order.current) is None
+        assert connection.pages is None or server.ask(lambda: bytes(connection.pages.cycle.body)) == b""
         assert len(client.answer().body) == ANSWER_BYTES
         server.until(lambda: door.held.now_bytes == 0)
         assert client.is_open()
@@ -94,7 +95,7 @@ def test_a_client_that_reads_on_is_not_cut_off() -> None:
     with served(limits) as (server, _), deaf(server, f"/v2/large/{ANSWER_BYTES}") as client:
         connection = server.connection_of(client)
         for turn in range(4):
-            server.ask(partial(connection.make_room, 1000.0 * turn))
+            server.ask(partial(connection.connection.life.make_room, 1000.0 * turn))
             for _ in range(20):
                 client.read(65536)
         assert len(client.answer().body) == ANSWER_BYTES
@@ -104,7 +105,7 @@ def test_a_client_that_reads_a_byte_now_and_then_is() -> None:
     limits = LaneLimits(max_buffered_bytes=1000, crowded_grace_s=1000, min_body_bytes_per_s=1000)
     with served(limits) as (server, _), deaf(server, f"/v2/large/{ANSWER_BYTES}") as client:
         connection = server.connection_of(client)
-        server.ask(lambda: connection.make_room(0.0))
+        server.ask(lambda: connection.connection.life.make_room(0.0))
         client.read(1)
-        server.ask(lambda: connection.make_room(1000.0))
+        server.ask(lambda: connection.connection.life.make_room(1000.0))
         server.until_connections(0)
