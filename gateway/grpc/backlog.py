@@ -10,7 +10,7 @@ from sluice.gateway.grpc.http2 import Http2
 from sluice.gateway.grpc.outgoing import Outgoing
 
 
-class Backlog:
+class ConnectionBacklog:
     """Counts in `held` what no call counts: the rest of an unfinished frame, and what the network has not taken."""
 
     __slots__ = ("_counted_bytes", "_held", "_http2", "_outgoing", "_spare_bytes", "_spare_until_s", "_wire")

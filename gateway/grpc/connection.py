@@ -18,7 +18,7 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 
-from sluice.gateway.grpc.backlog import Backlog
+from sluice.gateway.grpc.backlog import ConnectionBacklog
 from sluice.gateway.grpc.calls_in_flight import CallsInFlight
 from sluice.gateway.grpc.frames import ConnectionEnded, ErrorCode
 from sluice.gateway.grpc.http2 import Http2
@@ -48,7 +48,7 @@ class GrpcConnection(asyncio.Protocol):
     - `Http2` has the frames that come, h2's state machine and the transport.
     - `Incoming` makes calls of what the client sends.
     - `CallsInFlight` has the calls, runs their methods, and sends what they answer through `Outgoing`.
-    - `Backlog` counts what is held beside the calls.
+    - `ConnectionBacklog` counts what is held beside the calls.
     - `Lifetime` keeps the deadlines, and ends the connection.
 
     Nothing that a client sends ends more than its own connection: what breaks HTTP/2 ends that, what breaks gRPC ends
@@ -65,7 +65,7 @@ class GrpcConnection(asyncio.Protocol):
         self._calls = calls = CallsInFlight(
             server, http2, self._deadline, on_empty=self._on_no_calls, on_failure=self._on_failure
         )
-        self._backlog = Backlog(http2, calls.outgoing, server.held, limits.wire)
+        self._backlog = ConnectionBacklog(http2, calls.outgoing, server.held, limits.wire)
         self._lifetime = Lifetime(server, http2, calls, self._backlog, self._deadline)
         incoming = Incoming(server, http2, calls)
         self._reactions: Mapping[type[Any], Callable[[Any], None]] = {

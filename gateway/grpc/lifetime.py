@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 
-from sluice.gateway.grpc.backlog import Backlog
+from sluice.gateway.grpc.backlog import ConnectionBacklog
 from sluice.gateway.grpc.calls_in_flight import CallsInFlight
 from sluice.gateway.grpc.frames import ConnectionEnded, ErrorCode
 from sluice.gateway.grpc.http2 import LAST_STREAM, Http2
@@ -24,7 +24,12 @@ class Lifetime:
     """
 
     def __init__(
-        self, server: ServerContext, http2: Http2, calls: CallsInFlight, backlog: Backlog, deadline: NextDeadline
+        self,
+        server: ServerContext,
+        http2: Http2,
+        calls: CallsInFlight,
+        backlog: ConnectionBacklog,
+        deadline: NextDeadline,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._server = server
