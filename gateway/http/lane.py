@@ -133,7 +133,7 @@ class LaneProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what is being worked out for the client, and give the place back."""
         self.connection.lost()
-        if self._task is not None and not self._task.done():
+        if self._task is not None and self._task in self._server_state.tasks:
             # A task that is cancelled before its first step never runs, and cannot leave the set by itself.
             self._task.add_done_callback(self._server_state.tasks.discard)
             self._task.cancel()
