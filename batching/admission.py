@@ -1,4 +1,4 @@
-"""Whether a request can be answered in time, said when it comes. Pure."""
+"""Decides, when a request comes, whether it can be answered in time. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Admission(StrEnum):
 
     ADMIT = "admit"
     OVERLOADED = "overloaded"
-    """It would be late, for what waits and runs before it."""
+    """It would be late because of the work before it."""
     INFEASIBLE = "infeasible"
     """It would be late even if nothing else were there."""
 

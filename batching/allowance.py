@@ -1,4 +1,4 @@
-"""How many rows may be in hand at once: learned from how long answers took that the engine did not take. Pure."""
+"""How many rows may be in hand at once, learned from the time that answers spent outside the engine. Pure."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import math
 from sluice.batching.window import RecentValues
 
 LEAST_ROWS = 64
-"""So many are let in whatever was seen: what lets nobody in learns nothing."""
+"""This many rows are always let in: with none let in, nothing could be learned."""
 
 MOST_ROWS = float(1 << 17)
-"""An allowance that has grown so far is none."""
+"""An allowance of this many rows or more limits nothing, and is dropped."""
 
 OWN_PART = 0.1
-"""The gateway may take so much of the objective for itself. The rest is for the wait before it, and for the engine."""
+"""The share of the objective that the gateway may take for itself. The rest is for the wait and for the engine."""
 
 LEAST_SHARE = 0.5
-"""Where the engine takes longer than the gateway, it is the engine that needs rows in hand."""
+"""Where the engine takes longer than the gateway, rows in hand keep the engine busy, and are not limited."""
 
 SHRINK, GROW = 0.6, 1.25
 """The most by which one round trip changes the allowance."""
 
 ROUND_TRIPS = 5
-"""What counts is the median over so many: one in which the machine did something else is none."""
+"""The number of answers whose median counts: one that was slow because the machine was busy changes nothing."""
 
 
 class Allowance:
     """The rows that may be in hand, between being let in and being answered, so that a gateway keeps an objective.
 
-    A gateway that has more to do than it can is late with everything: it reads, decodes and answers in turns, and a
-    turn takes as long as what is in hand. The engine's latency curve knows nothing of that. What helps is to have fewer
-    rows in hand, and so many that the gateway never pauses: this limit of concurrency is set by the time that answers
-    took beside the wait for the engine and its run, as a share of what they may take (TCP Vegas, L. Brakmo et al.,
-    SIGCOMM 1994; Netflix's concurrency-limits). It moves once for each round trip: an answer counts if its request was
-    let in after the last move.
+    An overloaded gateway is late with everything: it reads, decodes and answers in turns, and a turn takes longer the
+    more is in hand. The engine's latency curve does not show this. The remedy is to have fewer rows in hand, but enough
+    that the gateway never pauses. This concurrency limit follows the time that answers spent outside the wait for the
+    engine and its run, as a share of what they may take (TCP Vegas, L. Brakmo et al., SIGCOMM 1994; Netflix's
+    concurrency-limits). It moves once for each round trip: an answer counts if its request was let in after the last
+    move.
 
-    There is none until answers are too slow, and none any more after some dozens of quick round trips. `took_s` is the
-    quickest of the latest round trips: who would be late even so is late.
+    There is no limit until answers are too slow, and none any more after some dozens of quick round trips. `took_s` is
+    the quickest of the latest round trips: a request that would be late even at that speed is late.
     """
 
     def __init__(self, objective_s: float) -> None:

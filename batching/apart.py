@@ -1,4 +1,4 @@
-"""Requests that are to run alone and whole, though they had company or were cut into pieces. Pure."""
+"""Makes batches of single, whole requests out of jobs that shared a batch or were cut into pieces. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sluice.batching.split import JobPiece
 def apart(jobs: Sequence[Job], gone: asyncio.Future[JobResult], deaths: int = 0) -> list[Batch]:
     """A batch for each request of these jobs, which have waited or travelled together. None for a whole job alone.
 
-    A job that is taken apart is left with `gone`, a future that is over: whatever becomes of it answers nobody. A
-    request that was cut is given once, for the first of its pieces, and in one piece.
+    A job that is taken out of a batch is left with `gone`, a future that is over, so that its former batch answers
+    nobody. A request that was cut is given once, for the first of its pieces, and whole.
     """
     batches = []
     for job in jobs:

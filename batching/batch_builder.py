@@ -1,4 +1,4 @@
-"""How a batch is filled: who comes along, who is too late for it, and when it is closed. Pure."""
+"""Fills one batch: which jobs go into it, which are too late for any, and when it is closed. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sluice.batching.waiting_lines import QUANTUM_ROWS, ClientFlow, PriorityTier
 UNLIMITED_ROWS = 1 << 62
 
 TIGHT_RUNS = 1.0
-"""Where the last of those that wait has less to spare than so many full runs, time is short for all of them."""
+"""If the last job in line has less time to spare than this many full runs, time is short for all of them."""
 
 
 class BatchBuilder:
@@ -51,12 +51,12 @@ class BatchBuilder:
                 ring.popleft()
                 del tier.flows[flow.client]
             elif not self.closed or flow.deficit_rows < flow.jobs[0].places:
-                # Its turn is over; otherwise the next batch goes on with it.
+                # Its turn is over; otherwise the next batch starts with it.
                 flow.deficit_rows += QUANTUM_ROWS
                 ring.rotate(-1)
 
     def _draw_flow(self, flow: ClientFlow, allowance_rows: int) -> int:
-        """Take at most so many rows from the front of a flow; how many it were."""
+        """Take at most so many rows from the front of a flow; returns how many were taken."""
         before = self.rows
         jobs, first, looked_at = flow.jobs, 0, 0
         if jobs[0].urgent_s <= self._carefree_s or jobs[0].places > self._cap:
@@ -85,7 +85,7 @@ class BatchBuilder:
         return self.rows - before
 
     def _first_to_keep(self, jobs: Sequence[Job]) -> int:
-        """How many jobs at the front to drop; and see that the batch suits the one after them."""
+        """Count the jobs at the front to drop, and shrink the batch until it suits the job after them."""
         waiting_rows = self._waiting_rows - self.left_rows
         for place, job in enumerate(jobs):
             if job.future.done():
@@ -134,5 +134,5 @@ class BatchBuilder:
 
 
 def places_of(jobs: Sequence[Job]) -> int:
-    """What the jobs count for in bounds."""
+    """The places that the jobs take up; see `Job.places`."""
     return sum([job.rows or 1 for job in jobs])

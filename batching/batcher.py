@@ -32,21 +32,21 @@ from sluice.inference.types import DEFAULT_PRIORITY, Arrays, BatchResult, Death,
 __all__ = ["BatchLimits", "BatchReport", "Batcher", "Executor"]
 
 SWEEP_SPACING_S = 0.02
-"""Jobs that wait past their time end at most so much later, and the queue is swept no more often than that."""
+"""A job whose time is over ends at most this much later: the queue is swept no more often."""
 
 STUCK_RUNS, STUCK_S = 20.0, 5.0
-"""A batch that has run for so many times its p95, and for so long, is not slow but stuck."""
-
+"""A batch that has run for this many times its p95, and for at least this long, is stuck."""
 
 OVERSHOOT_PART = 0.5
-"""Who has passed the gate is not refused for others that came in between. Who came another way is, beyond that."""
+"""A request is refused here where the allowance is exceeded by more than this part. One that has passed the gate is not
+refused because of others that came meanwhile, while one that came by another way still has a limit."""
 
 
 class Executor(Protocol):
     """What the batcher needs of the workers."""
 
     def vacancy(self) -> Vacancy:
-        """The room that there is now. The batcher is to be told by `wake` when there may be more of it."""
+        """The free places now. The executor calls `wake` when there may be more."""
         ...
 
     async def run(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float) -> BatchResult:
@@ -99,7 +99,7 @@ class Batcher:
         self.allowance = Allowance(math.inf if objective_s is None else objective_s)
         self.rows_out = 0
         self.lag_s = 0.0
-        """How long the answer to the last batch had been there before the event loop came to it."""
+        """How long the last batch's answer had waited for the event loop."""
         self._executor = executor
         self._scheduler = Scheduler(limits, objective_s, knots, delivery_s)
         self._on_batch = on_batch
@@ -146,8 +146,7 @@ class Batcher:
         and put together again. `deadline_s` is when the caller gives up, on the batcher's clock. `priority` is from 1,
         the highest, to `LOWEST_PRIORITY`; clients of one priority take turns. `trace` comes back in the reports of the
         batches that the request travels in. The promise counts from `came_s`, if that is before now. Cancelling the
-        future takes the job out,
-        at the latest when its turn comes.
+        future takes the job out, at the latest when its turn comes.
 
         Raises `QueueFull` and `Overloaded` with the time in which the queue should drain, the latter where the request
         would be late for what is before it; `DeadlineExceeded` where its deadline could not be kept even alone;
@@ -187,15 +186,15 @@ class Batcher:
         return self.allowance.full(self._scheduler.queue.rows + self.rows_out)
 
     def room(self) -> float:
-        """The rows that may come in now; negative where more are in hand than should be."""
+        """The rows that may come in now; negative if more are in hand than should be."""
         return self.allowance.rows - self._scheduler.queue.rows - self.rows_out
 
     def has_least(self) -> bool:
-        """Whether there is enough in hand to learn from."""
+        """Whether enough rows are in hand to learn from."""
         return self._scheduler.queue.rows + self.rows_out >= LEAST_ROWS
 
     def retry_after_s(self) -> float:
-        """When whoever is refused now may come back."""
+        """When a caller that is refused now should try again."""
         return self._rate.retry_after_s(self._scheduler.queue.rows)
 
     def wake(self) -> None:
@@ -206,8 +205,8 @@ class Batcher:
     def unbatch(self) -> None:
         """From now on each request runs alone and whole: rows must not share a run, nor be put together from several.
 
-        Requests that are in a batch with others at this moment, or in pieces, run once more, alone; what comes of those
-        batches answers nobody. Nobody is refused for it, and deadlines stand.
+        Requests that share a batch at this moment, or are in pieces, run once more, alone; the results of their present
+        batches are not used. No request is refused because of it, and deadlines stand.
         """
         if not self._driving:
             return
@@ -252,7 +251,7 @@ class Batcher:
                 vacancy = after_dispatch(vacancy)
                 sent = True
         if sent and (scheduler.again or scheduler.queue.rows):
-            self.wake()  # a batch that begins to run makes a spare place behind it, which shows only then
+            self.wake()  # a batch that begins to run frees the spare place behind it, which is visible only then
         look_again_s = decision.look_again_s
         if scheduler.standby.rows:
             look_again_s = min(look_again_s, scheduler.standby.until_s)
@@ -329,14 +328,14 @@ class Batcher:
             self._scheduler.returned(trip, self._clock())
 
     def _clear(self, batch: Batch) -> None:
-        """The batch has run to its end: nobody in it is a suspect."""
+        """The batch has run to its end: none of its jobs is a suspect."""
         docket = self._scheduler.docket
         if docket:
             for job in batch.jobs:
                 self._scheduler.again.extend(docket.cleared(job))
 
     def _judge(self, batch: Batch, death: Death | None, sent_s: float) -> None:
-        """A worker died while it ran a job alone: its end, or it is run again."""
+        """A worker died while it ran a job alone: end the job, or run it again."""
         found = self._scheduler.docket.died(batch, death, sent_s, self._clock())
         if isinstance(found, WorkerKilled):
             batch.fail(found)

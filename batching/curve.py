@@ -11,10 +11,10 @@ from sluice.batching.window import RecentValues
 from sluice.inference.types import Knot, knot_rows
 
 SPEED_WINDOW = 15
-"""Batches whose median tells how fast the engine is now: eight in a row make a change known, seven are outliers."""
+"""The batches whose median gives the engine's present speed: eight in a row show a change, seven are outliers."""
 
 SEED_WEIGHT = 4
-"""What was measured at load counts for so many batches at first: one unlucky batch is not believed alone."""
+"""The measurement at load counts as this many batches at first, so that one unlucky batch does not outweigh it."""
 
 TAIL_WINDOW = 64
 TAIL_MINIMUM = 20
@@ -28,7 +28,7 @@ STEEPEST = 1.5
 """A batch moves the knots beside it by so much of its difference, which counts as no more than this factor."""
 
 FLAT = 1.25
-"""A budget that one row takes up is stretched by so much: up to there, more rows cost hardly anything."""
+"""Where one row takes up the budget, the budget grows by this factor: up to there, more rows cost hardly anything."""
 
 STALE_S = 1.0
 REFUSED_PER_PROBE = 100
@@ -80,7 +80,7 @@ class LatencyCurve:
 
     @property
     def confirmed(self) -> bool:
-        """Whether it rests on enough batches to call one of them stuck."""
+        """Whether it rests on enough batches to tell a stuck one from a slow one."""
         return self._batches >= SPEED_WINDOW
 
     def unbatch(self) -> None:
@@ -96,9 +96,9 @@ class LatencyCurve:
     def probe(self, now_s: float) -> bool:
         """Whether a request is to be let in against the prediction, to see if it still holds. Asked of each in turn.
 
-        What has refused everything for a while, nothing else would ever correct. One in `REFUSED_PER_PROBE` is late at
-        the worst; where few come, one in `STALE_S`. As long as probes are quicker than predicted, they follow each
-        other, so that half of `SPEED_WINDOW` of them and with it the truth are there a moment later.
+        A curve that refuses every request learns nothing more, so a wrong one would stay wrong. At worst, one request
+        in `REFUSED_PER_PROBE` is late, or one in `STALE_S` where few come. While probes are quicker than predicted,
+        they follow each other, so that half of `SPEED_WINDOW` have soon run and correct the curve.
         """
         self._refused += 1
         due = self._refused > REFUSED_PER_PROBE or now_s - self._confirmed_s > STALE_S
@@ -174,7 +174,7 @@ class LatencyCurve:
         return self._known_tails[min(self._known_tails, key=lambda known: abs(known - place))]
 
     def _settle(self) -> None:
-        """Draw the conclusions from what is known now."""
+        """Work out what follows from speed, shape and tail."""
         speed = self._speed if self.known else 0.0
         self._typical = [speed * value for value in self._shape]
         self._p95 = [tail * value for tail, value in zip(self._tail, self._typical, strict=True)]

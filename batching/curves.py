@@ -10,7 +10,7 @@ from sluice.batching.job import Key
 from sluice.inference.types import Knot
 
 MAX_CURVES = 256
-"""Callers choose the keys of a model with axes of any size. Beyond, one not used lately is forgotten."""
+"""The most curves kept, since callers choose the keys of a model with free axes. One not used lately is forgotten."""
 
 
 class Curves:
@@ -36,7 +36,7 @@ class Curves:
         return curve
 
     def unbatch(self) -> None:
-        """No two requests travel together from now on."""
+        """From now on no two requests share a batch."""
         self._unbatched = True
         for curve in self._curves.values():
             curve.unbatch()

@@ -1,4 +1,4 @@
-"""Requests under suspicion: what they are known for, by their content, and in which order they are tried. Pure."""
+"""Requests under suspicion: what is recorded of each content, and in which order they are tried. Pure."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from sluice.inference.errors import WorkerKilled
 from sluice.inference.types import Death
 
 MOST_RECORDS = 256
-"""Contents that are kept in mind; the one whose last death is the longest ago goes first."""
+"""The most contents on record; the one whose last death is the longest ago goes first."""
 
 SUSPECT = 3
 """From deaths of this weight on, a content is suspected; with less it has most likely met an accident."""
 
 KEEP_S = 30.0
-"""For so long after its last death a content is kept in mind: a condemned one is refused, and then tried afresh."""
+"""How long a content stays on record after its last death. A condemned one is refused until then."""
 
 MOST_WAITING = 64
-"""Requests that wait because of their content; more of them run as any request does, or are tried at once."""
+"""The most requests that wait because of their content. Others run as any request does, or are tried at once."""
 
 SAMPLES = 64
 """Numbers of each input that are looked at before all of it is digested."""
 
 SPACING_S = 5.0
-"""While others wait, the next suspect is tried so long after the last: each may cost a worker, and all need them."""
+"""While other requests wait, the next suspect is tried this long after the last: each try may cost a worker."""
 
 Content: TypeAlias = tuple[Hashable, bytes]
 
@@ -104,7 +104,7 @@ class Docket:
         return ()
 
     def cleared(self, job: Job) -> list[Batch]:
-        """A job has run to its end, so that its content and its shape are no suspects. Who waited only for that."""
+        """A job has run to its end: its content and shape are cleared. Returns the jobs that waited only for that."""
         content, shape = self._known_content(job), _shape(job)
         if content is None and shape not in self._shapes:
             return []
@@ -173,7 +173,7 @@ class Docket:
         return content if content in self._entries else None
 
     def _forget_old(self, now_s: float) -> None:
-        """Let go of records whose time is over. They lie in the order of their last deaths."""
+        """Drop records whose time is over. They lie in the order of their last deaths."""
         while self._entries:
             content, entry = next(iter(self._entries.items()))
             if now_s - entry.last_s <= KEEP_S and len(self._entries) < MOST_RECORDS:
@@ -199,7 +199,7 @@ class Docket:
 
 
 def content_of(job: Job) -> Content:
-    """Equal for jobs that the model cannot tell apart."""
+    """A digest that is equal for jobs that the model cannot tell apart."""
     digest = blake2b(digest_size=16)
     for array in job.inputs:
         if array.dtype.hasobject:

@@ -23,15 +23,15 @@ class BatchInFlight(msgspec.Struct, eq=False):
     began_s: float
 
     def left_s(self, now_s: float) -> float:
-        """What is left of a run that has begun."""
+        """How much of a run that has begun is left, in seconds."""
         return max(0.0, self.began_s + self.run_s - now_s)
 
 
 class InFlightBatches:
     """All batches that are out, and how long the workers have to do with them.
 
-    Which worker has which batch is for the executor to know. Here each worker runs one, and one that comes free goes on
-    with the batch that has waited the longest: exact for one worker, and near enough for several, as they take turns.
+    Only the executor knows which worker has which batch. Here each worker is taken to run one, and to go on with the
+    batch that has waited the longest: exact for one worker, and close for several, as they take turns.
     """
 
     def __init__(self) -> None:

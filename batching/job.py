@@ -1,4 +1,4 @@
-"""Jobs and batches: what waits, and what travels together."""
+"""Jobs and batches: one request that waits, and the requests that run together."""
 
 from __future__ import annotations
 

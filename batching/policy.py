@@ -14,13 +14,13 @@ LEAD_S = 0.002
 to be told of the time by a busy event loop whose timers count milliseconds."""
 
 FULL_LEAD_S = 0.01
-"""A full one may leave so much earlier. It loses no growth, only that a more urgent request could still overtake it."""
+"""A full batch may leave this much earlier. It cannot grow; only a more urgent request could still overtake it."""
 
 LEAD_PART, FULL_LEAD_PART = 0.05, 0.1
-"""Neither is more than this part of the objective."""
+"""Neither lead is more than this part of the objective."""
 
 LONG_RUN_S = 4 * LEAD_S
-"""Runs from this length on lose little of their growth by the lead."""
+"""Batches behind runs of at least this length lose little growth by the lead."""
 
 HOLD_PART = 0.5
 """A batch is held back while it has less than this part of the rows with which the workers keep up with the traffic."""
@@ -32,15 +32,15 @@ class Reason(StrEnum):
     FULL = "full"
     """As many rows waited as pay, or as the objective allows in one batch."""
     IDLE = "idle"
-    """A worker had nothing to do, and no more rows were to be waited for, so whatever had gathered went."""
+    """A worker was idle, and there were no rows to wait for, so the batch left as it was."""
     NO_GAIN = "no_gain"
-    """A worker had nothing to do, and the batch was large enough for the traffic: growing would gain nothing."""
+    """A worker was idle, and the batch was large enough for the traffic: growing would gain nothing."""
     DEADLINE = "deadline"
     """The batch was held back to grow, and its most urgent request could wait no longer."""
     AHEAD = "ahead"
     """The batch ahead was about to end, so this one went to wait behind it."""
     AGAIN = "again"
-    """The jobs had been out before, and their batch gave no answer."""
+    """The jobs run again, since their first batch gave no answer."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ _BY_REASON = {reason: Decision(reason) for reason in Reason}
 
 
 class Growth(msgspec.Struct, frozen=True):
-    """What could become of a batch that an idle worker could have now.
+    """The batch that an idle worker could have now, and how it could grow.
 
     `wanted_rows` is the size with which the workers keep up with `rows_per_s`, the traffic; `latest_s` is when a batch
     of that size must leave for its most urgent job to be in time. `until_s` is how long it is being held back already;
@@ -78,7 +78,7 @@ class Front(msgspec.Struct, frozen=True):
 
 
 def at_once(room: Vacancy, again: int, waiting_rows: int, full_rows: int) -> Decision | None:
-    """What needs no thought: no room, nothing that waits, batches to be run again, and full ones. Otherwise `None`."""
+    """The simple cases: no room, nothing that waits, batches to be run again, and full ones. Otherwise `None`."""
     if not room.idle and not room.spare:
         return WAIT
     if again:

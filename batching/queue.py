@@ -1,4 +1,4 @@
-"""The queue of one model version: who waits, in which order, and how much may wait. Pure: `now_s` is an argument."""
+"""The queue of one model version: what waits, in which order, and how much may wait. Pure: `now_s` is an argument."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LOOKS_PER_REFUSAL = 8
 LEAST_ENTRIES = 64
 
 AGEING_S = 0.5
-"""What has waited so long for a batch, of one key and priority, gets every other one, whatever waits above it."""
+"""Jobs of one key and priority that have waited this long get every other batch, whatever is more urgent."""
 
 PATIENCE_S = 60.0
-"""What is due later, or never, is ordered as if due so long after it came, so that nothing is overtaken for ever."""
+"""A job that is due later, or never, is ordered as if due this long after it came: it is not overtaken for ever."""
 
 
 class QueueStatistics(msgspec.Struct, frozen=True):
-    """What waits at one moment. A job whose client has gone counts until it is come upon."""
+    """What waits at one moment. A job whose client has gone counts until the queue removes it."""
 
     jobs: int
     rows: int
@@ -162,7 +162,7 @@ class Queue:
                 if each is tier or len(filling.left) > before:
                     self._settle(each, now_s)
                 if filling.closed or not filling.jobs:
-                    break  # where the first has nobody to send, another line may be more urgent than the others
+                    break  # where the first line has no job to send, another line may be more urgent now
             dropped += filling.dropped
             if filling.jobs:
                 self._aged_turn = is_aged
@@ -263,7 +263,7 @@ class Queue:
         self._most_entries = 2 * len(tiers) + LEAST_ENTRIES
 
     def _drop_gone(self) -> None:
-        """Make room. Looking through the queue takes time, so it waits for as many refusals as pay for it."""
+        """Make room. Searching the whole queue takes time, so it is done once in as many refusals as pay for it."""
         self._refusals_unswept += 1
         if self._refusals_unswept * LOOKS_PER_REFUSAL >= self.rows:
             self._refusals_unswept = 0

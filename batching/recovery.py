@@ -1,11 +1,11 @@
-"""What becomes of a batch that gave no answer: who is run again, with whom, and when it is the end. Pure.
+"""What follows from a batch that gave no answer: which jobs run again, in which batches, and which one ends. Pure.
 
 A verdict needs evidence. A worker that dies while it runs a batch may have died of it, or of something else, and how it
 ended says which is likelier (`WEIGHTS`). So each death counts by its weight, and is counted twice over: first for the
 batch, then for a request that runs alone.
 
 - A batch of several jobs goes once more as it is while the weight of its deaths is below `APART`; then each job goes
-  alone. Nothing of that is held against any of them: they were only there.
+  alone. None of these deaths is held against a single job.
 - A job alone is condemned once the deaths that it alone has caused weigh `ENOUGH`. Until then it is run again, as long
   as its caller's deadline allows.
 - What runs to its end is cleared, with an answer or with the model's own error, and nothing of it is counted again.

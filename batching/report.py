@@ -1,4 +1,4 @@
-"""What a batcher tells of itself, as frozen values."""
+"""A batcher's reports and statistics, as frozen values."""
 
 from __future__ import annotations
 

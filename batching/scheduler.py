@@ -1,4 +1,4 @@
-"""Everything that decides, in one place: who is let in, when a batch leaves, and who travels in it. Pure."""
+"""All decisions in one place: which jobs are let in, when a batch leaves, and what goes into it. Pure."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from sluice.inference.errors import DeadlineExceeded, Overloaded, QueueFull
 from sluice.inference.types import Knot, Vacancy
 
 BUDGET_PART = 0.5
-"""A full batch runs for no more than this part of the objective: a request may have just missed the one before."""
+"""A full batch runs for no more than this part of the objective: a request may have just missed the batch before it."""
 
 DELIVERY_PART = 0.1
-"""The delivery counts for no more than this part of the objective."""
+"""`delivery_s` counts for no more than this part of the objective."""
 
 TRAFFIC_PART = 0.125
 TRAFFIC_MEMORY_S = (0.01, 1.0)
@@ -38,7 +38,7 @@ TRAFFIC_MEMORY_S = (0.01, 1.0)
 
 
 class BatchLimits(msgspec.Struct, frozen=True):
-    """What the batcher may grow to. For a model that is not batched, `max_rows` is 1."""
+    """The bounds of a queue and of its batches. For a model that is not batched, `max_rows` is 1."""
 
     max_rows: int = 64
     max_queue_rows: int = 4096
@@ -114,7 +114,7 @@ class Scheduler:
                 self.standby.add(job, curve, now_s)
 
     def let_in(self, now_s: float) -> None:
-        """Let in who is on standby and would be in time after all, the last to come first."""
+        """Let in those on standby that would be in time after all, the last to come first."""
         while (last := self.standby.last()) is not None:
             if self._foresee(last.job, last.curve, now_s) is not Admission.ADMIT:
                 return
@@ -202,7 +202,7 @@ class Scheduler:
         if run_s > HOPELESS_PART * within_s:
             job.kept, within_s = True, max(within_s, HOPELESS_RUNS * run_s)
         elif came_s + within_s < now_s + run_s:
-            job.kept = True  # it came too late: whoever lets it in all the same wants to see it answered
+            job.kept = True  # It came too late. If it was let in all the same, it is to be answered.
         job.due_s = min(job.deadline_s, (now_s if job.kept else came_s) + within_s)
 
     def _push(self, job: Job, curve: LatencyCurve, now_s: float) -> None:
@@ -243,7 +243,7 @@ class Scheduler:
         return to_idle_worker(self._growth(line, now_s), now_s)
 
     def _or_suspect(self, decision: Decision, vacancy: Vacancy, now_s: float) -> Decision:
-        """What is done when nothing else leaves: an idle worker tries a suspect, and else its time is waited for."""
+        """The decision when nothing else leaves: an idle worker tries a suspect, or waits until it is time for one."""
         if not self.docket.waiting:
             return decision
         if vacancy.idle:

@@ -19,7 +19,7 @@ class JobPiece(Job, kw_only=True):
     place: int
 
     def begin(self) -> None:
-        """It leaves with a batch: what is paid for in part is not thrown away, and the others are kept."""
+        """It leaves with a batch, so the other pieces are kept: a request that has begun is not dropped."""
         self.whole.begin()
 
     def answer(self, result: JobResult) -> None:
@@ -34,9 +34,9 @@ class Whole:
 
     def __init__(self, request: Job, pieces: int, max_rows: int) -> None:
         self.request: Job | None = request
-        """As it came, for whoever wants it to run in one piece after all; `None` once somebody has it."""
+        """The request as it came, for a caller that runs it whole after all; `None` once it has been taken."""
         self.pieces: list[JobPiece] = []
-        """Those that have not begun, until the first of them does."""
+        """The pieces that wait, until the first of them begins."""
         self._max_rows = max_rows
         self._parts: list[JobResult | None] = [None] * pieces
         self._missing = pieces

@@ -13,13 +13,13 @@ from sluice.batching.curve import LatencyCurve
 from sluice.batching.job import Job
 
 STAY_S = 0.004
-"""How long a request may be on standby: to be refused so much later is still to be refused at once."""
+"""How long a request may be on standby: a refusal that comes this much later still counts as immediate."""
 
 PART_OF_BATCH = 0.5
-"""All that are on standby are no more than so much of a full batch."""
+"""The requests on standby have at most this share of a full batch's rows."""
 
 RUNS_LEFT = 2.0
-"""Nobody stays who would not have time for so many full runs: the one to wait for, and the own."""
+"""A request stays only if it has time for this many full runs: the one that it waits for, and its own."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -33,10 +33,10 @@ class Waiting(msgspec.Struct, frozen=True):
 class Standby:
     """The last few requests for which there was no time, for at most `STAY_S`.
 
-    What a request is told when it comes cannot be taken back, and nobody knows whether more are coming: at the end of
-    a burst, the last batch would run half empty, refused only moments before. So the newest of the refused are kept:
-    each gives way to the next one, or leaves when its stay is over. Who is let in after all is the last to come, who
-    has the most time left (adaptive LIFO: B. Maurer, "Fail at Scale", ACM Queue 13, 2015).
+    A refusal cannot be taken back, and whether more requests are coming is unknown: at the end of a burst the last
+    batch would run half empty, moments after others were refused. So the newest of the refused are kept: each gives way
+    to the next, or leaves when its stay is over. The last to come is let in first, since it has the most time left
+    (adaptive LIFO: B. Maurer, "Fail at Scale", ACM Queue 13, 2015).
     """
 
     until_s: float

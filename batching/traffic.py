@@ -1,4 +1,4 @@
-"""How many rows come in by themselves just now. Pure."""
+"""The rate at which rows come in, without those that clients send because they got an answer. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Traffic:
         elif now_s - self._last_s > self._memory_s:
             self._rows = 0.0
         else:
-            self._heard_s += now_s - self._last_s  # a pause is no silence
+            self._heard_s += now_s - self._last_s  # time without counting is not time without traffic
         self._last_s = now_s
         self._counting = busy
 

@@ -1,6 +1,6 @@
 """The order within a queue: lines of equal keys, tiers of equal priority, flows of one client each. Pure.
 
-    Queue ── Line (one key) ── Tier (one priority) ── Flow (one client): jobs, the one that is due first in front
+    Queue ── WaitingLine (one key) ── PriorityTier (one priority) ── ClientFlow (one client): jobs, first due first
 
 Flows of a tier take turns by deficit round robin: M. Shreedhar and G. Varghese, "Efficient Fair Queuing using Deficit
 Round Robin", SIGCOMM 1995. Within a flow the earliest deadline is first.
@@ -84,7 +84,7 @@ class PriorityTier:
             self.urgent_s = urgent_s
 
     def settle(self) -> None:
-        """Note what is most urgent, once jobs have left."""
+        """Work out anew what is most urgent, once jobs have left."""
         ring = self.ring
         if len(ring) == 1:
             self.urgent_s = ring[0].jobs[0].urgent_s if ring[0].jobs else math.inf

@@ -1,4 +1,4 @@
-"""The latest values of something, by size. Pure."""
+"""The latest values of a measurement, sorted, for medians and percentiles. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RecentValues:
             self.add(value)
 
     def add(self, value: float) -> None:
-        """Take in the newest value."""
+        """Add the newest value, and drop the oldest."""
         if len(self._arrived) == self._size:
             del self._sorted[bisect_left(self._sorted, self._arrived.popleft())]
         self._arrived.append(value)

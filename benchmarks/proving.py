@@ -32,12 +32,13 @@ if sys.argv[2] == "without":
     stub.prove = lambda *_: RowsProof(Independence.PROVEN, "taken for granted")
     sys.modules[stub.__name__] = stub
 from sluice.inference.planning.options import WorkerOptions, plan_terms
-from sluice.inference.transport.channel import Load
-from sluice.inference.worker.main import _load_model
-from sluice.inference.backends.onnx.tensor_outputs import tensor_outputs
+from sluice.inference.transport.messages import Load
+from sluice.inference.worker.main import load_model
+from sluice.inference.backends.registry import engine_of
 from pathlib import Path
+file = Path(sys.argv[1])
 terms = plan_terms(WorkerOptions(count=1, intra_op_threads=1, max_rows=1))
-loaded = _load_model(Load(sys.argv[1], "cpu", terms, None), tensor_outputs(Path(sys.argv[1])))
+loaded = load_model(Load(str(file), "cpu", terms, None), engine_of(file).model(file))
 assert loaded.trial.signature.batched
 print(time.perf_counter() - began_s)
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sluice.gateway.cli import main
 from sluice.gateway.prediction import observer
-from sluice.gateway.telemetry import call_log, loop_lag, metrics
+from sluice.gateway.telemetry import call_log, loop_lag, model_metrics
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -13,7 +13,7 @@ def _nothing(*_: object, **__: object) -> None:
 
 if __name__ == "__main__":
     for name in ("request_ended", "answered", "repeated", "promise_ended", "batch_ended", "padded"):
-        setattr(metrics.ModelMetrics, name, _nothing)
+        setattr(model_metrics.ModelMetrics, name, _nothing)
     for name in ("answered", "ended"):
         setattr(call_log.CallLog, name, _nothing)
     observer.__dict__["server_timing"] = _nothing

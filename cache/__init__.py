@@ -1,1 +1,1 @@
-"""Where answers to repeated rows will live: row keys, the memory tier, the Redis tier, single-flight."""
+"""The cache of rows: keys, the memory tier, the tier in Redis, and single-flight."""

@@ -19,14 +19,14 @@ from sluice.cache.turns import Turns
 
 
 class CacheOptions(msgspec.Struct, frozen=True):
-    """What there is of a cache. `memory_bytes` 0 is no memory tier; `redis` `None` is no Redis."""
+    """Which tiers the cache has. `memory_bytes` 0 is no memory tier; `redis` `None` is no Redis."""
 
     memory_bytes: int
     redis: RedisOptions | None = None
 
 
 class Cleared(msgspec.Struct, frozen=True):
-    """How many entries were thrown away; `redis_entries` is `None` where there is no Redis."""
+    """How many entries were deleted; `redis_entries` is `None` where there is no Redis."""
 
     memory_entries: int
     redis_entries: int | None
@@ -35,9 +35,9 @@ class Cleared(msgspec.Struct, frozen=True):
 class Cache:
     """Memory and Redis for every model. An async context manager that owns the connections to Redis.
 
-    Entering never fails for what Redis does. Memory holds at most `memory_bytes`, all models together: what is asked
-    for often stays, whoever asks. `on_change` hears when reads or writes begin or cease to leave Redis alone, with the
-    new state and the reason in plain words. All methods belong to the event loop's thread.
+    Entering never fails because of Redis. Memory holds at most `memory_bytes`, all models together; what is asked for
+    often stays, whichever model it belongs to. `on_change` is called when reads or writes stop or start using Redis,
+    with the new state and the reason in plain words. All methods belong to the event loop's thread.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Cache:
         self._options = options
         self._clock = clock
         self.turns = Turns(clock)
-        """What the steps of large requests take turns by, whatever model they are for."""
+        """Schedules the steps of large requests, of all models."""
         self._models: list[ModelCache] = []
         self._memory = MemoryTier(options.memory_bytes, self._evicted) if options.memory_bytes else None
         self._redis = None if options.redis is None else _shared(options.redis, on_change, clock)
@@ -85,9 +85,9 @@ class Cache:
             self._memory.remove(model.owner)
 
     def replace(self, model: ModelCache, subject: CachedModel) -> ModelCache:
-        """Another cache for a version whose answers must not be used any more, with nothing in it.
+        """An empty cache for a version whose cached answers must not be used any more.
 
-        They leave the memory, and what is being computed at this moment is not kept either. `forget` is for Redis.
+        They leave the memory, and what is being computed at this moment is not kept. `forget` deletes them in Redis.
         """
         for each in self._models:
             if each.owner == model.owner:
@@ -99,14 +99,14 @@ class Cache:
         return self.of_model(subject)
 
     async def forget(self, space: str) -> int | None:
-        """Throw away what Redis has of versions with the same files; how many entries there were, if there is a Redis.
+        """Delete what Redis has of versions with the same files. Returns how many entries; `None` without Redis.
 
         Raises `CacheUnavailable` if it does not answer.
         """
         return None if self._redis is None else await self._redis.forget(space)
 
     def state(self) -> CacheState:
-        """What stands now."""
+        """A snapshot."""
         memory, redis = self._memory, self._redis
         return CacheState(
             entries=0 if memory is None else memory.entries,
@@ -117,7 +117,7 @@ class Cache:
         )
 
     async def clear(self, model: str | None = None) -> Cleared:
-        """Throw away what is kept for all versions of a model, or everything.
+        """Delete what is kept for all versions of a model, or everything.
 
         Raises `CacheUnavailable` if Redis does not answer; memory has been cleared then.
         """

@@ -12,19 +12,19 @@ FAST 2015).
 from __future__ import annotations
 
 WINDOW_ROWS = 512
-"""After so many rows a tier is judged, and what was seen counts half from then on."""
+"""A tier is judged after this many rows; earlier observations count half from then on."""
 
 SAMPLED = 64
-"""Of a bypassed tier, one in so many rows is looked up and stored nevertheless."""
+"""While a tier is bypassed, one in this many rows is still looked up and stored."""
 
 RETURN = 1.2
-"""A bypassed tier is used again when it would save so many times what it costs, lest it goes to and fro."""
+"""A bypassed tier is used again when it would save this many times what it costs, so that it does not flap."""
 
 STALL = 8
-"""A lookup counts at most as so many average ones: now and then the machine does something else for a while."""
+"""A lookup counts at most as this many average ones: now and then the machine is busy with something else."""
 
 JOB_S = 5e-6
-"""What the gateway spends on a row that goes to the model in a job of its own: benchmarks/README.md, *batcher*."""
+"""The gateway's own time for a row that goes to the model in its own job: benchmarks/README.md, *batcher*."""
 
 
 class ModelCost:
@@ -53,7 +53,7 @@ class ModelCost:
 
 
 class Economy:
-    """The running comparison of one tier for one model version. `adaptive` false keeps the tier in use, whatever."""
+    """The running comparison of one tier for one model version. With `adaptive` false the tier is always used."""
 
     def __init__(self, model: ModelCost, *, adaptive: bool) -> None:
         self._model = model
@@ -77,7 +77,7 @@ class Economy:
         self._cost_s += cost_s
 
     def saved(self, rows: int) -> None:
-        """So many rows that were counted as looked up and missed need not be computed, since somebody else does it."""
+        """So many rows that were counted as misses need not be computed, since another request computes them."""
         self._hits += rows
 
     @property

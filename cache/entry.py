@@ -23,7 +23,7 @@ ELEMENT_BYTES = sys.getsizeof(b"")
 class CacheEntry(msgspec.Struct, eq=False, gc=False):
     """The answer to one key. `outputs` are read-only, share memory with nothing else, and are in the key's order.
 
-    Of a row, each output has an axis 0 of size 1. `size_bytes` is what it takes in memory, all told. After `expires_s`
+    Of a row, each output has an axis 0 of size 1. `size_bytes` is all the memory that it takes. After `expires_s`
     on the monotonic clock it is not to be used. `visits` and `kept` belong to the tier that keeps it.
     """
 

@@ -1,4 +1,4 @@
-"""The way of one query through the cache, where not all of its rows were in memory."""
+"""Fetches or computes the rows of one query that were not all in memory."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from sluice.inference.errors import DeadlineExceeded
 from sluice.inference.types import Arrays, CacheUse, Caching, Query, Recall
 
 SHARED_FAILURES = 2
-"""A row that failed so often while others waited for it is computed by each of them for itself: then nobody waits for
-a long row of failures, and each gets the error that is its own."""
+"""After a row has failed this often while others waited for it, each of them computes it for itself: then no request
+waits for a long series of failures, and each gets its own error."""
 
 
 class Computed(Protocol):
-    """What the model said of a query. `outputs` may be views that others share; times are in seconds."""
+    """The model's answer to a query. `outputs` may be views that others share; times are in seconds."""
 
     @property
-    def outputs(self) -> Arrays: ...  # noqa: D102
+    def outputs(self) -> Arrays: ...
     @property
-    def queue_s(self) -> float: ...  # noqa: D102
+    def queue_s(self) -> float: ...
     @property
-    def batch_s(self) -> float: ...  # noqa: D102
+    def batch_s(self) -> float: ...
     @property
-    def compute_s(self) -> float: ...  # noqa: D102
+    def compute_s(self) -> float: ...
     @property
-    def batch_rows(self) -> int: ...  # noqa: D102
+    def batch_rows(self) -> int: ...
     @property
-    def late(self) -> bool: ...  # noqa: D102
+    def late(self) -> bool: ...
 
 
 Compute: TypeAlias = Callable[[Query], Awaitable[Computed]]
-"""Has the model answer a query, or raises whatever it refuses or fails with."""
+"""Has the model answer a query. Raises what the model refuses it or fails with."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a query. `outputs` are in the wanted order; nobody may write to them.
+    """The answer to a query. `outputs` are in the wanted order, and read-only.
 
     The times are those of the rows that were computed: the longest wait, how long their batches took from dispatch to
     answer, and what they cost the engine, all together.
@@ -69,12 +69,12 @@ def uncached(computed: Computed, cached: CacheUse | None) -> Answer:
 class RowFetch:
     """Leads the rows that nobody computes yet, follows the others, and puts the answer together.
 
-    A row that it leads is looked for in Redis and then computed, all of them in one query; what becomes of it, all who
-    follow it hear. It waits for others only when it leads nothing any more, so that two walks never wait for each
-    other. When a leader is cancelled or fails, the first of its followers to wake up leads.
+    The rows that it leads are looked up in Redis and then computed, all in one query; all followers get the result. It
+    waits for others only when it leads nothing any more, so that two queries never wait for each other. When a leader
+    is cancelled or fails, the first of its followers to wake up leads.
 
     `keys` are the query's, in order, and `found` what memory holds of them. `promised_s` is when the answer is due.
-    Each stage goes in steps, between which others have their turns and the deadline is looked at; but what the model
+    Each stage goes in steps, between which others have their turns and the deadline is checked; but what the model
     has answered is kept first.
     """
 
@@ -117,12 +117,12 @@ class RowFetch:
             followed = await self._go_ahead(places, alone=alone)
             if followed and self._whole is None:
                 failures += await self._follow(followed)
-            # What was led is found, or it has raised.
+            # Every row that was led is found by now, or an error was raised.
             places = {key: places[key] for key in followed if key not in self._found}
             alone = failures >= SHARED_FAILURES
         outputs = self._whole or await joined(self._found, self._keys, self._limits)
         if outputs is None:
-            # The model gave these rows outputs of different shapes at different times: it alone can tell.
+            # The model gave these rows outputs of different shapes at different times: ask it for all of them.
             outputs = await self._whole_anew()
         cached = CacheUse(self._query.rows, self._query.rows - self._computed_rows)
         times = (self._queue_s, self._batch_s, self._compute_s)
@@ -230,7 +230,7 @@ class RowFetch:
             self._tiers.release(keys)
             raise
         if self._tiers.by_row and not has_rows(outputs, part.rows):
-            # Which output belongs to which row, nobody knows: nothing is kept, and no part can stand for the whole.
+            # It is unknown which output belongs to which row: nothing is kept, and no part can stand for the whole.
             self._tiers.release(keys)
             self._whole = outputs if part is self._query else await self._whole_anew()
             return

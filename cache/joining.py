@@ -12,7 +12,7 @@ from sluice.inference.types import Array, Arrays
 
 
 class Limits:
-    """What one answer may hold, and when it is due: looked at in each step. `turns` are taken between two of them."""
+    """The bounds of one answer, in bytes and in time, checked in each step. `turns` are taken between two steps."""
 
     __slots__ = ("deadline_s", "max_bytes", "turns")
 
@@ -22,7 +22,7 @@ class Limits:
         self.max_bytes = max_bytes
 
     async def turn(self) -> None:
-        """Give others theirs. Raises `DeadlineExceeded`."""
+        """Let others have their turn. Raises `DeadlineExceeded`."""
         await self.turns.next(self.deadline_s)
 
     def check(self, size_bytes: int) -> None:

@@ -24,7 +24,7 @@ _LENGTH = Struct("<Q")
 
 KEY_BYTES = 16
 FORM = 1
-"""Goes up with every change of what is digested or of how answers are cut: keys of other forms are strangers then."""
+"""Raised with every change of what is digested or of how answers are cut, so that older keys no longer match."""
 
 REMEMBERED_KINDS, REMEMBERED_CHARACTERS = 256, 1024
 """So many kinds of rows are remembered, with parameters up to this length. Most models have one kind; axes of any size,
@@ -69,7 +69,7 @@ class Keys:
         return self._hasher.cache_info().currsize
 
     def forget(self) -> None:
-        """Let go of the kinds that were seen so far."""
+        """Forget the kinds of rows that were seen so far."""
         self._hasher.cache_clear()
 
     def _keyed(
@@ -154,7 +154,7 @@ def _long_key(hasher: Hasher, inputs: Sequence[Array]) -> Iterator[list[bytes]]:
 
 
 def content_bytes(inputs: Sequence[Array]) -> int:
-    """How much there is to digest, about: at least this, of BYTES elements that are too many to look at each."""
+    """About how much there is to digest, in bytes; a lower bound where BYTES elements are too many to look at each."""
     size = 0
     for array in inputs:
         size += array.nbytes
@@ -164,7 +164,7 @@ def content_bytes(inputs: Sequence[Array]) -> int:
 
 
 def peek(inputs: Arrays) -> int:
-    """A number that is the same for the same first rows, found by a glance at a part of their bytes."""
+    """A number that is equal for equal first rows, made from a part of their bytes."""
     seen = 0
     for array in inputs:
         first = (array[:1] if array.ndim else array).reshape(-1)

@@ -9,7 +9,7 @@ from sluice.cache.entry import CacheEntry
 from sluice.cache.report import Owner
 
 SMALL_SHARE = 0.1
-"""The part of the memory that new entries pass through, as the paper has it."""
+"""The part of the memory for new entries, as in the paper."""
 
 MOST_VISITS = 3
 PROVEN_VISITS = 2
@@ -19,7 +19,7 @@ LARGEST_SHARE = 0.25
 """One entry takes at most this part of the memory: a single answer must not push out everything else."""
 
 REPRIEVES = 64
-"""So many entries are spared in one search for room. Then they go whatever they are, so that no `put` takes long."""
+"""The most entries spared in one search for room; after that any entry goes, so that no `put` takes long."""
 
 
 class MemoryTier:
@@ -32,8 +32,8 @@ class MemoryTier:
     docs/decisions/0010-memory-is-s3-fifo.md).
 
     A lookup moves nothing, and takes a fraction of a microsecond. Entries that have expired are never returned; they
-    leave when their key is put again or their turn has come. `on_evicted` hears of each entry that has to make room
-    before it has expired. Not safe for threads.
+    leave when their key is put again or their turn has come. `on_evicted` is called with each entry that has to make
+    room before it has expired. Not safe for threads.
     """
 
     def __init__(self, max_bytes: int, on_evicted: Callable[[Owner], None]) -> None:
@@ -78,7 +78,7 @@ class MemoryTier:
             return False
         old = self._table.get(key)
         if old is not None:
-            # The key stays where it stands, so that each stands in one queue, once.
+            # The key keeps its place, so that each is in one queue, once.
             entry.visits, entry.kept = old.visits, old.kept
             self._count(old, -1)
         elif key in self._ghosts:
@@ -93,9 +93,9 @@ class MemoryTier:
         return True
 
     def remove(self, owner: Owner) -> int:
-        """Throw away all entries of an owner; how many there were."""
+        """Delete all entries of an owner. Returns how many there were."""
         before = self._table
-        # A new table, for the old one would stay as large as it has ever been.
+        # A new table, since the old one would stay as large as it ever was.
         self._table = {key: entry for key, entry in before.items() if entry.owner != owner}
         for entry in before.values():
             if entry.owner == owner:

@@ -1,4 +1,4 @@
-"""The cache of one model version: queries in, answers out, and the model asked only for what nobody knows yet."""
+"""The cache of one model version: the model computes only the rows that no tier holds and no other query computes."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class ModelCache:
         return await self._lead_one(query, compute, use, key)
 
     async def _lead_one(self, query: Query, compute: Compute, use: Use, key: bytes) -> Answer:
-        """One row that nobody else is computing: as in a walk, in a third of its time."""
+        """One row that no other query computes: the same as `RowFetch`, in a third of its time."""
         tiers = self._tiers
         flight, epoch = self._flights.begin(key, query), tiers.epoch
         try:
@@ -211,11 +211,11 @@ class ModelCache:
         return self._tiers.space
 
     def count_eviction(self) -> None:
-        """One of this version's entries had to make room in memory."""
+        """Count an entry of this version that had to make room in memory."""
         self._tiers.memory_counts.evicted += 1
 
     def forget(self) -> None:
-        """Keep nothing of what is being computed now, and let nobody follow it: what was kept is being thrown away.
+        """Keep nothing of what is being computed now, and let no query follow it: the cached answers are being deleted.
 
         With it goes what is remembered of the kinds of rows, and whatever else holds answers of this cache.
         """
@@ -225,5 +225,5 @@ class ModelCache:
         self._on_forget()
 
     def state(self) -> ModelState:
-        """What stands now."""
+        """A snapshot."""
         return ModelState(self.owner, self._scope, self._tiers.followers, self._tiers.states())

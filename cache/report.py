@@ -1,4 +1,4 @@
-"""What the cache tells of itself: plain counts, kept where things happen and read when somebody asks."""
+"""The cache's figures: plain counts, kept where things happen and read on request."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class TierCounts(msgspec.Struct, eq=False):
-    """What happened to one model version's rows in one tier. All numbers only rise, and count rows.
+    """The rows of one model version in one tier, counted by outcome. All numbers only rise.
 
-    A row that was looked up is a hit or a miss. Of the misses, `errors` were none of the row's doing: nobody answered
-    in time, or what came was not to be trusted. `bypassed` rows were not looked up, since the tier did not pay.
+    A row that was looked up is a hit or a miss. Of the misses, `errors` were the tier's: no answer in time, or a
+    value that failed its checks. `bypassed` rows were not looked up, since the tier did not pay.
     `dropped` rows found no room in the queue of writes, or were too large. `evicted` rows had to make room.
     `observe` is told the duration of each lookup, in seconds.
     """

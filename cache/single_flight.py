@@ -12,7 +12,7 @@ from sluice.inference.types import Query
 
 
 class Waiter:
-    """Somebody who waits until some flights are over. `waiting` counts those that are not."""
+    """A query that waits until some flights are over. `waiting` counts those that are not."""
 
     __slots__ = ("all_over", "waiting")
 
@@ -28,7 +28,7 @@ class Waiter:
 
 
 class Flight(msgspec.Struct, eq=False, gc=False):
-    """One row that somebody computes. Its leader lands it with an entry, or gives it up; then it is over.
+    """One row that is being computed. Its leader lands it with an entry, or gives it up; then it is over.
 
     `failed` is true of one that was given up for an error and not because the leader's client has gone.
     `waiters` are there once somebody waits for it: most rows are never asked for twice at the same time. They are in a
@@ -43,7 +43,7 @@ class Flight(msgspec.Struct, eq=False, gc=False):
     failed: bool = False
 
     def hurries(self, query: Query) -> bool:
-        """Whether it is at least as urgent as the query: a caller must not be kept by one who has more time."""
+        """Whether it is at least as urgent as the query: a caller must not wait for one that has more time."""
         return self.priority <= query.priority and self.deadline_s <= query.deadline_s
 
 
@@ -65,7 +65,7 @@ class SingleFlight:
         return flight if flight is not None and flight.hurries(query) else None
 
     def begin(self, key: bytes, query: Query) -> Flight:
-        """A flight of one's own. One that is under way for the same key goes on for those who follow it already."""
+        """Begin a flight. One that is under way for the same key goes on for its followers."""
         flight = self._flights[key] = Flight(query.priority, query.deadline_s)
         return flight
 
@@ -87,7 +87,7 @@ class SingleFlight:
             flight.waiters = None
 
     def forget(self) -> None:
-        """Let nobody follow what is under way now."""
+        """Let no new query follow what is under way now."""
         self._flights.clear()
 
 

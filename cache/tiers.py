@@ -26,20 +26,20 @@ SPACE_DIGITS = 16
 """Keys of one digest stand together in Redis, under its first so many hexadecimal digits."""
 
 REDIS_SHARE = 0.25
-"""Lookups in Redis take at most this part of the time that a request has left, and claiming rows there as much."""
+"""A lookup in Redis takes at most this part of the time that a request has left, and so does claiming rows."""
 
 TRIP_KEYS = 512
 CLAIMED_KEYS = 128
-"""What one request looks up, or claims, in one round trip."""
+"""The most keys that one request looks up, or claims, in one round trip."""
 
 
 class CachedModel(msgspec.Struct, frozen=True):
-    """What the cache needs to know of a model version.
+    """A model version as the cache needs to know it.
 
     `digest` names its files, and `engine` whatever else its answers may depend on. `batch_s` is what a batch costs
     beside the engine, in seconds, and `objective_s` the latency that is promised, if one is. With `adaptive`, tiers
-    that do not pay are bypassed. `observe` gives, for a tier, whom to tell how long each lookup took, in seconds. An
-    answer that is put together here has at most `max_answer_bytes`. `on_forget` hears when answers are thrown away.
+    that do not pay are bypassed. `observe` gives, for a tier, the function to call with the seconds of each lookup.
+    An answer that is put together here has at most `max_answer_bytes`. `on_forget` is called when answers are deleted.
     """
 
     owner: Owner
@@ -97,7 +97,7 @@ class Tiers:
         self.followers = 0
         """Rows that were taken from another query that computed them."""
         self.epoch = 0
-        """Goes up when the model's entries are forgotten: what was begun before is not stored."""
+        """Raised when the model's entries are deleted: what was begun before is not stored."""
 
     @property
     def space(self) -> str:
@@ -246,7 +246,7 @@ class Tiers:
                 await self._decoded(query, dict(zip(part, found, strict=True)), weight, epoch, limits, land)
 
     def followed(self, rows: int) -> None:
-        """Count rows that somebody else has computed. Having looked them up has paid."""
+        """Count rows that another request has computed: looking them up has paid."""
         self.followers += rows
         self.memory_pays.saved(rows)
 
@@ -264,7 +264,7 @@ class Tiers:
         return entry
 
     def send(self, query: Query, entries: Mapping[bytes, CacheEntry]) -> None:
-        """Keep answers in Redis too, a little later: nobody waits for that."""
+        """Keep answers in Redis too, a little later: no request waits for that."""
         if self._redis is None:
             return
         started_s = self._clock()
@@ -275,7 +275,7 @@ class Tiers:
             if not self._redis.store(self._space, key, value, self._subject.ttl_s, self.redis_counts):
                 dropped.append(key)
         if dropped:
-            self.release(dropped)  # others need not wait for what will never come
+            self.release(dropped)  # others must not wait for an answer that will never come
         self.redis_pays.spent(self._clock() - started_s)
 
     def states(self) -> tuple[TierState, ...]:
@@ -291,7 +291,7 @@ class Tiers:
     async def _decoded(
         self, query: Query, found: Mapping[bytes, bytes | None], weight: int, epoch: int, limits: Limits, land: Landing
     ) -> int:
-        """Land what is good of these values, in steps; how many they were."""
+        """Land those of these values that pass their checks, in steps. Returns how many."""
         entries: dict[bytes, CacheEntry] = {}
         landed = rows = size_bytes = 0
         for key, value in found.items():

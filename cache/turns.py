@@ -1,4 +1,4 @@
-"""Long work in short steps: between two steps of one request, everybody else has a turn."""
+"""Long work in short steps: between two steps of one request, all others have a turn."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sluice.inference.errors import DeadlineExceeded
 
 STEP_ROWS = 256
 STEP_BYTES = 1 << 20
-"""What is done for a request in one step: about a millisecond, where something is made or copied for each row."""
+"""The work of one step, about a millisecond, where something is made or copied for each row."""
 
 LIGHT_ROWS = 16 * STEP_ROWS
-"""The same, where a row is only looked at."""
+"""The same, where rows are only read."""
 
 
 class Turns:
-    """Lets the steps of large requests take turns, with each other and with everybody else.
+    """Lets the steps of large requests take turns, with each other and with all other calls.
 
     In each turn of the event loop one of all the requests that wait here goes on, first come, first served: so a call
     beside them waits for one step at a time, however many they are. `clock` is the clock of deadlines.

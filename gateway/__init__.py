@@ -1,1 +1,1 @@
-"""The door: settings, the FastAPI app, the data plane, dialects, telemetry and the command line."""
+"""The gateway: servers and pages, the data plane, dialects, settings, telemetry and the command line."""

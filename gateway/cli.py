@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     "log_level": ("logs.level", "debug, info, warning or error."),
     "log_format": ("logs.format", "json, console, or auto: console on a terminal."),
 }
-"""Command-line options and the settings they set. Every other setting has an environment variable and a key."""
+"""Command-line options and the settings that they set. All other settings are set by variables or in `sluice.toml`."""
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,16 +49,16 @@ def main() -> None:
 def serve(models: str | None, config_file: str | None, **options: str | None) -> None:
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
-    # Importing what serves takes half a second, which `sluice --help` and a wrong option need not pay.
-    from sluice.gateway.commands.banner import banner
+    # These imports take half a second, which `sluice --help` and a wrong option need not take.
+    from sluice.gateway.assembly import Gateway
+    from sluice.gateway.commands.banner import print_banner
     from sluice.gateway.process.allocation import give_large_blocks_back
-    from sluice.gateway.process.run import Gateway, grpc_listener, listen, management_listener, run
-    from sluice.gateway.process.standard_streams import open_standard_streams, tell
+    from sluice.gateway.process.listeners import open_listeners
+    from sluice.gateway.process.run import run
     from sluice.gateway.telemetry.logs import configure_logs, log, log_what_nobody_catches
     from sluice.inference.errors import StartError
     from sluice.inference.repository.scan import look
 
-    open_standard_streams()
     settings = _load(config_file, options | {"models": models}).settings
     give_large_blocks_back()
     configure_logs(settings.logs.format, settings.logs.level, secrets=settings.secrets)
@@ -69,20 +68,12 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
         for line in found.passed_over:
             log.info("passed over", what=line)
         gateway = Gateway(settings, found.versions, found.broken)
-        listener = listen(settings.server.host, settings.server.port)
-    except StartError as error:
-        raise click.ClickException(str(error)) from None
-    except OSError as error:
-        where = f"{settings.server.host}:{settings.server.port}"
-        raise click.ClickException(f"cannot listen on {where}: {error.strerror or error}") from None
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(listener)
-            grpc = stack.enter_context(grpc_listener(settings.server))
-            management = stack.enter_context(management_listener(settings.server))
-            runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-            started = lambda: tell(banner(gateway, listener.getsockname()) + "\n")  # noqa: E731
-            runner.run(run(gateway, listener, started, management, grpc))
+        with (
+            open_listeners(settings.server) as listeners,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            address = listeners.http.getsockname()
+            runner.run(run(gateway, listeners, lambda: print_banner(settings.server, gateway.catalogue, address)))
     except StartError as error:
         raise click.ClickException(str(error)) from None
 
@@ -90,7 +81,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
 @main.command("ready")
 @with_settings
 def ready(config_file: str | None, **options: str | None) -> None:
-    """Exit with 0 if the gateway that these settings start is ready, else with 1: a container's health check."""
+    """Exit with 0 if the gateway that these settings start is ready, else with 1: a health check for containers."""
     from sluice.gateway.commands.ready import why_not_ready
 
     if (reason := why_not_ready(_load(config_file, options).settings.server)) is not None:

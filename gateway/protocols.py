@@ -1,4 +1,7 @@
-"""The protocols that are spoken over HTTP: one line for each."""
+"""The protocols that are spoken over HTTP: one line for each.
+
+What serves their pages is listed in `pages/app.py`: reader processes import this file, and shall not import FastAPI.
+"""
 
 from __future__ import annotations
 
@@ -21,4 +24,4 @@ DIALECTS: Sequence[Dialect] = (
     TorchServe(),
     SageMaker(),
 )
-"""The first one that recognises a path has it; errors of the pages are in the first one's words."""
+"""A path belongs to the first dialect that recognises it. Pages write their errors as the first dialect does."""

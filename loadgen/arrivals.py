@@ -1,4 +1,4 @@
-"""When requests are to be sent: schedules that are drawn before a run, and know nothing of how the server does."""
+"""When requests are due: schedules that are drawn before a run, whatever the server does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Steady(msgspec.Struct, frozen=True, tag="steady"):
 
 
 class Poisson(msgspec.Struct, frozen=True, tag="poisson"):
-    """Callers that know nothing of each other: the next request comes at any moment with the same chance."""
+    """Independent callers (a Poisson process): the next request is equally likely at any moment."""
 
     rate_per_s: float
 
@@ -36,7 +36,7 @@ class Bursts(msgspec.Struct, frozen=True, tag="bursts"):
 
 
 class RateStep(msgspec.Struct, frozen=True):
-    """So many seconds at one rate."""
+    """A number of seconds at one rate."""
 
     rate_per_s: float
     duration_s: float

@@ -161,7 +161,7 @@ def _good(report: Report) -> bool:
 
 @contextmanager
 def _shown(load: LoadOrder, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """What is to be called with the progress of a run: a bar on a terminal, lines elsewhere."""
+    """A function to call with the progress of a run: a bar on a terminal, lines elsewhere."""
     from sluice.loadgen.generator import WATCH_S
     from sluice.loadgen.summary import live, progress_line
 

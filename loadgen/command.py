@@ -21,7 +21,7 @@ from sluice.loadgen.report import Called, Report, report
 from sluice.loadgen.target import Target, headers, request, target
 
 MOST_BODY_BYTES = 256 << 20
-"""Of all bodies together, which are kept in memory."""
+"""The most bytes of all bodies together, which are kept in memory."""
 
 NO_STORE = "no-store"
 METADATA_TIMEOUT_S = 10.0
@@ -66,7 +66,7 @@ async def carry_out(
     started = datetime.now(UTC).isoformat(timespec="seconds")
 
     def stop() -> None:
-        loop.remove_signal_handler(signal.SIGINT)  # who is not content to wait for the last answers sends another
+        loop.remove_signal_handler(signal.SIGINT)  # a second SIGINT ends the wait for the last answers
         generator.stop()
 
     loop.add_signal_handler(signal.SIGINT, stop)

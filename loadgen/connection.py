@@ -13,7 +13,7 @@ from sluice.loadgen.pacing import Pacing
 
 
 class HttpLine(asyncio.Protocol):
-    """Sends the next of the requests each time it is told to, and tells the pacing what becomes of it.
+    """Sends the next request each time `send` is called, and tells the pacing when it ends.
 
     It may be connected again when its connection has ended. Bodies of answers are read through and thrown away. An
     answer must say its length, by `Content-Length` or in chunks; one that is no HTTP, or that nobody asked for, ends
@@ -21,7 +21,7 @@ class HttpLine(asyncio.Protocol):
     """
 
     pacing: Pacing | None = None
-    """Who is told. To be set before anything is sent."""
+    """The listener. To be set before anything is sent."""
 
     served = False
     """Whether an answer has come over this connection."""

@@ -1,4 +1,4 @@
-"""What the requests of a run add up to: rates, outcomes, exact percentiles, and whether the generator kept up."""
+"""The figures of a run: rates, outcomes, exact percentiles, and whether the generator kept up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_WAITED_SHARE = 0.001
 
 
 class CountedWindow(msgspec.Struct, frozen=True):
-    """The part of a run that counts, in seconds from its beginning. What comes before is to warm up."""
+    """The part of a run that counts, in seconds from its beginning. What comes before it warms the server up."""
 
     begin_s: float
     end_s: float
@@ -89,7 +89,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 def figures(requests: Requests, window: CountedWindow, objective_s: float = math.inf) -> Figures:
-    """What the requests of a window add up to."""
+    """The figures of the requests of a window."""
     due = _within(requests.intended_s, window)
     came = _within(requests.done_s, window) & (requests.outcome > 0)
     ok = (requests.outcome >= OK.start) & (requests.outcome < OK.stop)

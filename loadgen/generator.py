@@ -26,7 +26,7 @@ from sluice.loadgen.target import Target
 from sluice.loadgen.timer import PreciseTimer
 
 SETTLE_S = 0.1
-"""Between the last connection's opening and the first request."""
+"""The time from the last connection's opening to the first request, in seconds."""
 
 SWEEP_S = 0.1
 WATCH_S = 0.5

@@ -1,4 +1,4 @@
-"""Takes down what became of every request of a run: one row each, from its intended time to its end."""
+"""Records every request of a run: one row each, from its intended time to its end."""
 
 from __future__ import annotations
 

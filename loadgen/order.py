@@ -1,4 +1,4 @@
-"""What a run is asked to be, and the schedule and windows that follow from it."""
+"""The load that a run is to offer, and the schedule and windows that follow from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sluice.loadgen.arrivals import Arrivals, Bursts, Poisson, Ramp, RateStep, S
 from sluice.loadgen.figures import CountedWindow
 
 MOST_REQUESTS = 5_000_000
-"""Every one is kept, at about 100 bytes while the run lasts."""
+"""The most requests of a run: each is kept, at about 100 bytes."""
 
 
 class Pattern(StrEnum):

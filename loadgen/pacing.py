@@ -35,12 +35,12 @@ class PacedConnection(Protocol):
         ...
 
     def abandon(self) -> None:
-        """End the connection, as nobody waits for its answer any more."""
+        """End the connection: its answer is not wanted any more."""
         ...
 
 
 class Pacing(Protocol):
-    """What a connection tells: its answer has come, or it has ended."""
+    """What a connection reports: its answer has come, or it has ended."""
 
     def answered(self, line: PacedConnection, status: int, now_s: float) -> None:
         """The answer has come whole."""

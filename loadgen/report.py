@@ -1,4 +1,4 @@
-"""What a run is reported as: its figures, a ramp's steps and the capacity that they show, and the verdict."""
+"""The report of a run: its figures, a ramp's steps and the capacity that they show, and the verdict."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sluice.loadgen.generator import Carried
 from sluice.loadgen.order import LoadOrder, step_windows
 
 MAX_BUSY = 0.9
-"""Of one core. Beyond, answers wait for the generator, which looks as if the server had been slow."""
+"""The share of one core beyond which answers wait for the generator, which looks as if the server were slow."""
 
 SCHEMA = "sluice.load/1"
-"""Changes when a reader of reports would have to."""
+"""The version of the report's schema: raised with every change that breaks a reader."""
 
 
 class StepReport(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Where requests go: an address, how it is spoken to, and what every request begins with."""
+"""Where requests go: an address, plain or TLS, and the head of every request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from sluice.inference.errors import StartError
 
 NOT_YOURS = ("content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer")
-"""Headers that this generator writes itself, or could not live up to."""
+"""Headers that this generator writes itself, or cannot keep to."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

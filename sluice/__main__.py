@@ -15,18 +15,20 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Have something open as standard input, output and error.
+    """Open the null device for each standard stream that is closed.
 
-    Where a supervisor closes them, sockets would be opened under their numbers, and what is printed would go there.
+    Otherwise sockets and files would get their descriptors, and with them what libraries and workers print.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free, and those below this one are taken by now.
+            # It gets the lowest free descriptor, which is this one: those below it are open by now.
             os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(number, True)
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the process
+            # As long as the process: it is never closed.
+            stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from redis.crc import key_slot
 
 from tests.redis_server import RedisServer, redis_server
+from tests.waiting import eventually
 
 SLOTS = 16384
 BUS = 10_000
@@ -46,7 +46,7 @@ class RedisCluster:
 
     def settle(self) -> None:
         """Until every node has heard of every slot."""
-        wait(lambda: all([self._whole(number) for number in range(len(self.servers))]))
+        eventually(lambda: all([self._whole(number) for number in range(len(self.servers))]))
 
     def _whole(self, number: int) -> bool:
         told = self.client(number).execute_command("CLUSTER", "INFO")
@@ -85,11 +85,11 @@ class RedisCluster:
         client: Any = replica.client
         client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.servers[number].port)
         primary = self._id(number)
-        wait(lambda: primary in client.execute_command("CLUSTER", "NODES"))
-        wait(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
+        eventually(lambda: primary in client.execute_command("CLUSTER", "NODES"))
+        eventually(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
         client.execute_command("CLUSTER", "REPLICATE", primary)
         own = client.execute_command("CLUSTER", "MYID")
-        wait(lambda: all([own in self._replicas(number, primary) for number in range(len(self.servers))]))
+        eventually(lambda: all([own in self._replicas(number, primary) for number in range(len(self.servers))]))
 
     def _replicas(self, number: int, primary: bytes) -> bytes:
         told: list[bytes] = self.client(number).execute_command("CLUSTER", "REPLICAS", primary)
@@ -97,21 +97,13 @@ class RedisCluster:
 
     def copied(self, replica: RedisServer) -> None:
         """Wait until the replica has all that its node has."""
-        wait(lambda: replica.client.info("replication")["master_link_status"] == "up")
+        eventually(lambda: replica.client.info("replication")["master_link_status"] == "up")
         client: Any = replica.client
-        wait(lambda: client.dbsize() == self.client(0).dbsize())
+        eventually(lambda: client.dbsize() == self.client(0).dbsize())
 
     def _id(self, number: int) -> bytes:
         told: bytes = self.client(number).execute_command("CLUSTER", "MYID")
         return told
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    """Until something is so that other processes do."""
-    until_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until_s, "it did not happen"
-        time.sleep(0.01)
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.gateway.connections.loop_turns import LoopTurns
 from sluice.gateway.dialects.base import Dialect
 from sluice.gateway.messages import HttpResponse
-from sluice.gateway.serving.footing import Footing
 from sluice.gateway.serving.gate import Gate
+from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.inference.errors import SluiceError, Unavailable
 from sluice.inference.types import InferenceResponse, Timings
 
@@ -81,7 +81,7 @@ class _Door:
             delivery_s=0.002,
             clock=loop.time,
         )
-        self._gate = Gate(self._batcher, Footing(), trial.objective_s, loop.time, lambda: loop.spent_s)
+        self._gate = Gate(self._batcher, RowSharing(), trial.objective_s, loop.time, lambda: loop.spent_s)
         self._server.on_room = self._batcher.wake
         if trial.paused_s < math.inf:
             loop.call_at(trial.paused_s, loop.spend, trial.pause_s)

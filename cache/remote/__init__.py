@@ -1,1 +1,1 @@
-"""The tier that several gateways share: Redis, alone or as a cluster, and how little it may cost when it fails."""
+"""The tier that several gateways share: Redis, alone or as a cluster, used so that its failures cost little."""

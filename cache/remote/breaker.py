@@ -15,11 +15,11 @@ JITTER = 0.2
 """Pauses differ by up to this part, so that many gateways do not come back at the same moment."""
 
 STEADY_S = 10.0
-"""A failure so long after the last one is a new story, and begins with the first pause."""
+"""A failure this long after the last one begins anew with the first pause."""
 
 
 class BreakerState(StrEnum):
-    """What is done with the service."""
+    """The states of a breaker."""
 
     CLOSED = "closed"
     """It is used."""
@@ -39,7 +39,7 @@ class Breaker:
     def __init__(self, chance: Callable[[], float]) -> None:
         self.state = BreakerState.OPEN
         self.try_at_s = 0.0
-        """When the next try is due. It says nothing while the state is closed."""
+        """When the next try is due. Without meaning while the state is closed."""
         self._chance = chance
         self._pause_s = 0.0
         self._failed_at_s = float("-inf")

@@ -1,4 +1,4 @@
-"""Asking the nodes of a Redis Cluster who answers for which slots."""
+"""Asks the nodes of a Redis Cluster which node has which slots."""
 
 from __future__ import annotations
 

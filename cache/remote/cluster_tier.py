@@ -115,7 +115,7 @@ class ClusterTier:
         return tier.store(space, key, value, ttl_s, counts)
 
     async def claim(self, space: str, keys: Sequence[bytes]) -> Sequence[bool]:
-        """Which keys are the caller's to compute: all whose node does not answer."""
+        """Which keys the caller is to compute; these include all whose node does not answer."""
         return await self._spread(keys, True, lambda tier, part: tier.claim(space, part))
 
     async def awaited(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
@@ -138,7 +138,7 @@ class ClusterTier:
         return sum(await asyncio.gather(*[tier.forget(space) for tier in self._tiers.values()]))
 
     def state(self) -> RedisState:
-        """What stands now, in the words of the node that is worst off."""
+        """A snapshot; `reads`, `writes` and `last_error` are those of the node that is worst off."""
         states = [tier.state() for tier in self._tiers.values()]
         failures = self._failures.copy()
         for each in states:
@@ -204,7 +204,7 @@ class ClusterTier:
             self._leave(node)
         if None in owners:
             self._failures["map"] += 1
-            raise CacheUnavailable(INCOMPLETE)  # nobody else would notice when it is no longer so
+            raise CacheUnavailable(INCOMPLETE)  # nothing else would notice when it is no longer so
 
     async def _join(self, node: Node, owners: Sequence[Node | None]) -> None:
         first_name = self._options.prefix.encode() + self._tags[owners.index(node)]
@@ -227,7 +227,7 @@ class ClusterTier:
         leaving.add_done_callback(self._leaving.discard)
 
     def _trouble(self, error: CacheUnavailable) -> None:
-        """A node has failed, or does not have what it should: the map is old, perhaps."""
+        """A node has failed, or does not have a key that it should: the map may be out of date."""
         if not self._ended:
             self._map.failed(error)
 
@@ -235,7 +235,7 @@ class ClusterTier:
         self._on_change(f"{side} of the rows on one node of the cluster", state, reason)
 
     def _of_the_map(self, state: BreakerState, reason: str | None) -> None:
-        """Tell of rows that no node has; nodes tell of themselves."""
+        """Count rows that no node has; nodes count their own."""
         if reason is not None and None in self._owners:
             self._told_of = "some reads and writes" if self._tiers else "reads and writes"
             self._on_change(self._told_of, state, reason)

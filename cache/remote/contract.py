@@ -12,9 +12,9 @@ class Looked(Protocol):
     """What a lookup of keys found, in their order, and its cost: their share in the time of the round trip."""
 
     @property
-    def values(self) -> Sequence[bytes | None]: ...  # noqa: D102
+    def values(self) -> Sequence[bytes | None]: ...
     @property
-    def cost_s(self) -> float: ...  # noqa: D102
+    def cost_s(self) -> float: ...
 
 
 class RemoteTier(Protocol):
@@ -25,11 +25,11 @@ class RemoteTier(Protocol):
     """
 
     @property
-    def readable(self) -> bool: ...  # noqa: D102
+    def readable(self) -> bool: ...
     @property
-    def longest_lookup_s(self) -> float: ...  # noqa: D102
+    def longest_lookup_s(self) -> float: ...
     @property
-    def leasing(self) -> bool: ...  # noqa: D102
+    def leasing(self) -> bool: ...
 
     async def lookup(self, space: str, keys: Sequence[bytes]) -> Looked | None:
         """The values of these keys; `None` where nobody answered in time. Bears cancellation."""
@@ -40,7 +40,7 @@ class RemoteTier(Protocol):
         ...
 
     async def claim(self, space: str, keys: Sequence[bytes]) -> Sequence[bool]:
-        """Which keys are the caller's to compute: all where nobody answers."""
+        """Which keys the caller is to compute: all if the tier does not answer."""
         ...
 
     async def awaited(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:

@@ -1,4 +1,4 @@
-"""Deleting all keys of one server whose names begin in some way."""
+"""Deletes all keys of one server with a common prefix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sluice.cache.remote.redis_link import NOT_REDIS, CacheUnavailable, Link, Re
 
 ADMIN_TIMEOUT_S = 2.0
 SCANNED = 1000
-"""Deleting looks at about so many keys at a time, and Redis serves others in between."""
+"""About how many keys one step scans; Redis serves others in between."""
 
 
 async def swept(link: Link, prefix: bytes, grouped: Callable[[Sequence[bytes]], list[list[int]]]) -> int:

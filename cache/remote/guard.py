@@ -1,4 +1,4 @@
-"""Using a failing service as little as possible: a breaker with the task that tries the service again."""
+"""A breaker together with the task that tries the failing service again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking up the name of a host, so that a resolver that does not answer holds up nothing and nobody."""
+"""Looks up the name of a host without being held up by a resolver that does not answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 
 class HostName:
-    """The name of a host, or its address, which is known anyway.
+    """The name of a host, or its address, which needs no lookup.
 
     A lookup cannot be stopped, and one that nobody answers takes ten seconds or more. The event loop's own lookups
     would pile up behind each other, and the process could not end before the last was over. So here is one at a
@@ -42,7 +42,7 @@ class HostName:
                 self._resolve(self._host, None)
             except OSError as failure:
                 error = failure
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: nothing waits any more
                 loop.call_soon_threadsafe(settle, error)
 
         def settle(error: OSError | None) -> None:
@@ -55,7 +55,7 @@ class HostName:
     def _forget(self, ended: asyncio.Future[None]) -> None:
         self._under_way = None
         if not ended.cancelled():
-            ended.exception()  # looked at, though all who asked may have gone
+            ended.exception()  # read, so that asyncio does not log it, although all callers may have gone
 
 
 def _is_address(host: str) -> bool:

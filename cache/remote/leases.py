@@ -1,4 +1,4 @@
-"""Who computes a row that several gateways want at the same time: short leases in Redis.
+"""Short leases in Redis: they settle which of several gateways computes a row that all of them want.
 
 A lease is a key of its own that ends by itself, so that a gateway which dies keeps nobody for longer than that. No
 gateway waits while it holds a lease for something that it has not computed yet, and waiting ends with the lease at the
@@ -17,23 +17,23 @@ FIRST_LOOK_S = 0.002
 LONGEST_LOOK_S = 0.05
 """How long to wait before looking again whether a value is there, at first and at the most."""
 
-# Only who holds a lease may end it: it may have ended by itself, and be somebody else's by now.
+# Only its holder may end a lease: it may have expired, and belong to another gateway by now.
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 
 
 class Leases:
-    """The commands for leases of `lease_s`, held in the name of one gateway. Does nothing by itself."""
+    """The commands for leases of `lease_s`, held in the name of one gateway. Sends nothing itself."""
 
     def __init__(self, lease_s: float) -> None:
         self._lease_ms = max(1, round(1e3 * lease_s))
         self._holder = secrets.token_hex(16).encode()
 
     def claim(self, names: Sequence[bytes]) -> list[Command]:
-        """What claims each name; the reply is `OK` where it is free."""
+        """The command that claims each name; the reply is `OK` if it was free."""
         return [("SET", name + SUFFIX, self._holder, "NX", "PX", self._lease_ms) for name in names]
 
     def release(self, names: Sequence[bytes]) -> list[Command]:
-        """What gives each name back, if it is still held."""
+        """The command that gives each name back, if it is still held."""
         return [("EVAL", _RELEASE, 1, name + SUFFIX, self._holder) for name in names]
 
 

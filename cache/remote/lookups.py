@@ -10,10 +10,10 @@ from typing import Self
 import msgspec
 
 MOST_KEYS = 512
-"""Keys in one round trip, at most: Redis serves nobody else meanwhile."""
+"""The most keys in one round trip: Redis serves no other client meanwhile."""
 
 MOST_WAITING = 16 * MOST_KEYS
-"""Keys that may wait for a round trip. Where more are asked for, Redis is too slow for what is asked of it."""
+"""The most keys that may wait for a round trip. More than that means that Redis cannot keep up."""
 
 
 class LookedUp(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ class Lookups:
         return found
 
     def give_up(self) -> None:
-        """End all that wait for a round trip: nobody is going to answer."""
+        """End all that wait for a round trip: there will be no answer."""
         while self._waiting:
             ask = self._waiting.popleft()
             if not ask.found.done():
@@ -97,7 +97,7 @@ class Lookups:
             trip.add_done_callback(self._trips.discard)
 
     def _next(self) -> list[_Ask]:
-        """What goes out together: no more than `MOST_KEYS`, and nothing that nobody waits for any more."""
+        """The names that go out together: at most `MOST_KEYS`, and none that no caller waits for any more."""
         asks: list[_Ask] = []
         keys = 0
         while self._waiting and keys + len(self._waiting[0].names) <= MOST_KEYS:

@@ -41,7 +41,7 @@ class CommandRefused(CacheUnavailable):
 
 
 class CommandForbidden(CommandRefused):
-    """Redis does not let this user do it."""
+    """Redis does not allow this user the command."""
 
 
 class KeyElsewhere(CommandRefused):
@@ -139,21 +139,21 @@ class Link:
             raise
         if self._connection is None:
             self._connection = connection
-        else:  # somebody has connected anew meanwhile
+        else:  # another task has connected anew meanwhile
             await connection.disconnect(nowait=True)
         return replies
 
     async def close(self) -> None:
-        """Let nothing be sent until `connect`."""
+        """Send nothing until `connect`."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
 
 
 def _pool(url: str, connect_timeout_s: float) -> ConnectionPool:
-    """What makes connections to an address."""
+    """The factory of connections to an address."""
     pool = ConnectionPool.from_url(url)
-    # Whatever the address says of these, here they are what the tier relies on.
+    # The tier relies on these, whatever the address says of them.
     pool.connection_kwargs |= {
         "decode_responses": False,
         "protocol": 2,
@@ -181,7 +181,7 @@ async def _reply(connection: AbstractConnection) -> Reply:
 
 
 def in_plain_words(error: Exception) -> CacheUnavailable:
-    """What is raised for an error of redis-py."""
+    """Our error for an error of redis-py."""
     match error:
         case CacheUnavailable():
             return error

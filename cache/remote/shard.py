@@ -1,4 +1,4 @@
-"""What the tier of one node of a Redis Cluster has to know of the cluster."""
+"""One node of a Redis Cluster, as its tier needs to know it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sluice.cache.remote.slots import Node, tag_of
 class Shard(msgspec.Struct, frozen=True):
     """One node of a cluster. `own_name` gives a name in one of its slots, as they are now.
 
-    `on_trouble` hears whenever the node fails or says that a key is elsewhere. `tags` are what names may have in them.
+    `on_trouble` is called when the node fails or says that a key is elsewhere. `tags` are the hash tags of its names.
     """
 
     node: Node
@@ -22,11 +22,11 @@ class Shard(msgspec.Struct, frozen=True):
     on_trouble: Callable[[CacheUnavailable], None]
 
     def tag(self, key: bytes) -> bytes:
-        """What the name of a row has in it, braces included."""
+        """The hash tag in the name of a row, with its braces."""
         return self.tags[tag_of(key, self.tags)]
 
     def is_elsewhere(self, reply: Reply) -> bool:
-        """Whether another node answers for the key that this is the reply to, which `on_trouble` hears of."""
+        """Whether the reply says that another node has the key; `on_trouble` is called then."""
         if not isinstance(reply, Exception) or not isinstance(error := in_plain_words(reply), KeyElsewhere):
             return False
         self.on_trouble(error)

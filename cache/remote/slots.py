@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 SLOTS = 16384
-"""How many there are, by the cluster's specification."""
+"""The number of slots, by the cluster's specification."""
 
 TAGS = 64
-"""Hash tags: at most so many commands for a lookup, and nodes that share the cache."""
+"""The number of hash tags: the most commands for a lookup, and the most nodes that share the cache."""
 
 Node = tuple[str, int]
 """The host and the port of a node."""
@@ -49,7 +49,7 @@ def tag_of(key: bytes, tags: Sequence[bytes]) -> int:
 
 
 def owner_of(slot: int, ranges: Iterable[SlotRange]) -> Node | None:
-    """The node that answers for a slot, `None` if nobody does."""
+    """The node that answers for a slot, `None` if none does."""
     return next((each.node for each in ranges if each.first <= slot <= each.last), None)
 
 

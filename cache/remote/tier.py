@@ -1,4 +1,4 @@
-"""The tier that several gateways share. Whatever Redis does, nobody here waits long for it, and nothing fails."""
+"""The tier in Redis that several gateways share. Whatever Redis does, no request waits long for it, and none fails."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ READERS = 2
 """Connections for lookups. While one is on its way, what is asked for gathers for the other."""
 
 MOST_CHORES = 64
-"""Leases to be given back at the same time. Others end by themselves."""
+"""The most leases that are given back at the same time. Others expire."""
 
 
 class RedisOptions(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ class RedisTier:
     lookup takes at most twice `timeout_s`; after one failure Redis is left alone and tried in the background, by
     commands of our own. Reads and writes fail apart: a Redis that is full still answers.
 
-    `on_change` hears, for `reads` and `writes`, the new state and the reason once a failure lasts.
+    `on_change` is called, for `reads` and `writes`, with the new state and the reason once a failure lasts.
 
     With `shard` it is one node of a cluster: keys that are elsewhere are misses, and no failure of the node.
     """
@@ -145,7 +145,7 @@ class RedisTier:
         return self._queue.add(Write(self._name(space, key), value, max(1, round(1e3 * ttl_s)), counts))
 
     async def claim(self, space: str, keys: Sequence[bytes]) -> Sequence[bool]:
-        """Which keys are the caller's to compute: all where nobody answers."""
+        """Which keys the caller is to compute: all if Redis does not answer."""
         assert self._leases is not None
         replies = await self._with_leases(self._leases.claim(self._names(space, keys)))
         return [True] * len(keys) if replies is None else [reply is not None for reply in replies]
@@ -184,7 +184,7 @@ class RedisTier:
             return await swept(link, prefix, self._commanded)
 
     def state(self) -> RedisState:
-        """What stands now."""
+        """A snapshot."""
         queued, queued_bytes = self._queue.size
         return RedisState(
             reads=self._reads.state,
@@ -285,7 +285,7 @@ class RedisTier:
         self._on_change(side, state, reason)
 
     async def _with_leases(self, commands: Sequence[Command]) -> Sequence[Reply] | None:
-        """The replies, or `None` where nobody answered as one should."""
+        """The replies; `None` if there was none, or not what was asked for."""
         if not self._writes.closed:
             return None
         try:

@@ -1,9 +1,9 @@
-"""Answers as they stand in Redis. Pure.
+"""How answers are stored in Redis. Pure.
 
 A value is one version byte, a checksum of 128 bits, and a body: the outputs in msgpack, each with its datatype, its
 shape and its elements. The checksum is over the key and the body (BLAKE3), so that a value that was cut, changed, or
-copied from another key is told from a good one. It finds accidents: it is no proof against somebody who may write to
-Redis and means harm (docs/cache.md).
+copied from another key is told from a good one. It finds accidents; it does not protect against an attacker who can
+write to Redis (docs/cache.md).
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ from sluice.cache.report import TierCounts
 
 PIECE_BYTES = 256 * 1024
 PIECE_WRITES = 256
-"""What goes out together."""
+"""The most bytes of writes that go out together."""
 
 WRITE_BYTES = 200
-"""What a waiting write takes beside its value."""
+"""The bytes that a waiting write takes beside its value."""
 
 FLUSH_S = 0.5
-"""How long leaving waits for what is still to be written."""
+"""How long leaving waits for writes that are still to be made, in seconds."""
 
 
 class Write(msgspec.Struct, frozen=True, eq=False, gc=False):

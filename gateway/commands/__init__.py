@@ -1,1 +1,1 @@
-"""What the commands do beside serving, and what they print."""
+"""What the commands other than `sluice serve` do, and what all of them print."""

@@ -1,4 +1,4 @@
-"""Whether the gateway that these settings start is ready, as a container's health check asks."""
+"""The health check of containers: whether the gateway that these settings start is ready."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def why_not_ready(server: ServerSettings) -> str | None:
-    """What keeps the gateway at this address from being ready; `None` if nothing does.
+    """Why the gateway at the address of the settings is not ready; `None` if it is.
 
-    Asked on this machine, so the certificate, which is for other names, is not looked at. Where clients need one, a
-    listening socket has to do.
+    It is asked on its own machine, within `TIMEOUT_S`. Its certificate is not checked, since it is for other names.
+    Where clients need a certificate, a gateway that accepts connections counts as ready.
     """
     host = _ANYWHERE.get(server.host, server.host)
     connection = HTTPConnection(host, server.port, timeout=TIMEOUT_S)

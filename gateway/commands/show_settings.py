@@ -1,4 +1,4 @@
-"""Printing the settings in force, with the origin of each value and without secrets."""
+"""Prints the settings in force, with the origin of each value and without secrets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def value_at(settings: BaseModel, key: str) -> object:
 
 
 def plain(value: object) -> object:
-    """A value as JSON and TOML know it, with every secret masked, however deep it lies."""
+    """A value in the types of JSON and TOML, with every secret in it masked, at any depth."""
     match value:
         case SecretStr() | SecretBytes():
             return MASK

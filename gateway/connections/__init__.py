@@ -1,1 +1,1 @@
-"""What every connection has, whichever server it belongs to: bounds, deadlines, and the bytes that it holds."""
+"""What connections of all servers have in common: bounds, deadlines, and counts of them and of the bytes they hold."""

@@ -8,10 +8,10 @@ from sluice.gateway.connections.limits import surplus_connections
 class ConnectionBudget:
     """The connections of all doors, and the bound on them.
 
-    Whoever accepts a connection asks `enter` first: it says no where even telling the client would be a burden. A
-    connection that is let in while `over` is true is to be told that there are too many. Each that was let in is given
-    back with `leave`, once. While `exhausted` is true there is no descriptor to spare, and nobody is let in.
-    All methods belong to the event loop's thread.
+    Call `enter` for each connection that was accepted: `False` says to close it at once, since even a refusal would
+    cost too much. A connection that is let in while `over` is true is to be refused with an answer. Call `leave` once
+    for each connection that was let in. While `exhausted` is true there is no descriptor to spare, and none is let in.
+    `refused` counts both kinds of refusal. For the event loop's thread only.
     """
 
     __slots__ = ("_surplus", "exhausted", "limit", "open", "refused")
@@ -24,17 +24,17 @@ class ConnectionBudget:
         self._surplus = surplus_connections(limit)
 
     def set_limit(self, limit: int) -> None:
-        """Let this be the bound from now on."""
+        """Set the bound. Connections that are open already stay."""
         self.limit = limit
         self._surplus = surplus_connections(limit)
 
     @property
     def over(self) -> bool:
-        """Whether more are open than may be."""
+        """Whether more are open than the limit allows."""
         return self.open > self.limit
 
     def enter(self) -> bool:
-        """Let one more in, if only to be told that it is one too many; whether there is room even for that."""
+        """Count one more connection, be it one too many. `False` if it must be closed without an answer."""
         if self.exhausted or self.open >= self.limit + self._surplus:
             self.refused += 1
             return False
@@ -44,5 +44,5 @@ class ConnectionBudget:
         return True
 
     def leave(self) -> None:
-        """One is gone."""
+        """Uncount a connection that was let in and is closed."""
         self.open -= 1

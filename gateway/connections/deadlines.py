@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
+from typing import Protocol
 
 from sluice.gateway.connections.held_bytes import HeldBytes
 
@@ -11,35 +12,38 @@ _SLOWEST_S = 1.0
 _QUICKEST_S = 0.005
 
 
-class Timed:
-    """Something that must have moved on before `deadline`, in the loop's own time (`math.inf`: no hurry)."""
+class Timed(Protocol):
+    """A connection as `DeadlineSweep` sees it."""
 
-    __slots__ = ()
+    @property
+    def deadline(self) -> float:
+        """When it is overdue, in the event loop's time; `math.inf`: never."""
+        ...
 
-    deadline: float
-    unsent_bytes: int
-    """What it had not sent when it was last looked at; 0 where nothing waits."""
+    @property
+    def unsent_bytes(self) -> int:
+        """How much was unsent when it was last counted; 0 where nothing waits to be sent."""
+        ...
 
     def recount(self) -> None:
-        """Something was unsent. Counts how much of it still is."""
-        raise NotImplementedError
+        """Count anew how much is unsent. Called where something was."""
+        ...
 
     def make_room(self, now: float) -> None:
-        """More is held than may be. Ends the connection if it is to blame."""
-        raise NotImplementedError
+        """End the connection if it is too slow. Called while more is held than may be."""
+        ...
 
     def overdue(self, now: float) -> None:
-        """The deadline has passed. Sets a later one, or ends the connection."""
-        raise NotImplementedError
+        """Set a later deadline, or end the connection. Called once the deadline has passed."""
+        ...
 
 
 class DeadlineSweep:
-    """Calls `overdue` on what has passed its deadline, at most `period_s` late.
+    """Calls `overdue` on each connection that has passed its deadline, at most `period_s` late.
 
-    Once more is `held` than may be, `make_room` as well, on what has most unsent first, until there is room.
-
-    The period is a quarter of the shortest timeout, between 5 ms and 1 s. The timer lives only while there are
-    connections, so that it never wakes an idle server. One server, one loop.
+    While more is `held` than may be, it calls `make_room`, too, on the connections with most unsent first, until there
+    is room. The period is a quarter of the shortest timeout, between 5 ms and 1 s. The timer runs only while there are
+    connections, so that it never wakes an idle server. Each server has a sweep of its own.
     """
 
     __slots__ = ("_held", "_timer", "period_s")
@@ -49,15 +53,15 @@ class DeadlineSweep:
         self.period_s = min(_SLOWEST_S, max(_QUICKEST_S, min(timeouts_s) / 4))
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[object]) -> None:
-        """See to it that the timer runs. `connections` is the server's own set, and may hold what is not `Timed`."""
+    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed]) -> None:
+        """Start the timer if it does not run. `connections` are those that are open, now and later."""
         if self._timer is None:
             self._timer = loop.call_later(self.period_s, self._tick, loop, connections)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop, connections: Collection[object]) -> None:
+    def _tick(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed]) -> None:
         self._timer = None
         now = loop.time()
-        timed = [connection for connection in connections if isinstance(connection, Timed)]
+        timed = tuple(connections)
         unsent = [connection for connection in timed if connection.unsent_bytes]
         for connection in unsent:
             connection.recount()

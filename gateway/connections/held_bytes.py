@@ -1,4 +1,4 @@
-"""How much of the gateway's memory its callers take up."""
+"""How much memory the gateway holds for its callers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from sluice.inference.errors import Unavailable
 
 
 class HeldBytes:
-    """The bytes that are held for callers, all doors together, and the bound on them.
+    """The bytes that are held for callers of all doors, and the bound on them.
 
-    Whoever keeps a request or an answer in memory counts it here for as long as it does: what was read and waits, what
-    it grew to when it was inflated, and what is written and not yet taken. It bounds nothing by itself: who would hold
-    more asks `fits`, and refuses. All methods belong to the event loop's thread.
+    Requests and answers are counted here for as long as they are in memory: what was read and waits, what it grew to
+    when it was inflated, and what was written and not yet taken by the client. The count bounds nothing by itself:
+    code that is about to hold more asks `fits` first, and raises `refusal()` if it does not fit. For the event loop's
+    thread only.
     """
 
     __slots__ = ("limit_bytes", "now_bytes")
@@ -25,15 +26,15 @@ class HeldBytes:
 
     @property
     def over(self) -> bool:
-        """Whether more is held than may be."""
+        """Whether more is held than the limit allows."""
         return self.now_bytes > self.limit_bytes
 
     def fits(self, more_bytes: int) -> bool:
-        """Whether so much more may be held."""
+        """Whether `more_bytes` can be held beside what is held now."""
         return self.now_bytes + more_bytes <= self.limit_bytes
 
     def refusal(self) -> Unavailable:
-        """What is said to those for whom there is no room."""
+        """The error for a caller for whom there is no room."""
         return Unavailable(
             f"the requests being read and answered are over the limit of {self.limit_bytes} bytes "
             "(server.max_buffered_bytes)"
@@ -41,7 +42,7 @@ class HeldBytes:
 
     @contextmanager
     def holding(self, size_bytes: int) -> Iterator[None]:
-        """Count so much while a block runs."""
+        """Count `size_bytes` while the block runs."""
         self.now_bytes += size_bytes
         try:
             yield
@@ -50,10 +51,7 @@ class HeldBytes:
 
 
 class HeldShare:
-    """What one call holds of it, for as long as a block runs; it changes on the call's way.
-
-    `grow` raises `Unavailable` where there is no room for more.
-    """
+    """The share of one call in `HeldBytes`. A context manager: the share is given back when the block ends."""
 
     __slots__ = ("_held", "size_bytes")
 
@@ -62,13 +60,13 @@ class HeldShare:
         self.size_bytes = 0
 
     def grow(self, more_bytes: int) -> None:
-        """Hold so much more, if it fits."""
+        """Hold `more_bytes` more. Raises `Unavailable` if they do not fit."""
         if not self._held.fits(more_bytes):
             raise self._held.refusal()
         self.become(self.size_bytes + more_bytes)
 
     def become(self, size_bytes: int) -> None:
-        """Hold this much from now on: what is held already has got another form."""
+        """Hold `size_bytes` in all from now on, whether they fit or not: what is held already has another form now."""
         self._held.now_bytes += size_bytes - self.size_bytes
         self.size_bytes = size_bytes
 

@@ -1,4 +1,4 @@
-"""How much, and for how long, one client may ask of the door."""
+"""How much one client may ask of a connection, and for how long."""
 
 from __future__ import annotations
 
@@ -10,44 +10,43 @@ _MIN_SURPLUS, _SURPLUS_SHARE = 16, 8
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """The bounds that the lane holds every connection to, prediction or not.
+    """The bounds of every connection, for predictions and for pages.
 
     The idle time between two requests is uvicorn's `timeout_keep_alive`; the size of a prediction's body is the data
-    plane's `max_body_bytes`. Times are kept to within a quarter of the shortest of them, at most one second late.
+    plane's `max_body_bytes`. A deadline is noticed up to a quarter of the shortest time late, at most one second.
     """
 
     max_header_bytes: int = 64 * 1024
-    """Request line and headers, and what frames a body (chunk extensions, trailers). Beyond it: 431, and close."""
+    """Request line and headers, and the framing of a body (chunk extensions, trailers). Beyond it: 431, and close."""
 
     max_headers: int = 256
-    """Headers of a request, or trailers: each takes some hundred bytes here, be it one letter long. Beyond it: 431."""
+    """Headers of a request, or trailers: even one of a letter takes some hundred bytes of memory. Beyond it: 431."""
 
     request_read_timeout_s: float = 30.0
     """From the first byte of a request to the last of its body. Beyond it: 408, and close."""
 
     write_timeout_s: float = 30.0
-    """How long a client may leave an answer unread without taking one byte of it. Beyond it the connection is cut."""
+    """How long a client may take no byte of an answer. Beyond it the connection is cut."""
 
     min_body_bytes_per_s: int = 64 * 1024
-    """How fast a body has to come in where it is too long for `request_read_timeout_s`: this many bytes received allow
-    a second more."""
+    """How fast a long body has to come in: so many bytes that came extend `request_read_timeout_s` by a second."""
 
     max_connections: int = 10_000
-    """Open connections. A further one is told 503 and closed; so many more than that are closed without a word that
-    `surplus_connections` are told at a time."""
+    """Open connections. Up to `surplus_connections` more are answered with 503 at a time, and closed; any beyond those
+    are closed without an answer."""
 
     max_buffered_bytes: int = 1024 * 1024 * 1024
-    """How much all connections together hold: what was read but may not be parsed yet, requests that wait behind
-    others, bodies until they are answered, and what of answers is not sent yet. A request that would pass it is told
-    503 to, and its connection closed; while more is held, no prediction is begun. A request that comes whole, alone,
-    and in at most 4 KiB is not counted, nor are the first 4 KiB of a head."""
+    """How much all connections together hold: what was read and cannot be parsed yet, requests that wait behind
+    others, bodies until they are answered, and the unsent part of answers. A request that would pass this bound is
+    answered with 503, and its connection closed; while more is held, no prediction is begun. A request that comes
+    whole, alone, and in at most 4 KiB is not counted, nor are the first 4 KiB of a head."""
 
     crowded_grace_s: float = 1.0
-    """While more than `max_buffered_bytes` is held, a client that takes less of its answers than `min_body_bytes_per_s`
-    for this time is cut off; those with most unsent go first, until there is room."""
+    """While more than `max_buffered_bytes` is held, a client that takes its answers more slowly than
+    `min_body_bytes_per_s` for this time is cut off. Those with most unsent go first, until there is room."""
 
     linger_s: float = 2.0
-    """How long a refused client may go on sending, so that it reads the refusal instead of a reset."""
+    """How long a refused client may go on sending, so that it can read the refusal before the connection is closed."""
 
     linger_bytes: int = 4 * 1024 * 1024
     """How much of what a refused client goes on sending is read and thrown away."""
@@ -65,16 +64,15 @@ class LaneLimits:
 
 
 def surplus_connections(max_connections: int) -> int:
-    """How many connections beyond `max_connections` are told so at a time. To tell more of them would be a burden."""
+    """How many connections beyond `max_connections` are answered with a refusal; to answer more would cost too much."""
     return max(_MIN_SURPLUS, max_connections // _SURPLUS_SHARE)
 
 
 def connection_cap(max_connections: int, descriptor_limit: int, reserved: int) -> int:
-    """How many connections may be open, at most `max_connections`, where a process may have so many descriptors.
+    """How many connections may be open in a process of so many descriptors: 1 to `max_connections`.
 
-    Leaves room for those that are told that there are too many, and `reserved` descriptors for everything else: files,
-    workers, and what the kernel has accepted before anybody could look at it. At least 1, even where there is no room
-    for it. A `descriptor_limit` below 0 is none (`resource.RLIM_INFINITY`).
+    Leaves room for those that are answered with a refusal, and `reserved` descriptors for everything else: files and
+    workers. It is 1 even where there is no room. A `descriptor_limit` below 0 is none (`resource.RLIM_INFINITY`).
     """
     if descriptor_limit < 0:
         return max_connections

@@ -1,4 +1,4 @@
-"""A long body on its way in, past the parser."""
+"""A long body that is read without the parser."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 _PIECE_BYTES = 16 * 1024
 
 LARGE_BYTES = 256 * 1024
-"""Bodies from this length on are the data plane's alone once it has them: it counts them, and lets them go as early as
-it can. They stay in pieces, for to join them would keep the event loop."""
+"""Bodies from this length on belong to the data plane once it has them: it counts them, and frees them as early as it
+can. They stay in pieces, since joining them would block the event loop."""
 
 
 class LongBody:
     """A body whose length was announced, in the pieces in which it comes.
 
-    Holds what has come and no more: to announce a body costs its sender a body. Pieces under 16 KiB are put together
-    as they come, so that none of them costs more than it holds.
+    It holds only what has come: announcing a long body reserves no memory. Pieces under 16 KiB are joined as they come,
+    since the overhead of each would be more than what it holds.
     """
 
     __slots__ = ("_pieces", "_short", "left_bytes", "received_bytes")
@@ -27,7 +27,7 @@ class LongBody:
         self._short = bytearray(start)
 
     def take(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Take what belongs to the body, and give back what does not."""
+        """Take the part of `data` that belongs to the body, and return the rest."""
         rest: bytes | memoryview = b""
         if len(data) > self.left_bytes:
             data, rest = data[: self.left_bytes], data[self.left_bytes :]
@@ -40,7 +40,7 @@ class LongBody:
         else:
             if self._short:
                 self._keep_short()
-            # A view would keep all that it is a part of for as long as the body is incomplete.
+            # A view would keep its whole buffer in memory for as long as the body is incomplete.
             self._pieces.append(bytes(data) if self.left_bytes else data)
         return rest
 
@@ -48,12 +48,12 @@ class LongBody:
         return self.received_bytes
 
     def whole(self) -> bytes:
-        """The body, once `left_bytes` is 0. Of a long one this takes a while; the interpreter is free meanwhile."""
+        """The body in one piece, once `left_bytes` is 0. It takes a while, and other threads run meanwhile."""
         self._keep_short()
         return b"".join(self._pieces)
 
     def pieces(self) -> Iterator[bytes | bytearray | memoryview]:
-        """The body, once `left_bytes` is 0, piece by piece. Those that were given are kept no longer."""
+        """The pieces of the body, once `left_bytes` is 0. A piece that was given is kept no longer."""
         self._keep_short()
         self._pieces.reverse()
         while self._pieces:

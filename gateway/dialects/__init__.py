@@ -1,1 +1,1 @@
-"""Wire protocols as codecs over `InferenceRequest` and `InferenceResponse`; one module each."""
+"""Wire protocols as codecs over `InferenceRequest` and `InferenceResponse`: a folder for each, and what they share."""

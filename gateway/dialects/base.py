@@ -17,6 +17,9 @@ from sluice.inference.errors import InvalidRequest, SluiceError
 from sluice.inference.repository.snapshot import FileState
 from sluice.inference.types import InferenceRequest, InferenceResponse, Signature
 
+JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+"""The headers of an answer in JSON."""
+
 POST = frozenset({"POST"})
 NO_IMAGES: Mapping[str, ImageReader] = MappingProxyType({})
 
@@ -26,10 +29,10 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """Whom a request names.
+    """The model and version that a request names.
 
-    `model` is empty where the caller named none: the gateway's default model is meant then. `version` is `None` where
-    the caller left the choice to the gateway, or named a `label` that stands for a version.
+    `model` is empty where the caller named none and means the gateway's default model. `version` is `None` where the
+    caller left the choice to the gateway, or gave a `label` that stands for a version.
     """
 
     model: str
@@ -38,75 +41,80 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Callee(msgspec.Struct, frozen=True, weakref=True):
-    """The model version that a call has come to, as far as its codec may know it."""
+    """What a codec may know of the model version that a call is for."""
 
     name: str
     version: int
     signature: Signature
     config: ModelConfig
     embedder: Embedder | None = None
-    """How texts become its inputs, where it embeds texts."""
+    """Makes inputs out of texts; `None` for a model that does not embed texts."""
     max_rows: int = 65_536
-    """Rows that one request may have. Held against it before anything is done for each of them."""
+    """Rows that one request may have. This is checked before anything is done for each of them."""
     images: Mapping[str, ImageReader] = NO_IMAGES
-    """How pictures become inputs, by the input's name, where `model.toml` declares it."""
+    """Makes inputs out of pictures: a reader for each input, by name, that is declared as a picture in `model.toml`."""
     tokenizer: FileState | None = None
-    """The file that the embedder's tokenizer is from."""
+    """The file that the embedder's tokenizer was read from."""
+
+    @property
+    def rows_bound(self) -> int | None:
+        """Rows that one request may have; `None` where its inputs have no rows, as the model is not batched."""
+        return self.max_rows if self.signature.batched else None
 
 
 class Dialect(Protocol):
-    """One wire protocol, or one verb of it. Holds no state, hashable; every method is a pure function.
+    """One wire protocol, or one verb of it. A dialect has no state and is hashable; every method is a pure function.
 
-    Verbs that read the same bytes differently are dialects of their own, and share a name. What has a body here is
-    right for most dialects, which inherit it.
+    Verbs that read the same bytes in different ways are dialects of their own with the same name. Methods that have a
+    body here suit most dialects, which inherit them.
     """
 
     name: str
-    """As it stands in metrics and logs."""
+    """Its name in metrics and logs."""
 
     headers: frozenset[bytes]
-    """The names, in lower case, of the headers that `decode` reads. It need not be given any others."""
+    """The names, in lower case, of the headers that `decode` reads. Its caller may leave out all others."""
 
     methods: frozenset[str] = POST
     """The HTTP methods that a prediction may have."""
 
     client_gone: int = 499
-    """What logs and traces say as the status of an answer that nobody waited for; over HTTP, what nginx says."""
+    """The status that logs and traces have for a call whose client went away. nginx has 499 for it."""
 
     def recognise(self, path: str) -> Call | None:
-        """The prediction call that a percent-decoded path names, or `None` if it names none of this dialect.
+        """The prediction call that a percent-decoded path names; `None` for a path of no prediction in this dialect.
 
-        Raises `ModelNotFound` for a path of this dialect with a version that is no number.
+        Raises `VersionNotFound` for a path of this dialect with a version that is no number.
         """
         ...
 
     def address(self, body: bytes | bytearray) -> Call:
-        """The call that a body names, where its path names no model. Raises `InvalidRequest` if that cannot be told."""
+        """The call that a body names; for paths without a model. Raises `InvalidRequest` if the body cannot be read."""
         return Call("")
 
     def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
-        """Whether decoding takes so long that it must not keep the event loop, and so goes to a thread."""
+        """Whether decoding may take so long that it must not run in the event loop."""
         return False
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, naming the input and what was expected.
 
-        Its tensors have the right storage dtype and the shape that the caller stated; whether the model takes them
-        is for `inference.signature.conform` to say.
+        Its tensors have the right storage dtype and the shape that the caller stated.
+        `inference.signature.conform` checks whether the model takes them.
         """
         ...
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
-        """The answer. Raises `InvalidRequest` if the dialect cannot carry it, and `RequestTooLarge` if it is too long.
+        """The answer. Raises `InvalidRequest` if the dialect cannot express it, `RequestTooLarge` if it is too long.
 
-        What it needs to know of the call, beside the outputs, `decode` has put into `request.reply`.
+        `decode` has put into `request.reply` what this needs to know of the request.
         """
         return at_once(self.encode_in_steps(request, response))
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """As `encode`, in steps of about a millisecond, after each of which the event loop may turn to others."""
+        """As `encode`, in steps of about a millisecond: the event loop can serve other calls after each."""
         ...
 
     def refuse(self, error: SluiceError) -> HttpResponse:

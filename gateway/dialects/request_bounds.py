@@ -1,4 +1,8 @@
-"""How much one request may ask for: held against it before anything is done for each of its rows. Pure."""
+"""How much one request may ask for: checked before anything is done for each of its rows.
+
+These are the bounds of a decoded request and of its answer; `formats/body_bounds.py` has those of a body while it is
+read. Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,21 @@ from math import prod
 
 import msgspec
 
+from sluice.gateway.dialects.formats.body_bounds import MAX_TEXTS, too_many_rows, too_many_texts
 from sluice.inference.errors import InvalidRequest, RequestTooLarge
 from sluice.inference.signature import shown_name
 from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Parameters, Signature, Tensor, TensorSpec
 
 MAX_PARAMETERS, MAX_PARAMETER_CHARACTERS = 1024, 8 << 20
-"""Parameters of one request, at most, and how long their names and texts may be together. They are a part of what its
-answer is kept by."""
-
-
-MAX_TEXTS = 1 << 17
-"""BYTES elements of one request, at most. Each is an object by itself, which takes a fraction of a microsecond in each
-place where all of a tensor is looked at or written at once."""
+"""Parameters of one request, at most, and how many characters their names and texts may have together. They are a part
+of the key by which the cache has the answer."""
 
 
 class RequestBounds(msgspec.Struct, frozen=True):
     """The bounds of one model version.
 
-    `output_bytes` has, for each output, the bytes of one row of it, or of all of it where the model is not batched;
-    `None` where only the model's answer can tell.
+    `output_bytes` has the size of one row of each output, or of the whole output if the model is not batched. It is
+    `None` where the size is known only once the model has answered.
     """
 
     batched: bool
@@ -35,7 +35,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
 
     @property
     def sure_rows(self) -> int:
-        """Up to so many rows neither the request nor an answer of known size can be too large."""
+        """With this many rows or fewer, neither the request nor an answer of known size can be too large."""
         all_bytes = sum([size or 0 for size in self.output_bytes.values()])
         return min(self.max_rows, self.max_answer_bytes // max(1, all_bytes))
 
@@ -47,7 +47,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
     def check_parameters(self, parameters: Parameters) -> None:
         """Raise `RequestTooLarge` for more parameters than one request may have, `InvalidRequest` for huge numbers.
 
-        Longer ones than these bounds would take long to be digested, for nothing: no model gets to see them.
+        Hashing longer ones would take long, and no model uses them.
         """
         if len(parameters) > MAX_PARAMETERS:
             raise too_many_parameters(len(parameters))
@@ -68,7 +68,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
             raise too_many_texts("the request", texts)
 
     def check_answer(self, rows: int, outputs: Sequence[str]) -> None:
-        """Raise `RequestTooLarge` for an answer that is known to be larger than it may be, before anybody makes it."""
+        """Raise `RequestTooLarge` for an answer that will be larger than it may be, before it is computed."""
         row_bytes = sum([self.output_bytes[name] or 0 for name in outputs])
         if rows * row_bytes > self.max_answer_bytes:
             raise RequestTooLarge(
@@ -77,7 +77,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
             )
 
     def check_outputs(self, size_bytes: int) -> None:
-        """Raise `RequestTooLarge` for an answer that turned out to be larger than it may be."""
+        """Raise `RequestTooLarge` for a computed answer that is larger than it may be."""
         if size_bytes > self.max_answer_bytes:
             raise RequestTooLarge(
                 f"the answer has {size_bytes} bytes; it may have at most {self.max_answer_bytes} "
@@ -89,7 +89,7 @@ class RequestBounds(msgspec.Struct, frozen=True):
         return all([self.output_bytes[name] is not None for name in outputs])
 
     def places(self, tensors: Sequence[Tensor]) -> int:
-        """What a part of a request counts for, which was not held against the signature yet: its rows, or one."""
+        """Rows that a part of a request counts as, before it is checked against the signature; at least one."""
         if not self.batched:
             return 1
         return max([tensor.array.shape[0] for tensor in tensors if tensor.array.ndim], default=1) or 1
@@ -109,28 +109,13 @@ def request_bounds(signature: Signature, *, max_rows: int, max_queue_rows: int, 
     )
 
 
-def too_many_rows(what: str, rows: int, most: int) -> RequestTooLarge:
-    """The refusal of a request, or of one of its inputs, with more rows than a request may have."""
-    return RequestTooLarge(
-        f"{what} has {rows} rows; one request has at most {most}, the lower one of server.max_rows and the model's "
-        "batching.max_queue_rows"
-    )
-
-
-def too_many_texts(what: str, texts: int) -> RequestTooLarge:
-    """The same, of elements of BYTES."""
-    return RequestTooLarge(
-        f"{what} has {texts} elements of BYTES; one request has at most {MAX_TEXTS}: send the others in another one"
-    )
-
-
 def too_many_parameters(count: int) -> RequestTooLarge:
     """The refusal of a request with more parameters than a request may have."""
     return RequestTooLarge(f"the request has {count} parameters; it may have at most {MAX_PARAMETERS}")
 
 
 def tensor_bytes(array: Array, start: int, stop: int) -> int:
-    """The memory of some elements of a flat array, with the content of BYTES."""
+    """The memory that elements `start` to `stop` of a flat array take, including the content of BYTES."""
     part = array[start:stop]
     return part.nbytes + (sum(map(len, part.tolist())) if part.dtype.hasobject else 0)
 

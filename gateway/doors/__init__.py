@@ -1,1 +1,1 @@
-"""Listening ports: each accepts connections, and is opened anew where it has stopped to."""
+"""Listening ports: each accepts connections, and is opened anew once it has stopped accepting them."""

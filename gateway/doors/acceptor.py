@@ -1,4 +1,4 @@
-"""Accepting connections: one listening socket, the budget of all doors, and a way to begin again."""
+"""Accepts connections on one listening socket, within the budget of all doors, and can open the socket anew."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sluice.gateway.telemetry.logs import log
 
 BACKLOG = 2048
 AT_ONCE = 64
-"""Connections that are accepted in one go, so that those who are connected have their turn."""
+"""Connections that are accepted in one turn of the event loop, so that open connections have their turn, too."""
 
 REST_S = 0.1
-"""How long nothing is accepted when the system has nothing to accept with."""
+"""How long nothing is accepted once descriptors or memory have run out."""
 
 _CLIENT_WENT = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH})
 _NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -27,10 +27,10 @@ _NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOM
 class Acceptor:
     """Accepts connections on a bound socket, which it owns from `start` on, and hands each to a new protocol.
 
-    Connections are counted from the moment on that they are accepted, so that a client that says nothing, or does not
-    end its TLS handshake, counts, too; each protocol gives its place back (`ConnectionBudget.leave`) when its
-    connection is lost. What the budget has no place for is closed at once. `fault` says what keeps it from accepting,
-    `give_up` and `reopen` make a new socket at the same address. Belongs to the event loop's thread.
+    A connection counts from the moment it is accepted, so clients that send nothing, or do not finish their TLS
+    handshake, count, too. Its protocol gives its place back (`ConnectionBudget.leave`) when the connection is lost.
+    A connection for which the budget has no place is closed at once. `fault` says what keeps the acceptor from
+    accepting; `give_up` and then `reopen` make a new socket at the same address. For the event loop's thread only.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Acceptor:
         self._failed = ""
 
     async def leave(self) -> None:
-        """Let no new connection begin, accept those that have begun, and close."""
+        """Keep new connections from beginning, accept those that have begun, and close."""
         if self._open and not self._failed:
             await accept_the_last([self._listener])
         self.close()
 
     def close(self) -> None:
-        """Accept what the system has accepted already, and then nothing more."""
+        """Accept what the kernel has accepted already, and then nothing more."""
         if not self._open:
             return
         self._open = False
@@ -84,18 +84,18 @@ class Acceptor:
 
     @property
     def listener(self) -> socket.socket:
-        """The socket that it listens on now."""
+        """The socket that it listens on now; another one after `reopen`."""
         return self._listener
 
     @property
     def fault(self) -> str | None:
-        """What keeps it from accepting; `None` if nothing does."""
+        """What keeps it from accepting, as a text for people; `None` while it accepts, or is closed on purpose."""
         if not self._open:
             return None
         if self._failed:
             return self._failed
         try:
-            # Its number may be another file's by now.
+            # Its descriptor may belong to another file by now.
             listens = self._listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
             if listens and self._listener.getsockname() == self._address:
                 return None
@@ -104,20 +104,20 @@ class Acceptor:
         return "its socket does not listen any more"
 
     def give_up(self) -> None:
-        """Have nothing to do any more with a socket that is faulty.
+        """Let go of a socket that is faulty.
 
-        All that are to be opened anew are given up first: one's number may become another's.
+        All faulty sockets are given up before any is opened anew: a new one may get the descriptor of another.
         """
         self._stop_reading()
         if self._failed:
             self._listener.close()
         else:
-            # Whatever its number belongs to now is not ours to close.
+            # Its descriptor may belong to another file by now, which is not ours to close.
             self._listener.detach()
         self._failed = "its socket is gone"
 
     def reopen(self) -> None:
-        """Listen at the same address with a new socket. Raises `OSError`; then it may be tried again."""
+        """Listen at the same address with a new socket. Raises `OSError`; it can be tried again then."""
         self._listener = listener = socket.socket(self._family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -128,7 +128,7 @@ class Acceptor:
             raise
 
     def _accept(self) -> int:
-        """Accept what is there, and say how many that were; less than `AT_ONCE` if there are no more."""
+        """Accept up to `AT_ONCE` connections, and return how many came; fewer mean that no more wait."""
         for number in range(AT_ONCE):
             try:
                 connection, _ = self._listener.accept()
@@ -163,7 +163,7 @@ class Acceptor:
                 ssl_handshake_timeout=None if self._tls is None else self._handshake_timeout_s,
             )
         except Exception as error:
-            # No handshake, or the client is gone: its protocol was never told of it.
+            # The handshake failed, or the client is gone. No protocol knows of it, so the place is given back here.
             self._budget.leave()
             connection.close()
             if not isinstance(error, OSError):
@@ -184,7 +184,7 @@ class Acceptor:
             self._resting.cancel()
             self._resting = None
         if self._number >= 0:
-            # Where its number is a connection's by now, the loop refuses, and has forgotten it already.
+            # Where its descriptor is a connection's by now, the loop raises; it has forgotten the listener already.
             with suppress(RuntimeError):
                 self._loop.remove_reader(self._number)
             self._number = -1

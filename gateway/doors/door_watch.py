@@ -1,4 +1,4 @@
-"""Watches over the doors: each accepts connections, and there are descriptors to do it with."""
+"""Watches over the doors of a process: whether each accepts connections, and whether descriptors are left for them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sluice.gateway.telemetry.logs import log
 
 LOOK_S = 0.25
 MIN_FREE = 24
-"""Descriptors that are kept for workers that must be replaced, files and Redis: with fewer, nobody is let in."""
+"""Descriptors that are kept to replace workers, and for files and Redis. With fewer, no connection is accepted."""
 
 OPEN_FILES = "/proc/self/fd"
 
 
 class DoorWatch:
-    """Looks after the doors of a process while it is entered.
+    """Looks every `LOOK_S` after the doors of a process. An async context manager: entered, it looks.
 
-    A door that accepts nothing is opened anew within `LOOK_S`, as often as it takes; `reopened` is told of each time.
-    `faults` says what is wrong now, for people. Where descriptors run out, the budget lets nobody in.
+    A door that accepts nothing is opened anew, as often as it takes; `reopened` is called each time with its name.
+    `faults` says what is wrong now, for people. While descriptors run out, the budget refuses every connection.
     """
 
     def __init__(self, budget: ConnectionBudget, reopened: Callable[[str], None]) -> None:
@@ -49,7 +49,7 @@ class DoorWatch:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong, in a sentence for each thing."""
+        """What is wrong, a sentence for each fault."""
         faults = [f"the door {each.door} is shut: {fault}" for each in self._acceptors if (fault := each.fault)]
         if self._budget.exhausted:
             faults.append("there are no open files left for connections")
@@ -59,12 +59,12 @@ class DoorWatch:
         while True:
             try:
                 self.look()
-            except Exception as error:  # whatever it is, the doors need somebody who looks
+            except Exception as error:  # the next look may succeed, and the doors must not stay shut
                 log.error("the doors could not be looked at", exc_info=error)
             await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:
-        """Look once, and mend what can be mended."""
+        """Look once: count descriptors, and open anew each door that accepts nothing."""
         self._count_descriptors()
         shut = [(acceptor, fault) for acceptor in self._acceptors if (fault := acceptor.fault) is not None]
         for acceptor, _ in shut:
@@ -94,13 +94,13 @@ class DoorWatch:
 def open_descriptors() -> int:
     """How many files the process has open."""
     try:
-        # Newer kernels say how many without having to open anything.
+        # Newer kernels say how many as the size of the folder, for which nothing has to be opened.
         return os.stat(OPEN_FILES).st_size or len(os.listdir(OPEN_FILES))
     except OSError:
-        return 2**31  # not even one to look with
+        return 2**31  # none is left to look with
 
 
 def free_descriptors() -> int:
-    """How many files the process may open beside those that it has open."""
+    """How many more files the process may open."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return 2**31 if soft == resource.RLIM_INFINITY else soft - open_descriptors()

@@ -1,4 +1,4 @@
-"""The connections that the kernel has accepted and nobody has seen yet, when a server stops listening."""
+"""Connections that the kernel has accepted and the process has not, at the moment when a server stops listening."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterable
 
 QUIET_S = 0.05
-"""For so long must nothing come any more: handshakes that had begun end within a round trip or never."""
+"""The queue has to be empty for so long: a handshake that has begun ends within a round trip or never."""
 
 PATIENCE_S = 1.0
 
-# Berkeley packet filter, as in linux/filter.h: the segment begins with TCP's header, whose byte 13 has its flags.
+# Berkeley packet filter, as in linux/filter.h. A segment begins with TCP's header, whose byte 13 has the flags.
 _FLAGS_AT, _SYN = 13, 0x02
 _LOAD_BYTE, _JUMP_IF_SET, _RETURN = 0x30, 0x45, 0x06
 _REFUSE_NEW = (
@@ -27,12 +27,12 @@ _SO_ATTACH_FILTER = 26
 
 
 async def accept_the_last(listeners: Iterable[socket.socket]) -> None:
-    """Let no new connection begin, and wait until all that had begun are accepted; then the listeners can be closed.
+    """Keep new connections from beginning, and wait until all that have begun are accepted. Then close the listeners.
 
-    The kernel takes connections into its queue before anybody asks for them, and resets those that are there when the
-    listener is closed. So it is told to leave new ones alone (their clients try again in a second, and are refused),
-    and the event loop goes on until the queue has been empty for `QUIET_S`, within `PATIENCE_S`. Where there is no such
-    filter, the queue is emptied all the same, and what comes in the instant after that is lost.
+    The kernel queues connections before the process accepts them, and resets those that are in the queue when the
+    listener is closed. So a filter drops the first segment of new ones (their clients try again in a second, and are
+    refused), and the event loop goes on accepting until the queue has been empty for `QUIET_S`, or for `PATIENCE_S` at
+    most. Where the filter cannot be set, the queue is emptied all the same; what comes right after that is lost.
     """
     poll = select.poll()
     for listener in listeners:
@@ -42,7 +42,7 @@ async def accept_the_last(listeners: Iterable[socket.socket]) -> None:
     end = loop.time() + PATIENCE_S
     quiet_since = loop.time()
     while (now := loop.time()) < end and now - quiet_since < QUIET_S:
-        # The loop accepts them itself, and does so before it comes back to us.
+        # The event loop accepts them before this task runs again.
         await asyncio.sleep(QUIET_S / 10)
         if poll.poll(0):
             quiet_since = loop.time()

@@ -1,4 +1,4 @@
-"""One call: what has come of it, what waits to be sent, and who is at work on it."""
+"""One call: what has come of it, what waits to be sent, and the task that answers it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sluice.gateway.grpc.heads import CallHead
 from sluice.gateway.grpc.inbox import Inbox
@@ -15,24 +15,38 @@ from sluice.gateway.grpc.limits import HEAD_SLACK_BYTES, STREAM_WINDOW_BYTES
 from sluice.gateway.grpc.methods import Body, Method
 from sluice.gateway.messages import Header
 
-if TYPE_CHECKING:
-    from sluice.gateway.grpc.connection import GrpcConnection
-
 MAX_UNSENT = 4
 """Messages of a call that wait to be sent before its method has to wait, too."""
 
 
-class ServerCall:
-    """A call on a connection, which owns it. A `Context` for its method.
+class CallOwner(Protocol):
+    """What a call asks of the connection that it belongs to."""
 
-    `head_bytes` is what its headers count for; `window_bytes` is what the client may send before it is let send more;
-    `unsent` what it has not let us send.
+    @property
+    def crowded(self) -> bool:
+        """Whether more is held for callers than may be."""
+        ...
+
+    async def send(self, call: ServerCall, body: Body) -> None:
+        """Send one of several messages of a call."""
+        ...
+
+    async def next_message(self, call: ServerCall) -> Body:
+        """Take the next message out of a call's inbox, which has one. Raises `SluiceError`, `CallEnded`."""
+        ...
+
+
+class ServerCall:
+    """The state of one call, which its owner changes. A `Context` for its method.
+
+    `head_bytes` is how much of its headers is counted as held. `window_bytes` is how much the client may send before it
+    is allowed more. `unsent` is what the client's window or the network had no room for.
     """
 
     __slots__ = (
         "_arrived",
-        "_connection",
         "_drained",
+        "_owner",
         "closed",
         "deadline_s",
         "encoding",
@@ -57,14 +71,14 @@ class ServerCall:
 
     def __init__(
         self,
-        connection: GrpcConnection,
+        owner: CallOwner,
         stream_id: int,
         method: Method,
         head: CallHead,
         timeout_s: float | None,
         inbox: Inbox,
     ) -> None:
-        self._connection = connection
+        self._owner = owner
         self.stream_id = stream_id
         self.method = method
         self.headers = head.metadata
@@ -88,16 +102,16 @@ class ServerCall:
         self._arrived: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
 
-    # What a method sees.
+    # For its method.
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; `None` without one."""
         return None if self.deadline_s == math.inf else self.deadline_s - time.monotonic()
 
     async def write(self, body: Body) -> None:
-        """Send one message of several; waits while `MAX_UNSENT` wait to be sent, or any if too much is held."""
-        await self._connection.send(self, body)
-        while not self.closed and len(self.unsent) >= (1 if self._connection.crowded else MAX_UNSENT):
+        """Send one of several messages. Waits while `MAX_UNSENT` wait to be sent, or any if too much is held."""
+        await self._owner.send(self, body)
+        while not self.closed and len(self.unsent) >= (1 if self._owner.crowded else MAX_UNSENT):
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
@@ -109,16 +123,16 @@ class ServerCall:
                     return
                 self._arrived = asyncio.get_running_loop().create_future()
                 await self._arrived
-            yield await self._connection.next_message(self)
+            yield await self._owner.next_message(self)
 
-    # What a connection tells it.
+    # For its owner.
 
     def arrived(self) -> None:
-        """A message came, or the last one has come."""
+        """A message has come, or the input has ended: let the method go on."""
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
 
     def progressed(self) -> None:
-        """Something that waited was sent."""
+        """A message that waited was sent: let the method go on."""
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)

@@ -1,4 +1,4 @@
-"""gRPC's server: its port, its limits, and which method is answered where."""
+"""The gRPC server: its port, its limits, and what answers each method."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from sluice.gateway.connections.connection_budget import ConnectionBudget
+from sluice.gateway.connections.held_bytes import HeldBytes
 from sluice.gateway.connections.limits import LaneLimits
 from sluice.gateway.dialects.v2_grpc import inference_pb2
 from sluice.gateway.doors.acceptor import Acceptor
+from sluice.gateway.doors.door_watch import DoorWatch
 from sluice.gateway.grpc import health_pb2
 from sluice.gateway.grpc.calls import Calls
 from sluice.gateway.grpc.connection import GrpcConnection
@@ -21,47 +23,49 @@ from sluice.gateway.grpc.methods import Method, ServerStream, Stream, Unary
 from sluice.gateway.grpc.pages import Pages
 from sluice.gateway.grpc.reflection import INFO, VERSIONS, Reflection
 from sluice.gateway.grpc.server_context import ServerContext
+from sluice.gateway.prediction.data_plane import PredictionPlane
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.readiness import Readiness
+from sluice.gateway.serving.repository_control import RepositoryControl
 from sluice.gateway.settings.sections import ServerSettings
 from sluice.inference.errors import StartError
 
-if TYPE_CHECKING:
-    from sluice.gateway.process.run import Gateway
-
 
 class GrpcDoor:
-    """`inference.GRPCInferenceService`, `grpc.health.v1.Health` and reflection, on a port of their own.
+    """Serves `inference.GRPCInferenceService`, `grpc.health.v1.Health` and reflection on a port of their own.
 
-    An async context manager: entered, it answers. Raises `StartError` if it cannot listen. `stop` ends streams and
-    lets calls in flight end within `shutdown_timeout_s`; leaving ends what is left at once.
+    An async context manager: entered, it answers. Entering raises `StartError` if it cannot listen. `stop` ends streams
+    and lets calls in flight end within `shutdown_timeout_s`; leaving ends what is left at once.
     """
 
-    def __init__(self, gateway: Gateway, listener: socket.socket, wire: LaneLimits, version: str) -> None:
-        self._settings = settings = gateway.settings.server
-        self._calls = Calls(gateway.plane, gateway.held)
-        self._health = HealthService(gateway.catalogue, gateway.readiness)
-        self._pages = Pages(gateway.catalogue, gateway.readiness, version, gateway.control)
+    def __init__(
+        self,
+        listener: socket.socket,
+        *,
+        settings: ServerSettings,
+        wire: LaneLimits,
+        version: str,
+        plane: PredictionPlane,
+        catalogue: Catalogue,
+        readiness: Readiness,
+        control: RepositoryControl,
+        held: HeldBytes,
+        budget: ConnectionBudget,
+        doors: DoorWatch,
+    ) -> None:
+        self._settings = settings
+        self._calls = Calls(plane, held)
+        self._health = HealthService(catalogue, readiness)
+        self._pages = Pages(catalogue, readiness, version, control)
         files = (inference_pb2, health_pb2)
         self._reflection = Reflection(
             [module.DESCRIPTOR.serialized_pb for module in files], [INFERENCE, SERVICE, *VERSIONS]
         )
-        self._server = ServerContext(
-            self._methods(),
-            gateway.plane,
-            _limits(settings, wire),
-            gateway.held,
-            gateway.budget,
-            gateway.plane.coders,
-            draining=lambda: gateway.drain.begun,
-        )
+        self._server = ServerContext(self._methods(), _limits(settings, wire), held, budget, plane.coders)
         self._acceptor = Acceptor(
-            "grpc",
-            listener,
-            gateway.budget,
-            lambda: GrpcConnection(self._server),
-            _tls(settings),
-            settings.read_timeout_s,
+            "grpc", listener, budget, lambda: GrpcConnection(self._server), _tls(settings), settings.read_timeout_s
         )
-        self._doors = gateway.doors
+        self._doors = doors
 
     async def __aenter__(self) -> GrpcDoor:
         try:
@@ -81,7 +85,7 @@ class GrpcDoor:
         await self._server.emptied()
 
     async def stop(self) -> None:
-        """Accept nothing more, and finish what is in flight."""
+        """Accept no more connections, and finish the calls in flight. Takes up to `shutdown_timeout_s`."""
         await self._acceptor.leave()
         self._server.leaving = True
         self._health.stop()
@@ -118,13 +122,13 @@ def _limits(settings: ServerSettings, wire: LaneLimits) -> GrpcLimits:
 
 
 def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
-    """As HTTP has it, for HTTP/2. The files were found good when HTTP's own was made."""
+    """The TLS of HTTP's port, for HTTP/2. Raises `StartError`."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["h2"])
     try:
-        # Nobody is there to type a passphrase.
+        # A passphrase that is given, be it wrong, keeps OpenSSL from asking for one.
         context.load_cert_chain(settings.tls_cert, settings.tls_key, "none")
         if settings.tls_client_ca is not None:
             context.load_verify_locations(settings.tls_client_ca)

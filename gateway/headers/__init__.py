@@ -1,1 +1,1 @@
-"""Headers of requests and answers that mean the same in every dialect."""
+"""Headers of requests and answers that have one meaning in all dialects."""

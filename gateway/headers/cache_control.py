@@ -1,7 +1,7 @@
-"""What a caller says of the cache, and what it hears: the headers `Cache-Control` and `X-Cache`.
+"""How a caller controls the cache of rows, and is told of hits: the headers `Cache-Control` and `X-Cache`.
 
-Of the directives of RFC 9111, section 5.2.1, `no-cache` has every row computed anew and stored, and `no-store` keeps
-the cache out altogether. All others are about caches that keep HTTP's answers, and are ignored.
+Of the directives of RFC 9111, section 5.2.1, `no-cache` has every row computed anew and stored, and `no-store` neither
+reads nor writes the cache. All others concern caches of HTTP answers and are ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ONE_MISS = b"miss; rows=0/1"
 
 
 def with_caching(request: InferenceRequest, headers: Sequence[Header]) -> InferenceRequest:
-    """The request with what its headers say of the cache. A directive with an argument counts like one without."""
+    """The request with the `caching` that its headers ask for. An argument of a directive is ignored."""
     values = [value for name, value in headers if name == CACHE_CONTROL]
     if not values:
         return request

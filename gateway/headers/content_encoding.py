@@ -1,8 +1,8 @@
-"""Bodies that travel compressed: `Content-Encoding` of requests and `Accept-Encoding` for answers (RFC 9110, 8.4).
+"""Compressed bodies: `Content-Encoding` of requests and `Accept-Encoding` for answers (RFC 9110, 8.4).
 
-gzip and deflate, as every dialect takes them. Work is cut into steps of a bounded size: between two of them others have
-their turn, a body that grows beyond a limit is refused, and what it has grown to is counted. zlib lets go of the
-interpreter, so that steps may run in threads.
+All dialects take gzip and deflate. The work is done in steps of a bounded size. Between two steps other calls have
+their turn, and a body that has grown beyond its limit is refused. zlib releases the interpreter's lock, so steps may
+run in threads.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from sluice.inference.errors import InvalidRequest, RequestTooLarge
 CONTENT_ENCODING, ACCEPT_ENCODING = b"content-encoding", b"accept-encoding"
 
 THREAD_FROM_BYTES = 32 * 1024
-"""Answers from this length on are not compressed in the event loop, which that would keep for too long."""
+"""Answers of this length and more are compressed in threads: they would block the event loop for too long."""
 
 STEP_BYTES = 1024 * 1024
-"""What one step makes, or takes, at most: a few milliseconds of work."""
+"""Bytes that one step reads or makes, at most: a few milliseconds of work."""
 
 LEVEL = 1
-"""The higher levels take several times as long for a few percent."""
+"""Higher levels take several times as long for a few percent less."""
 
 STEP_PIECES = 512
-"""Pieces that one step makes, at most, be they empty: each costs the interpreter some microseconds."""
+"""Pieces that one step makes, at most. Each takes some microseconds, even an empty one."""
 
 MAX_MEMBERS = 65_536
-"""Members of one gzip body: each costs work, be it empty, and 64 MiB would hold three million of those."""
+"""Members of one gzip body, at most. Even an empty one takes time, and 64 MiB could hold three million of those."""
 
 _TAKEN_BYTES, _PIECE_BYTES = 16 * 1024, 256 * 1024
 _GZIP_BITS = 16 + zlib.MAX_WBITS
@@ -41,11 +41,11 @@ _QUALITY = re.compile(rb"q=([01](?:\.[0-9]{0,3})?)")
 
 
 class UnknownEncoding(InvalidRequest):
-    """A body comes in an encoding that is not taken. HTTP's own affair."""
+    """A body has an encoding that is not supported. Over HTTP the status is 415."""
 
 
 def encoding_of(headers: Sequence[Header]) -> bytes | None:
-    """The encoding that a body comes in; `None` where it is as it is. Raises `UnknownEncoding`."""
+    """The encoding of a body; `None` if it is not compressed. Raises `UnknownEncoding`."""
     for name, value in headers:
         if name == CONTENT_ENCODING and (encoding := value.strip().lower()) not in (b"", b"identity"):
             if encoding not in (b"gzip", b"x-gzip", b"deflate"):
@@ -57,11 +57,11 @@ def encoding_of(headers: Sequence[Header]) -> bytes | None:
 
 
 class Inflating:
-    """A body on its way out of its encoding; of gzip with several members, all of them (RFC 1952, section 2.2).
+    """Decompresses a body in steps; of gzip all members, if there are several (RFC 1952, section 2.2).
 
-    Each `step` gives the next `STEP_BYTES` or less, and works for no longer than those and as much of the packed body
-    allow. It raises `InvalidRequest` where the body is not what its header says, and `RequestTooLarge`. `ended` says
-    that there is no more. Steps may run in any thread, one at a time.
+    Each `step` makes about `STEP_BYTES` at most, of `STEP_BYTES` of the compressed body at most. It raises
+    `InvalidRequest` if the body does not have its encoding, and `RequestTooLarge`. `ended` is true after the last step.
+    Steps may run in any thread, one at a time.
     """
 
     def __init__(self, body: bytes | bytearray, encoding: bytes, max_body_bytes: int) -> None:
@@ -72,11 +72,11 @@ class Inflating:
         self._inflating = zlib.decompressobj(self._window_bits)
         self._members = 1
         self._size_bytes = self._at = 0
-        # A view: what zlib does not take it gives back as a copy, which must not be one of all that is left.
+        # zlib returns what it did not take as a copy. It gets small slices, so that this is never the whole rest.
         self._view = memoryview(body)
 
     def step(self) -> list[bytes]:
-        """The next pieces, none of them long."""
+        """The next pieces, each of 256 KiB at most."""
         pieces: list[bytes] = []
         made_bytes, stop_at = 0, self._at + STEP_BYTES
         while not self.ended and made_bytes < STEP_BYTES and self._at < stop_at and len(pieces) < STEP_PIECES:
@@ -99,7 +99,7 @@ class Inflating:
                 f"the body inflates to more than the limit of {self._max_body_bytes} bytes (server.max_body_bytes)"
             )
         if not inflating.eof:
-            # Without more to take, zlib may still hold back what did not fit into a full piece, be it only the end.
+            # With no input left, zlib may still hold output that did not fit into a full piece, or only the end mark.
             if not taken and len(piece) < _PIECE_BYTES:
                 raise InvalidRequest(f"the body is not {self._encoding.decode()}: it ends too early")
         elif self._at == len(view):
@@ -112,7 +112,7 @@ class Inflating:
 
 
 def inflate(body: bytes | bytearray, encoding: bytes, max_body_bytes: int) -> bytes:
-    """The body before it was compressed, in one go. Raises as `Inflating` does."""
+    """The decompressed body, in one go. Raises as `Inflating` does."""
     inflating = Inflating(body, encoding, max_body_bytes)
     pieces: list[bytes] = []
     while not inflating.ended:
@@ -121,7 +121,7 @@ def inflate(body: bytes | bytearray, encoding: bytes, max_body_bytes: int) -> by
 
 
 def _check_member(rest: memoryview, encoding: bytes, number: int) -> None:
-    """Refuse what follows the end of a body, unless it is its next member and not one too many."""
+    """Raise if what follows the end of a body is not its next member, or is one member too many."""
     if encoding == b"deflate" or rest[: len(_MAGIC)] != _MAGIC:
         raise InvalidRequest(f"{len(rest)} bytes follow the end of the {encoding.decode()} body")
     if number > MAX_MEMBERS:
@@ -131,7 +131,10 @@ def _check_member(rest: memoryview, encoding: bytes, number: int) -> None:
 async def inflated(
     body: bytes | bytearray, encoding: bytes, max_body_bytes: int, held: HeldBytes, threads: Executor
 ) -> bytes:
-    """The body before it was compressed, counted as it grows. Raises as `Inflating` does, and `Unavailable`."""
+    """The decompressed body, counted in `held` as it grows. Raises as `Inflating` does.
+
+    Raises `Unavailable` if all bodies together would take too much memory.
+    """
     inflating, loop = Inflating(body, encoding, max_body_bytes), asyncio.get_running_loop()
     pieces: list[bytes] = []
     with HeldShare(held) as share:
@@ -143,9 +146,9 @@ async def inflated(
 
 
 async def deflated(answer: HttpResponse, headers: Sequence[Header], threads: Executor | None = None) -> HttpResponse:
-    """The answer in the encoding that its caller likes best; the same one if it likes none.
+    """The answer in the encoding that its caller prefers; the same answer if it accepts neither.
 
-    What is long is compressed in `threads`; without any, in those that everybody shares.
+    A long one is compressed in `threads`, or in the event loop's default executor if there are none.
     """
     encoding = preferred(headers)
     if encoding is None:
@@ -166,7 +169,7 @@ async def deflated(answer: HttpResponse, headers: Sequence[Header], threads: Exe
 
 
 def preferred(headers: Sequence[Header]) -> bytes | None:
-    """Gzip or deflate, whichever a caller's `Accept-Encoding` likes better; `None` if it names neither."""
+    """The one of gzip and deflate that a caller's `Accept-Encoding` prefers; `None` if it accepts neither."""
     liked: dict[bytes, float] = {}
     for name, value in headers:
         if name == ACCEPT_ENCODING:
@@ -179,7 +182,7 @@ def preferred(headers: Sequence[Header]) -> bytes | None:
 
 
 def _window(body: bytes | bytearray, encoding: bytes) -> int:
-    """Zlib's name for the format. Some senders of deflate leave out the header that RFC 9110 asks for."""
+    """The format as the number that zlib has for it. Some senders of deflate omit the header that RFC 9110 demands."""
     if encoding != b"deflate":
         return _GZIP_BITS
     has_header = len(body) >= 2 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0

@@ -1,4 +1,7 @@
-"""`Server-Timing`: every answer says where its time went (https://www.w3.org/TR/server-timing/). Pure."""
+"""The header `Server-Timing`, in which every answer says how long its phases took. Pure.
+
+https://www.w3.org/TR/server-timing/ is the specification.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from sluice.inference.types import Timings
 def server_timing(timings: Timings, total_s: float, *, cached: bool) -> bytes:
     """The value of the header, durations in milliseconds.
 
-    `queue`, `batch` and `compute` are there where a model had to answer: the wait for a batch, the batch from its
-    dispatch to the answer with how many rows travelled in it, and the engine's run in that. `cache` is there where the
-    cache was asked (`cached`). `total` is from the complete request to the encoded answer.
+    `queue`, `batch` and `compute` are there if a model ran: the wait for a batch; the batch from its dispatch to its
+    answer, with its number of rows; and the run of the engine in that time. `cache` is there if the cache was asked
+    (`cached`). `total` is the time from the complete request to the encoded answer.
     """
     phases = b""
     if timings.batch_rows:
@@ -26,5 +29,5 @@ def server_timing(timings: Timings, total_s: float, *, cached: bool) -> bytes:
 
 
 def total_timing(total_s: float) -> bytes:
-    """The value of the header for a call that was not answered."""
+    """The value of the header for a call that was refused or failed."""
     return b"total;dur=%.3f" % (total_s * 1e3)

@@ -1,4 +1,4 @@
-"""How long a caller is going to wait, in whatever dialect it speaks: the header `X-Request-Timeout-Ms`."""
+"""The header `X-Request-Timeout-Ms`, in which a caller of any dialect says how long it will wait."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MILLISECONDS = re.compile(rb"[ \t]*([0-9]{1,15}(?:\.[0-9]{1,15})?)[ \t]*")
 
 
 def within_timeout(request: InferenceRequest, headers: Sequence[Header], spent_s: float) -> InferenceRequest:
-    """The request with the time that is left for it: the shortest of what its header and its body grant.
+    """The request with the time that is left for it: the shortest timeout in its headers and its body, less `spent_s`.
 
-    Both count from when the call was complete, which is `spent_s` ago. What is left may be nothing, or less. Raises
-    `InvalidRequest` if a header is not a decimal number of milliseconds above zero.
+    Timeouts count from the moment at which the call was complete, which is `spent_s` seconds ago. The time left may be
+    zero or negative. Raises `InvalidRequest` if a header is not a decimal number of milliseconds above zero.
     """
     granted_s = [timeout_s(value) for name, value in headers if name == REQUEST_TIMEOUT]
     if request.timeout_s is not None:
@@ -31,12 +31,12 @@ def within_timeout(request: InferenceRequest, headers: Sequence[Header], spent_s
 
 
 def granted_s(headers: Sequence[Header]) -> float:
-    """The seconds that the headers alone grant; infinite where they say nothing. Raises `InvalidRequest`."""
+    """The timeout in the headers, in seconds; infinite without one. Raises `InvalidRequest`."""
     return min([timeout_s(value) for name, value in headers if name == REQUEST_TIMEOUT], default=math.inf)
 
 
 def timeout_s(value: bytes) -> float:
-    """The seconds that a value of the header stands for. Raises `InvalidRequest`."""
+    """The timeout in a value of the header, in seconds. Raises `InvalidRequest`."""
     match = _MILLISECONDS.fullmatch(value)
     milliseconds = float(match[1]) if match is not None else 0.0
     if milliseconds <= 0:

@@ -1,4 +1,4 @@
-"""W3C trace context as a caller sends it (https://www.w3.org/TR/trace-context-1/). Pure."""
+"""The W3C trace context that a caller sends (https://www.w3.org/TR/trace-context-1/). Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FORM = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-
 
 
 class TraceParent(msgspec.Struct, frozen=True):
-    """The span of the caller that a call belongs to. `sampled`: the caller records it.
+    """The caller's span, which is the parent of the call's spans. `sampled`: the caller records it.
 
-    The ids are 32 and 16 hexadecimal digits. `state` is the caller's `tracestate`, to be handed on as it is; empty if
-    there is none, or one that is longer than everybody has to hand on.
+    The ids are 32 and 16 hexadecimal digits. `state` is the caller's `tracestate`, to be passed on unchanged; empty if
+    there is none, or one longer than `LONGEST_STATE_BYTES`, which nobody has to pass on.
     """
 
     trace_id: str

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable
 
-from sluice.gateway.connections.deadlines import Timed
 from sluice.gateway.connections.held_bytes import HeldShare
 from sluice.gateway.http import wire
 from sluice.gateway.http.actions import Backlog, ClientStream, Flow
@@ -22,7 +21,7 @@ _logger = logging.getLogger("sluice.http")
 _SLOW = wire.plain(408, "The request was not complete in time.")
 
 
-class HttpLifetime(Timed):
+class HttpLifetime:
     """Sets the deadline that the state of a connection asks for, counts what it holds, and ends it.
 
     There is always a deadline but while an answer is being worked out. The end is no reset wherever the client may

@@ -15,7 +15,7 @@ from sluice.gateway.connections.limits import LaneLimits
 from sluice.gateway.http.head_cache import HeadCache
 from sluice.gateway.http.wire import Heads
 from sluice.gateway.messages import DataPlane
-from sluice.gateway.telemetry.logs import Sampler
+from sluice.gateway.telemetry.sampler import Sampler
 
 _FAULTS_LOGGED_PER_S = 5
 
@@ -64,7 +64,7 @@ class HttpServerContext:
         self._own_faults = Sampler(_FAULTS_LOGGED_PER_S)
         self._callers_faults = Sampler(_FAULTS_LOGGED_PER_S)
 
-    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[object], keep_alive_s: float) -> None:
+    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed], keep_alive_s: float) -> None:
         """Have the deadlines of these connections kept, from the first call on."""
         if self.sweep is None:
             limits = self.limits

@@ -1,1 +1,1 @@
-"""Inputs that are not tensors yet: texts and pictures."""
+"""Makes tensors out of texts and pictures."""

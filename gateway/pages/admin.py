@@ -1,18 +1,16 @@
-"""Pages for whoever runs the gateway: `/admin`. They are for no caller, and belong behind whatever guards operators."""
+"""Pages for operators: `/admin`. Callers of models do not need them, and should not be able to reach them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from sluice.cache.cache import Cache, Cleared
 from sluice.cache.remote.redis_link import CacheUnavailable
 from sluice.cache.report import ModelState, RedisState, TierState
-from sluice.gateway.serving.catalogue import Catalogue
-
-ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
+from sluice.gateway.pages.dependencies import CacheDependency, CatalogueDependency
+from sluice.gateway.pages.errors import problem
+from sluice.gateway.pages.parameters import ModelName
 
 
 class TierPage(BaseModel):
@@ -73,45 +71,35 @@ class ClearedPage(BaseModel):
     redis_entries: int | None = Field(description="null where no Redis is configured.")
 
 
-class Problem(BaseModel):
-    """An error, in the protocol's form."""
+NOT_FOUND = problem(404, "Unknown model")
+REDIS_GONE = problem(503, "The memory was cleared, but Redis does not answer")
 
-    error: str
-
-
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Unknown model"}}
-REDIS_GONE: dict[int | str, dict[str, Any]] = {
-    503: {"model": Problem, "description": "The memory was cleared, but Redis does not answer"}
-}
+router = APIRouter(prefix="/admin", tags=["admin"])
 
 
-def admin_routes(cache: Cache, catalogue: Catalogue) -> APIRouter:
-    """The routes about the cache."""
-    router = APIRouter(prefix="/admin", tags=["admin"])
-
-    @router.get("/cache", summary="What the cache holds, and how well it does")
-    async def cache_page() -> CachePage:
-        state = cache.state()
-        return CachePage(
-            entries=state.entries,
-            bytes=state.size_bytes,
-            max_bytes=state.max_bytes,
-            redis=redis_page(state.redis),
-            models=[_model_page(model) for model in state.models],
-        )
-
-    @router.delete("/cache", summary="Throw away all entries", responses=REDIS_GONE)
-    async def clear_all() -> ClearedPage:
-        return await _cleared(cache, None)
-
-    @router.delete(
-        "/cache/{model}", summary="Throw away the entries of all versions of a model", responses=NOT_FOUND | REDIS_GONE
+@router.get("/cache", summary="What the cache holds, and how well it does")
+async def cache_page(cache: CacheDependency) -> CachePage:
+    state = cache.state()
+    return CachePage(
+        entries=state.entries,
+        bytes=state.size_bytes,
+        max_bytes=state.max_bytes,
+        redis=redis_page(state.redis),
+        models=[_model_page(model) for model in state.models],
     )
-    async def clear_model(model: ModelName) -> ClearedPage:
-        catalogue.versions(model)
-        return await _cleared(cache, model)
 
-    return router
+
+@router.delete("/cache", summary="Throw away all entries", responses=REDIS_GONE)
+async def clear_all(cache: CacheDependency) -> ClearedPage:
+    return await _cleared(cache, None)
+
+
+@router.delete(
+    "/cache/{model}", summary="Throw away the entries of all versions of a model", responses=NOT_FOUND | REDIS_GONE
+)
+async def clear_model(model: ModelName, cache: CacheDependency, catalogue: CatalogueDependency) -> ClearedPage:
+    catalogue.versions(model)
+    return await _cleared(cache, model)
 
 
 async def _cleared(cache: Cache, model: str | None) -> ClearedPage:

@@ -1,6 +1,6 @@
 """OpenAI's list of models: `GET /v1/models`.
 
-`GET /v1/models/{model}` is also TensorFlow Serving's page of a model's versions: `gateway.pages.tfs` has it.
+`GET /v1/models/{model}` is in `tfs.py`, since TensorFlow Serving has a page at the same path.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.pages.dependencies import CatalogueDependency
 
 STARTED_AT = int(time.time())
 
@@ -34,13 +34,10 @@ class ModelCards(BaseModel):
     data: list[ModelCard]
 
 
-def openai_routes(catalogue: Catalogue) -> APIRouter:
-    """The list of models."""
-    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
-    @router.get("/models", summary="Models that embed texts, as OpenAI's API lists them")
-    async def models() -> ModelCards:
-        embedders = [name for name in catalogue.models if catalogue.resolve(name, None).callee.embedder is not None]
-        return ModelCards(data=[ModelCard(id=name) for name in embedders])
 
-    return router
+@router.get("/models", summary="Models that embed texts, as OpenAI's API lists them")
+async def models(catalogue: CatalogueDependency) -> ModelCards:
+    embedders = [name for name in catalogue.models if catalogue.resolve(name, None).callee.embedder is not None]
+    return ModelCards(data=[ModelCard(id=name) for name in embedders])

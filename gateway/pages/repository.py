@@ -1,19 +1,19 @@
-"""The model repository as clients of the Open Inference Protocol see it: index, load and unload.
+"""The model repository for clients of the Open Inference Protocol: index, load and unload.
 
-Triton Inference Server's model repository extension (`extension_model_repository.md` of its protocol).
+The pages follow Triton Inference Server's model repository extension (`extension_model_repository.md` of its protocol).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, Body, Path
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
 from sluice.gateway.pages.any_content_type import AnyContentType
-from sluice.gateway.serving.repository_control import RepositoryControl
-
-ModelName = Annotated[str, Path(description="A model's name", examples=["digits"])]
+from sluice.gateway.pages.dependencies import ControlDependency
+from sluice.gateway.pages.errors import problem
+from sluice.gateway.pages.parameters import ModelName
 
 
 class IndexWish(BaseModel):
@@ -37,60 +37,51 @@ class RepositoryChange(BaseModel):
     parameters: dict[str, Any] = {}
 
 
+ChangeBody: TypeAlias = Annotated[RepositoryChange | None, Body()]
+
+
 class SampleWanted(BaseModel):
     """A sample that is going to be recorded."""
 
     file: str = Field(description="Where the next valid request's inputs are going to lie.")
 
 
-class Problem(BaseModel):
-    """An error, in the protocol's form."""
+FORBIDDEN = problem(403, "server.model_control does not let clients see or change the repository")
+REFUSED = FORBIDDEN | problem(400, "The model cannot be loaded; the error says why") | problem(404, "Unknown model")
 
-    error: str
-
-
-FORBIDDEN: dict[int | str, dict[str, Any]] = {
-    403: {"model": Problem, "description": "server.model_control does not let clients see or change the repository"}
-}
-REFUSED: dict[int | str, dict[str, Any]] = FORBIDDEN | {
-    400: {"model": Problem, "description": "The model cannot be loaded; the error says why"},
-    404: {"model": Problem, "description": "Unknown model"},
-}
+router = APIRouter(prefix="/v2/repository", tags=["repository"], route_class=AnyContentType)
 
 
-def repository_routes(control: RepositoryControl) -> APIRouter:
-    """The routes about the repository."""
-    router = APIRouter(prefix="/v2/repository", tags=["repository"], route_class=AnyContentType)
+@router.post("/index", summary="Every model of the repository", responses=FORBIDDEN)
+async def index(control: ControlDependency, wish: Annotated[IndexWish | None, Body()] = None) -> list[IndexLine]:
+    only_ready = wish is not None and wish.ready
+    return [
+        IndexLine(
+            name=each.name,
+            version="" if each.version is None else str(each.version),
+            state=each.state,
+            reason=each.reason,
+        )
+        for each in await control.index(only_ready=only_ready)
+    ]
 
-    @router.post("/index", summary="Every model of the repository", responses=FORBIDDEN)
-    async def index(wish: Annotated[IndexWish | None, Body()] = None) -> list[IndexLine]:
-        only_ready = wish is not None and wish.ready
-        return [
-            IndexLine(
-                name=each.name,
-                version="" if each.version is None else str(each.version),
-                state=each.state,
-                reason=each.reason,
-            )
-            for each in await control.index(only_ready=only_ready)
-        ]
 
-    @router.post("/models/{model}/load", summary="Serve a model as it lies in the repository now", responses=REFUSED)
-    async def load(model: ModelName, change: Annotated[RepositoryChange | None, Body()] = None) -> dict[str, Any]:
-        await control.load(model, {} if change is None else change.parameters)
-        return {}
+@router.post("/models/{model}/load", summary="Serve a model as it lies in the repository now", responses=REFUSED)
+async def load(model: ModelName, control: ControlDependency, change: ChangeBody = None) -> dict[str, Any]:
+    await control.load(model, {} if change is None else change.parameters)
+    return {}
 
-    @router.post("/models/{model}/unload", summary="Serve a model no more", responses=REFUSED)
-    async def unload(model: ModelName, _: Annotated[RepositoryChange | None, Body()] = None) -> dict[str, Any]:
-        await control.unload(model)
-        return {}
 
-    @router.post(
-        "/models/{model}/sample",
-        summary="Write the inputs of the next valid request beside the model, as the sample that it is tried with",
-        responses=REFUSED,
-    )
-    async def record_sample(model: ModelName) -> SampleWanted:
-        return SampleWanted(file=str(control.record_sample(model)))
+@router.post("/models/{model}/unload", summary="Serve a model no more", responses=REFUSED)
+async def unload(model: ModelName, control: ControlDependency, _: ChangeBody = None) -> dict[str, Any]:
+    await control.unload(model)
+    return {}
 
-    return router
+
+@router.post(
+    "/models/{model}/sample",
+    summary="Write the inputs of the next valid request beside the model, as the sample that it is tried with",
+    responses=REFUSED,
+)
+async def record_sample(model: ModelName, control: ControlDependency) -> SampleWanted:
+    return SampleWanted(file=str(control.record_sample(model)))

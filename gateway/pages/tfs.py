@@ -1,26 +1,29 @@
-"""TensorFlow Serving's pages: which versions of a model are served, and what they take and give.
+"""TensorFlow Serving's pages: the versions of a model in service, and their inputs and outputs.
 
-https://www.tensorflow.org/tfx/serving/api_rest: model status and model metadata APIs, with the names of
-`get_model_status.proto` and `meta_graph.proto`.
+They follow the model status and model metadata APIs of https://www.tensorflow.org/tfx/serving/api_rest, with the names
+of `get_model_status.proto` and `meta_graph.proto`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
+from sluice.gateway.pages.dependencies import CatalogueDependency
+from sluice.gateway.pages.errors import problem
 from sluice.gateway.pages.openai import ModelCard
-from sluice.gateway.serving.catalogue import Catalogue
-from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.pages.parameters import VersionNumber
+from sluice.gateway.serving.model import ServedModel
 from sluice.inference.types import Datatype, TensorSpec
 
-ModelName = Annotated[str, Path(description="A model's name", examples=["digits"], pattern="^[^:]*$")]
-Version = Annotated[int, Path(description="A version's number", examples=[1])]
-Label = Annotated[str, Path(description="A version's label", examples=["stable"], pattern="^[^:]*$")]
+NameInPath: TypeAlias = Annotated[str, Path(description="A model's name", examples=["digits"], pattern="^[^:]*$")]
+"""A colon is not part of a name here: in this protocol's paths, a verb follows it."""
+
+Label: TypeAlias = Annotated[str, Path(description="A version's label", examples=["stable"], pattern="^[^:]*$")]
 
 DTYPES: Mapping[Datatype, str] = MappingProxyType(
     {
@@ -32,7 +35,7 @@ DTYPES: Mapping[Datatype, str] = MappingProxyType(
         Datatype.FP64: "DT_DOUBLE",
     }
 )
-"""TensorFlow's names; integers are called like numpy's."""
+"""TensorFlow's names of the types whose name is not `DT_` and the name here, as it is for integers."""
 
 
 class Status(BaseModel):
@@ -60,51 +63,43 @@ class SharedModelPage(ModelCard, ModelStatus):
     """A model for clients of TensorFlow Serving and of OpenAI, whose APIs have the same path for it."""
 
 
-class Problem(BaseModel):
-    """An error, in the protocol's form."""
+NOT_FOUND = problem(404, "Unknown model or version")
 
-    error: str
-
-
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "Unknown model or version"}}
+router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
 
 
-def tfs_routes(catalogue: Catalogue) -> APIRouter:
-    """The routes about models, for clients of TensorFlow Serving."""
-    router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
-
-    def metadata(model: str, version: int | None = None, label: str | None = None) -> dict[str, Any]:
-        return _metadata(catalogue.resolve(model, version, label))
-
-    @router.get("/{model}", summary="A model and its versions", responses=NOT_FOUND)
-    async def model_status(model: ModelName) -> SharedModelPage:
-        versions = _status(catalogue.versions(model)[::-1])
-        return SharedModelPage(id=model, model_version_status=versions.model_version_status)
-
-    @router.get("/{model}/versions/{version}", summary="One version of a model", responses=NOT_FOUND)
-    async def version_status(model: ModelName, version: Version) -> ModelStatus:
-        return _status([catalogue.resolve(model, version)])
-
-    @router.get("/{model}/labels/{label}", summary="The version with a label", responses=NOT_FOUND)
-    async def label_status(model: ModelName, label: Label) -> ModelStatus:
-        return _status([catalogue.resolve(model, None, label)])
-
-    @router.get("/{model}/metadata", summary="What a model takes and gives", responses=NOT_FOUND)
-    async def model_metadata(model: ModelName) -> dict[str, Any]:
-        return metadata(model)
-
-    @router.get("/{model}/versions/{version}/metadata", summary="What a version takes and gives", responses=NOT_FOUND)
-    async def version_metadata(model: ModelName, version: Version) -> dict[str, Any]:
-        return metadata(model, version)
-
-    @router.get("/{model}/labels/{label}/metadata", summary="What a label's version takes", responses=NOT_FOUND)
-    async def label_metadata(model: ModelName, label: Label) -> dict[str, Any]:
-        return metadata(model, label=label)
-
-    return router
+@router.get("/{model}", summary="A model and its versions", responses=NOT_FOUND)
+async def model_status(model: NameInPath, catalogue: CatalogueDependency) -> SharedModelPage:
+    versions = _status(catalogue.versions(model)[::-1])
+    return SharedModelPage(id=model, model_version_status=versions.model_version_status)
 
 
-def _status(versions: Sequence[ServedVersion]) -> ModelStatus:
+@router.get("/{model}/versions/{version}", summary="One version of a model", responses=NOT_FOUND)
+async def version_status(model: NameInPath, version: VersionNumber, catalogue: CatalogueDependency) -> ModelStatus:
+    return _status([catalogue.resolve(model, version)])
+
+
+@router.get("/{model}/labels/{label}", summary="The version with a label", responses=NOT_FOUND)
+async def label_status(model: NameInPath, label: Label, catalogue: CatalogueDependency) -> ModelStatus:
+    return _status([catalogue.resolve(model, None, label)])
+
+
+@router.get("/{model}/metadata", summary="What a model takes and gives", responses=NOT_FOUND)
+async def model_metadata(model: NameInPath, catalogue: CatalogueDependency) -> dict[str, Any]:
+    return _metadata(catalogue.resolve(model, None))
+
+
+@router.get("/{model}/versions/{version}/metadata", summary="What a version takes and gives", responses=NOT_FOUND)
+async def version_metadata(model: NameInPath, version: VersionNumber, catalogue: CatalogueDependency) -> dict[str, Any]:
+    return _metadata(catalogue.resolve(model, version))
+
+
+@router.get("/{model}/labels/{label}/metadata", summary="What a label's version takes", responses=NOT_FOUND)
+async def label_metadata(model: NameInPath, label: Label, catalogue: CatalogueDependency) -> dict[str, Any]:
+    return _metadata(catalogue.resolve(model, None, label))
+
+
+def _status(versions: Sequence[ServedModel]) -> ModelStatus:
     return ModelStatus(
         model_version_status=[
             VersionStatus(
@@ -120,7 +115,7 @@ def _status(versions: Sequence[ServedVersion]) -> ModelStatus:
     )
 
 
-def _metadata(served: ServedVersion) -> dict[str, Any]:
+def _metadata(served: ServedModel) -> dict[str, Any]:
     definition = {
         "inputs": {spec.name: _tensor_info(spec) for spec in served.signature.inputs},
         "outputs": {spec.name: _tensor_info(spec) for spec in served.signature.outputs},

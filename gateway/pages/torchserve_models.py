@@ -1,7 +1,7 @@
 """TorchServe's management API: list, describe, register, scale and unregister models, and choose default versions.
 
-https://pytorch.org/serve/management_api.html is the specification. Models are those of the repository: nothing is ever
-downloaded, and how many workers a model has is planned when it loads.
+https://pytorch.org/serve/management_api.html is the specification. Only models of the repository can be registered:
+nothing is downloaded. The number of a model's workers is planned when it is loaded and cannot be changed here.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, Field
 
 from sluice.gateway.dialects.torchserve.codec import version_of
+from sluice.gateway.pages.dependencies import CatalogueDependency, ModelsPathDependency
 from sluice.gateway.serving.catalogue import Catalogue
-from sluice.gateway.serving.served_version import ServedVersion
+from sluice.gateway.serving.model import ServedModel
+from sluice.inference.backends.registry import ENGINES
 from sluice.inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
 
 LIMIT = 100
-"""Models on one page, as TorchServe has it unless told otherwise."""
+"""Models on one page where the client does not say how many. TorchServe has the same default."""
 
 _NUMBER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 
 
 class AlreadyRegistered(InvalidRequest):
-    """A model is to be registered that is served already just as it lies in the repository."""
+    """A client registers a model that is in service already, and has not changed in the repository since."""
 
 
 class Told(BaseModel):
@@ -71,7 +73,7 @@ class VersionDescription(BaseModel):
     modelName: str  # noqa: N815
     modelVersion: str  # noqa: N815
     modelUrl: str  # noqa: N815
-    runtime: str = "onnxruntime"
+    runtime: str = ENGINES[0].name
     minWorkers: int  # noqa: N815
     maxWorkers: int  # noqa: N815
     batchSize: int  # noqa: N815
@@ -80,13 +82,13 @@ class VersionDescription(BaseModel):
     jobQueueStatus: QueueStatus  # noqa: N815
 
 
-def _else(default: int | None) -> BeforeValidator:
-    """What stands for a number that is empty or none, as in TorchServe, whose clients send `limit=` for no limit."""
+def _number_or(default: int | None) -> BeforeValidator:
+    """Replaces what is no number with a default, as TorchServe does: its clients send `limit=` for no limit."""
     return BeforeValidator(lambda given: int(given) if _NUMBER.fullmatch(str(given)) else default)
 
 
 class RegisterQuery(BaseModel):
-    """What TorchServe's clients say when they register a model. What is not here is not looked at."""
+    """The parameters of a registration. TorchServe has more, which are ignored."""
 
     url: str = Field(description="The model's name, or its folder in the repository.")
     model_name: str | None = Field(None, description="The same name, if it is given.")
@@ -95,75 +97,86 @@ class RegisterQuery(BaseModel):
 class Scale(BaseModel):
     """How many workers a client wants."""
 
-    min_worker: Annotated[int, Field(ge=0), _else(1)] = 1
-    max_worker: Annotated[int | None, Field(ge=0), _else(None)] = None
+    min_worker: Annotated[int, Field(ge=0), _number_or(1)] = 1
+    max_worker: Annotated[int | None, Field(ge=0), _number_or(None)] = None
 
 
-def torchserve_model_routes(catalogue: Catalogue, repository: Path) -> APIRouter:
-    """The routes, for a port of their own: whoever reaches it can load and unload models."""
-    router = APIRouter(prefix="/models", tags=["TorchServe management"])
+router = APIRouter(prefix="/models", tags=["TorchServe management"])
 
-    @router.get("", summary="The models in service", response_model_exclude_none=True)
-    async def models(
-        limit: Annotated[int, _else(LIMIT), Query()] = LIMIT,
-        next_page_token: Annotated[int, _else(0), Query()] = 0,
-    ) -> ModelLines:
-        names = catalogue.models
-        start = max(next_page_token, 0)
-        end = start + (limit if limit > 0 else LIMIT)
-        return ModelLines(
-            nextPageToken=str(end) if end < len(names) else None,
-            models=[ModelLine(modelName=name, modelUrl=name) for name in names[start:end]],
-        )
 
-    @router.post("", summary="Serve a model as it lies in the repository now")
-    async def register(wish: Annotated[RegisterQuery, Query()]) -> Told:
-        return await _register(catalogue, _name_of(wish, repository))
+@router.get("", summary="The models in service", response_model_exclude_none=True)
+async def models(
+    catalogue: CatalogueDependency,
+    limit: Annotated[int, _number_or(LIMIT), Query()] = LIMIT,
+    next_page_token: Annotated[int, _number_or(0), Query()] = 0,
+) -> ModelLines:
+    names = catalogue.models
+    start = max(next_page_token, 0)
+    end = start + (limit if limit > 0 else LIMIT)
+    return ModelLines(
+        nextPageToken=str(end) if end < len(names) else None,
+        models=[ModelLine(modelName=name, modelUrl=name) for name in names[start:end]],
+    )
 
-    @router.get("/{model}", summary="The default version of a model")
-    async def describe(model: str) -> list[VersionDescription]:
-        return _described([catalogue.resolve(model, None)])
 
-    @router.get("/{model}/all", summary="All versions of a model")
-    async def describe_all(model: str) -> list[VersionDescription]:
-        return _described(catalogue.versions(model))
+@router.post("", summary="Serve a model as it lies in the repository now")
+async def register(
+    wish: Annotated[RegisterQuery, Query()], catalogue: CatalogueDependency, models_path: ModelsPathDependency
+) -> Told:
+    return await _register(catalogue, _name_of(wish, models_path))
 
-    @router.get("/{model}/{version}", summary="One version of a model")
-    async def describe_version(model: str, version: str) -> list[VersionDescription]:
-        return _described([catalogue.resolve(model, version_of(model, version))])
 
-    @router.put("/{model}", summary="See that a model has as many workers as are wanted")
-    async def scale(model: str, wanted: Annotated[Scale, Query()]) -> Told:
-        return _scaled(catalogue.resolve(model, None), wanted)
+@router.get("/{model}", summary="The default version of a model")
+async def describe(model: str, catalogue: CatalogueDependency) -> list[VersionDescription]:
+    return _descriptions([catalogue.resolve(model, None)])
 
-    @router.put("/{model}/{version}", summary="See that a version has as many workers as are wanted")
-    async def scale_version(model: str, version: str, wanted: Annotated[Scale, Query()]) -> Told:
-        return _scaled(catalogue.resolve(model, version_of(model, version)), wanted)
 
-    @router.put("/{model}/{version}/set-default", summary="Choose the version of calls that name none")
-    async def set_default(model: str, version: str) -> Told:
-        number = version_of(model, version)
-        catalogue.set_default(model, number)
-        return Told(status=f'Default version successfully updated for model "{model}" to "{number}"')
+@router.get("/{model}/all", summary="All versions of a model")
+async def describe_all(model: str, catalogue: CatalogueDependency) -> list[VersionDescription]:
+    return _descriptions(catalogue.versions(model))
 
-    @router.delete("/{model}", summary="Serve a model no more")
-    async def unregister(model: str) -> Told:
-        await catalogue.unload(model)
-        return Told(status=f'Model "{model}" unregistered')
 
-    @router.delete("/{model}/{version}", summary="Serve a version no more")
-    async def unregister_version(model: str, version: str) -> Told:
-        served = catalogue.resolve(model, version_of(model, version))
-        if served is catalogue.resolve(model, None) and len(catalogue.versions(model)) > 1:
-            raise Forbidden(f"cannot remove default version {served.version} of model {model!r}; set another one first")
-        await catalogue.unload(model, served.version)
-        return Told(status=f'Model "{model}" unregistered')
+@router.get("/{model}/{version}", summary="One version of a model")
+async def describe_version(model: str, version: str, catalogue: CatalogueDependency) -> list[VersionDescription]:
+    return _descriptions([catalogue.resolve(model, version_of(model, version))])
 
-    return router
+
+@router.put("/{model}", summary="See that a model has as many workers as are wanted")
+async def scale(model: str, wanted: Annotated[Scale, Query()], catalogue: CatalogueDependency) -> Told:
+    return _scaled(catalogue.resolve(model, None), wanted)
+
+
+@router.put("/{model}/{version}", summary="See that a version has as many workers as are wanted")
+async def scale_version(
+    model: str, version: str, wanted: Annotated[Scale, Query()], catalogue: CatalogueDependency
+) -> Told:
+    return _scaled(catalogue.resolve(model, version_of(model, version)), wanted)
+
+
+@router.put("/{model}/{version}/set-default", summary="Choose the version of calls that name none")
+async def set_default(model: str, version: str, catalogue: CatalogueDependency) -> Told:
+    number = version_of(model, version)
+    catalogue.set_default(model, number)
+    return Told(status=f'Default version successfully updated for model "{model}" to "{number}"')
+
+
+@router.delete("/{model}", summary="Serve a model no more")
+async def unregister(model: str, catalogue: CatalogueDependency) -> Told:
+    await catalogue.unload(model)
+    return Told(status=f'Model "{model}" unregistered')
+
+
+@router.delete("/{model}/{version}", summary="Serve a version no more")
+async def unregister_version(model: str, version: str, catalogue: CatalogueDependency) -> Told:
+    served = catalogue.resolve(model, version_of(model, version))
+    if served is catalogue.resolve(model, None) and len(catalogue.versions(model)) > 1:
+        raise Forbidden(f"cannot remove default version {served.version} of model {model!r}; set another one first")
+    await catalogue.unload(model, served.version)
+    return Told(status=f'Model "{model}" unregistered')
 
 
 def _name_of(wish: RegisterQuery, repository: Path) -> str:
-    """The model that a URL names. Raises `InvalidRequest` for all that does not lie in the repository."""
+    """The model that a URL names. Raises `InvalidRequest` if it does not lie in the repository."""
     folder = Path(wish.url)
     if folder.is_absolute() and folder.parent == repository.absolute():
         folder = Path(folder.name)
@@ -180,30 +193,30 @@ def _name_of(wish: RegisterQuery, repository: Path) -> str:
 
 
 async def _register(catalogue: Catalogue, name: str) -> Told:
-    before = _standing(catalogue, name)
+    before = _in_service(catalogue, name)
     try:
         await catalogue.load(name)
     except StartError as error:
-        # Who reaches this port is an operator, and is told what is wrong with a model.
+        # Only operators reach this port, so they may read what is wrong with a model.
         raise InvalidRequest(f"failed to load {name!r}: {error}") from None
     served = catalogue.resolve(name, None)
-    after = _standing(catalogue, name)
+    after = _in_service(catalogue, name)
     if len(after) == len(before) and all(one is other for one, other in zip(before, after, strict=True)):
         raise AlreadyRegistered(f"model version {served.version} is already registered for model {name!r}")
-    workers = served.workers.statistics().alive
+    workers = served.health().workers_alive
     return Told(status=f'Model "{name}" Version: {served.version} registered with {workers} initial workers')
 
 
-def _standing(catalogue: Catalogue, name: str) -> Sequence[ServedVersion]:
-    """The very versions in service, which tell whether a load changed anything."""
+def _in_service(catalogue: Catalogue, name: str) -> Sequence[ServedModel]:
+    """The versions in service, or none. After a load that changed nothing they are the same objects."""
     try:
         return catalogue.versions(name)
     except (ModelNotFound, ModelNotReady):
         return ()
 
 
-def _scaled(served: ServedVersion, wanted: Scale) -> Told:
-    count = served.workers.statistics().alive
+def _scaled(served: ServedModel, wanted: Scale) -> Told:
+    count = served.health().workers_alive
     if wanted.min_worker > count or (wanted.max_worker is not None and wanted.max_worker < count):
         raise InvalidRequest(
             f"model {served.name!r} has {count} workers; their number is planned when it loads: set workers.count in "
@@ -212,24 +225,27 @@ def _scaled(served: ServedVersion, wanted: Scale) -> Told:
     return Told(status=f"Workers scaled to {count} for model: {served.name}")
 
 
-def _described(versions: Sequence[ServedVersion]) -> list[VersionDescription]:
+def _descriptions(versions: Sequence[ServedModel]) -> list[VersionDescription]:
     return [_description(each) for each in versions]
 
 
-def _description(served: ServedVersion) -> VersionDescription:
-    workers, queue = served.workers.statistics(), served.batcher.statistics().queue
-    on_gpu = served.config.workers.device != "cpu"
+def _description(served: ServedModel) -> VersionDescription:
+    model, health = served.description(), served.health()
+    on_gpu = model.config.workers.device != "cpu"
     return VersionDescription(
         modelName=served.name,
         modelVersion=str(served.version),
         modelUrl=served.name,
-        minWorkers=len(workers.pids),
-        maxWorkers=len(workers.pids),
-        batchSize=served.workers.plan.max_rows if served.footing.batched else 1,
+        runtime=model.engine.name,
+        minWorkers=health.workers_alive,
+        maxWorkers=health.workers_alive,
+        batchSize=model.plan.max_rows if health.batched else 1,
         workers=[
-            WorkerLine(id=str(number), status="READY", pid=pid, gpu=on_gpu) for number, pid in enumerate(workers.pids)
+            WorkerLine(id=str(number), status="READY", pid=pid, gpu=on_gpu)
+            for number, pid in enumerate(health.worker_pids)
         ],
         jobQueueStatus=QueueStatus(
-            remainingCapacity=max(served.config.batching.max_queue_rows - queue.rows, 0), pendingRequests=queue.rows
+            remainingCapacity=max(model.config.batching.max_queue_rows - health.queue_rows, 0),
+            pendingRequests=health.queue_rows,
         ),
     )

@@ -1,7 +1,7 @@
 """The data plane: from the bytes of one prediction call to the bytes of its answer.
 
-Everything between the socket and the batcher costs more than the batcher and a small model together, so this path
-is short: no framework, no queue but the batcher's, and one observer of all that happens.
+Everything between the socket and the batcher costs more than the batcher and a small model together. So this path is
+short: there is no framework, no queue but the batcher's, and one observer that measures and logs each call.
 """
 
 from __future__ import annotations
@@ -10,51 +10,42 @@ import asyncio
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
-from functools import lru_cache
-from urllib.parse import unquote
 
-import msgspec
 from msgspec.structs import replace
 
 from sluice.cache.turns import Turns as StepTurns
 from sluice.gateway.connections.held_bytes import HeldBytes, HeldShare
 from sluice.gateway.connections.long_body import LongBody
 from sluice.gateway.connections.loop_turns import LoopTurns
-from sluice.gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
+from sluice.gateway.dialects.base import Callee, Dialect, MethodNotAllowed
 from sluice.gateway.headers.cache_control import CACHE_CONTROL, with_caching, x_cache
 from sluice.gateway.headers.content_encoding import ACCEPT_ENCODING, CONTENT_ENCODING, UnknownEncoding, deflated
 from sluice.gateway.headers.timeouts import REQUEST_TIMEOUT, granted_s, within_timeout
 from sluice.gateway.messages import Body, Header, HttpResponse
 from sluice.gateway.prediction.encoding_steps import in_turns, is_large, size_bytes
 from sluice.gateway.prediction.observer import Observer
-from sluice.gateway.reading.intake import BodyReading
+from sluice.gateway.prediction.routes import Route, Routes
+from sluice.gateway.reading.body_reading import BodyReading
 from sluice.gateway.reading.large_body import LargeBody
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.gate import Gate
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.inference.errors import ModelNotFound, ModelNotReady, SluiceError
-from sluice.inference.types import CacheUse, InferenceRequest
-
-REMEMBERED_TARGETS, REMEMBERED_BYTES = 1024, 256
-"""So many routes of recent targets are remembered, of targets up to this length: callers use few different ones."""
+from sluice.inference.types import CacheUse, InferenceRequest, InferenceResponse
 
 ONE_HIT = x_cache(CacheUse(1, 1))
-"""What `x-cache` says of a call that is repeated."""
-
-
-class Route(msgspec.Struct, frozen=True):
-    """Where a request target leads: to a call of a dialect, or to what is wrong with it."""
-
-    dialect: Dialect
-    call: Call
-    fault: SluiceError | None = None
+"""The value of `x-cache` for a repeated call."""
 
 
 class PredictionPlane:
-    """Answers prediction calls of every dialect. Implements `gateway.messages.DataPlane`."""
+    """Answers prediction calls of every dialect. Implements `gateway.messages.DataPlane`.
+
+    `request_timeout_s` bounds how long a body may take to be read. Answers from `compress_from_bytes` on are compressed
+    if the caller accepts it; 0 means never. `turns_of_steps` are the turns that the steps of large answers take.
+    """
 
     def __init__(
         self,
@@ -71,7 +62,7 @@ class PredictionPlane:
         self.max_body_bytes = max_body_bytes
         self.loop_turns = LoopTurns()
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Nobody asks when a call came before a version has a gate.
+        # Turns of the event loop are measured only for gates, from the first call of a version that has one.
         self._has_gates = False
         self._request_timeout_s = request_timeout_s
         self._intake = intake or BodyReading(HeldBytes(sys.maxsize), max_body_bytes)
@@ -79,33 +70,16 @@ class PredictionPlane:
         self._steps = turns_of_steps or StepTurns()
         self._compress_from_bytes = compress_from_bytes or sys.maxsize
         self._catalogue = catalogue
-        self._dialects = tuple(dialects)
         self._observer = observer
+        # An attribute instead of a method, since every request asks for its route.
+        self.recognise: Callable[[bytes], Route | None] = Routes(dialects).recognise
         self._everywhere = observer.headers | {REQUEST_TIMEOUT, CACHE_CONTROL, CONTENT_ENCODING, ACCEPT_ENCODING}
-        self._heeded = {each: self._everywhere | each.headers for each in self._dialects}
-        self._remembered = lru_cache(maxsize=REMEMBERED_TARGETS)(self._recognise)
-
-    def recognise(self, target: bytes) -> Route | None:
-        """The route of a prediction call, or `None` if FastAPI is to answer."""
-        return self._remembered(target) if len(target) <= REMEMBERED_BYTES else self._recognise(target)
-
-    def _recognise(self, target: bytes) -> Route | None:
-        path = target.partition(b"?")[0].decode("ascii", "replace")
-        if "%" in path:
-            path = unquote(path)
-        for dialect in self._dialects:
-            try:
-                call = dialect.recognise(path)
-            except SluiceError as fault:
-                return Route(dialect, Call(""), fault.with_traceback(None))
-            if call is not None:
-                return Route(dialect, call)
-        return None
+        self._heeded = {each: self._everywhere | each.headers for each in dialects}
 
     async def answer(
         self, route: Route, method: str, headers: Sequence[Header], body: Body, came_s: float = math.inf
     ) -> HttpResponse:
-        """The answer to one call, observed. Never raises, save for cancellation: the client has gone."""
+        """Answer one call, observed. It raises nothing but `CancelledError`, when the client has gone."""
         heeded = self._heed(route.dialect, headers)
         observer, dialect = self._observer, route.dialect
         record = observer.begin(dialect.name, route.call, heeded)
@@ -119,7 +93,7 @@ class PredictionPlane:
                 answer, timing, cached = await self._walk(record, route, method, heeded, body)
             else:
                 with HeldShare(self._intake.held) as share:
-                    # Nobody but this one has the body from here on, so that its memory goes with it.
+                    # Only `large` refers to the body from here on, so that its memory can be freed while it is read.
                     large = self._intake.body(body, share, self._deadline_s(record, heeded))
                     body = b""
                     answer, timing, cached = await self._unpacked(record, route, method, heeded, large, encoding)
@@ -149,12 +123,12 @@ class PredictionPlane:
         large: LargeBody,
         encoding: bytes,
     ) -> tuple[HttpResponse, bytes, bytes | None]:
-        """As `_walk`, for a body that is large, or may be once it is inflated."""
+        """As `_walk`, for a body that is large or compressed."""
         try:
             if not encoding:
                 return await self._walk(record, route, method, heeded, large)
             if route.fault is None:
-                # Nothing is inflated for what is refused anyway.
+                # A call that will be refused anyway is refused before its body is inflated.
                 if route.call.model:
                     self._catalogue.resolve(route.call.model, route.call.version, route.call.label)
                 _check_method(route.dialect, method)
@@ -170,9 +144,12 @@ class PredictionPlane:
         heeded: tuple[Header, ...],
         body: bytes | bytearray | LargeBody,
     ) -> tuple[HttpResponse, bytes, bytes | None]:
-        """The dialect's answer, and what `server-timing` and `x-cache` say of it."""
+        """The dialect's answer, and the values of `server-timing` and `x-cache`.
+
+        This is one long function since each call in it would cost every request.
+        """
         if route.fault is not None:
-            # The route may be remembered: an error that was raised holds its traceback, and with it the call's body.
+            # A raised error holds its traceback, and with it the body of the call, while the route may be remembered.
             raise copy(route.fault)
         dialect = route.dialect
         large = body if isinstance(body, LargeBody) else None
@@ -215,22 +192,20 @@ class PredictionPlane:
         try:
             response = await served.walk(request, record.trace)
         except ModelNotReady:
+            # The version may have been replaced while the call was on its way: its successor answers then.
             successor = self._catalogue.resolve(call.model, call.version, call.label)
             if successor is served:
                 raise
-            # The version was replaced while the call was on its way to it: its successor answers.
             if large is None:
                 return await self._walk(record, route, method, heeded, body)
             if not _read_alike(served.callee, successor.callee):
-                raise  # what was read is not what the successor would read, and the body is gone
+                raise  # the successor would read the body differently, and the body is no longer there
             served = successor
             record.metrics = served.metrics
             response = await served.walk(request, record.trace)
         record.walked_s = time.monotonic()
         if is_large(response):
-            # The tensors and what is made of them, until the answer is the connection's to count.
-            with self._intake.held.holding(2 * size_bytes(response)):
-                answer = await in_turns(dialect.encode_in_steps(request, response), self._steps)
+            answer = await self._encode_large(dialect, request, response)
         else:
             answer = dialect.encode(request, response)
         if not isinstance(body, LargeBody):
@@ -241,6 +216,13 @@ class PredictionPlane:
             gate.answered(let_in_s, record.ended_s, response)
         return answer, timing, None if response.cached is None else x_cache(response.cached)
 
+    async def _encode_large(
+        self, dialect: Dialect, request: InferenceRequest, response: InferenceResponse
+    ) -> HttpResponse:
+        # Both the tensors and the encoded answer count here, until the connection counts the answer.
+        with self._intake.held.holding(2 * size_bytes(response)):
+            return await in_turns(dialect.encode_in_steps(request, response), self._steps)
+
     async def _heavy(
         self,
         record: CallRecord,
@@ -249,23 +231,23 @@ class PredictionPlane:
         heeded: tuple[Header, ...],
         callee: Callee,
     ) -> InferenceRequest:
-        """The request in a short body that takes long to read."""
+        """The request in a short body that takes long to decode."""
         with HeldShare(self._intake.held) as share:
             deadline_s = self._deadline_s(record, heeded)
             return await self._intake.heavy(dialect, body, heeded, callee, share, deadline_s)
 
     def _deadline_s(self, record: CallRecord, heeded: tuple[Header, ...]) -> float:
-        """By when the body has to be read: as far as that can be known before it is."""
+        """When the body has to be read, as far as the headers tell. The body itself may ask for less time."""
         return record.started_s + min(self._request_timeout_s, granted_s(heeded))
 
     def _turn_s(self) -> float:
-        """When this turn of the event loop began, by its own time."""
+        """When this turn of the event loop began, by the clock of the loop."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         return self._loop.time()
 
     def refuse(self, route: Route, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
-        """The answer to a request that a lane turned away before it was read whole, observed."""
+        """Answer a request that was refused before it was read completely, observed."""
         record = self._observer.begin(route.dialect.name, route.call, self._heed(route.dialect, headers))
         with suppress(ModelNotFound):
             served = self._catalogue.resolve(route.call.model, route.call.version, route.call.label)
@@ -275,9 +257,9 @@ class PredictionPlane:
         return HttpResponse(refusal.status, refusal.body, refusal.headers, record.request_id, timing=timing)
 
     def _heed(self, dialect: Dialect, headers: Sequence[Header]) -> tuple[Header, ...]:
-        """The headers that mean something here. One walk for everybody: most calls have many, and none of these."""
+        """The headers that are read here or by the dialect. They are picked once: most calls have many others."""
         names = self._heeded.get(dialect)
-        if names is None:  # gRPC's, which comes with no path
+        if names is None:  # the dialect of gRPC, which no path names
             names = self._heeded[dialect] = self._everywhere | dialect.headers
         heeded: tuple[Header, ...] = ()
         for header in headers:
@@ -287,7 +269,7 @@ class PredictionPlane:
 
 
 def _read_alike(one: Callee, other: Callee) -> bool:
-    """Whether two versions read the same request from any body."""
+    """Whether two versions decode every body to the same request."""
     return (one.signature, one.config, one.tokenizer) == (other.signature, other.config, other.tokenizer)
 
 

@@ -1,4 +1,4 @@
-"""How the event loop drives what is made in steps: others have a turn after each."""
+"""Encodes large answers in steps, so that other tasks have a turn after each of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sluice.cache.turns import Turns
 from sluice.inference.types import InferenceResponse
 
 LARGE_ELEMENTS = 32_768
-"""An answer of more elements than this is made in turns with everything else; a smaller one is made at once."""
+"""An answer of more elements than this is encoded in steps; a smaller one is encoded at once."""
 
 T = TypeVar("T")
 
 
 def is_large(response: InferenceResponse) -> bool:
-    """Whether putting an answer into words takes so long that others should have a turn meanwhile."""
+    """Whether encoding an answer takes so long that other tasks should have a turn meanwhile."""
     size = 0
     for tensor in response.outputs:
         size += tensor.array.size
@@ -27,13 +27,13 @@ def is_large(response: InferenceResponse) -> bool:
 
 
 def size_bytes(response: InferenceResponse) -> int:
-    """How much the tensors of an answer take; strings by their places."""
+    """The memory that the tensors of an answer take; for strings, only that of their references."""
     parts = [response.outputs, *response.parts]
     return sum([tensor.array.nbytes for part in parts for tensor in part])
 
 
 async def in_turns(steps: Generator[None, None, T], turns: Turns) -> T:
-    """What a generator makes, with a turn for others after each of its steps: one of all that are made at the time."""
+    """The result of a generator. After each step it waits for its turn, which it takes with all other generators."""
     try:
         while True:
             try:

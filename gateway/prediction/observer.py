@@ -1,4 +1,4 @@
-"""Whoever wants to know of prediction calls hears of them here: metrics, the log, traces and `Server-Timing`."""
+"""Records each prediction call in metrics, the log and traces, and says where its time went in `Server-Timing`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sluice.gateway.prediction.outcomes import outcome_of, refusal_of
 from sluice.gateway.telemetry.call_log import CallLog
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.labels import CallOutcome
-from sluice.gateway.telemetry.metrics import CallMetrics, ModelMetrics
+from sluice.gateway.telemetry.model_metrics import CallMetrics, ModelMetrics
 from sluice.gateway.telemetry.tracing.tracer import Tracer
 from sluice.inference.errors import SluiceError
 from sluice.inference.types import InferenceResponse, Timings
 
 NAME_CHARACTERS = 256
-"""What is kept of a caller's word for a model, which a trace may hold for a while."""
+"""How much of a model's name is kept as the caller wrote it: a trace may hold it for a while."""
 
 
 class Observer:
@@ -57,7 +57,7 @@ class Observer:
         status: int,
         promise_s: float | None,
     ) -> bytes:
-        """A call was answered. `promise_s` is how long it was to take, where anything was promised."""
+        """Record an answered call. `promise_s` is the time that was promised for it, if any was."""
         record.ended_s = ended_s = time.monotonic()
         metrics.answered(
             response.timings,
@@ -76,28 +76,28 @@ class Observer:
         status: int,
         promise_s: float | None,
     ) -> bytes:
-        """A call was answered from the cache without being decoded."""
+        """Record a call that was answered from the cache without being decoded."""
         record.ended_s = time.monotonic()
         metrics.repeated(record.duration_s)
         record.status = status
         return self._succeeded(record, metrics, response, Timings(cache_s=record.duration_s), promise_s)
 
     def refused(self, record: CallRecord, status: int, error: SluiceError) -> bytes:
-        """A call was refused, or its model failed."""
+        """Record a call that was refused, or whose model failed."""
         if (reason := refusal_of(error)) is not None:
             record.metrics.refused(reason)
         return self._ended(record, status, outcome_of(error), error)
 
     def failed(self, record: CallRecord, status: int, error: Exception) -> bytes:
-        """A call met with a fault of ours."""
+        """Record a call that failed through a bug of ours."""
         return self._ended(record, status, CallOutcome.FAILED, error)
 
     def cancelled(self, record: CallRecord, status: int) -> None:
-        """The client of a call has gone."""
+        """Record a call whose client has gone."""
         self._ended(record, status, CallOutcome.CANCELLED, None)
 
     def unread(self, record: CallRecord, status: int, error: SluiceError) -> bytes:
-        """A call was turned away before it was read whole; it has no duration."""
+        """Record a call that was refused before it was read completely. It has no duration."""
         record.ended_s, record.status, record.outcome = record.started_s, status, outcome_of(error)
         record.metrics.request_unread(record.dialect, record.outcome)
         if (reason := refusal_of(error)) is not None:

@@ -1,1 +1,1 @@
-"""What makes the gateway a process: its servers, the ports that they listen on, and signals."""
+"""What makes a gateway a process: its servers, the ports that they listen on, and the signals that end it."""

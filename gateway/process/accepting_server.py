@@ -1,9 +1,11 @@
-"""uvicorn's server with an accept loop of ours."""
+"""uvicorn's server, with this gateway's way to accept connections."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import uvicorn
 
@@ -14,23 +16,37 @@ from sluice.inference.errors import StartError
 
 
 class AcceptingServer(uvicorn.Server):
-    """uvicorn's server on bound sockets, its connections accepted by `Acceptor`: counted with those of all doors.
+    """uvicorn's server on bound sockets. `Acceptor` accepts its connections, and counts them in `budget`.
 
-    Its protocols give their places in `budget` back. `doors` watches over its sockets, which it calls `door`.
+    A connection's protocol gives its place in `budget` back (`ConnectionBudget.leave`). `doors` watches over the
+    sockets, under the name `door`. `on_started` is called once connections are accepted. The server catches no signal:
+    `StopSignals` does.
     """
 
     def __init__(
-        self, config: uvicorn.Config, door: str, budget: ConnectionBudget, doors: DoorWatch, handshake_timeout_s: float
+        self,
+        config: uvicorn.Config,
+        door: str,
+        budget: ConnectionBudget,
+        doors: DoorWatch,
+        *,
+        handshake_timeout_s: float,
+        on_started: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._door = door
         self._budget = budget
         self._doors = doors
         self._handshake_timeout_s = handshake_timeout_s
+        self._on_started = on_started
         self._acceptors: list[Acceptor] = []
 
+    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]
+        """Nothing: uvicorn would raise the signals again at the end, and make the exit status an error."""
+        return nullcontext()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen. Raises `StartError` if somebody else does."""
+        """Listen. Raises `StartError` if another socket listens at the address."""
         await self.lifespan.startup()
         config = self.config
 
@@ -52,11 +68,12 @@ class AcceptingServer(uvicorn.Server):
             self._acceptors.append(acceptor)
             self._doors.add(acceptor)
         self.started = True
+        self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take what the system has accepted already, then listen no more, and finish what is in flight."""
+        """Accept what the kernel has accepted already, then stop listening, and finish what is in flight."""
         await asyncio.gather(*[acceptor.leave() for acceptor in self._acceptors])
-        # Those that were accepted just now are connected when the loop comes round.
+        # A connection that was accepted just now is handed to its protocol within two turns of the event loop.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         await super().shutdown(sockets)

@@ -1,4 +1,4 @@
-"""How the C library treats large blocks of memory."""
+"""Makes the C library give large blocks of memory back to the system."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 def give_large_blocks_back() -> None:
-    """Have blocks from `LARGE_BYTES` on given back to the system as soon as they are freed.
+    """Have blocks of `LARGE_BYTES` and more given back to the system as soon as they are freed.
 
-    Left alone, glibc gives them back at first, and from the first one that is freed on keeps ever larger ones for
-    itself, where a small block behind them holds them for ever: bodies and answers of a bad minute would count in the
-    memory of the process until its end. Nothing happens where the C library is another one.
+    By default glibc raises that threshold with each large block that is freed, up to 32 MiB, and keeps smaller blocks
+    in its heap, where one small block behind them holds them there. The bodies and answers of a bad minute would then
+    stay in the memory of the process until its end. Nothing happens with a C library without `mallopt`.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,1 +1,1 @@
-"""Large bodies are read in processes of their own: what reads JSON or CSV keeps the interpreter for all its length."""
+"""Large bodies are read in processes of their own: parsing JSON or CSV holds the interpreter lock all the time."""

@@ -1,4 +1,4 @@
-"""A model version as a reader has to know it: told once, and built there from what it is made of."""
+"""What a reader has to know of a model version: sent to it once, and rebuilt there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sluice.inference.types import Signature
 
 
 class CalleeDescription(msgspec.Struct, frozen=True):
-    """A `Callee`, its configuration as JSON, its tokenizer as a file and the sha256 of what was in it."""
+    """A `Callee` that can be sent. `config` is JSON, and `tokenizer` a file with the sha256 of its content."""
 
     name: str
     version: int
@@ -32,7 +32,7 @@ _DECODER = msgspec.msgpack.Decoder(CalleeDescription)
 
 
 def described(callee: Callee) -> bytes:
-    """What `built` makes the same callee from."""
+    """The description of a callee, from which `KnownCallee` builds the same one."""
     file = None if callee.embedder is None else callee.tokenizer
     description = CalleeDescription(
         name=callee.name,
@@ -47,14 +47,14 @@ def described(callee: Callee) -> bytes:
 
 
 class KnownCallee:
-    """A callee in a reader, built when it is asked for first; its tokenizer, which is large, when a text needs one."""
+    """A callee in a reader, built at its first use. Its tokenizer, which is large, is loaded for the first text."""
 
     def __init__(self, description: bytes) -> None:
         self._description = description
         self._callee: Callee | None = None
 
     def callee(self) -> Callee:
-        """The callee, without its embedder unless that was needed before."""
+        """The callee. It has its embedder only if `embedding` was called before."""
         if self._callee is None:
             told = _DECODER.decode(self._description)
             config = ModelConfig.model_validate_json(told.config)
@@ -65,7 +65,7 @@ class KnownCallee:
         return self._callee
 
     def embedding(self) -> Callee:
-        """The callee, with its embedder where it has one. Raises `ModelNotReady` where its file is another by now."""
+        """The callee with its embedder, if it has one. Raises `ModelNotReady` if the tokenizer's file has changed."""
         callee = self.callee()
         told = _DECODER.decode(self._description)
         if told.tokenizer is not None and callee.embedder is None:

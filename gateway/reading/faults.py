@@ -1,4 +1,4 @@
-"""Errors that decoding raises, on their way from a reader: the same class again, with the same text."""
+"""How errors of decoding travel from a reader to the gateway, which raises the same class with the same text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.inference import errors
 from sluice.inference.errors import ModelNotReady, RequestError, SluiceError
 
 LONGEST_TEXT = 24 * 1024
-"""Characters of a text, so that it fits a packet whatever they are. Dialects quote their callers far shorter."""
+"""Characters of an error's text that are sent, so that it fits into a packet. Dialects quote far less of a body."""
 
 _TOLD = (RequestError, ModelNotReady)
 
@@ -26,7 +26,7 @@ KINDS: Mapping[str, type[SluiceError]] = {
 
 
 class BodyRefused(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The body is not what it should be. `param` is there where one member of it is at fault."""
+    """The body was refused. `param` names the member of it that is at fault, where there is one."""
 
     kind: str
     message: str
@@ -34,17 +34,17 @@ class BodyRefused(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Broke(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Reading met with a fault of ours; `trace` is for the log."""
+    """Reading failed through a bug of ours. `trace` is a traceback for the log."""
 
     trace: str
 
 
 class ReadingFailed(Exception):
-    """A reader met with a fault of ours. The text is its traceback."""
+    """A reader failed through a bug of ours. The text is its traceback."""
 
 
 def told(error: Exception) -> BodyRefused | Broke:
-    """An error as a reader tells it."""
+    """The message in which a reader sends an error."""
     if isinstance(error, FieldFault):
         return BodyRefused("", str(error)[:LONGEST_TEXT], error.param)
     if isinstance(error, _TOLD):
@@ -56,7 +56,7 @@ def told(error: Exception) -> BodyRefused | Broke:
 
 
 def raised(refused: BodyRefused) -> SluiceError:
-    """The error that was told."""
+    """The error that was sent."""
     if refused.param is not None:
         return FieldFault(refused.message, param=refused.param)
     return KINDS[refused.kind](refused.message)

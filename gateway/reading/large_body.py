@@ -1,4 +1,4 @@
-"""The body of one call that is large, or may become so, on its way to a request."""
+"""The body of one call that is large, or may become large when it is inflated."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sluice.inference.transport.arena import LentMemory
 
 
 class LargeBody:
-    """A body, in whatever form it is needed, once at a time. Belongs to the call, which closes it.
+    """A body that is converted to the form in which it is needed. The call that owns it has to close it.
 
-    Its bytes are counted in the call's share as long as they are held here; those that its door counts itself are not.
-    Copies are made in threads, which let go of the interpreter for them.
+    It has one form at a time. Its bytes count in the call's share while they are held here, except those that the
+    server counts itself. Copies are made in threads, which release the interpreter lock.
     """
 
     def __init__(self, body: Body, share: HeldShare, threads: Executor, deadline_s: float) -> None:
@@ -29,33 +29,33 @@ class LargeBody:
         self._memory: list[LentMemory] = []
         self._share = share
         self._threads = threads
-        # A door lets go of what is large when it hands it over; what is shorter it keeps, and counts.
+        # A server hands a large body over for good. It keeps a shorter one, and counts that itself.
         self._share.become(len(body) if len(body) >= LARGE_BYTES else 0)
 
     def __len__(self) -> int:
         return len(self._body)
 
     async def inflate(self, encoding: bytes, max_body_bytes: int) -> None:
-        """Become what was compressed. Raises as `Inflating` does, `Unavailable`, and `DeadlineExceeded`."""
+        """Inflate the body. Raises what `Inflating` raises, `Unavailable`, and `DeadlineExceeded`."""
         inflating = Inflating(await self.text(), encoding, max_body_bytes)
-        pile = Pile()
+        pieces = InflatedPieces()
         try:
-            # The first step is short, or others will follow: most bodies need no thread.
+            # Most compressed bodies are so short that no thread is needed for the first step.
             short = len(self._body) < LARGE_BYTES // 128
-            made_bytes = pile.add(inflating) if short else await in_thread(self._threads, pile.add, inflating)
+            made_bytes = pieces.add(inflating) if short else await in_thread(self._threads, pieces.add, inflating)
             self._share.grow(made_bytes)
             while not inflating.ended:
                 if time.monotonic() >= self.deadline_s:
                     raise DeadlineExceeded("the time for the request was over before its body was inflated")
-                self._share.grow(await in_thread(self._threads, pile.add, inflating))
+                self._share.grow(await in_thread(self._threads, pieces.add, inflating))
         except BaseException:
-            pile.close()
+            pieces.close()
             raise
-        self._body = pile.whole()
+        self._body = pieces.whole()
         self._share.become(len(self._body))
 
     async def text(self) -> bytes | bytearray:
-        """The body as bytes, which it is from now on."""
+        """Convert the body to bytes."""
         if isinstance(body := self._body, SharedBody | LongBody):
             self._share.grow(len(body))
             self._body = await in_thread(self._threads, body.whole)
@@ -66,12 +66,12 @@ class LargeBody:
         return body
 
     async def shared(self) -> SharedBody:
-        """The body in memory that can be shared, which it is from now on. Raises `Unavailable`."""
+        """Convert the body to a memory file, which a reader can be given. Raises `Unavailable`."""
         if not isinstance(self._body, SharedBody):
             shared = SharedBody()
             try:
                 if isinstance(self._body, LongBody):
-                    # Each piece is let go once it is copied.
+                    # Each piece is freed once it is copied.
                     await in_thread(self._threads, shared.put_all, self._body.pieces())
                 else:
                     self._share.grow(len(self._body))
@@ -85,13 +85,13 @@ class LargeBody:
         return self._body
 
     def became(self, taken: RequestTaken) -> None:
-        """The body has been read: it is let go, and what it has become is held until `close`."""
+        """Free the body, now that it was read, and hold the memory of the request until `close`."""
         self.close()
         self._memory.append(taken.memory)
         self._share.become(taken.size_bytes)
 
     def close(self) -> None:
-        """Let everything go, in threads: to give many pages back takes the kernel some milliseconds."""
+        """Free everything, in threads: the kernel takes some milliseconds to take many pages back."""
         body, self._body = self._body, b""
         if isinstance(body, SharedBody):
             self._threads.submit(body.close)
@@ -100,8 +100,8 @@ class LargeBody:
             self._threads.submit(memory.clear)
 
 
-class Pile:
-    """What is inflated: pieces at first, and a memory file once they are many."""
+class InflatedPieces:
+    """What was inflated so far: pieces at first, and a memory file once they are many."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -109,7 +109,7 @@ class Pile:
         self._shared: SharedBody | None = None
 
     def add(self, inflating: Inflating) -> int:
-        """Take one more step, and say how many bytes it made."""
+        """Inflate one more step. Returns how many bytes it made."""
         pieces = inflating.step()
         if self._shared is None and self._size_bytes >= LARGE_BYTES:
             self._shared = SharedBody()
@@ -126,13 +126,13 @@ class Pile:
         return made_bytes
 
     def whole(self) -> bytes | SharedBody:
-        """All that was made, in the form that it is in."""
+        """Everything that was inflated, in the form that it has."""
         if self._shared is None:
             return b"".join(self._pieces)
         self._shared.seal()
         return self._shared
 
     def close(self) -> None:
-        """Let it go."""
+        """Free the memory."""
         if self._shared is not None:
             self._shared.close()

@@ -1,15 +1,15 @@
-"""What the gateway and a reader say to each other.
+"""The messages between the gateway and a reader.
 
     gateway                        reader
     Meet (+ a description)  ->                              once for each model version
     Decode (+ the body)     ->
-                            <-     Decoded (+ the request) | Refused | Broke
-    Address (+ the body)    ->
-                            <-     Addressed | Refused | Broke
+                            <-     Decoded (+ the request) | BodyRefused | Broke
+    FindModel (+ the body)  ->
+                            <-     ModelFound | BodyRefused | Broke
     Forget                  ->
 
-"+" is a memory file whose descriptor travels with the message. One question at a time. The packets and their sockets
-are those of `inference.transport.channel`.
+"+" stands for a memory file, whose descriptor travels with the message. The gateway waits for an answer before it sends
+the next `Decode` or `FindModel`. `inference.transport.channel` has the packets and the sockets.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sluice.gateway.messages import Header
 from sluice.gateway.reading.faults import BodyRefused, Broke
 
 KNOWN_CALLEES = 64
-"""Model versions that a reader remembers, those that it was asked about last: both sides drop the same ones."""
+"""Model versions that a reader remembers. Beyond that, both sides drop the one that was used least recently."""
 
 
 class Meet(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """A model version whose calls will come; `callees.Description` is in the file."""
+    """Introduces a model version. A `CalleeDescription` is in the file."""
 
     number: int
     size_bytes: int
 
 
 class Forget(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """A model version whose calls come no more."""
+    """Tells the reader to forget a model version."""
 
     number: int
 
@@ -46,7 +46,7 @@ class FindModel(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 
 class Decode(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """Asks what a body asks of a model version. `limit_bytes` is what reading it may take in memory."""
+    """Asks for the request in a body for a model version. Reading it may take `limit_bytes` of memory."""
 
     dialect: int
     callee: int
@@ -64,7 +64,7 @@ class ModelFound(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class Decoded(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """The request. In the file lie its tensors, and behind them, from `head_at` on, all else that it is."""
+    """The request. The file has its tensors, and everything else of it from `head_at` on."""
 
     size_bytes: int
     head_at: int

@@ -1,4 +1,4 @@
-"""One reader process as the gateway has it: it is asked one thing at a time, until it is lost."""
+"""One reader process, as the gateway sees it."""
 
 from __future__ import annotations
 
@@ -9,62 +9,40 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-import msgspec
-
 from sluice.gateway.reading.messages import KNOWN_CALLEES, Answer, Decode, FindModel, Forget, Meet
+from sluice.gateway.reading.reader_bounds import ReaderBounds
 from sluice.gateway.reading.spawn import spawn
+from sluice.gateway.telemetry.labels import ReaderEnd
 from sluice.inference.transport.arena import SharedMemory
 from sluice.inference.transport.channel import Channel, NotSent, PeerGone, WireError
 from sluice.inference.workers.spawn import end, kill
 
 LOOK_S = 0.02
-"""How often a reader at work is looked at: its memory, and its time."""
+"""How often the memory and the time of a reader at work are checked."""
 
 STALLED_S = 10.0
-"""A reader at work that got no processor time at all for so long is stopped, or hangs in the kernel."""
+"""A reader at work that used no processor time for so long was stopped, or hangs in the kernel."""
 
 _PAGE_BYTES = resource.getpagesize()
 
 
-class End(StrEnum):
-    """Why a reader is gone."""
-
-    DIED = "died"
-    MEMORY = "memory"
-    TIME = "time"
-    STALLED = "stalled"
-    DEADLINE = "deadline"
-    GREW = "grew"
-    IDLE = "idle"
-    CLOSED = "closed"
-
-
 class ReaderLost(Exception):
-    """The reader is gone, and with it what it was asked."""
+    """The reader has ended, and with it the order that it had."""
 
-    def __init__(self, reader: ReaderProcess, end: End) -> None:
+    def __init__(self, reader: ReaderProcess, end: ReaderEnd) -> None:
         super().__init__(f"reader process {reader.pid}: {end}")
         self.reader = reader
         self.end = end
 
 
-class ReaderBounds(msgspec.Struct, frozen=True):
-    """What a reader is held to while it reads one body: memory of its own, and monotonic times."""
-
-    memory_bytes: int
-    limit_s: float
-    deadline_s: float
-
-
 class ReaderProcess:
     """A reader. Owns the process and the sockets until `close`.
 
-    Asked one thing at a time: `ask` sends an order and waits for its answer. It is killed when it takes more memory or
-    time than it may; whoever waits gets `ReaderLost` then, and also when it ends by itself.
+    It has one order at a time: `ask` sends one and gives its answer. The reader is killed when it exceeds its bounds.
+    Then, and when it ends by itself, the awaited answer raises `ReaderLost`.
     """
 
     def __init__(
@@ -74,9 +52,9 @@ class ReaderProcess:
         on_end: Callable[[ReaderProcess], None],
     ) -> None:
         self.pid = process.pid
-        self.end: End | None = None
+        self.end: ReaderEnd | None = None
         self.since_s = time.monotonic()
-        """When it was last done with something."""
+        """When it last finished an order."""
         self._on_end = on_end
         self._ran_ns = 0
         self._ran_at_s = 0.0
@@ -91,17 +69,17 @@ class ReaderProcess:
 
     @classmethod
     async def start(cls, on_end: Callable[[ReaderProcess], None]) -> Self:
-        """A fresh one; `on_end` is called once, when it is gone. Raises `OSError`."""
+        """Start a reader. `on_end` is called once, when it has ended. Raises `OSError`."""
         return cls(*await spawn(), on_end)
 
     @property
     def alive(self) -> bool:
-        """Whether it may be asked."""
+        """Whether it can be given orders."""
         return self.end is None
 
     @property
     def own_bytes(self) -> int:
-        """The memory that it has and shares with nobody; 0 where it has ended."""
+        """The memory that it shares with no other process; 0 once it has ended."""
         try:
             pages = Path(f"/proc/{self.pid}/statm").read_text().split()
         except OSError:
@@ -109,7 +87,7 @@ class ReaderProcess:
         return (int(pages[1]) - int(pages[2])) * _PAGE_BYTES
 
     def meet(self, number: int, describe: Callable[[], bytes]) -> None:
-        """See to it that it knows a model version. Raises `OSError`, `PeerGone` and `WireError`."""
+        """Introduce a model version, unless it knows that. Raises `OSError`, `PeerGone` and `WireError`."""
         if number in self._met:
             self._met.move_to_end(number)
             return
@@ -122,7 +100,7 @@ class ReaderProcess:
             self._met.popitem(last=False)
 
     def forget(self, number: int) -> None:
-        """Have it forget a model version."""
+        """Tell it to forget a model version."""
         if number in self._met and self.alive:
             del self._met[number]
             with suppress(PeerGone, WireError):
@@ -131,7 +109,7 @@ class ReaderProcess:
     def ask(
         self, order: FindModel | Decode, descriptor: int, bounds: ReaderBounds
     ) -> asyncio.Future[tuple[Answer, int | None]]:
-        """Sends an order with the body's file. To be awaited: the answer, and the descriptor that came with it.
+        """Send an order with the body's file. The future gives the answer, and the descriptor that came with it.
 
         Raises `NotSent` for an order that cannot be sent now, and `ReaderLost`.
         """
@@ -140,8 +118,8 @@ class ReaderProcess:
         except NotSent:
             raise
         except (PeerGone, WireError) as error:
-            self.kill(End.DIED)
-            raise ReaderLost(self, End.DIED) from error
+            self.kill(ReaderEnd.DIED)
+            raise ReaderLost(self, ReaderEnd.DIED) from error
         self._answer = answer = self._loop.create_future()
         self._bounds = bounds
         self._ran_ns, self._ran_at_s = -1, time.monotonic()
@@ -149,13 +127,13 @@ class ReaderProcess:
         return answer
 
     def hurry(self, limit_s: float) -> None:
-        """Nobody waits for the answer any more: it may take until then."""
+        """Bring the limit forward to `limit_s`, for nobody waits for the answer any more."""
         if self._bounds is not None:
             limit_s = min(limit_s, self._bounds.limit_s)
             self._bounds = ReaderBounds(self._bounds.memory_bytes, limit_s, limit_s)
 
-    def kill(self, why: End) -> None:
-        """Ends it now. Whoever waits for an answer gets `ReaderLost`."""
+    def kill(self, why: ReaderEnd) -> None:
+        """Kill the process. An answer that is awaited raises `ReaderLost`."""
         if self.end is None:
             self.end = why
             kill(self._process)
@@ -163,8 +141,8 @@ class ReaderProcess:
             self._on_end(self)
 
     async def close(self) -> int:
-        """Ends it, and waits until it has: the exit code as `asyncio.subprocess.Process` has it."""
-        self.kill(End.CLOSED)
+        """Kill the process and wait for its end. Returns its exit code, as `asyncio.subprocess.Process` gives it."""
+        self.kill(ReaderEnd.CLOSED)
         return await end(self._process)
 
     def _on_readable(self) -> None:
@@ -173,7 +151,7 @@ class ReaderProcess:
         except BlockingIOError:
             return
         except (PeerGone, WireError):
-            self.kill(End.DIED)
+            self.kill(ReaderEnd.DIED)
             return
         self._done()
         waiting, self._answer = self._answer, None
@@ -189,22 +167,22 @@ class ReaderProcess:
         self._timer = self._loop.call_later(LOOK_S, self._look)
         why = self._excess(bounds, now_s)
         if why is not None:
-            self._on_readable()  # a gateway that was held up may have the answer unread
+            self._on_readable()  # the answer may be there, unread, where the event loop was held up
             if self._bounds is not None:
                 self.kill(why)
 
-    def _excess(self, bounds: ReaderBounds, now_s: float) -> End | None:
-        """Which of its bounds it has passed."""
+    def _excess(self, bounds: ReaderBounds, now_s: float) -> ReaderEnd | None:
+        """The bound that it has exceeded, if any."""
         if now_s >= bounds.deadline_s:
-            return End.DEADLINE
+            return ReaderEnd.DEADLINE
         if now_s >= bounds.limit_s:
-            return End.TIME
+            return ReaderEnd.TIME
         if self.own_bytes > bounds.memory_bytes:
-            return End.MEMORY
+            return ReaderEnd.MEMORY
         ran_ns = self._processor_ns()
         if ran_ns != self._ran_ns:
             self._ran_ns, self._ran_at_s = ran_ns, now_s
-        return End.STALLED if now_s - self._ran_at_s >= STALLED_S else None
+        return ReaderEnd.STALLED if now_s - self._ran_at_s >= STALLED_S else None
 
     def _processor_ns(self) -> int:
         try:

@@ -1,7 +1,7 @@
-"""The reader process: bodies in, requests out, one after another.
+"""The reader process: it decodes one body after another.
 
-Started by `gateway.reading.spawn`, never by hand. Ends when the gateway closes its ends of the sockets, and with the
-gateway, in the middle of a body too. It holds nothing that would be missed: it may be killed at any time.
+`gateway.reading.spawn` starts it. It ends when the gateway closes its ends of the sockets, and when the gateway ends,
+even in the middle of a body. It may be killed at any time, since it holds nothing that would be lost.
 """
 
 from __future__ import annotations
@@ -38,22 +38,23 @@ from sluice.inference.transport.channel import Channel, Ends, PeerGone, WireErro
 from sluice.inference.types import InferenceRequest
 
 RESERVED_TIMES, RESERVED_BYTES = 3, 256 << 20
-"""Address space that reading may reserve: so much more than the memory that it may take, for parsers ask for the worst
-case and use a part of it. It holds what grows faster than the gateway looks."""
+"""Address space that reading may reserve: so many times the memory that it may take, and so much more. It is generous
+since parsers reserve for the worst case and use a part of it. The limit stops growth that is faster than the gateway's
+checks."""
 
 _PR_SET_PDEATHSIG = 1
 
 TRIM_FROM_BYTES = 8 << 20
-"""What bodies from this length on took is given back at once; that of shorter ones is good for the next."""
+"""Memory of bodies from this length on is given back at once. That of shorter ones is kept for the next body."""
 
 
 def main(sends: int, receives: int, gateway: int) -> None:
-    """Reads for the gateway at the other ends of the two sockets, until they are closed."""
+    """Read bodies for the gateway at the other ends of the two sockets, until these are closed."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != gateway:
-        return  # it ended before the kernel knew that we end with it
-    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the gateway still needs its readers then
+        return  # the gateway ended before `prctl` took effect
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, while the gateway still needs its readers
         signal.signal(stop, signal.SIG_IGN)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("700")  # before a worker, and long before the gateway
@@ -65,7 +66,7 @@ def main(sends: int, receives: int, gateway: int) -> None:
 
 
 class Reader:
-    """Answers one order after another. `trim` gives memory back to the system."""
+    """Carries out one order after another. `trim` gives free memory back to the system."""
 
     def __init__(self, channel: Channel[Order], trim: Callable[[], object]) -> None:
         self._channel = channel
@@ -73,7 +74,7 @@ class Reader:
         self._known: OrderedDict[int, KnownCallee] = OrderedDict()
 
     def serve(self) -> None:
-        """Receive one order and do it. Raises `PeerGone` when there will be no more."""
+        """Receive one order and carry it out. Raises `PeerGone` when the gateway has closed the sockets."""
         order, descriptor = self._channel.receive()
         if isinstance(order, Forget):
             self._known.pop(order.number, None)
@@ -134,7 +135,7 @@ def _content(descriptor: int, size_bytes: int) -> bytes:
 
 
 def _reserve(more_bytes: int | None) -> None:
-    """Let this process reserve so much more address space for data than it has, or as much as it may."""
+    """Limit the address space for data to what this process has and so much more; `None` lifts the limit."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if more_bytes is None:
         soft = hard

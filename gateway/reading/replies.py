@@ -1,4 +1,4 @@
-"""What a dialect remembers of a request for its answer, on its way from a reader: one union of tagged values."""
+"""How `InferenceRequest.reply`, what a dialect needs for its answer, travels from a reader: as one tagged value."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import msgspec
 
 from sluice.gateway.dialects.base import Callee
 from sluice.gateway.dialects.openai import codec as openai
-from sluice.gateway.dialects.sagemaker.codec import InvocationForm
+from sluice.gateway.dialects.sagemaker.codec import InvocationAnswerForm
 from sluice.gateway.dialects.tfs import body as tfs_body
 from sluice.gateway.dialects.tfs import examples as tfs_examples
-from sluice.gateway.dialects.torchserve.codec import Labelled
-from sluice.gateway.dialects.untyped.body import Question
+from sluice.gateway.dialects.torchserve.codec import LabelledAnswerForm
+from sluice.gateway.dialects.untyped.body import UntypedAnswerForm
 from sluice.gateway.dialects.v2 import outputs as v2_outputs
+from sluice.gateway.dialects.v2_grpc.answer_form import GrpcAnswerForm
 from sluice.gateway.inputs.text.embedder import Parts
 from sluice.inference.types import InferenceRequest, Tensor
 
 
 class Embeddings(msgspec.Struct, frozen=True, tag="embeddings"):
-    """`openai.Reply` without what the gateway has of its own: the embedder, and the tensors of the request."""
+    """An `openai.EmbeddingsAnswerForm` without what the gateway has: the embedder, and the tensors of the request."""
 
     places: tuple[tuple[int, ...], ...]
     dimensions: int | None
@@ -30,13 +31,13 @@ class Embeddings(msgspec.Struct, frozen=True, tag="embeddings"):
 
 
 Reply: TypeAlias = (
-    v2_outputs.OutputsForm
+    v2_outputs.V2AnswerForm
     | tfs_body.PredictAnswerForm
     | tfs_examples.ResultsAnswerForm
-    | Question
-    | Labelled
-    | InvocationForm
-    | v2_outputs.GrpcReply
+    | UntypedAnswerForm
+    | LabelledAnswerForm
+    | InvocationAnswerForm
+    | GrpcAnswerForm
     | Embeddings
 )
 
@@ -45,14 +46,14 @@ _DECODER: msgspec.msgpack.Decoder[Reply | None] = msgspec.msgpack.Decoder(Reply 
 
 
 def packed(reply: object) -> bytes:
-    """A request's `reply` as a reader sends it."""
+    """A request's `reply` as bytes."""
     if isinstance(reply, openai.EmbeddingsAnswerForm):
         reply = Embeddings(reply.parts.places, reply.dimensions, reply.base64, reply.tokens)
     return _ENCODER.encode(reply)
 
 
 def unpacked(sent: bytes | memoryview, request: InferenceRequest, callee: Callee) -> object:
-    """The `reply` that was sent with a request, whose tensors are there by now."""
+    """The `reply` in these bytes, for a request whose tensors have arrived already."""
     reply = _DECODER.decode(sent)
     if isinstance(reply, Embeddings):
         assert callee.embedder is not None

@@ -1,4 +1,4 @@
-"""A request in shared memory: written by the reader, and looked at by the gateway where it lies."""
+"""A request in shared memory: a reader writes it, and the gateway uses it in place."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sluice.inference.transport.layout import Placed, plan, views, write
 from sluice.inference.types import Array, Caching, Datatype, InferenceRequest, ParameterValue, Shape, Tensor
 
 STRINGS_AT_A_TIME = 4096
-"""Elements of BYTES that are made in one go, in less than a millisecond."""
+"""Elements of BYTES that are made between two turns of the event loop. They take less than a millisecond."""
 
 STRING_BYTES = 56
-"""What an element of BYTES takes beside its bytes, at most: the object, rounded up, and the place in the array."""
+"""What an element of BYTES takes besides its bytes, at most: the object, rounded up, and its place in the array."""
 
 _LENGTH_BYTES = 4
 
@@ -51,7 +51,10 @@ _HEAD = msgspec.msgpack.Decoder(_Head)
 
 
 def shared(request: InferenceRequest, limit_bytes: int) -> tuple[Decoded, SharedMemory]:
-    """The request in memory of its own, for the caller to close. Raises `InvalidRequest` and `RequestTooLarge`."""
+    """Write the request into shared memory, which the caller has to close.
+
+    Raises `InvalidRequest` and `RequestTooLarge`.
+    """
     groups = (request.inputs, *request.parts)
     tensors = [tensor for group in groups for tensor in group]
     _check_strings(tensors, limit_bytes)
@@ -88,7 +91,7 @@ def shared(request: InferenceRequest, limit_bytes: int) -> tuple[Decoded, Shared
 
 
 class RequestTaken(msgspec.Struct, frozen=True):
-    """A request that was read, the memory that its numbers lie in, and how much of memory it takes in all."""
+    """A request that was read, the memory that has its numbers, and the size of everything that it takes."""
 
     request: InferenceRequest
     memory: LentMemory
@@ -96,9 +99,10 @@ class RequestTaken(msgspec.Struct, frozen=True):
 
 
 async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> RequestTaken:
-    """The request that a reader has sent. Its numbers stay where they lie, for as long as an array looks at them.
+    """The request that a reader has sent. Its numbers stay in the shared memory, which lives as long as the arrays.
 
-    Strings are made one after another, and others have their turn in between. Closes the descriptor. Raises `OSError`.
+    Strings are made one after another, and other tasks have their turn in between. Closes the descriptor. Raises
+    `OSError`.
     """
     buffer = LentMemory(descriptor, decoded.size_bytes)
     head = _HEAD.decode(buffer[decoded.head_at :])
@@ -130,7 +134,7 @@ async def taken(decoded: Decoded, descriptor: int, callee: Callee) -> RequestTak
 
 
 def _strings_bytes(request: InferenceRequest) -> int:
-    """What the request's BYTES take in memory beside the file that they came in, about."""
+    """The approximate memory of the request's BYTES besides the file that they came in."""
     groups = (request.inputs, *request.parts)
     return sum(
         [STRING_BYTES * each.array.size for group in groups for each in group if each.datatype is Datatype.BYTES]
@@ -138,7 +142,7 @@ def _strings_bytes(request: InferenceRequest) -> int:
 
 
 def _check_strings(tensors: list[Tensor], limit_bytes: int) -> None:
-    """Hold the strings of a request to what it may take in the gateway, where they become objects again."""
+    """Bound the strings of a request by the memory that they take in the gateway, where they become objects again."""
     elements = sum([tensor.array.size for tensor in tensors if tensor.datatype is Datatype.BYTES])
     if elements * STRING_BYTES > limit_bytes:
         raise RequestTooLarge(

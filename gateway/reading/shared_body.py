@@ -12,10 +12,10 @@ _FINAL = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 
 
 class SharedBody:
-    """Bytes in a memory file, put there piece by piece and then `sealed`. Owns the file until `close`.
+    """Bytes in a memory file, which are put there piece by piece and then sealed. Owns the file until `close`.
 
-    Its methods may run in any thread, one at a time: they copy, and let go of the interpreter while they do. They raise
-    `Unavailable` where the machine has no memory or descriptors to give.
+    Its methods may run in any thread, one at a time. They release the interpreter lock while they copy. They raise
+    `Unavailable` where the machine has no memory or no descriptors left.
     """
 
     __slots__ = ("descriptor", "size_bytes")
@@ -50,14 +50,14 @@ class SharedBody:
             self.put(piece)
 
     def seal(self) -> None:
-        """Nothing is added or changed any more."""
+        """Forbid every later change of the file."""
         try:
             fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _FINAL)
         except OSError as error:
             raise _no_room(error) from error
 
     def whole(self) -> bytes:
-        """All of it, copied out."""
+        """A copy of all the bytes."""
         pieces: list[bytes] = []
         at = 0
         while at < self.size_bytes:
@@ -67,7 +67,7 @@ class SharedBody:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
-        """Give the memory back, once no reader has it any more."""
+        """Close the file. The kernel frees the memory once no reader has it open."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Work in a thread that is over once its caller goes on, also when the caller is cancelled."""
+"""Work in a thread that has ended by the time its caller goes on, even if the caller is cancelled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 async def in_thread(threads: Executor, work: Callable[..., T], *arguments: Any) -> T:
-    """What the work gives. Cancelled, it waits for work that has begun, and uses what is closed next."""
+    """The result of the work.
+
+    If the caller is cancelled, this waits for work that has begun, since it uses what the caller closes next.
+    """
     job = threads.submit(work, *arguments)
     try:
         return await asyncio.wrap_future(job)
@@ -28,5 +31,5 @@ async def _ended(job: Future[Any]) -> None:
     over = asyncio.Event()
     job.add_done_callback(lambda _: loop.call_soon_threadsafe(over.set))
     while not over.is_set():
-        with suppress(asyncio.CancelledError):  # it is on its way out already
+        with suppress(asyncio.CancelledError):  # the caller is being cancelled already
             await over.wait()

@@ -1,1 +1,1 @@
-"""The settings of a gateway: their sections, and where their values come from."""
+"""The settings of a gateway: which there are, and where their values come from."""

@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sluice.gateway.settings.sections import CacheSettings, LogSettings, ModelsSettings, ServerSettings, TracingSettings
 from sluice.inference.config.faults import Fault, faults, leaves, nearest, read_toml
@@ -27,27 +26,21 @@ PREFIX = "SLUICE_"
 FILE_VARIABLE = "SLUICE_CONFIG"
 DEFAULT = "default"
 PLATFORM_PORTS = ("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT")
-"""Where Vertex AI and SageMaker say which port a container has to listen on: `server.port`, unless we are told more."""
+"""Variables by which Vertex AI and SageMaker say which port to listen on. `SLUICE_SERVER_PORT` and `--port` win."""
 
 
 class SettingsError(StartError):
-    """The settings are wrong. `problems` are all faults that one load found, each with its origin."""
+    """The settings are wrong. `problems` has every fault that was found, each with its origin."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(["the settings are wrong:", *(f"  {each}" for each in problems)]))
 
 
-class Settings(BaseSettings):
-    """Every setting of the gateway. Making one reads nothing from outside; that is for `load_settings`."""
+class Settings(BaseModel):
+    """Every setting of the gateway. Making one reads nothing from outside; `load_settings` does that."""
 
-    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix=PREFIX,
-        env_nested_delimiter="_",
-        env_nested_max_split=1,
-    )
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     models: ModelsSettings = ModelsSettings()
     server: ServerSettings = ServerSettings()
@@ -65,7 +58,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> Sequence[str]:
-        """What must stand in no log line: credentials, as they were given and as they are sent."""
+        """What no log line may show: credentials, as they were given and as they are sent."""
         found = list(self.tracing.header_pairs.values())
         addresses = [self.tracing.endpoint or ""]
         if self.cache.redis_url is not None:
@@ -76,24 +69,12 @@ class Settings(BaseSettings):
                 found.append(address.username or "")
         return [secret for secret in found if secret]
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """None but the values given: `load_settings` lays the sources over each other, and keeps each one's origin."""
-        return (init_settings,)
-
 
 class LoadedSettings(msgspec.Struct, frozen=True):
     """Settings, and for each dotted key where its value is from.
 
     An origin is `default`, the settings file as it was named, a variable such as `SLUICE_SERVER_PORT`, or a
-    command-line option such as `--port`. `unseen` says why nobody could tell whether there is a settings file.
+    command-line option such as `--port`. `unseen` says why it is not known whether there is a settings file.
     """
 
     settings: Settings
@@ -163,14 +144,14 @@ def option(key: str) -> str:
 def _settings_file(
     named: Path | None, variables: Mapping[str, str], folder: Path, problems: list[str]
 ) -> _SettingsFile:
-    """Which file holds settings. One that was named must be there; another need not, whoever may look for it."""
+    """Which file holds settings. A file that was named must exist; `sluice.toml` in the folder need not."""
     by = "--config"
     if named is None and FILE_VARIABLE in variables:
         named, by = Path(variables[FILE_VARIABLE]), FILE_VARIABLE
     file = folder / SETTINGS_FILE if named is None else named
     try:
         there, why_not = file.exists(), "does not exist"
-    except OSError as error:  # the folder may be closed to us
+    except OSError as error:  # the folder may not be ours to read
         there, why_not = False, f"cannot be looked for: {error.strerror}"
         if named is None:
             return _SettingsFile(None, "", f"{file.absolute()} {why_not}; no settings were read from it")
@@ -223,9 +204,9 @@ _LINKED_DETAIL = re.compile(
 
 
 def _is_service_link(name: str, value: str, keys: Mapping[str, str]) -> bool:
-    """Whether the variable tells the address of a Kubernetes service.
+    """Whether the variable is the address of a Kubernetes service, and no setting.
 
-    A service called sluice, or sluice-redis, puts such variables into every pod of its namespace:
+    For a service called sluice, or sluice-redis, Kubernetes sets such variables in every pod of the namespace:
     https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
     """
     if name not in keys and _LINKED_DETAIL.fullmatch(name):
@@ -235,7 +216,7 @@ def _is_service_link(name: str, value: str, keys: Mapping[str, str]) -> bool:
 
 def _nested(given: Mapping[str, _Given]) -> dict[str, Any]:
     tables: dict[str, Any] = {}
-    for key in sorted(given):  # a section stands before its keys
+    for key in sorted(given):  # a section comes before its keys
         section, _, name = key.partition(".")
         if not name:
             tables[section] = given[key].value

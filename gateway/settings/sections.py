@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from sluice.gateway.pages.proxy_prefix import plain_prefix
+from sluice.gateway.headers.forwarded_prefix import plain_prefix
 from sluice.inference.config.faults import Section
 from sluice.inference.config.model_config import KIB, MIB, Bytes, CacheConfig, Truth
 
 ANYWHERE = frozenset({"0.0.0.0", "::"})
-"""Addresses that are all of a machine's."""
+"""Hosts that stand for all addresses of a machine."""
 
 REDIS_SCHEMES = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
 
@@ -35,7 +35,7 @@ ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 
 
 def _paths(value: object) -> object:
-    """Several paths; a variable of the environment has them as `PATH` has its own."""
+    """Several paths. An environment variable has colons between them, as `PATH` has."""
     return [part for part in value.split(":") if part] if isinstance(value, str) else value
 
 
@@ -65,7 +65,7 @@ def _root_path(value: str) -> str:
 
 
 class ServerSettings(Section):
-    """The door: addresses, TLS, limits and timeouts of HTTP."""
+    """Addresses and TLS of all ports; limits and timeouts of connections, requests and answers."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
@@ -84,7 +84,7 @@ class ServerSettings(Section):
     )
     max_rows: int = Field(65_536, ge=1, description="Rows of one request, at most; no more than its queue takes, too.")
     max_answer_bytes: Bytes = Field(
-        64 * MIB, ge=1, description="Tensors of one answer, at most, before they are put into words."
+        64 * MIB, ge=1, description="Tensors of one answer, at most, before they are encoded."
     )
     readers: int = Field(
         0,
@@ -103,26 +103,32 @@ class ServerSettings(Section):
     shutdown_timeout_s: float = Field(30.0, ge=0, description="How long requests in flight may then take to end.")
 
     grpc_min_ping_interval_s: float = Field(
-        0.1, ge=0, le=3600, description="How often a gRPC client may ping; who often does so more often is hung up on."
+        0.1,
+        ge=0,
+        le=3600,
+        description="Least time between pings of a gRPC client; one that often pings sooner is disconnected.",
     )
     grpc_keepalive_time_s: float = Field(
         300.0,
         ge=0.001,
         le=86_400,
-        description="A quiet gRPC connection is pinged after this time: is its client there?",
+        description="A gRPC connection on which nothing came for this time is pinged.",
     )
     grpc_keepalive_timeout_s: float = Field(
-        20.0, ge=0.001, le=3600, description="How long a client may take to answer such a ping; hung up on then."
+        20.0,
+        ge=0.001,
+        le=3600,
+        description="How long a client may take to answer such a ping; it is disconnected then.",
     )
     root_path: Annotated[str, AfterValidator(_root_path)] = Field(
         "",
-        description="Path that a proxy serves us under and takes off, such as /ml; empty: as X-Forwarded-Prefix says.",
+        description="Path prefix that a proxy takes off requests, such as /ml; empty: as X-Forwarded-Prefix says.",
     )
     model_control: Truth = Field(
         False, description="Whether clients may see the repository, load and unload models, and change what is logged."
     )
     compress_from_bytes: Bytes = Field(
-        64 * KIB, ge=0, description="Answers from this length on are compressed for those who accept it; 0: none are."
+        64 * KIB, ge=0, description="Answers from this length on are compressed where clients accept it; 0: none are."
     )
 
     @model_validator(mode="after")
@@ -136,11 +142,11 @@ class ServerSettings(Section):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
-        """Two sockets may be bound to the same address as long as none listens: nobody would notice until then."""
-        doors = {"port": self.host, "grpc_port": self.host, "management_port": self.management_host}
-        for key, other in combinations(doors, 2):
+        """Two sockets can be bound to one address until one listens, so binding them would not show the mistake."""
+        hosts = {"port": self.host, "grpc_port": self.host, "management_port": self.management_host}
+        for key, other in combinations(hosts, 2):
             port = getattr(self, key)
-            same_host = doors[key] == doors[other] or not ANYWHERE.isdisjoint({doors[key], doors[other]})
+            same_host = hosts[key] == hosts[other] or not ANYWHERE.isdisjoint({hosts[key], hosts[other]})
             if port and port == getattr(self, other) and same_host:
                 raise PydanticCustomError(
                     "same_port",
@@ -238,10 +244,10 @@ class TracingSettings(Section):
         0.01,
         ge=0,
         le=1,
-        description="Part of the calls without a caller's trace that is traced; else the caller decides.",
+        description="Share of calls that is traced where the caller sends no trace; where it does, its trace decides.",
     )
-    max_per_s: int = Field(100, ge=1, description="Calls traced in a second, at most, whoever wants it.")
-    timeout_s: float = Field(5.0, gt=0, le=60, description="How long the collector has to take what is sent to it.")
+    max_per_s: int = Field(100, ge=1, description="Calls traced in a second, at most, however many callers ask for it.")
+    timeout_s: float = Field(5.0, gt=0, le=60, description="How long the collector may take to answer.")
     service_name: str = Field("sluice", min_length=1, max_length=128, description="Name of this service in traces.")
 
     @property

@@ -1,32 +1,53 @@
-"""The readers of large bodies, and the bytes held for callers, as a scrape sees them."""
+"""Metrics of the readers of large bodies, and of the bytes held for callers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.reading.pool import Readers
-from sluice.gateway.reading.process import End
+from sluice.gateway.telemetry.labels import ReaderEnd
+
+
+class ReaderStatistics(msgspec.Struct, frozen=True):
+    """The state of the readers, and counts since the start. Times are sums over `bodies`; `ends` counts readers."""
+
+    alive: int
+    busy: int
+    waiting: int
+    bodies: int
+    waited_s: float
+    read_s: float
+    ends: Mapping[ReaderEnd, int]
+
+
+class ReaderPool(Protocol):
+    """What can tell the state of the readers."""
+
+    def statistics(self) -> ReaderStatistics:
+        """The state now."""
+        ...
 
 
 class ReadersCollector(Collector):
-    """Reads the state of the readers whenever somebody scrapes."""
+    """Reads the state of the readers at each scrape."""
 
-    def __init__(self, readers: Readers, held: HeldBytes, registry: CollectorRegistry) -> None:
+    def __init__(self, readers: ReaderPool, held: HeldBytes, registry: CollectorRegistry) -> None:
         self._readers = readers
         self._held = held
         registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """The families as they are: to read them costs nothing."""
+        """The families, with samples: to read them costs nothing."""
         return self.collect()
 
     def collect(self) -> Iterable[Metric]:
-        """The families as a scrape sees them."""
+        """The families with their samples."""
         now = self._readers.statistics()
         for name, text, value in (
             ("sluice_readers", "Processes that read large requests.", now.alive),
@@ -46,6 +67,6 @@ class ReadersCollector(Collector):
             counter.add_metric([], total)
             yield counter
         ends = CounterMetricFamily("sluice_reader_ends", "Readers that are gone, by why.", labels=["reason"])
-        for reason in End:
+        for reason in ReaderEnd:
             ends.add_metric([reason.value], now.ends.get(reason, 0))
         yield ends

@@ -1,18 +1,8 @@
-"""What the gateway and a worker say to each other, and the sockets that carry it.
+"""A channel between two processes: messages of msgpack, one in each packet, and descriptors that travel with them.
 
-    gateway                      worker
-    Load            ->
-                    <-           Loaded | LoadFailed
-    Share (+ arena) ->
-    Run (+ inputs)  ->                                  at most `arena.SLOTS` of them unanswered
-                    <-           Done (+ outputs) | Failed      in the order of the runs
-
-A message is one packet of msgpack. "+" is memory whose descriptor travels with the packet: the arena always, inputs and
-outputs where they are larger than the slot (`own_bytes` says how large; 0 means that they lie in the slot). Datatypes
-are not said: both sides know the signature.
-
-Each way has a socket of its own. On a single one, a worker that dies with an order unread would leave an error on the
-gateway's end in place of a plain end of file: asyncio calls the reader for it, uvloop closes its watch and does not.
+Each direction has a socket of its own. With one socket for both, a process that dies before it has read an order leaves
+an error on the other end instead of a plain end of file. asyncio calls the reader for such an error; uvloop closes its
+watch and does not call the reader.
 """
 
 from __future__ import annotations
@@ -21,106 +11,18 @@ import array
 import errno
 import os
 import socket
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
-
-from sluice.inference.findings import Batched, Findings
-from sluice.inference.planning.plan import PlanTerms, ServingPlan
-from sluice.inference.transport.arena import ArenaShape
-from sluice.inference.transport.layout import Placed
-from sluice.inference.types import Signature
-
-
-class KnownVersion(msgspec.Struct, frozen=True, array_like=True):
-    """What the first worker of a version found out, and the others are told."""
-
-    signature: Signature
-    findings: Findings
-
-
-class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The first order to a worker: the model, what to run it on, and the plan to serve it by.
-
-    The first worker of a version is given the terms instead, tries and measures the model, and makes the plan. `apart`
-    are files of weights that lie outside the model's folder, by the model's names for them. `sample` is the file of a
-    valid request to try it with. The others are given what is `known` since, and try nothing.
-    """
-
-    model_file: str
-    device: str
-    plan: ServingPlan | PlanTerms
-    batched: Batched = None
-    apart: tuple[str, ...] = ()
-    sample: str | None = None
-    known: KnownVersion | None = None
-
-
-class ShareArena(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """The arena, which comes with this message."""
-
-    shape: ArenaShape
-
-
-class Run(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """One batch. `outputs` are the wanted ones, as places in the signature."""
-
-    slot: int
-    inputs: tuple[Placed, ...]
-    outputs: tuple[int, ...]
-    own_bytes: int
-
-
-class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """The model is loaded, and warm unless it could not be tried.
-
-    `notes` say in plain words what is served otherwise than the file has it. `class_names` are those that the file has
-    for the columns of an output, by output.
-    """
-
-    signature: Signature
-    plan: ServingPlan
-    findings: Findings
-    notes: tuple[str, ...] = ()
-    class_names: dict[str, tuple[str, ...]] = {}
-
-
-class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """The model cannot be loaded; the worker ends."""
-
-    message: str
-
-
-class Done(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """The oldest batch has its outputs. `began_s`, when the engine began, is on the clock of the whole machine."""
-
-    outputs: tuple[Placed, ...]
-    own_bytes: int
-    began_s: float
-    compute_s: float
-
-
-class Failed(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """The oldest batch failed; the worker goes on."""
-
-    message: str
-    invalid_input: bool
-
-
-Order: TypeAlias = Load | ShareArena | Run
-Answer: TypeAlias = Loaded | LoadFailed | Done | Failed
-
-ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
-ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 PACKET_BYTES = 128 << 10
 """The largest message: a few thousand tensors. The kernel's default limit for a packet is larger."""
 
 TEXT_BYTES = 4 << 10
-"""The longest words of an engine that are passed on, in UTF-8."""
+"""The longest text in a message, such as the words of an engine, in UTF-8."""
 
 NAMES_BYTES = 64 << 10
-"""Names of classes in one message, all together."""
+"""The most bytes of class names in one message, all together."""
 
 _PASSING = frozenset(
     {errno.EAGAIN, errno.EINTR, errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ETOOMANYREFS}
@@ -134,13 +36,13 @@ ReceivedT = TypeVar("ReceivedT")
 
 
 class Ends(msgspec.Struct, frozen=True):
-    """One side's two sockets."""
+    """The two sockets of one side."""
 
     sends: socket.socket
     receives: socket.socket
 
     def descriptors(self) -> tuple[int, int]:
-        """Of `sends` and of `receives`."""
+        """The descriptors of `sends` and of `receives`."""
         return self.sends.fileno(), self.receives.fileno()
 
     def close(self) -> None:
@@ -150,9 +52,9 @@ class Ends(msgspec.Struct, frozen=True):
 
 
 class Channel(Generic[ReceivedT]):
-    """Messages over one side's sockets. Owns the sockets.
+    """Sends and receives messages over one side's sockets, and owns them.
 
-    Blocks as they do. A packet is received whole or refused with `WireError`.
+    Blocks if the sockets do. A packet is received as a whole or refused with `WireError`.
     """
 
     def __init__(self, ends: Ends, decoder: msgspec.msgpack.Decoder[ReceivedT]) -> None:
@@ -164,7 +66,7 @@ class Channel(Generic[ReceivedT]):
         self._room = socket.CMSG_SPACE(_DESCRIPTOR_BYTES)
 
     def fileno(self) -> int:
-        """The descriptor that is readable when there is something to receive; -1 once closed."""
+        """A descriptor that is readable when there is something to receive; -1 once the channel is closed."""
         return self._receives.fileno()
 
     def send(self, message: msgspec.Struct, descriptor: int | None = None) -> None:
@@ -184,9 +86,9 @@ class Channel(Generic[ReceivedT]):
             raise kind(f"the socket did not take a message: {refused.strerror}") from refused
 
     def receive(self) -> tuple[ReceivedT, int | None]:
-        """The next message, and the descriptor that came with it, now the caller's.
+        """The next message, and the descriptor that came with it, which the caller now owns.
 
-        Raises `PeerGone`, and `BlockingIOError` if the socket does not block and there is nothing to read.
+        Raises `PeerGone`, `WireError`, and `BlockingIOError` if the socket does not block and there is no message.
         """
         size, ancillary, flags, _ = self._receives.recvmsg_into([self._packet], self._room, _CLOSE_ON_EXEC)
         descriptor = _descriptor(ancillary) if ancillary else None
@@ -202,30 +104,30 @@ class Channel(Generic[ReceivedT]):
             raise WireError(str(unreadable)) from unreadable
 
     def close(self) -> None:
-        """Closes the sockets, which the other side sees as `PeerGone`."""
+        """Closes the sockets. The other side's next `send` or `receive` raises `PeerGone`."""
         self._ends.close()
 
 
 class PeerGone(Exception):
-    """The other end is closed, or its process has ended."""
+    """The other side has closed its sockets, or its process has ended."""
 
 
 class WireError(Exception):
-    """A message that cannot be sent, or is none of those above."""
+    """A message cannot be sent, or what was received is no known message."""
 
 
 class NotSent(WireError):
-    """This one message is too large, or the kernel has no room for it now. The channel is as it was."""
+    """This one message is too large, or the kernel has no room for it now. Other messages can still be sent."""
 
 
 def clipped(text: str) -> str:
-    """The text, or its first `TEXT_BYTES` and an ellipsis: whatever an engine says, it can be sent."""
+    """The text, cut to its first `TEXT_BYTES` and an ellipsis if it is longer, so that it can be sent."""
     encoded = text.encode(errors="replace")
     return encoded.decode() if len(encoded) <= TEXT_BYTES else encoded[:TEXT_BYTES].decode(errors="ignore") + "…"
 
 
 def connected() -> tuple[Ends, Ends]:
-    """Both sides' ends: Unix sockets that keep packets apart, inherited only by a process that they are passed to."""
+    """The ends of both sides: Unix sockets that keep packets apart. A child process inherits only what it is passed."""
     our_sends, their_receives = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         their_sends, our_receives = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import psutil
 
-from sluice.gateway.process.run import Gateway
+from sluice.gateway.assembly import Gateway
+from sluice.gateway.process.application import application
 from sluice.gateway.settings.load import load_settings
 from sluice.gateway.telemetry.logs import configure_logs
 from sluice.inference.repository.scan import scan
@@ -152,7 +153,7 @@ async def main(models: Path, inputs: int, seed: int) -> Outcome:
     configure_logs("json", settings.logs.level)
     found = scan(models)
     async with Gateway(settings, getattr(found, "versions", found)) as gateway:
-        storm = PlaneStorm(gateway.app, inputs)
+        storm = PlaneStorm(application(gateway), inputs)
         async with asyncio.TaskGroup() as group:
             for number in range(CALLERS):
                 group.create_task(storm.caller(f"{seed} structure {number}"))

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,17 @@ PATIENCE_S = 30.0
 
 ENDLESS: Arrays = (np.zeros((1, 1), np.float32), np.array([[2**62]]))
 SHORT: Arrays = (np.full((1, 1), 3, np.float32), np.array([[2]]))
-"""Inputs of `models.loop`: one that holds its worker for ever, and one whose answer is 5."""
+"""Inputs of `models.loop`: one whose run never ends, and one whose answer is 5."""
 
+
+TURNS = 100
+BETWEEN_LOOKS_S = 0.001
 
 ONE_WORKER = WorkerOptions(count=1, intra_op_threads=1)
 
 
 class Listener:
-    """Hears of vacancies and restarts."""
+    """Counts vacancies and restarts."""
 
     def __init__(self) -> None:
         self.vacancies = 0
@@ -61,10 +65,15 @@ async def running(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Lets everything else go on until the condition holds, for what nobody announces."""
+    """Waits until the condition holds, where no event tells of it.
+
+    What this process does itself takes some turns of its loop; for what others do, the wait leaves them the processor.
+    """
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 -- turns of the loop, not a wait
-            await asyncio.sleep(0)
+        for turn in count():
+            if condition():
+                return
+            await asyncio.sleep(0 if turn < TURNS else BETWEEN_LOOKS_S)
 
 
 async def until_in_flight(workers: Workers, count: int) -> None:
@@ -99,7 +108,7 @@ def shared_mappings(pid: int | None = None) -> int:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """No process, open file or mapping more at the end than at the beginning."""
+    """Checks that there are no more processes, open files and mappings at the end than at the beginning."""
     before = (children(), descriptors(), shared_mappings())
     yield
     assert (children(), descriptors(), shared_mappings()) == before

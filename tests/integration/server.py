@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import psutil
@@ -28,7 +28,7 @@ class SluiceProcess:
     """A gateway that is ready, and a client for it that passes the cache by. `grpc_port` is 0 where there is none."""
 
     def __init__(
-        self, process: subprocess.Popen[str], url: str, verify: ssl.SSLContext | bool, grpc_port: int = 0
+        self, process: subprocess.Popen[str], url: str, verify: ssl.SSLContext | Literal[False], grpc_port: int = 0
     ) -> None:
         self.process = process
         self.url = url
@@ -81,13 +81,14 @@ def serving(
     *options: str,
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
-    verify: ssl.SSLContext | bool = True,
+    verify: ssl.SSLContext | Literal[False] = False,
     cwd: Path | None = None,
     prefix: Sequence[str] = (),
 ) -> Iterator[SluiceProcess]:
     """`sluice serve models --port 0 …`, from its banner until the test is done with it.
 
-    Without gRPC, unless `options` have a `--grpc-port`.
+    Without gRPC, unless `options` have a `--grpc-port`. `verify` is for a server with TLS: a context that trusts it, or
+    False for a client that trusts everybody (httpx would read all authorities of the system, for plain HTTP, too).
     """
     options = ("--grpc-port", "0", *options)
     grpc_port = int(options[len(options) - options[::-1].index("--grpc-port")])

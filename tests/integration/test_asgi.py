@@ -6,7 +6,8 @@ import asyncio
 
 import httpx
 
-from sluice.gateway.process.run import Gateway
+from sluice.gateway.assembly import Gateway
+from sluice.gateway.process.application import application
 from sluice.gateway.settings.load import load_settings
 from sluice.inference.repository.scan import scan
 from tests.integration.conftest import EXAMPLES
@@ -16,7 +17,7 @@ from tests.integration.server import v2
 async def test_the_gateway_is_an_asgi_application() -> None:
     settings = load_settings({}, environ={}).settings
     async with Gateway(settings, scan(EXAMPLES)) as gateway:
-        transport = httpx.ASGITransport(gateway.app)
+        transport = httpx.ASGITransport(application(gateway))
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             body = v2("x", [1, 1], [3])
             answers = await asyncio.gather(*[client.post("/v2/models/linear/infer", json=body) for _ in range(20)])
@@ -34,7 +35,7 @@ async def test_it_enters_and_leaves_in_its_lifespan() -> None:
     to_app: asyncio.Queue[dict[str, object]] = asyncio.Queue()
     from_app: asyncio.Queue[dict[str, object]] = asyncio.Queue()
     lifespan = asyncio.ensure_future(
-        gateway.app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, to_app.get, from_app.put)  # type: ignore[arg-type]
+        application(gateway)({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, to_app.get, from_app.put)  # type: ignore[arg-type]
     )
     await to_app.put({"type": "lifespan.startup"})
     assert (await from_app.get())["type"] == "lifespan.startup.complete"

@@ -22,6 +22,7 @@ import pytest
 
 from tests import models
 from tests.integration.server import ASK_THE_MODEL, PATIENCE_S, SLUICE, SluiceProcess, serving, v2
+from tests.waiting import eventually
 
 LINEAR = v2("x", [1, 1], [3])
 ENDLESS = 2**62
@@ -173,8 +174,10 @@ def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
             _wait_for(answered, 100)
             workers = server.workers()
             server.process.send_signal(signal.SIGTERM)
-            while server.client.get("/v2/health/ready").status_code != 503:
-                assert server.process.poll() is None
+            eventually(
+                lambda: server.client.get("/v2/health/ready").status_code == 503,
+                meanwhile=lambda: server.process.poll() is None,
+            )
             assert server.client.get("/v2/health/live").status_code == 200
             _wait_for(answered, 100)
             closing.set()
@@ -202,11 +205,11 @@ def test_a_request_in_flight_at_the_signal_is_answered(tmp_path: Path, number: s
         (worker,) = server.workers()
         worker.suspend()
         slow = pool.submit(server.infer, "linear", LINEAR)
-        while server.metric("sluice_batches_in_flight", model="linear") < 1:
-            assert not slow.done()
+        eventually(
+            lambda: server.metric("sluice_batches_in_flight", model="linear") >= 1, meanwhile=lambda: not slow.done()
+        )
         server.process.send_signal(number)
-        while _accepts_connections(server.port):
-            pass
+        eventually(lambda: not _accepts_connections(server.port))
         assert not slow.done()
         worker.resume()
         assert server.process.wait(PATIENCE_S) == 0
@@ -231,8 +234,9 @@ def test_a_signal_while_models_load_ends_the_start_in_order(tmp_path: Path, numb
             [str(SLUICE), "serve", str(models_folder), "--port", "0", "--grpc-port", "0"], stderr=errors
         )
     try:
-        while not (workers := [each for each in psutil.Process(process.pid).children() if _is_worker(each)]):
-            assert process.poll() is None
+        gateway = psutil.Process(process.pid)
+        eventually(lambda: any(map(_is_worker, gateway.children())), meanwhile=lambda: process.poll() is None)
+        workers = [each for each in gateway.children() if _is_worker(each)]
         workers[0].suspend()
         process.send_signal(number)
         assert process.wait(PATIENCE_S) == 0

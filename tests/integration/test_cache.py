@@ -17,6 +17,7 @@ from tests import models
 from tests.integration.server import SluiceProcess, serving, v2
 from tests.integration.test_bad_days import write_model
 from tests.redis_server import RedisServer, redis_server
+from tests.waiting import eventually
 
 EXAMPLES = Path("examples/models")
 
@@ -78,8 +79,10 @@ def test_the_same_row_in_flight_is_computed_once(tmp_path: Path) -> None:
         (worker,) = server.workers()
         worker.suspend()
         calls = [pool.submit(ask, server, 7) for _ in range(20)]
-        while server.metric("sluice_cache_lookups_total") < 20:
-            assert not any(call.done() for call in calls)
+        eventually(
+            lambda: server.metric("sluice_cache_lookups_total") >= 20,
+            meanwhile=lambda: not any(call.done() for call in calls),
+        )
         worker.resume()
         words = sorted(str(heard(call.result())) for call in calls)
         assert words == ["hit; rows=1/1"] * 19 + ["miss; rows=0/1"]
@@ -183,14 +186,12 @@ def test_gateways_share_what_is_in_redis(redis: RedisServer) -> None:
     settings = env(REDIS_URL=redis.url, REDIS_PREFIX="mine:", REDIS_TIMEOUT_MS="5000", REDIS_CONNECT_TIMEOUT_MS="5000")
     with serving(EXAMPLES, env=settings) as one, serving(EXAMPLES, env=settings) as other:
         ask(one, 1, 2)
-        while len(redis.client.keys("mine:*")) < 2:
-            pass
+        eventually(lambda: len(redis.client.keys("mine:*")) >= 2)
         assert heard(ask(other, 1, 3, 2)) == "partial; rows=2/3"
         assert other.metric("sluice_cache_hits_total", model="linear", tier="redis") == 2
         assert heard(ask(other, 1)) == "hit; rows=1/1"
         assert other.client.get("/v2/health").json()["cache"]["redis"]["reads"] == "closed"
-        while len(redis.client.keys("mine:*")) < 3:
-            pass
+        eventually(lambda: len(redis.client.keys("mine:*")) >= 3)
         assert one.client.delete("/admin/cache/linear").json() == {"memory_entries": 2, "redis_entries": 3}
         assert redis.client.keys("*:*:*") == []
 
@@ -200,8 +201,7 @@ def test_another_model_of_the_same_name_never_answers_with_old_results(tmp_path:
     settings = env(REDIS_URL=redis.url, REDIS_TIMEOUT_MS="5000", REDIS_CONNECT_TIMEOUT_MS="5000")
     with serving(write_model(tmp_path / "a", "m", models.linear()), env=settings) as server:
         ask(server, 1, model="m")
-        while not redis.client.keys("*:*:*"):
-            pass
+        eventually(lambda: bool(redis.client.keys("*:*:*")))
     with serving(write_model(tmp_path / "b", "m", models.identity(Datatype.FP32, ("N", 1))), env=settings) as server:
         body = v2("x", [1, 1], [1.0])
         answer = server.client.post("/v2/models/m/infer", json=body, headers={"Cache-Control": ""})
@@ -211,16 +211,19 @@ def test_another_model_of_the_same_name_never_answers_with_old_results(tmp_path:
         assert heard(ask(server, 1, model="m")) == "hit; rows=1/1"
 
 
+def last_error(server: SluiceProcess) -> str:
+    told: str = server.client.get("/v2/health").json()["cache"]["redis"]["last_error"]
+    return told
+
+
 def test_a_password_is_never_shown(tmp_path: Path, redis: RedisServer) -> None:
     log = tmp_path / "log"
     url = f"redis://gate:s3cret-word@127.0.0.1:{redis.port}/0"
     with serving(EXAMPLES, "--log-format", "json", env=env(REDIS_URL=url), log=log) as server:
         ask(server, 1)
-        while "Redis alone" not in log.read_text():
-            pass
+        eventually(lambda: "Redis alone" in log.read_text())
         # On a busy machine a connection may be late before it is refused.
-        while server.client.get("/v2/health").json()["cache"]["redis"]["last_error"] == "it does not answer in time":
-            assert server.process.poll() is None
+        eventually(lambda: last_error(server) != "it does not answer in time")
         pages = ["/v2/health", "/admin/cache", "/metrics", "/v2/models/linear/config", "/openapi.json"]
         texts = [server.client.get(page).text for page in pages]
         health = json.loads(texts[0])

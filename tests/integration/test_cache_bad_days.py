@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import socket
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving, v2
@@ -22,32 +22,40 @@ from tests.redis_server import RedisServer, redis_server
 
 EXAMPLES = Path("examples/models")
 CLIENTS = 8
+PAUSE_S = 0.01
+"""Between the calls of a client: some hundreds of calls a second in all, which leaves the processor to the others."""
 
 
 class Traffic:
     """Clients that ask for few rows again and again and for some that are new, and look at every answer."""
 
     def __init__(self, server: SluiceProcess) -> None:
-        self.heard: Counter[str] = Counter()
-        self.answered = threading.Semaphore(0)
-        self._url = server.url
+        self._port = server.port
+        self._answers = 0
+        self._answered = threading.Condition()
         self._stop = threading.Event()
 
     def wait(self, answers: int) -> None:
-        for _ in range(answers):
-            assert self.answered.acquire(timeout=PATIENCE_S)
+        """Until so many more have come."""
+        with self._answered:
+            enough = self._answers + answers
+            assert self._answered.wait_for(lambda: self._answers >= enough, PATIENCE_S)
 
     def call(self, seed: int) -> None:
         draw = Random(seed)
-        with httpx.Client(base_url=self._url, timeout=PATIENCE_S) as client:
-            while not self._stop.is_set():
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)) as connection:
+            while not self._stop.wait(PAUSE_S):
                 numbers = [draw.choice([draw.randrange(5), draw.randrange(10**6)]) for _ in range(draw.randrange(1, 4))]
                 body = v2("x", [len(numbers), 1], [float(number) for number in numbers])
-                answer = client.post("/v2/models/linear/infer", json=body)
-                assert answer.status_code == 200, answer.text
-                assert answer.json()["outputs"][0]["data"] == [2 * number - 1 for number in numbers]
-                self.heard[answer.headers["x-cache"].partition(";")[0]] += 1
-                self.answered.release()
+                connection.request("POST", "/v2/models/linear/infer", json.dumps(body).encode())
+                answer = connection.getresponse()
+                told = answer.read()
+                assert answer.status == 200, told
+                assert json.loads(told)["outputs"][0]["data"] == [2 * number - 1 for number in numbers]
+                assert answer.headers["x-cache"]
+                with self._answered:
+                    self._answers += 1
+                    self._answered.notify_all()
 
     def stop(self) -> None:
         self._stop.set()
@@ -79,9 +87,9 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def until(load: Traffic, condition: Callable[[], bool]) -> None:
-    """Let traffic go on until something is so."""
+    """Let traffic go on until something is so. Looks at it after every `CLIENTS` answers."""
     while not condition():
-        load.wait(1)
+        load.wait(CLIENTS)
 
 
 def reads(server: SluiceProcess) -> str:

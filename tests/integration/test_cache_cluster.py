@@ -17,6 +17,7 @@ from sluice.cache.remote.slots import even_tags
 from tests.integration.server import PATIENCE_S, SluiceProcess, serving, v2
 from tests.integration.test_cache_bad_days import EXAMPLES, found, traffic, until
 from tests.redis_cluster import RedisCluster, redis_cluster
+from tests.waiting import eventually
 
 ROWS = [float(number) for number in range(64)]
 PATIENT = {"SLUICE_CACHE_REDIS_TIMEOUT_MS": "5000", "SLUICE_CACHE_REDIS_CONNECT_TIMEOUT_MS": "5000"}
@@ -52,8 +53,7 @@ def has_nodes(server: SluiceProcess, nodes: int) -> bool:
 def test_gateways_share_rows_through_all_nodes(cluster: RedisCluster) -> None:
     with serving(EXAMPLES, env=env(cluster.url)) as first:
         assert ask(first).headers["x-cache"] == "miss; rows=0/64"
-        while len(cluster.names()) < len(ROWS):
-            pass
+        eventually(lambda: len(cluster.names()) == len(ROWS))
         with serving(EXAMPLES, env=env(cluster.url)) as second:
             assert ask(second).headers["x-cache"] == "hit; rows=64/64"
             told = state(second)
@@ -120,8 +120,7 @@ def test_all_nodes_die_and_come_back_under_load(cluster: RedisCluster) -> None:
 def test_a_plain_address_of_a_cluster_is_told_once(cluster: RedisCluster, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with serving(EXAMPLES, "--log-format", "json", env=env(cluster.servers[0].url), log=log) as server:
-        while "Redis alone" not in log.read_text():
-            pass
+        eventually(lambda: "Redis alone" in log.read_text())
         failures = server.metric("sluice_redis_failures_total")
         while server.metric("sluice_redis_failures_total") < failures + 4:
             ask(server)

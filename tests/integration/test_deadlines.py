@@ -18,6 +18,7 @@ import pytest
 from tests import models
 from tests.integration.server import SluiceProcess, serving, v2
 from tests.integration.test_bad_days import LINEAR, loop_request, write_model
+from tests.waiting import eventually
 
 ONE_WORKER = "[workers]\ncount = 1\n[batching]\nmax_rows = 1\n"
 
@@ -40,8 +41,12 @@ def suspended(server: SluiceProcess) -> Iterator[None]:
 
 
 def wait_until_in_flight(server: SluiceProcess, batches: int, calls: list[Future[httpx.Response]]) -> None:
-    while server.metric("sluice_batches_in_flight", model="linear") < batches:
-        assert not any(each.done() for each in calls), [each.result().text for each in calls if each.done()]
+    def none_ended() -> bool:
+        ended = [each.result().text for each in calls if each.done()]
+        assert not ended
+        return True
+
+    eventually(lambda: server.metric("sluice_batches_in_flight", model="linear") >= batches, meanwhile=none_ended)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import grpc
 import httpx
+import psutil
 import pytest
 
 from sluice.gateway.connections.limits import connection_cap, surplus_connections
@@ -27,6 +29,7 @@ from tests.integration.test_grpc_bad_days import NO_STORE, channel_to, infer, ro
 from tests.integration.test_grpc_pings import Peer, frame
 from tests.integration.test_tls import Authority, authority
 from tests.models import linear
+from tests.waiting import eventually
 
 __all__ = ["authority"]
 
@@ -93,13 +96,15 @@ def test_silent_connections_leave_room_for_everything_else(tmp_path: Path) -> No
                 assert value_of(infer(channel)(row().SerializeToString(), metadata=NO_STORE)) == 5
                 (worker,) = server.workers()
                 worker.kill()
-                while server.metric("sluice_workers", model="linear") < 1 or server.workers() == [worker]:
-                    assert server.process.poll() is None
+                eventually(partial(is_replaced, server, worker))
                 assert value_of(infer(channel)(row().SerializeToString(), metadata=NO_STORE)) == 5
                 assert server.outputs("linear", ROW) == {"y": [5.0]}
-            while server.metric("sluice_connections") > 10:
-                assert server.process.poll() is None
+            eventually(lambda: server.metric("sluice_connections") <= 10)
             assert predicts(server)
+
+
+def is_replaced(server: SluiceProcess, worker: psutil.Process) -> bool:
+    return server.metric("sluice_workers", model="linear") >= 1 and server.workers() != [worker]
 
 
 LIMITED = """
@@ -123,8 +128,7 @@ def test_a_handshake_that_does_not_come_has_an_end_at_every_door(authority: Auth
         ]
         for each in silent_ones:
             assert each.recv(1) == b""
-        while server.metric("sluice_connections") > 1:
-            assert server.process.poll() is None
+        eventually(lambda: server.metric("sluice_connections") <= 1)
 
 
 def test_doors_that_are_shut_are_opened_anew(tmp_path: Path) -> None:
@@ -138,8 +142,7 @@ def test_doors_that_are_shut_are_opened_anew(tmp_path: Path) -> None:
     with serving(folder, *options, log=log, prefix=[sys.executable, "-c", AS_SLUICE, *command]) as server:
         assert predicts(server)
         server.process.send_signal(signal.SIGUSR1)
-        while server.metric("sluice_doors_reopened_total") < 3:
-            assert server.process.poll() is None
+        eventually(lambda: server.metric("sluice_doors_reopened_total") >= 3)
         for door in ("http", "grpc", "management"):
             assert server.metric("sluice_doors_reopened_total", door=door) == 1
         # New connections, at every door.

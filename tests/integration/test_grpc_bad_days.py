@@ -27,6 +27,7 @@ from tests.integration.server import PATIENCE_S, SluiceProcess, serving, with_gr
 from tests.integration.test_bad_days import write_model
 from tests.integration.test_deadlines import ONE_WORKER, suspended
 from tests.integration.test_tls import Authority, authority
+from tests.waiting import eventually
 
 __all__ = ["authority"]
 
@@ -60,8 +61,7 @@ def channel_to(server: SluiceProcess) -> grpc.Channel:
 
 
 def wait_until(server: SluiceProcess, series: str, at_least: float, **labels: str) -> None:
-    while server.metric(series, **labels) < at_least:
-        assert server.process.poll() is None
+    eventually(lambda: server.metric(series, **labels) >= at_least, meanwhile=lambda: server.process.poll() is None)
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_tls_and_certificates_of_clients(authority: Authority) -> None:
 
 
 def test_nothing_of_it_is_imported_where_it_is_off() -> None:
-    script = "import sys, sluice.gateway.cli, sluice.gateway.process.run, sluice.gateway.pages.app; print(*sys.modules)"
+    script = "import sys, sluice.gateway.cli, sluice.gateway.process.servers; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "sluice.gateway.prediction.data_plane" in shown
     assert not {"grpc", "h2", "google.protobuf", "sluice.gateway.grpc", "sluice.gateway.dialects.v2_grpc.codec"} & set(

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sluice.gateway.process.run import Gateway
+from sluice.gateway.assembly import Gateway
+from sluice.gateway.process.application import application
 from sluice.gateway.settings.load import load_settings
 from sluice.inference.repository.scan import scan
 from tests.integration.conftest import EXAMPLES
@@ -118,6 +119,7 @@ def test_a_refused_method_is_told_of_head(managed: tuple[SluiceProcess, str]) ->
 
 async def test_every_page_answers_head_in_any_asgi_server() -> None:
     async with Gateway(load_settings({}, environ={}).settings, scan(EXAMPLES)) as gateway:
+        app = application(gateway)
 
         async def answer(method: str, path: str) -> Answer:
             messages: list[Any] = []
@@ -130,12 +132,12 @@ async def test_every_page_answers_head_in_any_asgi_server() -> None:
 
             scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1"}
             asked = {"method": method, "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b""}
-            await gateway.app({**scope, **asked, "headers": [(b"host", b"a")]}, receive, send)
+            await app({**scope, **asked, "headers": [(b"host", b"a")]}, receive, send)
             start, *bodies = messages
             headers = {name.decode(): value.decode() for name, value in start["headers"]}
             return start["status"], headers, b"".join([each.get("body", b"") for each in bodies])
 
-        transport = httpx.ASGITransport(gateway.app)
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             pages = pages_of((await client.get("/openapi.json")).json())
         for path in [*pages, *BESIDES]:

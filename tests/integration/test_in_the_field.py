@@ -9,8 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests import models
 from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SLUICE, SluiceProcess, serving, v2, with_grpc
-from tests.redis_server import redis_server
+from tests.redis_server import RedisServer, redis_server
+from tests.waiting import eventually
 
 LINEAR = v2("x", [1, 1], [3])
 POWERLESS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all")
@@ -53,10 +55,8 @@ def ask(server: SluiceProcess, model: str = "m", version: int = 1, cache_control
     return answer.json()["outputs"][0]["data"][0] if answer.status_code == 200 else answer.status_code
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    """Returns once it holds; the test's timeout is its bound."""
-    while not condition():
-        pass
+def are_kept(redis: RedisServer, rows: int) -> bool:
+    return len(redis.client.keys("*:*:*")) >= rows
 
 
 def alone(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -122,8 +122,7 @@ def test_what_else_an_answer_depends_on_tells_it_apart(tmp_path: Path, toml: str
                 answer = server.client.post("/v2/models/m/infer", json=body, headers={"Cache-Control": "max-age=0"})
                 assert answer.json()["outputs"][0]["data"] == [3]
                 heard.append(answer.headers["x-cache"])
-                while len(redis.client.keys("*:*:*")) < kept:
-                    pass
+                eventually(partial(are_kept, redis, kept))
         assert heard == ["miss; rows=0/1", "miss; rows=0/1", "hit; rows=1/1"]
 
 
@@ -482,7 +481,7 @@ def test_closed_standard_streams_are_no_matter(tmp_path: Path, closing: str) -> 
             process.wait()
 
 
-SHADOWS = ("inference", "cache", "gateway", "batching")
+SHADOWS = ("inference", "cache", "gateway", "batching", "loadgen")
 
 
 @pytest.mark.parametrize("kind", ["package", "module", "broken"])

@@ -17,6 +17,7 @@ import pytest
 from tests import models
 from tests.gateway.reading.reading import is_reader, stopped
 from tests.integration.server import SluiceProcess, serving, v2
+from tests.waiting import eventually
 
 COLUMNS = 500_000
 
@@ -57,8 +58,7 @@ def test_predictions_are_answered_while_a_large_body_is_read(server: SluiceProce
     with ThreadPoolExecutor(1) as callers:
         with stopped(pid):
             call = callers.submit(post, server, gzip.compress(body), **{"Content-Encoding": "gzip"})
-            while not server.metric("sluice_readers_busy"):
-                pass
+            eventually(lambda: server.metric("sluice_readers_busy") > 0)
             for _ in range(20):
                 assert server.infer("wide", asked).status_code == 200
             assert not call.done()
@@ -90,8 +90,7 @@ def test_a_reader_that_is_killed_at_work_costs_nobody_an_answer(server: SluicePr
     [pid] = readers(server)
     with ThreadPoolExecutor(1) as callers, stopped(pid):
         call = callers.submit(post, server, shorter())
-        while not server.metric("sluice_readers_busy"):
-            pass
+        eventually(lambda: server.metric("sluice_readers_busy") > 0)
         os.kill(pid, signal.SIGKILL)
         assert call.result() == 200
     assert server.metric("sluice_reader_ends_total", reason="died") == 1

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import numpy as np
 import pytest
 
 from sluice.batching.batcher import Batcher, BatchLimits
-from sluice.gateway.serving.audit.auditor import Auditor, Look
-from sluice.gateway.serving.audit.examine import Finding, LookOutcome
+from sluice.gateway.serving.audit.auditor import Auditor, RowAudit
+from sluice.gateway.serving.audit.examine import AuditFinding
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.inference.types import Array
 from sluice.inference.workers.pool import WorkerOptions
 from tests import models
@@ -27,11 +29,12 @@ from tests.inference.running import PATIENCE_S, nothing_left, running, until
 from tests.integration.server import SluiceProcess, serving, v2
 from tests.integration.test_bad_days import write_model
 from tests.redis_server import redis_server
+from tests.waiting import eventually
 
 UNCHECKED = WorkerOptions(count=1, intra_op_threads=1, batched="unchecked")
 
 ON = '[batching]\nbatched = "unchecked"\naudit_share = 1.0\n[workers]\ncount = 1\n[cache]\nadaptive = false\n'
-"""As if the model had passed its trial: looked at again, though nobody checked it."""
+"""As if the model had passed its trial: its rows are audited although they were never compared."""
 
 CACHED = {"Cache-Control": ""}
 
@@ -41,8 +44,8 @@ class Parts:
 
     def __init__(self, auditor: Auditor, batcher: Batcher) -> None:
         self.auditor, self.batcher = auditor, batcher
-        self.looks: list[Look] = []
-        self.found: Finding | None = None
+        self.looks: list[RowAudit] = []
+        self.found: AuditFinding | None = None
 
     async def ask(self, x: Array) -> Array:
         result = await self.batcher.submit((x,), len(x), ((2,), ("y",)), ("y",))
@@ -57,13 +60,13 @@ async def parts(model: bytes, folder: Path, share: float = 1.0) -> AsyncIterator
             workers,
             workers.signature.outputs,
             share,
-            on_look=lambda look: made.looks.append(look),
+            on_audit=lambda look: made.looks.append(look),
             on_mixed=lambda finding: mixed(finding),
         )
         batcher = Batcher(auditor, BatchLimits(64), on_batch=lambda report: auditor.ran(report.compute_s))
         made = Parts(auditor, batcher)
 
-        async def mixed(finding: Finding) -> None:
+        async def mixed(finding: AuditFinding) -> None:
             made.found = finding
             batcher.unbatch()
 
@@ -83,7 +86,7 @@ async def test_a_late_mixer_is_found_out_with_real_workers(tmp_path: Path) -> No
             while made.found is None:
                 seed += 1
                 await asyncio.gather(*[made.ask(large(1, 100 * seed + n)) for n in range(4)])
-            assert (made.found.outcome, made.found.output) == (LookOutcome.MIXED, "y")
+            assert (made.found.outcome, made.found.output) == (AuditOutcome.MIXED, "y")
             rows = [large(1, n) for n in range(16)]
             answers = await asyncio.gather(*[made.ask(row) for row in rows])
             assert all(np.array_equal(row, answer) for row, answer in zip(rows, answers, strict=True))
@@ -103,7 +106,7 @@ async def test_a_worker_that_is_killed_during_a_look_fails_nobody(tmp_path: Path
             assert answer.shape == (8, 10)
         await until(lambda: bool(made.looks))
         assert made.found is None
-        assert {look.finding.outcome for look in made.looks} <= {LookOutcome.UNFINISHED, LookOutcome.ALIKE}
+        assert {look.finding.outcome for look in made.looks} <= {AuditOutcome.UNFINISHED, AuditOutcome.ALIKE}
 
 
 async def test_it_is_left_during_a_look(tmp_path: Path) -> None:
@@ -130,7 +133,7 @@ def numbers(answer: httpx.Response) -> list[float]:
 
 
 def provoke(server: SluiceProcess, until: Callable[[], bool], seed: int = 0) -> None:
-    """Calls of several at once, each of two rows, until something is so. Nobody is failed."""
+    """Call with several clients at once, two rows each, until a condition holds. No call may fail."""
     deadline_s = time.monotonic() + PATIENCE_S
     with ThreadPoolExecutor(8) as pool:
         while not until():
@@ -217,18 +220,23 @@ def test_a_load_anew_begins_anew(mixer: SluiceProcess) -> None:
     provoke(mixer, lambda: unbatched(mixer), seed=500)
 
 
+def is_in_flight(server: SluiceProcess, batches: int) -> bool:
+    return server.metric("sluice_batches_in_flight") >= batches
+
+
 def in_company(server: SluiceProcess, rows: Sequence[Array]) -> list[list[float]]:
-    """The answers to calls that wait for their worker until all are there, and travel in one batch."""
+    """The answers to calls that wait for the worker together, and then share one batch."""
     (worker,) = server.workers()
     worker.suspend()
     with ThreadPoolExecutor(len(rows) + 2) as pool:
         for first in (1, 2):  # they take the worker's places
             pool.submit(ask, server, large(1, -first % 1000))
-            while server.metric("sluice_batches_in_flight") < first:
-                assert server.process.poll() is None
+            eventually(partial(is_in_flight, server, first))
         calls = [pool.submit(ask, server, row) for row in rows]
-        while server.metric("sluice_queue_rows") < len(rows):
-            assert not any(call.done() for call in calls)
+        eventually(
+            lambda: server.metric("sluice_queue_rows") >= len(rows),
+            meanwhile=lambda: not any(call.done() for call in calls),
+        )
         worker.resume()
         return [numbers(call.result()) for call in calls]
 
@@ -243,8 +251,7 @@ def test_what_another_gateway_keeps_of_rows_in_company_is_not_read(tmp_path: Pat
             provoke(server, lambda: unbatched(server))
             rows = [large(1, n) for n in range(8)]
             wrong = in_company(other, rows)
-            while len(redis.client.keys("sluice:*")) < len(rows):
-                assert other.process.poll() is None
+            eventually(lambda: len(redis.client.keys("sluice:*")) >= len(rows))
             assert sum(answer != row.ravel().tolist() for answer, row in zip(wrong, rows, strict=True)) >= 5
             assert [numbers(ask(server, row)) for row in rows] == [row.ravel().tolist() for row in rows]
 
@@ -255,15 +262,12 @@ def test_redis_is_emptied_of_what_was_kept_before(tmp_path: Path) -> None:
         env = os.environ | {"SLUICE_CACHE_REDIS_URL": redis.url}
         with serving(repository, env=env) as server:
             ask(server, large(8, 1))
-            while len(redis.client.keys("sluice:*")) < 8:
-                assert server.process.poll() is None
+            eventually(lambda: len(redis.client.keys("sluice:*")) >= 8)
             old = set(redis.client.keys("sluice:*"))
         (repository / "m" / "model.toml").write_text(ON)
         with serving(repository, env=env) as server:
             provoke(server, lambda: unbatched(server))
-            deadline_s = time.monotonic() + PATIENCE_S
-            while old & set(redis.client.keys("sluice:*")):
-                assert time.monotonic() < deadline_s
+            eventually(lambda: not old & set(redis.client.keys("sluice:*")))
 
 
 def test_off_for_unchecked_and_for_who_turns_it_off(tmp_path: Path) -> None:

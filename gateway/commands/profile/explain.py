@@ -1,4 +1,4 @@
-"""What `sluice profile --explain` says: operator by operator, where the rows of a batch stay apart or stop doing so."""
+"""The output of `sluice profile --explain`: operator by operator, whether the rows of a batch are kept apart."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sluice.gateway.commands.profile.measure import picked
-from sluice.inference.backends.onnx.proof import Explanation, FollowedOperator, explain
-from sluice.inference.backends.onnx.proof.facts import Fact
-from sluice.inference.backends.onnx.tensor_outputs import tensor_outputs
 from sluice.inference.errors import StartError
-from sluice.inference.findings import Independence
+from sluice.inference.findings import ExplainedOperator, ExplainedTensor, Explanation, Independence
 from sluice.inference.repository.scan import ModelVersion, ScannedRepository
 
 _SAID = {
@@ -22,12 +19,12 @@ _SAID = {
 
 
 def explain_models(there: ScannedRepository, name: str | None, say: Callable[[str], None], *, as_json: bool) -> None:
-    """Says of the models that are there, or of the named one, what their graphs prove.
+    """Shows what the graphs of the models prove, or that of the named one.
 
-    Raises `StartError`, when the others are done, for what is broken.
+    Raises `StartError` for broken models, after the others are shown.
     """
     sources, broken = picked(there, name)
-    found = [(source, explain(source.file, tensor_outputs(source.file).tensors or None)) for source in sources]
+    found = [(source, source.engine.explain(source.file)) for source in sources]
     if as_json and found:
         say(json.dumps([as_fields(source, each) for source, each in found], indent=2))
     elif not as_json:
@@ -38,11 +35,11 @@ def explain_models(there: ScannedRepository, name: str | None, say: Callable[[st
 
 
 def as_text(source: ModelVersion, explanation: Explanation) -> str:
-    """A line for each output of each operator, indented as deep as it stands in loops and functions."""
+    """A line for each output of each operator, indented by its depth in loops and functions."""
     proof = explanation.proof
     told: set[str] = set()
     cells = [
-        (_operator(step), output, _known(fact, told)) for step in explanation.steps for output, fact in step.outputs
+        (_operator(step), output.name, _known(output, told)) for step in explanation.steps for output in step.outputs
     ]
     widths = [max([len(row[column]) for row in cells], default=0) for column in range(2)]
     lines = [f"{operator:{widths[0]}}  {output:{widths[1]}}  {known}" for operator, output, known in cells]
@@ -61,28 +58,28 @@ def as_fields(source: ModelVersion, explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _known(fact: Fact, told: set[str]) -> str:
-    """In words; a reason that was told already comes from further up, and one that was not begins here."""
-    if not fact.because:
-        return str(fact)
-    if fact.because in told:
-        return f"{fact.kind.name.lower()}, from above"
-    told.add(fact.because)
-    return f"{fact}  <- from here on"
+def _known(tensor: ExplainedTensor, told: set[str]) -> str:
+    """What is known, in words. A reason that was told already comes from further up; one that was not begins here."""
+    if not tensor.because:
+        return tensor.known
+    if tensor.because in told:
+        return f"{tensor.kind}, from above"
+    told.add(tensor.because)
+    return f"{tensor.known}  <- from here on"
 
 
-def _operator(step: FollowedOperator) -> str:
+def _operator(step: ExplainedOperator) -> str:
     return f"{'  ' * step.depth}{step.operator}{f' {step.name!r}' if step.name else ''}"
 
 
-def _fields(step: FollowedOperator) -> dict[str, Any]:
+def _fields(step: ExplainedOperator) -> dict[str, Any]:
     outputs: Sequence[dict[str, Any]] = [
         {
-            "name": name,
-            "kind": fact.kind.name.lower(),
-            "shape": None if fact.shape is None else [str(size) for size in fact.shape],
-            "known": str(fact),
+            "name": output.name,
+            "kind": output.kind,
+            "shape": None if output.shape is None else list(output.shape),
+            "known": output.known,
         }
-        for name, fact in step.outputs
+        for output in step.outputs
     ]
     return {"operator": step.operator, "name": step.name, "depth": step.depth, "outputs": outputs}

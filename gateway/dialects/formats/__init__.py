@@ -1,1 +1,1 @@
-"""How tensors are written: JSON in its forms, raw bytes, `.npy`, CSV, multipart. Dialects are made of these."""
+"""Formats of tensors: several forms of JSON, raw bytes, `.npy`, CSV and multipart. Dialects are made of these."""

@@ -1,4 +1,4 @@
-"""An output's values as classes: which are the highest, and what they are called."""
+"""The highest values of an output, as classes with names."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Datatype, Tensor
 
 RANKS = 2048
-"""Strings that are made in one step, at most."""
+"""Strings that are made in one step of an answer, at most."""
 
 
 def top_classes(values: Array, count: int) -> Array:
-    """The places of the highest values along the last axis, highest first, `count` at most: int64[..., n].
+    """The indices of the highest values along the last axis, highest first, `count` at most: int64[..., n].
 
-    Of equal values the first comes first; a value that is no number comes last.
+    Of equal values the first one comes first. NaN comes last.
     """
-    # Sorted upwards from behind: negation would turn the smallest integer into itself, and unsigned ones around.
+    # The values are sorted upwards and read backwards. Sorting their negatives would be wrong: the smallest integer is
+    # its own negative, and unsigned ones wrap around.
     ascending = np.argsort(_sortable(values)[..., ::-1], axis=-1, kind="stable")
     places: Array = values.shape[-1] - 1 - ascending[..., ::-1][..., :count]
     return places
@@ -30,10 +31,10 @@ def top_classes(values: Array, count: int) -> Array:
 def classified_in_steps(
     tensor: Tensor, count: int, labels: Sequence[str], *, batched: bool
 ) -> Generator[None, None, Tensor]:
-    """The tensor with the strings `value:place[:label]` of each row's highest values: BYTES[rows, count].
+    """The tensor with the strings `value:index[:label]` of each row's highest values: BYTES[rows, count].
 
-    Without rows, BYTES[count]. Raises `InvalidRequest` for strings and for an output without values, and
-    `RequestTooLarge` for labels so long that the strings would be beyond all bounds.
+    If the model is not `batched`, BYTES[count]. Raises `InvalidRequest` for an output of strings or without values, and
+    `RequestTooLarge` where long labels would make the answer too long.
     """
     array = tensor.array
     if tensor.datatype is Datatype.BYTES:
@@ -45,7 +46,7 @@ def classified_in_steps(
     strings = np.empty((rows, min(count, flat.shape[1])), np.object_)
     text = Text()
     for part in rows_at_a_time(rows, flat.shape[1]):
-        some = bfloat16.to_float32(flat[part]) if tensor.datatype is Datatype.BF16 else flat[part]
+        some = bfloat16.as_numbers(tensor.datatype, flat[part])
         places = top_classes(some, count)
         for row, chosen in enumerate(places.tolist()):
             for begin in range(0, len(chosen), RANKS):
@@ -60,11 +61,11 @@ def classified_in_steps(
 
 
 def _text(value: float | int, place: int, labels: Sequence[str]) -> str:
-    # Floats have six decimals, as C++ prints them, and so Triton.
+    # Floats have six decimals, as Triton has them.
     number = f"{value:f}" if isinstance(value, float) else str(int(value))
     return f"{number}:{place}:{labels[place]}" if place < len(labels) else f"{number}:{place}"
 
 
 def _sortable(values: Array) -> Array:
-    """The values with the lowest in place of what is no number, which sorting would put highest."""
+    """The values with minus infinity in the place of NaN, which sorting would put highest."""
     return np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf) if values.dtype.kind == "f" else values

@@ -1,4 +1,4 @@
-"""Rows as lines of text with commas, without a header: `text/csv`, as SageMaker has it."""
+"""Rows as lines of comma-separated values without a header: SageMaker's `text/csv`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from sluice.gateway.dialects.bounds import SPARE, check_rows, check_strings
+from sluice.gateway.dialects.formats.body_bounds import SPARE, check_rows, check_strings
 from sluice.gateway.dialects.formats.json_forms import FORMS, ElementForm, shown
 from sluice.gateway.dialects.formats.json_nested import tensor_from_nested
 from sluice.gateway.dialects.formats.json_values import nested_json
@@ -23,7 +23,7 @@ from sluice.inference.types import STORAGE, Array, Datatype, Tensor, TensorSpec
 
 TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 LINES, PIECE_BYTES = 1024, 64 * 1024
-"""Lines, and bytes of them, that are made into numbers at a time."""
+"""Lines, and bytes of lines, that are parsed at a time."""
 
 LONG_LINE_BYTES = 4 * PIECE_BYTES
 
@@ -34,7 +34,7 @@ _LINE_END = re.compile(rb"[\r\n]")
 def tensor_from_csv(spec: TensorSpec, body: bytes | bytearray, max_rows: int | None = None) -> Tensor:
     """A row of the input for each line, its elements in row-major order. Raises `InvalidRequest`.
 
-    Raises `RequestTooLarge` for more than `max_rows` lines, unless that is `None`, before the others are read.
+    Raises `RequestTooLarge` as soon as it has read more than `max_rows` lines; `None` is no bound.
     """
     own = [-1 if size is None else size for size in spec.shape[1:]]
     if not spec.shape or own.count(-1) > 1:
@@ -57,7 +57,7 @@ def tensor_from_csv(spec: TensorSpec, body: bytes | bytearray, max_rows: int | N
 
 
 def _plain_texts(body: bytes | bytearray) -> Iterator[bytes]:
-    """Whole lines, some at a time, without the ends around them."""
+    """The text of some whole lines at a time, without line ends before the first and after the last."""
     view = memoryview(body)
     at = 0
     while at < len(view):
@@ -70,7 +70,7 @@ def _plain_texts(body: bytes | bytearray) -> Iterator[bytes]:
 
 
 def _any_lines(body: bytes | bytearray, max_rows: int | None) -> Iterator[list[list[str]]]:
-    """Lines that are not empty, some at a time, of any body."""
+    """The fields of some lines at a time, without empty lines. It reads quotes and strings, too."""
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8", newline=""), strict=True)
     empty = 0
     try:
@@ -86,20 +86,20 @@ def _any_lines(body: bytes | bytearray, max_rows: int | None) -> Iterator[list[l
 
 
 class _Rows:
-    """The rows of a body, as they come in: lines of equal length."""
+    """Collects the rows of a body, whose lines must have equally many values."""
 
     def __init__(self, spec: TensorSpec, body: bytes | bytearray, max_rows: int | None) -> None:
         self.count = self.width = 0
         self._spec = TensorSpec(spec.name, spec.datatype, (None,))
         self._form = FORMS[spec.datatype]
         self._max_rows = max_rows
-        # Numbers go straight to where they stay. Room that is not needed is never touched, and so takes no memory.
+        # Numbers are written to their final place. The system gives memory only to pages that are written to.
         most = 0 if spec.datatype is Datatype.BYTES else sum(map(body.count, (b",", b"\n", b"\r"))) + 1
         self._flat = np.empty(most, STORAGE[spec.datatype])
         self._strings: list[Array] = []
 
     def add_text(self, text: bytes) -> None:
-        """As `add`, of lines without quotes: commas and line ends are what they seem."""
+        """As `add`, of text without quotes, in which every comma and every line end separates."""
         if len(text) > LONG_LINE_BYTES:
             for line in _LINES.finditer(text):
                 self._add_line(line[0])
@@ -108,7 +108,7 @@ class _Rows:
             self.add([line.split(",") for line in lines if line])
 
     def _add_line(self, line: bytes) -> None:
-        """One line, which may be long: some of its values at a time."""
+        """Add one line that may be long, some of its values at a time."""
         begin, place = self.count * self.width, 0
         at = 0
         while at <= len(line):
@@ -129,7 +129,7 @@ class _Rows:
             raise InvalidRequest(f"line {self.count} has {place} values, and line 1 has {self.width}")
 
     def add(self, lines: list[list[str]]) -> None:
-        """Some more rows. Raises `InvalidRequest` and `RequestTooLarge`."""
+        """Add the rows that these lines are. Raises `InvalidRequest` and `RequestTooLarge`."""
         self.width = self.width or len(lines[0])
         check_rows(self._spec.name, self.count + len(lines), self._max_rows)
         for number, line in enumerate(lines, self.count + 1):
@@ -152,11 +152,11 @@ class _Rows:
             self._flat[begin : begin + array.size] = array
 
     def array(self) -> Array:
-        """All elements."""
+        """The elements of all rows, flat."""
         return np.concatenate(self._strings) if self._strings else self._flat[: self.count * self.width]
 
     def _quickly(self, lines: list[list[str]]) -> list[Any] | None:
-        """The values, if all of them are numbers beyond doubt; `None` leaves it to `_element` to say which is not."""
+        """The values, if all of them are certainly numbers; else `None`, and `_element` finds out which are not."""
         if self._form.element is bool or self._form.datatype is Datatype.BYTES:
             return None
         texts = list(chain.from_iterable(lines))
@@ -171,7 +171,7 @@ class _Rows:
 def csv_in_steps(outputs: Sequence[Tensor]) -> Generator[None, None, bytes]:
     """A line for each row, with the elements of all outputs side by side, made in steps.
 
-    Raises `InvalidRequest` without rows.
+    Raises `InvalidRequest` if the outputs differ in length, or one has no axis.
     """
     rows = {tensor.array.shape[0] if tensor.array.ndim else None for tensor in outputs}
     if len(rows) != 1 or None in rows:
@@ -189,7 +189,7 @@ def csv_in_steps(outputs: Sequence[Tensor]) -> Generator[None, None, bytes]:
 
 
 def _cells(tensor: Tensor) -> list[list[Any]]:
-    """The elements of each row, as JSON writes them, strings bare."""
+    """The elements of each row as JSON writes them, strings without quotes."""
     shape = tensor.array.shape
     rows = Tensor(tensor.name, tensor.datatype, tensor.array.reshape(shape[0], math.prod(shape[1:])))
     if rows.array.size == 0:
@@ -202,7 +202,7 @@ def _cells(tensor: Tensor) -> list[list[Any]]:
 
 
 def _element(form: ElementForm, text: str, line: int, place: int) -> Any:
-    """The value of one field, still to be held against the datatype's range."""
+    """The value of one field, which is not yet checked against the datatype's range."""
     stripped = text.strip(" \t")
     if form.datatype is Datatype.BYTES:
         return text

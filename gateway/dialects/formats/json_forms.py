@@ -17,21 +17,21 @@ from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import STORAGE, Array, Datatype, Shape
 
 MAX_AXES = 64
-"""numpy's own bound."""
+"""The bound of numpy."""
 
 MAX_AXIS = 2**63 - 1
 
 SHOWN_NAMES = 8
-"""So many of a caller's names stand in a message, at most."""
+"""Names of a caller's that a message lists, at most."""
 
 
 class ElementForm(msgspec.Struct, frozen=True):
     """How one datatype is written in JSON.
 
-    An element has one of `types` once parsed, and, if it is a number, lies strictly between `above` and `below`:
-    for floats these are the first values that would round to infinity. `noun` is what a caller should have written.
-    `flat` decodes a flat list of elements. `code` is the element's letter in `struct`, where there is one, and
-    `carrier` that of the 64-bit number which simdjson has for it, likewise.
+    A parsed element has one of `types`. If it is a number, it is greater than `above` and less than `below`: for floats
+    these are the first values that would round to infinity. `noun` says in messages what is expected. `flat` decodes a
+    flat list of elements. `code` is the letter of the element's type in `struct`, and `carrier` the letter of the
+    64-bit type that simdjson reads it as; both are empty for datatypes without one.
     """
 
     datatype: Datatype
@@ -104,7 +104,7 @@ def form_of(name: str, datatype: str) -> ElementForm:
 
 
 def element_count(name: str, shape: Shape) -> int:
-    """How many elements a shape takes. Raises `InvalidRequest` for a shape that no array has."""
+    """The number of elements of a shape. Raises `InvalidRequest` for a shape that no array can have."""
     if len(shape) > MAX_AXES:
         raise InvalidRequest(f"input {shown(name)} has a shape of {len(shape)} axes; at most {MAX_AXES} can be had")
     count = 1
@@ -118,9 +118,9 @@ def element_count(name: str, shape: Shape) -> int:
 
 
 def array_of(form: ElementForm, values: Sequence[Any], shape: Shape) -> Array:
-    """The elements, in row-major order, as an array that holds its own memory.
+    """The elements, in row-major order, as an array that owns its memory.
 
-    Raises `struct.error` or `OverflowError` if a number does not fit, `ValueError` for a shape that no array has.
+    Raises `struct.error` or `OverflowError` if a number does not fit, `ValueError` for a shape that no array can have.
     """
     if form.code:
         return np.ndarray(shape, form.dtype, _packer(form.code, len(values))(*values))
@@ -139,13 +139,13 @@ def _packer(code: str, count: int) -> Callable[..., bytes]:
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: in Python's spelling, and never long."""
+    """A value as a message shows it: its `repr`, shortened to about 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 
 def listed(names: Collection[object]) -> str:
-    """A caller's names as a message shows them: there may be any number of them."""
+    """A caller's names as a message lists them: the first `SHOWN_NAMES`, and the number of the others."""
     texts = [shown(name) for name in islice(names, SHOWN_NAMES)]
     if len(names) > SHOWN_NAMES:
         texts.append(f"and {len(names) - SHOWN_NAMES} more")

@@ -1,10 +1,9 @@
-"""Long V2 tensors out of JSON text, a piece at a time: as `tensor_from_json` reads them, in little memory."""
+"""Reads long V2 tensors out of JSON text a piece at a time: the same as `tensor_from_json`, but in little memory."""
 
 from __future__ import annotations
 
 import struct
 from itertools import chain
-from typing import Any
 
 import simdjson
 
@@ -12,7 +11,7 @@ from sluice.gateway.dialects.formats.json_forms import ElementForm, array_of, el
 from sluice.gateway.dialects.formats.json_nested import tensor_from_text
 from sluice.gateway.dialects.formats.json_pieces import Gathering, commas_in, depth_of
 from sluice.gateway.dialects.formats.json_reference import NotJson, elements_of, length_of
-from sluice.gateway.dialects.formats.json_tape import numbers_from_tape
+from sluice.gateway.dialects.formats.json_tape import UNUSUAL, list_on_tape, numbers_from_tape
 from sluice.gateway.dialects.formats.json_typed import MAX_TYPED_AXES, nested_decoder
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Shape, Tensor, TensorSpec
@@ -22,7 +21,7 @@ def long_tensor_from_json(name: str, form: ElementForm, shape: Shape, data: memo
     """One input from its JSON text, which is a list.
 
     Raises `InvalidRequest`, naming the input and what was expected, and `NotJson` if it cannot be cut into pieces.
-    Places in messages are counted from the beginning of a piece; how many rows or elements stand before it is said.
+    Messages count places from the beginning of a piece, and say how many rows or elements come before it.
     """
     count = element_count(name, shape)
     most = commas_in(data) + 1
@@ -43,7 +42,7 @@ def long_tensor_from_json(name: str, form: ElementForm, shape: Shape, data: memo
 
 
 class _Reader:
-    """Reads pieces one after the other: lists of rows of the shape `own`."""
+    """Reads pieces one after the other. Each is a list of rows of the shape `own`."""
 
     def __init__(self, name: str, form: ElementForm, own: Shape) -> None:
         self._name = name
@@ -60,15 +59,16 @@ class _Reader:
         return (array,)
 
     def _quickly(self, piece: bytes, own: Shape) -> Array | None:
-        """The rows, or `None` if there is anything unusual about them."""
+        """The rows; `None` if anything about them is unusual."""
         try:
             if not self._form.carrier:
                 return self._typed(piece, own)
-            data: Any = simdjson.Parser().parse(piece)
             if not own:
-                return numbers_from_tape(self._form, (-1,), data) if piece.find(b"[", 1) < 0 else None
-            tensor = tensor_from_text(TensorSpec(self._name, self._form.datatype, (None, *own)), data, piece)
-        except (ValueError, TypeError, ArithmeticError, RuntimeError, struct.error):
+                if piece.find(b"[", 1) >= 0:
+                    return None
+                return numbers_from_tape(self._form, (-1,), list_on_tape(simdjson.Parser().parse(piece)))
+            tensor = tensor_from_text(TensorSpec(self._name, self._form.datatype, (None, *own)), piece)
+        except (*UNUSUAL, struct.error):
             return None
         return tensor.array if tensor is not None and tensor.array.shape[1:] == own else None
 

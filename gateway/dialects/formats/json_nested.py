@@ -1,7 +1,7 @@
-"""Nested JSON lists whose shape nobody states: TensorFlow Serving's, TorchServe's and SageMaker's way to write tensors.
+"""Tensors as nested JSON lists without a stated shape, as in TensorFlow Serving's, TorchServe's and SageMaker's bodies.
 
-Two ways in, which agree: `tensor_from_nested`, of values that are parsed already, decides every case and says what is
-wrong; `tensor_from_text` is for large numeric lists and makes no Python object for a number.
+Two readers agree with each other. `tensor_from_nested` takes parsed values, decides every case, and says what is wrong.
+`tensor_from_text` is for large numeric lists and makes no Python object for a number.
 """
 
 from __future__ import annotations
@@ -21,25 +21,31 @@ import numpy as np
 import orjson
 import simdjson
 
-from sluice.gateway.dialects.bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats.json_forms import FORMS, MAX_AXES, ElementForm, array_of, shown
 from sluice.gateway.dialects.formats.json_reference import NotJson
-from sluice.gateway.dialects.formats.json_tape import numbers_from_tape
+from sluice.gateway.dialects.formats.json_tape import (
+    UNUSUAL,
+    list_on_tape,
+    numbers_from_tape,
+    shape_on_tape,
+    skeleton_of,
+    skeleton_of_lists,
+)
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Datatype, Shape, Tensor, TensorSpec
 
 TEXT_FROM_BYTES = 4096
-"""Lists whose text is this long are tried without objects first."""
+"""Lists with a text of this length and more are first tried with `tensor_from_text`."""
 
 B64 = "b64"
-_OF_NUMBERS = b"0123456789.eE+- \t\r\n"
 
 
 def parsed_json(body: bytes | bytearray) -> Any:
     """A JSON text, in which numbers may also be `NaN`, `Infinity` and `-Infinity`.
 
-    Raises `NotJson`, and `RequestTooLarge` if there are so many objects in it that they would take too much memory.
+    Raises `NotJson`, and `RequestTooLarge` if the parsed values would take too much memory.
     """
     check_objects(body)
     try:
@@ -48,7 +54,7 @@ def parsed_json(body: bytes | bytearray) -> Any:
         if b"NaN" not in body and b"Infinity" not in body:
             raise NotJson(f"the body is not valid JSON: {error}") from None
     if not any([word in body for word in _LITERALS]):
-        # Without a call for each number, as `json` needs them.
+        # Faster than `json`, which needs a call for each number.
         with suppress(ValueError):
             return _spoken(orjson.loads(_literally(body)))
     try:
@@ -62,12 +68,12 @@ _NUMBERS: Mapping[object, float] = MappingProxyType({None: math.nan, True: math.
 
 
 def _literally(body: bytes | bytearray) -> bytes:
-    """A text without literals of its own, with one in the place of each number that JSON does not have."""
+    """The text, which has no literals, with one in the place of each number that JSON does not have."""
     return bytes(body).replace(b"NaN", b"null").replace(b"-Infinity", b"false").replace(b"Infinity", b"true")
 
 
 def _spoken(value: Any) -> Any:
-    """What stands in a text, of a value that was read from it literally. Raises `ValueError` where that is unclear."""
+    """The value of a text, out of the value of its `_literally`. Raises `ValueError` where that is ambiguous."""
     if type(value) is list:
         kinds = set(map(type, value))
         if kinds & {list, dict, str}:
@@ -83,7 +89,7 @@ def _spoken(value: Any) -> Any:
 
 
 def _finite(text: str) -> float:
-    """A number as Python has it. Raises `ValueError` for one that is too large, which `json` would make infinite."""
+    """A number in a text. Raises `ValueError` for one that is too large, which `json` would make infinite."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"the number {shown(text)} is too large for double precision")
@@ -91,10 +97,10 @@ def _finite(text: str) -> float:
 
 
 def tensor_from_nested(spec: TensorSpec, value: Any) -> Tensor:
-    """The tensor in a value of nested lists, which says its own shape.
+    """The tensor in a value of nested lists, from which it has its shape.
 
-    An element of BYTES is a string or `{"b64": "…"}`. Lists without elements have the rest of their shape from the
-    model. Raises `InvalidRequest`, naming the input and what was expected.
+    An element of BYTES is a string or `{"b64": "…"}`. If there are no elements, the rest of the shape is the model's.
+    Raises `InvalidRequest`, naming the input and what was expected.
     """
     form = FORMS[spec.datatype]
     shape: list[int] = []
@@ -115,43 +121,24 @@ def tensor_from_nested(spec: TensorSpec, value: Any) -> Tensor:
     return Tensor(spec.name, spec.datatype, _array(spec.name, form, level, tuple(shape)))
 
 
-def tensor_from_text(spec: TensorSpec, data: object, text: bytes) -> Tensor | None:
-    """The numbers of a list that simdjson has parsed from `text`; `None` if there is anything unusual about them.
+def tensor_from_text(spec: TensorSpec, text: bytes) -> Tensor | None:
+    """The numbers of a list; `None` for a text that is no JSON list, or if there is anything unusual about it.
 
-    Numbers are taken across all nesting. That every list has the same length as its neighbours is then read off the
+    Numbers are taken across all nesting. That every list has the same length as its neighbours is then seen from the
     text: its brackets and commas must be just those that the shape makes.
     """
     form = FORMS[spec.datatype]
-    if not form.carrier or not isinstance(data, simdjson.Array):
+    if not form.carrier:
         return None
     try:
-        shape = _shape_of_first(data)
-        if 0 in shape or not _has_structure(text, shape):
+        data = list_on_tape(simdjson.Parser().parse(text))
+        shape = shape_on_tape(data)
+        expected = skeleton_of_lists(shape, b"", len(text))
+        if skeleton_of(text) != expected:
             return None
         return Tensor(spec.name, spec.datatype, numbers_from_tape(form, shape, data))
-    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError):
+    except UNUSUAL:
         return None
-
-
-def _shape_of_first(data: Any) -> Shape:
-    shape = []
-    while isinstance(data, simdjson.Array):
-        shape.append(len(data))
-        data = data[0] if len(data) else None
-    return tuple(shape)
-
-
-def _has_structure(text: bytes, shape: Shape) -> bool:
-    """Whether brackets and commas stand in the text as in nested lists of this shape, and beside them only numbers."""
-    size = 0
-    for length in reversed(shape):
-        size = length * (size + 1) + 1
-        if size > len(text):
-            return False
-    expected = b""
-    for length in reversed(shape):
-        expected = b"[%b]" % b",".join([expected] * length)
-    return text.translate(None, _OF_NUMBERS) == expected
 
 
 def _array(name: str, form: ElementForm, elements: list[Any], shape: Shape) -> Array:
@@ -174,12 +161,12 @@ def _array(name: str, form: ElementForm, elements: list[Any], shape: Shape) -> A
 
 
 def _floats(name: str, form: ElementForm, elements: list[Any], shape: Shape) -> Array:
-    """Numbers are rounded once, from double precision; only what was written as infinite may come out infinite."""
+    """Numbers are rounded once, from double precision. Only one that was written as infinite may become infinite."""
     try:
         if not form.code:
             return bfloat16.from_any_float64(np.array(elements, np.float64)).reshape(shape)
-        # What has a code goes through `struct`, which refuses a finite number that would become infinite: a float with
-        # one error, a whole number with another.
+        # `struct` refuses a finite number that would become infinite: a float with `OverflowError`, a whole number with
+        # `struct.error`.
         return array_of(form, elements, shape)
     except (OverflowError, struct.error):
         raise InvalidRequest(f"input {shown(name)} has an element beyond the range of {form.datatype}") from None
@@ -200,5 +187,5 @@ def _string(name: str, value: Any) -> bytes:
 
 
 def is_b64(value: Any) -> bool:
-    """Whether a value is `{"b64": "…"}`: bytes, and no object with members."""
+    """Whether a value is `{"b64": "…"}`, which stands for bytes."""
     return type(value) is dict and len(value) == 1 and type(value.get(B64)) is str

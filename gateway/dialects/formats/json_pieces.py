@@ -1,8 +1,8 @@
-"""Long JSON lists, read a piece at a time: what is read of one is let go before the next.
+"""Long JSON lists, read a piece at a time: the objects that are made for one piece are freed before the next.
 
-A list's text is cut at commas behind which, as it seems, a row begins. Each piece is then a list of its own, and read
-by whoever knows how to. That is right wherever the cuts fall: if every piece is JSON, the whole is, and its rows are
-those of the pieces in their order. A cut at a wrong place, as within a string, leaves a piece that is no JSON.
+A list's text is cut at commas after which a row seems to begin. Each piece is then read as a list of its own. The
+result is right wherever the cuts are: if every piece is JSON, the whole is, and its rows are those of the pieces in
+their order. A cut in a wrong place, such as within a string, leaves a piece that is no JSON.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sluice.gateway.dialects.bounds import SPARE, check_rows
+from sluice.gateway.dialects.formats.body_bounds import SPARE, check_rows
 from sluice.gateway.dialects.formats.json_forms import MAX_AXES, shown
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import STORAGE, Array, Datatype, Shape, Tensor, TensorSpec
 
 PIECES_FROM_BYTES = 1024 * 1024
-"""Bodies from this length on are read in pieces; what shorter ones take in memory does not matter."""
+"""Bodies of this length and more are read in pieces; the memory for shorter ones does not matter."""
 
 PIECE_BYTES = 64 * 1024
 LONG_ROW_BYTES = 4 * PIECE_BYTES
-"""A row of more than this is itself read in pieces."""
+"""A longer row is itself read in pieces."""
 
 Read = Callable[[bytes, int], Sequence[Array]]
-"""The rows of each input in the text of a list. Where these are not rows of the whole but of one long row, or of one
-in such a row, the number says how many lists they are in. Raises `InvalidRequest`."""
+"""Reads the rows of each input out of the text of a list. The number is 0 for rows of the whole list; for the parts of
+one long row it says how many lists deep they are. Raises `InvalidRequest`."""
 
 _OPENING = re.compile(rb"[ \t\r\n]*\[((?:[ \t\r\n]*\[)*)[ \t\r\n]*(\{?)")
 _BLANK = b" \t\r\n"
 
 
 class ListPiece(NamedTuple):
-    """A part of a list's text, without brackets around it. A `long` one is a single row, of more than one axis."""
+    """A part of a list's text, without brackets around it. A `long` one is a single row, which is itself a list."""
 
     text: memoryview
     long: bool
 
 
 def pieces_of(text: memoryview) -> Iterator[ListPiece]:
-    """The pieces of a list's text. Raises `InvalidRequest` for what is no list, or is nested too deeply."""
+    """The pieces of a list's text. Raises `InvalidRequest` for a text that is no list, or is nested too deeply."""
     opening = _OPENING.match(text)
     end = _closing(text)
     if opening is None or end < opening.start(1):
@@ -52,7 +52,7 @@ def pieces_of(text: memoryview) -> Iterator[ListPiece]:
         raise InvalidRequest(f"lists are nested too deeply; at most {MAX_AXES} axes can be had")
     cut = _cut(depth, in_objects=bool(opening[2]))
     at = opening.start(1)
-    ahead = at  # where the next row ends that does not end before the piece is full
+    ahead = at  # the end of the first row that ends after the piece is full
     while True:
         if ahead < at + PIECE_BYTES:
             found = cut.search(text, at + PIECE_BYTES, end)
@@ -67,7 +67,7 @@ def pieces_of(text: memoryview) -> Iterator[ListPiece]:
 
 
 def _last_before(cut: re.Pattern[bytes], text: memoryview, at: int, ahead: int) -> int | None:
-    """Where the last row ends that ends before the piece is full, if one does; `ahead` is where the next one does."""
+    """The end of the last row between `at` and `ahead`, where the row after it ends; `None` if there is none."""
     last = None
     for found in cut.finditer(text, at, ahead):
         last = found.end() - 1
@@ -75,19 +75,19 @@ def _last_before(cut: re.Pattern[bytes], text: memoryview, at: int, ahead: int) 
 
 
 def depth_of(text: memoryview) -> int:
-    """How many lists begin where a list does, within it."""
+    """How deep the first element of a list is: 0 for a list of numbers, 1 for a list of those."""
     opening = _OPENING.match(text)
     return 0 if opening is None else opening[1].count(b"[")
 
 
 def commas_in(text: memoryview) -> int:
-    """How many commas there are, be it in strings; one more than there can be elements."""
+    """The number of commas, in strings, too. A list has at most one element more."""
     step = PIECES_FROM_BYTES
     return sum([bytes(text[at : at + step]).count(b",") for at in range(0, len(text), step)])
 
 
 def _closing(text: memoryview) -> int:
-    """Where the last bracket is: before white space only."""
+    """The offset of the closing bracket, after which there is only white space; -1 if there is none."""
     step = 4096
     for end in range(len(text), 0, -step):
         tail = bytes(text[max(0, end - step) : end]).rstrip(_BLANK)
@@ -98,18 +98,18 @@ def _closing(text: memoryview) -> int:
 
 @lru_cache(maxsize=2 * MAX_AXES)
 def _cut(depth: int, *, in_objects: bool) -> re.Pattern[bytes]:
-    """What ends with a comma behind which a row begins, of rows that are lists so deep, objects, or neither."""
+    """Matches the end of a row and the comma after it, for rows that are lists of this depth, objects, or neither."""
     if depth:
         return re.compile(rb"\](?:[ \t\r\n]*\]){%d}[ \t\r\n]*," % (depth - 1))
     return re.compile(rb"\}[ \t\r\n]*," if in_objects else rb",")
 
 
 class Gathering:
-    """The rows of one or several inputs, as they come in from pieces.
+    """Collects the rows of one or several inputs out of pieces.
 
-    Numbers go straight to where they stay, where there is room for `most` of each input, and for more if need be: what
-    is not needed of that is never touched, and so takes no memory. Raises `RequestTooLarge` as soon as there are too
-    many rows.
+    Numbers are written to their final place. It has room for `most` numbers of each input, and grows if there are more;
+    the system gives memory only to the part that is written to. Raises `RequestTooLarge` as soon as there are too many
+    rows.
     """
 
     def __init__(self, specs: Sequence[TensorSpec], most: int, max_rows: int | None) -> None:
@@ -122,11 +122,11 @@ class Gathering:
         self._used = [0] * len(specs)
 
     def read(self, text: memoryview, read: Read) -> None:
-        """All rows of a list."""
+        """Read all rows of a list. Raises as `read` does."""
         self._shapes = self._fill(text, read, 0, self._max_rows)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """The inputs, with all of their rows."""
+        """The inputs with all rows that were read."""
         return tuple(
             [
                 Tensor(spec.name, spec.datatype, self._array(place).reshape(shape))
@@ -148,7 +148,7 @@ class Gathering:
                     self._put(place, array)
             rows += count
             if max_rows is None and not piece.long and not arrays[0].size:
-                check_rows(self._specs[0].name, rows, SPARE)  # what has no elements costs, too
+                check_rows(self._specs[0].name, rows, SPARE)  # rows without elements cost time, too
             check_rows(self._specs[0].name, rows, max_rows)
             if own is not None and own != shapes:
                 raise InvalidRequest(
@@ -165,7 +165,7 @@ class Gathering:
         if flat is None:
             self._strings[place].append(array.ravel())
             return
-        if end > len(flat):  # what all rows share stands in the text once
+        if end > len(flat):  # the text has values that all rows share only once
             flat = self._flat[place] = np.resize(flat, 2 * end)
         flat[begin:end] = array.ravel()
 

@@ -1,4 +1,4 @@
-"""The slow reader of JSON tensors: exact in every case, and able to say what is wrong, where, and what is right."""
+"""The slow reader of JSON tensors: exact in every case, and able to say what is wrong, where, and what was expected."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sluice.inference.types import Shape
 
 
 class NotJson(InvalidRequest):
-    """A text is no JSON."""
+    """A text is not JSON."""
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A number that Python has no finite value for, as it was written: `1e400`, `NaN`."""
+    """The text of a number that has no finite value in Python, such as `1e400` or `NaN`."""
 
     text: str
 
@@ -34,7 +34,7 @@ _LENGTH = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def elements_of(name: str, form: ElementForm, shape: Shape, text: msgspec.Raw | bytes) -> list[Any]:
-    """The elements in a JSON text, flat, each of them known to fit the datatype. Raises `InvalidRequest`."""
+    """The elements in a JSON text, flat. All of them fit the datatype. Raises `InvalidRequest`."""
     try:
         value = _DECODER.decode(text)
     except RecursionError:
@@ -42,13 +42,13 @@ def elements_of(name: str, form: ElementForm, shape: Shape, text: msgspec.Raw | 
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"input {shown(name)}: data has a string that is not UTF-8 ({error.reason})") from None
     except ValueError as error:
-        # Of what passed as JSON before, only integers of thousands of digits get here.
+        # The text has passed as JSON before, so only integers of thousands of digits get here.
         raise InvalidRequest(f"input {shown(name)}: data{_place(str(error))}") from None
     return checked_elements(name, form, shape, value)
 
 
 def length_of(name: str, text: bytes) -> int:
-    """How long a list is. Raises `NotJson` for what is none."""
+    """The length of a list. Raises `NotJson` for a text that is none."""
     try:
         return len(_LENGTH.decode(text))
     except RecursionError:
@@ -58,7 +58,7 @@ def length_of(name: str, text: bytes) -> int:
 
 
 def checked_elements(name: str, form: ElementForm, shape: Shape, value: Any) -> list[Any]:
-    """As `elements_of`, of a value that is parsed already; numbers that do not fit in a float stand as `Token`."""
+    """As `elements_of`, of a parsed value, in which a number without a finite value is a `Token`."""
     count = element_count(name, shape)
     out: list[Any] = []
     try:

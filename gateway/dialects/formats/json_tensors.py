@@ -1,16 +1,16 @@
-"""Tensors as JSON text, exactly: numbers, booleans and strings to arrays and back. Every JSON dialect shares this.
+"""Tensors with a stated shape as JSON text, exactly: numbers, booleans and strings to arrays and back.
 
-Numbers go through double precision and are then rounded once, to nearest, ties to even, as `numpy.float32(json_value)`
-would; a number that rounds to infinity is refused. Elements are one flat list in row-major order, or nested as the
-shape says. The element of a shape without axes may also stand alone.
+Numbers are read in double precision and then rounded once, to nearest, ties to even, as `numpy.float32(json_value)`
+does; a number that rounds to infinity is refused. Elements are one flat list in row-major order, or nested as the shape
+is. The element of a shape without axes may also stand alone.
 
-There are four ways in, which agree on every text that they accept:
+Four readers agree on every text that they accept:
 
-- `tensor_from_json`: typed lists, a Python object for each element; the quickest for small tensors and the way of
-  booleans and strings;
+- `tensor_from_json`: typed lists, with a Python object for each element; the fastest for small tensors, and the usual
+  one for booleans and strings;
 - `json_tape.numbers_from_tape`: no object per number; for large numeric tensors;
-- `json_long.long_tensor_from_json`: a piece at a time, by one of the others; for what is long;
-- `json_reference.elements_of`: slow, decides every odd case, and says exactly what is wrong.
+- `json_long.long_tensor_from_json`: a piece at a time, by one of the others; for long texts;
+- `json_reference.elements_of`: slow, but decides every odd case and says exactly what is wrong.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-import numpy as np
 import orjson
 
-from sluice.gateway.dialects.bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_objects, check_strings
 from sluice.gateway.dialects.formats.json_forms import ElementForm, array_of, element_count, shown
 from sluice.gateway.dialects.formats.json_long import long_tensor_from_json
+from sluice.gateway.dialects.formats.json_numbers import with_non_finite
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
 from sluice.gateway.dialects.formats.json_reference import NotJson, elements_of
 from sluice.gateway.dialects.formats.json_typed import MAX_TYPED_AXES, nested_decoder
+from sluice.gateway.dialects.formats.json_views import is_list
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, rows_at_a_time
 from sluice.inference.errors import InvalidRequest
-from sluice.inference.types import Array, Datatype, Shape, Tensor
-
-LIST = ord("[")
+from sluice.inference.types import Datatype, Shape, Tensor
 
 
 def tensor_from_json(name: str, form: ElementForm, shape: Shape, data: msgspec.Raw) -> Tensor:
@@ -46,7 +45,7 @@ def tensor_from_json(name: str, form: ElementForm, shape: Shape, data: msgspec.R
         check_strings(name, count)
     text = memoryview(data)
     if len(text) >= PIECES_FROM_BYTES:
-        if text[0] == LIST and count and shape:
+        if is_list(text) and count and shape:
             with suppress(NotJson):
                 return long_tensor_from_json(name, form, shape, text)
         check_objects(bytes(text))
@@ -69,7 +68,7 @@ def _flat_or_nested(form: ElementForm, shape: Shape, data: msgspec.Raw) -> list[
     if len(shape) < 2:
         return form.flat.decode(data)
     text = bytes(data)
-    # A bracket in a string misleads this test, not the answer: the nested decoder then refuses, the reference decides.
+    # A bracket in a string misleads this test, but does no harm: the nested decoder refuses, and the reference decides.
     if text.find(b"[", 1) < 0:
         return form.flat.decode(text)
     if len(shape) > MAX_TYPED_AXES:
@@ -94,12 +93,13 @@ def data_json(tensor: Tensor) -> bytes:
         return orjson.dumps([_string(tensor.name, index, item) for index, item in enumerate(array.tolist())])
     if tensor.datatype is Datatype.BF16:
         array = bfloat16.to_float32(array)
+    # As `numbers_json`, but without another call: most answers are short.
     text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
-    return _with_non_finite(text, array) if b"null" in text else text
+    return with_non_finite(text, array) if b"null" in text else text
 
 
 def data_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
-    """As `data_json`, made in steps."""
+    """As `data_json`, in steps."""
     if tensor.array.size <= STEP_ELEMENTS:
         return data_json(tensor)
     flat, text = tensor.array.reshape(-1), Text()
@@ -110,12 +110,6 @@ def data_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
             raise InvalidRequest(f"{fault} (counted from element {part.start})") from None
         yield
     return b"[%b]" % text.joined(b",")
-
-
-def _with_non_finite(text: bytes, array: Array) -> bytes:
-    odd: list[float] = array[~np.isfinite(array)].tolist()
-    tokens = [b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity" for value in odd]
-    return b"".join(chain.from_iterable(zip(text.split(b"null"), [*tokens, b""], strict=True)))
 
 
 def _string(name: str, index: int, item: bytes) -> str:

@@ -11,12 +11,12 @@ from sluice.gateway.dialects.formats.json_forms import FORMS
 from sluice.inference.types import Datatype
 
 MAX_TYPED_AXES = 8
-"""Deeper nesting is left to the reference: a decoder for it would have to be built first."""
+"""Deeper nesting is rare, and left to the slow reader instead of building a decoder for each depth."""
 
 
 @lru_cache(maxsize=len(FORMS) * MAX_TYPED_AXES)
 def nested_decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[list[Any]]:
-    """The decoder of lists so deep, at the bottom of which the datatype's elements are."""
+    """The decoder of lists that are nested `depth` deep and have elements of this datatype."""
     kind: Any = FORMS[datatype].element
     for _ in range(depth):
         kind = list[kind]

@@ -1,10 +1,9 @@
-"""Outputs as nested JSON lists, as their shape is: what dialects write whose answers do not state shapes."""
+"""Outputs as JSON lists that are nested as their shape is, for dialects whose answers do not state shapes."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Generator, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,19 @@ import orjson
 
 from sluice.gateway.dialects.formats import bfloat16
 from sluice.gateway.dialects.formats.json_forms import shown
+from sluice.gateway.dialects.formats.json_numbers import numbers_json
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, effort, rows_at_a_time
 from sluice.inference.errors import InvalidRequest
-from sluice.inference.types import Array, Datatype, Tensor
+from sluice.inference.types import Datatype, Tensor
 
 MIN_ROWS_TO_CUT = 4
-"""Fewer rows are written one by one."""
+"""Fewer rows than this are written one by one."""
 
 
 def nested_json(tensor: Tensor) -> bytes:
-    """The elements of an output, nested as its shape is, with `NaN`, `Infinity` and `-Infinity` where they are that.
+    """The elements of an output, nested as its shape is. They may be `NaN`, `Infinity` and `-Infinity`.
 
-    Floats have as many digits as tell them apart in their own precision. A string is text, but in an output whose name
+    Floats have as few digits as identify them in their own precision. A string is text, but in an output whose name
     ends with `_bytes` it is `{"b64": "…"}`. Raises `InvalidRequest` if a text is not UTF-8.
     """
     array = tensor.array
@@ -32,12 +32,12 @@ def nested_json(tensor: Tensor) -> bytes:
     if tensor.datatype is Datatype.BF16:
         array = bfloat16.to_float32(array)
     if array.ndim == 0:
-        return _numbers(array.reshape(1))[1:-1]
-    return _numbers(np.ascontiguousarray(array))
+        return numbers_json(array.reshape(1))[1:-1]
+    return numbers_json(np.ascontiguousarray(array))
 
 
 def nested_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
-    """As `nested_json`, made in steps."""
+    """As `nested_json`, in steps."""
     array = tensor.array
     if array.ndim == 0 or effort(array) <= STEP_ELEMENTS:
         return nested_json(tensor)
@@ -62,7 +62,7 @@ def columns_in_steps(outputs: Sequence[Tensor]) -> Generator[None, None, bytes]:
 
 
 def rows_in_steps(outputs: Sequence[Tensor], rows: int) -> Generator[None, None, bytes]:
-    """A list with the value of each row, by name where there are several outputs; all of them have so many rows."""
+    """A list with the value of each row, by name if there are several outputs. All of them have `rows` rows."""
     if len(outputs) == 1:
         return (yield from nested_in_steps(outputs[0]))
     width = sum([effort(each.array[:1]) for each in outputs])
@@ -101,14 +101,14 @@ def rows_json(outputs: Sequence[Tensor], rows: int) -> bytes:
 
 
 def row_json(outputs: Sequence[Tensor], row: int) -> bytes:
-    """The value of one row, by name where there are several outputs."""
+    """The value of one row, by name if there are several outputs."""
     return columns_json([Tensor(each.name, each.datatype, each.array[row, ...]) for each in outputs])
 
 
 def _cut_rows(tensor: Tensor) -> tuple[bytes, list[bytes]]:
-    """The text of each row, and the form that it is to be put into.
+    """The template for a row's text, and the text of each row to be put into it.
 
-    Writing all rows at once and cutting the text is quicker than writing each by itself.
+    Writing all rows at once and cutting the text is faster than writing each by itself.
     """
     array = tensor.array
     if tensor.datatype is Datatype.BYTES or array.size == 0:
@@ -122,15 +122,6 @@ def _cut_rows(tensor: Tensor) -> tuple[bytes, list[bytes]]:
 
 def _named(outputs: Sequence[Tensor]) -> bytes:
     return b"{%b}" % b",".join([b"%b:%b" % (orjson.dumps(each.name), nested_json(each)) for each in outputs])
-
-
-def _numbers(array: Array) -> bytes:
-    text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"null" not in text:
-        return text
-    odd: list[float] = array[~np.isfinite(array)].tolist()
-    tokens = [b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity" for value in odd]
-    return b"".join(chain.from_iterable(zip(text.split(b"null"), [*tokens, b""], strict=True)))
 
 
 def _strings(name: str, value: Any, *, binary: bool) -> Any:

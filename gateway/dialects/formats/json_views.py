@@ -1,4 +1,4 @@
-"""Members of long JSON objects as views of their text: what is in them is neither parsed nor copied."""
+"""Members of long JSON objects as views of their text, which is neither parsed nor copied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.gateway.dialects.formats.json_reference import NotJson
 from sluice.inference.errors import InvalidRequest
 
 _WORDS = ((b"NaN", b"0.0"), (b"Infinity", b"0.000000"))
-"""What JSON does not have, and numbers as long, which stand in for it while members are looked for."""
+"""Numbers that JSON does not have, and some of the same length that replace them while members are searched."""
 
 
 LIST, OBJECT = ord("["), ord("{")
@@ -23,10 +23,11 @@ _B64_FIRST = re.compile(rb'(?:\[[ \t\r\n]*)?\{[ \t\r\n]*"b64"[ \t\r\n]*:[ \t\r\n
 
 
 def members_of(text: memoryview, names: tuple[str, ...], *, exactly: bool = False) -> dict[str, memoryview]:
-    """The text of each of the named members that an object has; of equal names the last one counts.
+    """The text of each of the named members that an object has. Of members with equal names the last one counts.
 
-    Numbers may be `NaN`, `Infinity` and `-Infinity`. Raises `InvalidRequest` for what is no JSON object, and, if the
-    members are to be `exactly` those, for others; `NotJson` where names cannot be told apart without those words.
+    Numbers may be `NaN`, `Infinity` and `-Infinity`. Raises `InvalidRequest` for a text that is no JSON object, and, if
+    `exactly` these members are wanted, for missing and for other ones. Raises `NotJson` if two of the names are equal
+    once numbers replace those words.
     """
     plain, sought = text, names
     for word, number in _WORDS:
@@ -66,17 +67,17 @@ def is_object(text: memoryview) -> bool:
 
 
 def begins_with_object(text: memoryview) -> bool:
-    """Whether the first thing in a list is an object."""
+    """Whether the first element of a list is an object."""
     return _OBJECT_FIRST.match(text) is not None
 
 
 def begins_with_b64(text: memoryview) -> bool:
-    """Whether a value, or the first thing in a list, seems to be `{"b64": "…"}`."""
+    """Whether a value, or the first element of a list, seems to be `{"b64": "…"}`."""
     return _B64_FIRST.match(text) is not None
 
 
 def names_a_datatype(text: memoryview) -> bool:
-    """Whether a list begins with an object that has `datatype`, and has only objects in it."""
+    """Whether a list has only objects, and the first one has a `datatype`."""
     try:
         found: list[Any] = _TYPED.decode(text)
     except (ValueError, RecursionError):

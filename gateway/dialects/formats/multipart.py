@@ -12,18 +12,18 @@ from sluice.inference.errors import InvalidRequest
 MAX_PARTS = 64
 MAX_PART_HEAD_BYTES = 8192
 MAX_BOUNDARY_BYTES = 70
-"""RFC 2046's own bound."""
+"""The bound of RFC 2046."""
 
 _LINE, _BLANK = b"\r\n", b" \t"
 
 
 def parts_of(body: bytes | bytearray, content_type: bytes) -> Mapping[str, bytes]:
-    """The contents of the parts, by name. Raises `InvalidRequest` for a broken body and a name that stands twice.
+    """The contents of the parts, by name. Raises `InvalidRequest` for a broken body, and for two parts with one name.
 
-    Looks for boundaries only, so that it takes no longer for what stands between them.
+    It searches for boundaries only, so its time does not depend on what is between them.
     """
     delimiter = b"\r\n--" + _boundary(content_type)
-    # The first boundary may stand at the very beginning. What comes before it and after the last one means nothing.
+    # The first boundary may be at the very beginning. Text before it and after the last one is ignored.
     at = -len(_LINE) if body.startswith(delimiter[len(_LINE) :]) else body.find(delimiter)
     if at == -1:
         raise InvalidRequest("the multipart body has no boundary as its content type names it")
@@ -57,7 +57,7 @@ def _boundary(content_type: bytes) -> bytes:
 
 
 def _line_end(body: bytes | bytearray, at: int) -> int:
-    """Where the line after a boundary begins; blanks may stand before its end."""
+    """The offset of the line after a boundary, which blanks may follow."""
     while body[at : at + 1] in (b" ", b"\t"):
         at += 1
     if not body.startswith(_LINE, at):
@@ -66,8 +66,8 @@ def _line_end(body: bytes | bytearray, at: int) -> int:
 
 
 def _part(body: bytes | bytearray, begin: int, end: int) -> tuple[str, bytes]:
-    """The name of a part, and what is in it."""
-    # Without a line of its own before the empty one, a part has no headers, and so no name.
+    """The name and the content of a part."""
+    # A part without a line before the empty one has no headers, and so no name.
     head_end = body.find(_LINE + _LINE, begin, min(end, begin + MAX_PART_HEAD_BYTES))
     if head_end < 0:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""Arrays as `.npy` files (NumPy's NEP 1): `application/x-npy`. Nothing that is pickled is ever read."""
+"""Arrays as `.npy` files (NumPy's NEP 1): `application/x-npy`. Pickled objects are never read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import struct
 
 import numpy as np
 
-from sluice.gateway.dialects.bounds import check_rows, check_strings
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_rows, check_strings
 from sluice.gateway.dialects.formats.json_forms import FORMS, element_count, shown
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Array, Datatype, Shape, Tensor, TensorSpec
@@ -19,21 +19,21 @@ MAX_HEADER_BYTES = 4096
 PART = 1 << 20
 
 MOST_PADDING = 8
-"""Strings become equally long in a file, the longest one's length: it may be so many times what they are together."""
+"""In a file all strings are as long as the longest. They may take this many times their real length, at most."""
 
 _HEADER = re.compile(
     rb"\{\s*'descr':\s*'([<>|=]?[biufSU][0-9]{1,9})',\s*'fortran_order':\s*(True|False),\s*"
     rb"'shape':\s*\(([0-9, ]{0,1024})\),?\s*\}\s*"
 )
 _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
-"""By the kind of number that an input takes: the kinds of arrays that hold such numbers."""
+"""The kinds of arrays that an input takes, by the kind of its numbers."""
 
 
 def tensor_from_npy(spec: TensorSpec, body: bytes | bytearray | memoryview, max_rows: int | None = None) -> Tensor:
-    """The array of a file as an input, its numbers converted by value. Raises `InvalidRequest`.
+    """The array of a file as an input. Numbers keep their value. Raises `InvalidRequest`.
 
-    Integers may become floats but not the other way round; text is for BYTES. Raises `RequestTooLarge` for more than
-    `max_rows` rows, unless that is `None`.
+    Integers may become floats, but not the other way round; text becomes BYTES. Raises `RequestTooLarge` for more than
+    `max_rows` rows; `None` is no bound.
     """
     array = _array(memoryview(body).toreadonly())
     if array.ndim and array.ndim == len(spec.shape):
@@ -63,7 +63,7 @@ def tensor_from_npy(spec: TensorSpec, body: bytes | bytearray | memoryview, max_
 
 
 def _became_infinite(numbers: Array, array: Array) -> bool:
-    """Whether a finite number was too large. A part at a time, so that it takes no memory that matters."""
+    """Whether a finite number was too large. It compares a part at a time, in little memory."""
     after, before = numbers.reshape(-1), array.reshape(-1)
     return any(
         [
@@ -74,7 +74,7 @@ def _became_infinite(numbers: Array, array: Array) -> bool:
 
 
 def npy_of(tensor: Tensor) -> bytes:
-    """An output as a file: floats of 16 bits by NumPy's name or widened, strings with a fixed length."""
+    """An output as a file. BF16 is widened to float32, and strings are padded to the length of the longest."""
     array = tensor.array
     if tensor.datatype is Datatype.BF16:
         array = bfloat16.to_float32(array)
@@ -101,7 +101,7 @@ def _shape_text(shape: Shape) -> str:
 
 
 def _array(body: memoryview) -> Array:
-    """The array that the file's header describes, over the file's own bytes: a header may claim any shape."""
+    """The array that the file's header describes, without a copy. The header may claim any shape: sizes are checked."""
     if body[: len(MAGIC)] != MAGIC or len(body) < 12:
         raise InvalidRequest("the body is no .npy file; expected what numpy.save writes")
     long = body[6] > 1

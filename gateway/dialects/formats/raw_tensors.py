@@ -1,7 +1,7 @@
-"""Tensors as raw bytes: little-endian elements in row-major order, as the Open Inference Protocol has them.
+"""Tensors as raw bytes in the Open Inference Protocol: little-endian elements in row-major order.
 
-This is the form of the binary tensor data extension and of `raw_input_contents` in gRPC. An element of BYTES has its
-length before it, four bytes little-endian; BOOL is one byte, which is 0 or 1; FP16 and BF16 are two.
+The binary tensor data extension and `raw_input_contents` in gRPC have this form. An element of BYTES follows its
+length, which is four bytes, little-endian; BOOL is one byte, which is 0 or 1; FP16 and BF16 are two bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sluice.gateway.dialects.bounds import check_strings
+from sluice.gateway.dialects.formats.body_bounds import check_strings
 from sluice.gateway.dialects.formats.json_forms import shown
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS, Text, rows_at_a_time
 from sluice.inference.errors import InvalidRequest
@@ -24,9 +24,9 @@ _LENGTH = struct.Struct("<I")
 
 
 def tensor_from_raw(name: str, datatype: Datatype, shape: Shape, raw: bytes | memoryview) -> Tensor:
-    """The tensor in `raw`, numbers without a copy. Raises `InvalidRequest` if the bytes are not just its elements.
+    """The tensor in `raw`; numbers are not copied. Raises `InvalidRequest` if the bytes are not exactly its elements.
 
-    `shape` is one that an array can have: `json_forms.element_count` has seen it.
+    The caller has checked `shape` with `json_forms.element_count`.
     """
     count = math.prod(shape)
     if datatype is Datatype.BYTES:
@@ -43,7 +43,7 @@ def tensor_from_raw(name: str, datatype: Datatype, shape: Shape, raw: bytes | me
 
 
 def shaped(name: str, flat: Array, shape: Shape) -> Array:
-    """The elements in their shape. Raises `InvalidRequest` for one beyond numpy's bound, as is [0, 2^62]."""
+    """The elements in their shape. Raises `InvalidRequest` for one beyond numpy's bounds, such as [0, 2^62]."""
     try:
         return flat.reshape(shape)
     except ValueError:
@@ -51,7 +51,7 @@ def shaped(name: str, flat: Array, shape: Shape) -> Array:
 
 
 def raw_in_steps(tensor: Tensor) -> Generator[None, None, bytes]:
-    """As `raw_data`, made in steps where it holds strings; numbers are copied at once."""
+    """As `raw_data`, in steps for strings; numbers are copied at once."""
     if tensor.datatype is not Datatype.BYTES or tensor.array.size <= STEP_ELEMENTS:
         return raw_data(tensor)
     flat, text = tensor.array.reshape(-1), Text()
@@ -79,7 +79,7 @@ def _check_truths(name: str, raw: bytes | memoryview) -> None:
 
 
 def _strings(name: str, count: int, raw: bytes | memoryview) -> npt.NDArray[np.object_]:
-    """`count` elements. The bytes are looked at before an array is made: a shape may claim any number of them."""
+    """`count` elements. The length is checked before an array is made: a shape may claim any number of elements."""
     size = len(raw)
     if count * _LENGTH.size > size:
         raise InvalidRequest(

@@ -1,6 +1,7 @@
-"""Answers made in steps, so that a long one need not keep everybody else waiting.
+"""Answers made in steps, so that a long one does not block the event loop.
 
-Whoever makes one is a generator that stops after each step, of about a millisecond, and returns what it made.
+A function that makes a part of an answer is a generator. It yields after each step of about a millisecond and returns
+the part.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from sluice.inference.errors import RequestTooLarge
 from sluice.inference.types import Array
 
 STEP_ELEMENTS = 16_384
-"""Elements that are put into words in one step, at most; an element of strings may be of any length."""
+"""Elements that are written in one step, at most. A string among them may have any length."""
 
 MOST_TEXT_BYTES = 512 * 1024 * 1024
-"""The longest answer. The tensors in it are bounded by `server.max_answer_bytes`, but words may be long."""
+"""The longest answer. `server.max_answer_bytes` bounds its tensors, but their text may be longer."""
 
 T = TypeVar("T")
 
 
 def at_once(steps: Generator[None, None, T]) -> T:
-    """What a generator makes, without stops."""
+    """What a generator returns, run to its end without a pause."""
     while True:
         try:
             next(steps)
@@ -32,31 +33,31 @@ def at_once(steps: Generator[None, None, T]) -> T:
 
 
 def rows_at_a_time(rows: int, width: int) -> Iterator[slice]:
-    """All rows, as many in each slice as one step may have of `width` elements, but at least one."""
+    """Slices of all rows. Each has as many rows of `width` elements as one step may write, but at least one."""
     step = max(1, STEP_ELEMENTS // max(1, width))
     for begin in range(0, rows, step):
         yield slice(begin, min(rows, begin + step))
 
 
 def effort(array: Array) -> int:
-    """How many elements it is as much work as; lists without elements are some, too."""
+    """The work of writing an array, in elements: an empty list counts as one."""
     return math.prod([max(1, size) for size in array.shape])
 
 
 class Text:
-    """An answer's text, as it grows. Raises `RequestTooLarge` when it grows too long."""
+    """An answer's text as it grows. It raises `RequestTooLarge` beyond `MOST_TEXT_BYTES`."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self.size_bytes = 0
 
     def add(self, piece: bytes) -> None:
-        """What comes next."""
+        """Append a piece."""
         self._pieces.append(piece)
         self.weigh(len(piece))
 
     def weigh(self, size_bytes: int) -> None:
-        """What is kept elsewhere, and comes into it later."""
+        """Count bytes that will be added later."""
         self.size_bytes += size_bytes
         if self.size_bytes > MOST_TEXT_BYTES:
             raise RequestTooLarge(

@@ -8,18 +8,18 @@ from typing import Annotated, Literal, TypeAlias, cast
 
 import msgspec
 
-from sluice.gateway.dialects.bounds import BOUNDED_FROM_BYTES
+from sluice.gateway.dialects.formats.body_bounds import BOUNDED_FROM_BYTES
 from sluice.gateway.inputs.text.embedder import Embedder
 from sluice.inference.errors import InvalidRequest
 
 MOST_INPUTS = 2048
-"""Texts in one call, as OpenAI's API has it."""
+"""Texts in one call, at most: the bound of OpenAI's API."""
 
 Ids: TypeAlias = list[int]
 
 
 class FieldFault(InvalidRequest):
-    """What is wrong with one member of a body, whose name is `param`."""
+    """One member of the body, named `param`, is wrong."""
 
     def __init__(self, message: str, *, param: str) -> None:
         super().__init__(message)
@@ -27,13 +27,13 @@ class FieldFault(InvalidRequest):
 
 
 class _Addressed(msgspec.Struct):
-    """A body as far as it names its model."""
+    """A body, of which only the model's name is read."""
 
     model: str | None = None
 
 
 class EmbeddingsBody(msgspec.Struct, frozen=True):
-    """What is asked for. Members that are not here are not looked at."""
+    """What is asked for. Other members of a body are ignored."""
 
     input: str | list[str | int | Ids]
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
@@ -56,7 +56,7 @@ _BODY = msgspec.json.Decoder(EmbeddingsBody)
 
 
 def model_of(body: bytes | bytearray) -> str:
-    """The model that a body names; empty if it names none. Raises `InvalidRequest`."""
+    """The model that a body names; empty if it names none. Raises `InvalidRequest` for what is no JSON object."""
     try:
         return _ADDRESSED.decode(body).model or ""
     except (ValueError, RecursionError) as error:
@@ -74,10 +74,10 @@ def read_body(body: bytes | bytearray, max_tokens: int) -> EmbeddingsBody:
 
 
 def _check_input(text: bytes, max_tokens: int) -> None:
-    """Raises `FieldFault` for far too many texts or tokens, before an object is made of each.
+    """Raises `FieldFault` for far too many texts or tokens, before each of them becomes an object.
 
-    A quote within a text has a backslash before it, and so may the one at its end: there may be more texts than this
-    says, twice as many at most.
+    It counts quotes without a backslash before them. The quote that ends a text may also have one, so there may be up
+    to twice as many texts as it counts.
     """
     first = _FIRST.match(text)
     if first is None:

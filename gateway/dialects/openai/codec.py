@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from base64 import b64encode
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
@@ -11,35 +10,33 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from sluice.gateway.dialects.base import Call, Callee, Dialect
+from sluice.gateway.dialects.base import JSON, Call, Callee, Dialect
 from sluice.gateway.dialects.formats.slices import Text, rows_at_a_time
 from sluice.gateway.dialects.openai.body import EmbeddingsBody, FieldFault, model_of, read_body, rows_of
 from sluice.gateway.dialects.openai.openapi import embeddings_paths
+from sluice.gateway.dialects.refusals import entry_of, json_refusal, text_of
 from sluice.gateway.inputs.text.embedder import Embedder, Parts
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.errors import (
     DeadlineExceeded,
     InvalidRequest,
-    ModelFailed,
     ModelNotFound,
     RequestTooLarge,
     SluiceError,
-    StartError,
     Unavailable,
 )
 from sluice.inference.types import Array, InferenceRequest, InferenceResponse
 
-JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PATH = "/v1/embeddings"
 
 LIGHT_BYTES = 2048
-"""A body of up to this length is tokenised where it is: that takes about a millisecond, half a millisecond per KiB."""
+"""A body of up to this length is tokenised in the event loop: that takes a millisecond, half a millisecond per KiB."""
 
 INVALID, SERVER = "invalid_request_error", "server_error"
 
 
 class OpenAIFault(NamedTuple):
-    """How OpenAI's API puts a kind of error: the status, and the `type` in the body."""
+    """How OpenAI's API tells a kind of error: the status, and the `type` in the body."""
 
     status: int
     kind: str
@@ -55,11 +52,11 @@ FAULTS: Mapping[type[SluiceError], OpenAIFault] = MappingProxyType(
         SluiceError: OpenAIFault(500, SERVER),
     }
 )
-"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
+"""By the nearest ancestor of an error, as `refusals.entry_of` finds it."""
 
 
 class EmbeddingsAnswerForm(msgspec.Struct, frozen=True):
-    """What the encoding of an answer needs to know of its call."""
+    """What the encoding of an answer needs to know of its request; `tokens` are those of all texts together."""
 
     embedder: Embedder
     parts: Parts
@@ -72,14 +69,14 @@ class OpenAI(Dialect):
     """The embeddings of OpenAI's API, for models with `[text]` in their `model.toml`.
 
     `POST /v1/embeddings`, a slash at the end allowed. `input` is a text, a list of texts, a list of token ids, or a
-    list of those; it becomes one row for each. Keys, organisations and `user` are not looked at.
+    list of such lists; each text becomes a row. Keys, organisations and `user` are ignored.
     """
 
     name = "openai"
     headers = frozenset[bytes]()
 
     def recognise(self, path: str) -> Call | None:
-        """The one path there is; the model is named in the body."""
+        """A call without a model, for the only path: the body names the model."""
         return Call("") if path.removesuffix("/") == PATH else None
 
     def address(self, body: bytes | bytearray) -> Call:
@@ -87,11 +84,11 @@ class OpenAI(Dialect):
         return Call(model_of(body))
 
     def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
-        """Whether the texts are long: tokenising runs without the interpreter's lock, and so well in a thread."""
+        """Whether the texts are long. Tokenising releases the interpreter's lock, so it can run in a thread."""
         return len(body) > LIGHT_BYTES
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
-        """The token ids of each text, as parts of equal length. Raises `InvalidRequest` and `RequestTooLarge`."""
+        """The token ids of the texts, in a part for each length. Raises `InvalidRequest` and `RequestTooLarge`."""
         embedder = callee.embedder
         if embedder is None:
             raise FieldFault(
@@ -112,7 +109,7 @@ class OpenAI(Dialect):
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """The embeddings in the order of the texts. Raises `InvalidRequest` where the model has fewer dimensions."""
+        """The embeddings in the order of the texts. Raises `InvalidRequest` if the model has too few dimensions."""
         reply = request.reply
         assert isinstance(reply, EmbeddingsAnswerForm)
         outputs = [outputs[0].array for outputs in (response.outputs, *response.parts)]
@@ -137,12 +134,8 @@ class OpenAI(Dialect):
 
     def refuse(self, error: SluiceError) -> HttpResponse:
         """OpenAI's error object; its clients try again after `Retry-After` where the status is 500 or more."""
-        fault = _fault_of(error)
-        body = error_json(error, fault.kind)
-        if isinstance(error, Unavailable):
-            retry_after = b"%d" % max(1, math.ceil(error.retry_after_s))
-            return HttpResponse(fault.status, body, (*JSON, (b"retry-after", retry_after)))
-        return HttpResponse(fault.status, body, JSON)
+        fault = entry_of(error, FAULTS)
+        return json_refusal(error, fault.status, error_json(error, fault.kind))
 
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of the route, with schemas and examples in line."""
@@ -151,20 +144,11 @@ class OpenAI(Dialect):
 
 def error_json(error: SluiceError, kind: str) -> bytes:
     """The body that OpenAI's API has for an error."""
-    # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-    text = "internal error" if isinstance(error, StartError) else str(error)
     param = error.param if isinstance(error, FieldFault) else None
     code = None
     if isinstance(error, ModelNotFound):
         param, code = "model", "model_not_found"
-    message = text.encode("utf-8", "backslashreplace").decode()
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
-
-
-def _fault_of(error: SluiceError) -> OpenAIFault:
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return FAULTS[InvalidRequest]
-    return next(FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS)
+    return orjson.dumps({"error": {"message": text_of(error), "type": kind, "param": param, "code": code}})
 
 
 def _dimensions(asked: EmbeddingsBody, embedder: Embedder) -> int | None:
@@ -178,6 +162,6 @@ def _as_numbers(embeddings: Array) -> list[bytes]:
 
 
 def _as_base64(embeddings: Array) -> list[bytes]:
-    """float32, the lowest byte first, whatever machine this is."""
+    """As float32, little-endian on every machine."""
     little = embeddings.astype("<f4", copy=False)
     return [b'"%b"' % b64encode(each) for each in little]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sluice.gateway.dialects.openapi_parts import BUSY, retry_after_header
+
 
 def embeddings_paths() -> dict[str, Any]:
     """`paths` of the one route. Every call makes a new value."""
@@ -36,12 +38,11 @@ def embeddings_paths() -> dict[str, Any]:
                     "413": _error("The body or the texts are beyond a limit", "the texts have 5000000 characters"),
                     "500": _error("The model failed", "the model failed", kind="server_error"),
                     "503": _error(
-                        "Not ready, full, or so busy that the answer would come too late. The same call may succeed "
-                        "later",
+                        BUSY,
                         "the queue is full",
                         kind="server_error",
                     )
-                    | {"headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}},
+                    | {"headers": retry_after_header("Seconds")},
                     "504": _error("The time that the call had is over", "no answer within 30 s", kind="server_error"),
                 },
             }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+from sluice.gateway.dialects.openapi_parts import error_schema, file_schema, header_parameter, refusals
+
 _REFUSALS = {
     "400": "Malformed, or not what the model takes",
     "404": "No default model",
@@ -16,14 +17,11 @@ _REFUSALS = {
 
 def invocation_paths() -> dict[str, Any]:
     """`paths` of the one route. Every call makes a new value."""
-    file = {"type": "string", "format": "binary"}
-    accept = {
-        "name": "Accept",
-        "in": "header",
-        "required": False,
-        "description": "What the answer is: JSON, CSV or .npy",
-        "schema": {"type": "string", "enum": ["application/json", "text/csv", "application/x-npy"]},
-    }
+    accept = header_parameter(
+        "Accept",
+        "What the answer is: JSON, CSV or .npy",
+        {"type": "string", "enum": ["application/json", "text/csv", "application/x-npy"]},
+    )
     return {
         "/invocations": {
             "post": {
@@ -36,8 +34,8 @@ def invocation_paths() -> dict[str, Any]:
                     "content": {
                         "application/json": {"schema": {}, "examples": _examples()},
                         "text/csv": {"schema": {"type": "string"}, "example": "3.0\n10.0\n"},
-                        "application/x-npy": {"schema": dict(file)},
-                        "image/jpeg": {"schema": dict(file)},
+                        "application/x-npy": {"schema": file_schema()},
+                        "image/jpeg": {"schema": file_schema()},
                     },
                 },
                 "responses": {
@@ -46,13 +44,10 @@ def invocation_paths() -> dict[str, Any]:
                         "content": {
                             "application/json": {"schema": {}, "example": {"predictions": [[5.0], [19.0]]}},
                             "text/csv": {"schema": {"type": "string"}, "example": "5.0\n19.0\n"},
-                            "application/x-npy": {"schema": dict(file)},
+                            "application/x-npy": {"schema": file_schema()},
                         },
                     },
-                    **{
-                        status: {"description": text, "content": {"application/json": {"schema": dict(_ERROR)}}}
-                        for status, text in _REFUSALS.items()
-                    },
+                    **refusals(_REFUSALS, error_schema()),
                 },
             }
         }

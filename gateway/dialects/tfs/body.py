@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from sluice.gateway.dialects.bounds import check_rows
+from sluice.gateway.dialects.formats.body_bounds import check_rows, check_rows_of_each
 from sluice.gateway.dialects.formats.json_forms import listed, shown
 from sluice.gateway.dialects.formats.json_nested import TEXT_FROM_BYTES, is_b64, parsed_json, tensor_from_nested
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
 from sluice.gateway.dialects.formats.json_reference import NotJson
-from sluice.gateway.dialects.formats.json_rows import tensor_from_list, tensors_from_rows
+from sluice.gateway.dialects.formats.json_rows import column_of, tensor_from_list, tensors_from_rows
 from sluice.gateway.dialects.formats.json_views import (
     begins_with_b64,
     begins_with_object,
@@ -31,7 +31,7 @@ from sluice.inference.types import InferenceRequest, Signature, Tensor, TensorSp
 
 
 class PredictAnswerForm(msgspec.Struct, frozen=True, tag="tfs"):
-    """How an answer is to be written: as the question was, in `ROWS` or in `COLUMNS`."""
+    """How an answer is written: as its request was, in `ROWS` or in `COLUMNS`."""
 
     form: str
 
@@ -48,8 +48,7 @@ def decode_predict(body: bytes | bytearray, signature: Signature, max_rows: int 
         read = read_on_tape(body, signature)
         if read is not None:
             kind, tensors = read
-            for tensor in tensors:
-                check_rows(tensor.name, len(tensor.array), max_rows)
+            check_rows_of_each(tensors, max_rows)
             return InferenceRequest(tensors, reply=PredictAnswerForm(kind))
     members = object_of(body)
     if (ROWS in members) == (COLUMNS in members):
@@ -61,7 +60,7 @@ def decode_predict(body: bytes | bytearray, signature: Signature, max_rows: int 
         check_rows(ROWS, len(rows), max_rows)
         return InferenceRequest(_from_rows(rows, signature), reply=PredictAnswerForm(ROWS))
     tensors = _from_columns(members[COLUMNS], signature)
-    check_tensors(tensors, max_rows)
+    check_rows_of_each(tensors, max_rows)
     return InferenceRequest(tensors, reply=PredictAnswerForm(COLUMNS))
 
 
@@ -69,7 +68,7 @@ _ONE_OF_TWO = f"the body must have either {ROWS!r}, a list of rows, or {COLUMNS!
 
 
 def _decode_long(body: memoryview, signature: Signature, max_rows: int | None) -> InferenceRequest:
-    """As `decode_predict`, a piece at a time. Raises `NotJson` where the body cannot be cut into pieces, too."""
+    """As `decode_predict`, a piece at a time. Raises `NotJson` also for JSON that cannot be cut into pieces."""
     members = members_of(body, (ROWS, COLUMNS, SIGNATURE_NAME))
     check_signature_name(members.get(SIGNATURE_NAME))
     if (ROWS in members) == (COLUMNS in members):
@@ -98,22 +97,8 @@ def _long_columns(text: memoryview, signature: Signature, max_rows: int | None) 
     return tuple([column_of(spec, columns[name], max_rows) for name, spec in specs.items()])
 
 
-def column_of(spec: TensorSpec, text: memoryview, max_rows: int | None) -> Tensor:
-    """A whole tensor of a long body. Raises as `tensor_from_list` does."""
-    if is_list(text):
-        return tensor_from_list(spec, text, max_rows)
-    return tensor_from_nested(spec, parsed_json(bytes(text)))
-
-
-def check_tensors(tensors: Sequence[Tensor], max_rows: int | None) -> None:
-    """Raises `RequestTooLarge` if one of them has too many rows."""
-    for tensor in tensors:
-        if tensor.array.ndim:
-            check_rows(tensor.name, len(tensor.array), max_rows)
-
-
 def check_signature_name(text: memoryview | None) -> None:
-    """Raises `InvalidRequest` for another signature than the one there is."""
+    """Raises `InvalidRequest` for the JSON of an unknown signature name. `None` means that the body has none."""
     if text is None:
         return
     name = parsed_json(bytes(text)) if len(text) < 256 else "a long one"
@@ -122,7 +107,7 @@ def check_signature_name(text: memoryview | None) -> None:
 
 
 def object_of(body: bytes | bytearray) -> Mapping[str, Any]:
-    """The members of a body, of which `signature_name` is known to be right. Raises `InvalidRequest`."""
+    """The members of a body. Raises `InvalidRequest` for no object, and for a wrong `signature_name`."""
     members = parsed_json(body)
     if not isinstance(members, dict):
         raise InvalidRequest("the body is not a JSON object")

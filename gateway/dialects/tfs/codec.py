@@ -1,7 +1,7 @@
 """TensorFlow Serving's REST API, version 1: `:predict`, `:classify` and `:regress`.
 
 https://www.tensorflow.org/tfx/serving/api_rest is the specification. As there, numbers may be `NaN`, `Infinity` and
-`-Infinity` in both directions, and no content type is looked at.
+`-Infinity` in both directions, and the content type is ignored.
 """
 
 from __future__ import annotations
@@ -10,24 +10,22 @@ import re
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from sluice.gateway.dialects.base import Call, Callee, Dialect
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.base import JSON, Call, Callee, Dialect
+from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.json_values import columns_in_steps, rows_in_steps
+from sluice.gateway.dialects.refusals import error_object
+from sluice.gateway.dialects.targets import quoted, version_of
 from sluice.gateway.dialects.tfs.body import PredictAnswerForm, decode_predict
 from sluice.gateway.dialects.tfs.examples import WantedResults, decode_examples, results_in_steps
 from sluice.gateway.dialects.tfs.openapi import verb_paths
 from sluice.gateway.dialects.tfs.tape import COLUMNS
-from sluice.gateway.dialects.v2.codec import V2
 from sluice.gateway.messages import Header, HttpResponse
-from sluice.inference.errors import InvalidRequest, ModelNotFound, SluiceError
+from sluice.inference.errors import InvalidRequest, SluiceError
 from sluice.inference.types import InferenceRequest, InferenceResponse, Tensor
 
-JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 PREFIX = "/v1/models/"
 _TARGET = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]*)|/labels/([^/:]+))?:([^/:]*)/?")
-_VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
 _VERBS = ("predict", "classify", "regress")
-_ERRORS = V2()
 
 
 class Tfs(Dialect):
@@ -40,7 +38,7 @@ class Tfs(Dialect):
     def recognise(self, path: str) -> Call | None:
         """The call that a path with this verb names.
 
-        Raises `ModelNotFound` for a version that is no number, and `InvalidRequest` for a verb that there is not.
+        Raises `VersionNotFound` for a version that is no number, and `InvalidRequest` for an unknown verb.
         """
         if not path.startswith(PREFIX):
             return None
@@ -49,16 +47,14 @@ class Tfs(Dialect):
             return None
         model, version, label, verb = target.groups()
         if verb not in _VERBS:
-            raise InvalidRequest(f"malformed request: the path ends with {verb[:80]!r}; expected one of {_VERBS}")
+            raise InvalidRequest(f"malformed request: the path ends with {quoted(verb)}; expected one of {_VERBS}")
         if verb != self.verb:
             return None
-        if version is not None and not _VERSION.fullmatch(version):
-            raise ModelNotFound(f"model {model[:80]!r} has no version {version[:80]!r}; versions are whole numbers")
-        return Call(model, None if version is None else int(version), label)
+        return Call(model, None if version is None else version_of(model, version), label)
 
     def refuse(self, error: SluiceError) -> HttpResponse:
-        """The error object, which V2 has from here, with the same statuses."""
-        return _ERRORS.refuse(error)
+        """`{"error": "…"}`, with the statuses that V2 has, too."""
+        return error_object(error)
 
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of the verb."""
@@ -72,13 +68,13 @@ class TfsPredict(Tfs):
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest` and `RequestTooLarge`."""
-        check_structure(body, callee)
-        return decode_predict(body, callee.signature, rows_bound(callee))
+        check_structure(body, callee.signature, callee.max_rows)
+        return decode_predict(body, callee.signature, callee.rows_bound)
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """The answer in the question's form. Raises `InvalidRequest` if there are no rows to make of the outputs."""
+        """The answer in the request's form. Raises `InvalidRequest` if rows are wanted and the outputs have none."""
         assert isinstance(request.reply, PredictAnswerForm)
         outputs = response.outputs
         if request.reply.form == COLUMNS:
@@ -88,10 +84,10 @@ class TfsPredict(Tfs):
 
 
 def _common_rows(outputs: Sequence[Tensor]) -> int:
-    """The length of all outputs, which is that of the predictions: as many as the model gives, or none.
+    """The common length of all outputs, which is the number of predictions; 0 without outputs.
 
-    It need not be that of the instances: of what a detector finds there is more than one in a picture. Raises
-    `InvalidRequest` if outputs differ.
+    It need not be the number of instances: a detector may find several things in one picture. Raises `InvalidRequest`
+    if outputs differ in length.
     """
     rows = None
     for tensor in outputs:
@@ -115,7 +111,7 @@ class TfsExamples(Tfs):
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, also for a model without such outputs."""
-        check_structure(body, callee)
+        check_structure(body, callee.signature, callee.max_rows)
         return decode_examples(body, callee, self._wanted)
 
     def encode_in_steps(

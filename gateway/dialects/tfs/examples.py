@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 
 from sluice.gateway.dialects.base import Callee
-from sluice.gateway.dialects.bounds import check_rows, rows_bound
 from sluice.gateway.dialects.formats import bfloat16
+from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import shown
 from sluice.gateway.dialects.formats.json_nested import parsed_json, tensor_from_nested
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
@@ -32,7 +32,7 @@ FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
 
 
 class WantedResults(msgspec.Struct, frozen=True):
-    """Which verb it is, and whether its results are classes."""
+    """A verb, and whether its results are classes."""
 
     verb: str
     classes: bool
@@ -42,13 +42,16 @@ CLASSIFY, REGRESS = WantedResults("classify", classes=True), WantedResults("regr
 
 
 class ResultsAnswerForm(msgspec.Struct, frozen=True, tag="examples"):
-    """How results are to be written: with the `labels` of the classes, or as values where they are `None`."""
+    """How results are written: with the `labels` of the classes, or as values if there are none (`None`)."""
 
     labels: Sequence[str] | None
 
 
 def decode_examples(body: bytes | bytearray, callee: Callee, wanted: WantedResults) -> InferenceRequest:
-    """The request in a body: features of all examples (`context`), and those of each. Raises `InvalidRequest`."""
+    """The request in a body, which has the features of each example, and in `context` those that all share.
+
+    Raises `InvalidRequest` and `RequestTooLarge`.
+    """
     output = _output(callee, wanted)
     labels = callee.config.labels.get(output.name, ()) if wanted.classes else None
     reply = ResultsAnswerForm(tuple(labels) if labels is not None else None)
@@ -59,12 +62,12 @@ def decode_examples(body: bytes | bytearray, callee: Callee, wanted: WantedResul
     examples, context = members.get(EXAMPLES), members.get(CONTEXT, {})
     if not isinstance(examples, list) or not examples:
         raise InvalidRequest(f"{EXAMPLES!r} is {shown(examples)}; expected a list with an object for each example")
-    check_rows(EXAMPLES, len(examples), rows_bound(callee))
+    check_rows(EXAMPLES, len(examples), callee.rows_bound)
     return InferenceRequest(_features(examples, context, callee.signature), (output.name,), reply=reply)
 
 
 def _long_features(body: memoryview, callee: Callee) -> tuple[Tensor, ...]:
-    """The features in a long body, a piece at a time. Raises `NotJson` where it cannot be cut into pieces, too."""
+    """The features in a long body, a piece at a time. Raises `NotJson` also for JSON that cannot be cut into pieces."""
     members = members_of(body, (EXAMPLES, CONTEXT, SIGNATURE_NAME))
     check_signature_name(members.get(SIGNATURE_NAME))
     examples = members.get(EXAMPLES)
@@ -73,7 +76,7 @@ def _long_features(body: memoryview, callee: Callee) -> tuple[Tensor, ...]:
     context = parsed_json(bytes(members[CONTEXT])) if CONTEXT in members else {}
     signature = callee.signature
     return tensors_from_rows(
-        signature.inputs, examples, rows_bound(callee), lambda rows: _features(rows, context, signature)
+        signature.inputs, examples, callee.rows_bound, lambda rows: _features(rows, context, signature)
     )
 
 
@@ -86,7 +89,7 @@ def _features(examples: list[Any], context: Any, signature: Signature) -> tuple[
 
 
 def results_in_steps(request: InferenceRequest, response: InferenceResponse) -> Generator[None, None, bytes]:
-    """The results, one for each example. Raises `InvalidRequest` where the model gave other rows than those."""
+    """The results, one for each example. Raises `InvalidRequest` if the model gave another number of rows."""
     assert isinstance(request.reply, ResultsAnswerForm)
     [tensor] = response.outputs
     array, labels = tensor.array, request.reply.labels
@@ -103,7 +106,7 @@ def results_in_steps(request: InferenceRequest, response: InferenceResponse) -> 
     names = [orjson.dumps(each) for each in (*labels, *map(str, range(len(labels), array.shape[1])))]
     text = Text()
     for part in rows_at_a_time(len(array), array.shape[1]):
-        scores = bfloat16.to_float32(array[part]) if tensor.datatype is Datatype.BF16 else array[part]
+        scores = bfloat16.as_numbers(tensor.datatype, array[part])
         for row in scores:
             text.add(_pairs(names, row))
         yield
@@ -129,7 +132,7 @@ def _feature(spec: TensorSpec, values: list[Any]) -> Tensor:
 
 
 def _output(callee: Callee, wanted: WantedResults) -> TensorSpec:
-    """The output that results are made of. Raises `InvalidRequest` if the model has none, or several."""
+    """The output with the results. Raises `InvalidRequest` if the model has none that suits, or several."""
     floats = [spec for spec in callee.signature.outputs if spec.datatype in FLOATS and callee.signature.batched]
     if wanted.classes:
         labelled = [spec for spec in floats if spec.name in callee.config.labels and len(spec.shape) == 2]

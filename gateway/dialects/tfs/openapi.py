@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-_MODEL = {
-    "name": "model",
-    "in": "path",
-    "required": True,
-    "description": "A model's name",
-    "schema": {"type": "string"},
-    "example": "linear",
+from sluice.gateway.dialects.openapi_parts import (
+    error_schema,
+    model_parameter,
+    path_parameter,
+    refusals,
+    version_parameter,
+)
+
+_REFUSALS = {
+    "400": "Malformed, or not what the model takes",
+    "404": "No such model, version or label",
+    "503": "Not ready, or too busy",
+    "504": "The time of the call is over",
 }
-_VERSION = {
-    "name": "version",
-    "in": "path",
-    "required": True,
-    "description": "A version's number",
-    "schema": {"type": "integer", "minimum": 0},
-    "example": 1,
-}
-_LABEL = {
-    "name": "label",
-    "in": "path",
-    "required": True,
-    "description": "A version's label, from [version_labels] in model.toml",
-    "schema": {"type": "string"},
-    "example": "stable",
-}
-_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _SUMMARIES = {
     "predict": "Predict, row by row or in columns",
     "classify": "Labels and scores for examples of named features",
@@ -39,30 +28,30 @@ _SUMMARIES = {
 def verb_paths(verb: str) -> dict[str, Any]:
     """`paths` of a verb: for the default version, for a number and for a label. Every call makes a new value."""
     path = "/v1/models/{model}"
+    label = path_parameter(
+        "label", "A version's label, from [version_labels] in model.toml", {"type": "string"}, example="stable"
+    )
     return {
-        f"{path}:{verb}": {"post": _operation(verb, "", [_MODEL])},
-        f"{path}/versions/{{version}}:{verb}": {"post": _operation(verb, "_version", [_MODEL, _VERSION])},
-        f"{path}/labels/{{label}}:{verb}": {"post": _operation(verb, "_label", [_MODEL, _LABEL])},
+        f"{path}:{verb}": {"post": _operation(verb, "", [model_parameter()])},
+        f"{path}/versions/{{version}}:{verb}": {
+            "post": _operation(verb, "_version", [model_parameter(), version_parameter()])
+        },
+        f"{path}/labels/{{label}}:{verb}": {"post": _operation(verb, "_label", [model_parameter(), label])},
     }
 
 
 def _operation(verb: str, suffix: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
     body = _predict_body() if verb == "predict" else _examples_body()
     answer = {"type": "object", "properties": {name: {} for name in _answers(verb)}}
-    refusals = {"400": "Malformed, or not what the model takes", "404": "No such model, version or label"}
-    refusals |= {"503": "Not ready, or too busy", "504": "The time of the call is over"}
     return {
         "tags": ["TensorFlow Serving"],
         "summary": _SUMMARIES[verb],
         "operationId": f"tfs_{verb}{suffix}",
-        "parameters": [dict(parameter) for parameter in parameters],
+        "parameters": parameters,
         "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": {
             "200": {"description": "The answer", "content": {"application/json": {"schema": answer}}},
-            **{
-                status: {"description": text, "content": {"application/json": {"schema": dict(_ERROR)}}}
-                for status, text in refusals.items()
-            },
+            **refusals(_REFUSALS, error_schema()),
         },
     }
 

@@ -1,14 +1,14 @@
 """Large numeric requests of TensorFlow Serving's REST API, without a Python object for a number.
 
-simdjson parses the whole body onto a tape, and copies the numbers of a list from there, across any nesting. Nobody
-states the shape, so it is read off the first elements, and what is left is to prove that all others are the same. The
-proof compares the body's skeleton, which is all of it but what numbers and white space consist of, with the skeleton of
-a body that has this shape throughout.
+simdjson parses the whole body onto a tape and copies the numbers of a list from there, across any nesting. The body
+does not state the shape, so the first elements are taken to show it, and it has to be proved that all others have it,
+too. The proof compares skeletons: the body without the characters that numbers and white space consist of, and the same
+of a body that has this shape throughout.
 
-Why that is enough: names have neither quotes nor backslashes, so equal skeletons have the same quotes, and strings
-stand in the same places. Outside of them brackets, braces, colons and commas are the same, and the text is JSON: so it
-is the same tree, and where the expected one has nothing but a place for a number, nothing else can stand. Names that
-differ only in digits have the same skeleton, but the keys of every object are looked at on the tape.
+This is enough. Names have neither quotes nor backslashes, so equal skeletons have the same quotes and the same strings
+in the same places. Outside of strings, brackets, braces, colons and commas are the same, and the text is JSON: so it is
+the same tree, and where the expected one has room for a number only, the body has a number. Names that differ only in
+digits have equal skeletons; therefore the names in every object are compared on the tape.
 """
 
 from __future__ import annotations
@@ -21,24 +21,29 @@ import numpy as np
 import simdjson
 
 from sluice.gateway.dialects.formats.json_forms import FORMS
-from sluice.gateway.dialects.formats.json_tape import list_on_tape, numbers_from_tape
-from sluice.inference.types import Shape, Signature, Tensor, TensorSpec
+from sluice.gateway.dialects.formats.json_tape import (
+    UNUSUAL,
+    list_on_tape,
+    names_on_tape,
+    numbers_from_tape,
+    shape_on_tape,
+    skeleton_of,
+    skeleton_of_lists,
+)
+from sluice.inference.types import Signature, Tensor, TensorSpec
 
 ROWS, COLUMNS, SIGNATURE_NAME = "instances", "inputs", "signature_name"
 SIGNATURES = (None, "", "serving_default")
-_OF_NUMBERS = b"0123456789.eE+- \t\r\n"
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 MIN_LIST_BYTES = 3000
-"""Named rows whose lists have less text than this are left to the ordinary way: each costs a call of its own here."""
-
-_UNUSUAL = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
+"""Named rows whose lists have less text than this are left to the general reader: here each list costs a call."""
 
 Read: TypeAlias = tuple[tuple[Tensor, ...], bytes]
-"""Tensors, and the skeleton of the text that they are known to be read from rightly if it has this one."""
+"""Tensors, and a skeleton. The tensors are right if the text that they were read from has this skeleton."""
 
 
 def read_on_tape(body: bytes | bytearray, signature: Signature) -> tuple[str, tuple[Tensor, ...]] | None:
-    """`instances` or `inputs` and its tensors, or `None` for a body that has more than even lists of finite numbers."""
+    """`instances` or `inputs`, and its tensors; `None` for a body with anything but even lists of finite numbers."""
     specs = signature.inputs
     if not all([FORMS[spec.datatype].carrier and _PLAIN.fullmatch(spec.name) for spec in specs]):
         return None
@@ -47,10 +52,10 @@ def read_on_tape(body: bytes | bytearray, signature: Signature) -> tuple[str, tu
         kind: str | None = None
         tensors: tuple[Tensor, ...] = ()
         members = []
-        for key in _keys(document):
+        for key in names_on_tape(document):
             value = document[key]
             if key == SIGNATURE_NAME and value in SIGNATURES and value is not None:
-                skeleton = b'"%b"' % _bare(value.encode())
+                skeleton = b'"%b"' % skeleton_of(value.encode())
             elif key in (ROWS, COLUMNS) and kind is None:
                 kind = key
                 tensors, skeleton = (_rows if key == ROWS else _columns)(value, specs, len(body))
@@ -58,8 +63,8 @@ def read_on_tape(body: bytes | bytearray, signature: Signature) -> tuple[str, tu
                 return None
             members.append(_member(key, skeleton))
         whole = b"{%b}" % b",".join(members)
-        return (kind, tensors) if kind is not None and _bare(body) == whole else None
-    except _UNUSUAL:
+        return (kind, tensors) if kind is not None and skeleton_of(body) == whole else None
+    except UNUSUAL:
         return None
 
 
@@ -69,26 +74,26 @@ def _rows(value: Any, specs: Sequence[TensorSpec], limit: int) -> Read:
         return _only(rows, specs, limit)
     if len(rows) * len(specs) * MIN_LIST_BYTES > limit:
         raise ValueError("many short rows")
-    keys = _keys(rows[0])
-    shapes = {key: _shape(rows[0][key]) for key in keys}
+    keys = names_on_tape(rows[0])
+    shapes = {key: shape_on_tape(rows[0][key]) for key in keys}
     parts: dict[str, list[Any]] = {spec.name: [] for spec in specs}
     if shapes.keys() != parts.keys():
         raise ValueError("other names than the model's")
     forms = {spec.name: FORMS[spec.datatype] for spec in specs}
     for row in rows:
-        if _keys(row) != keys:
+        if names_on_tape(row) != keys:
             raise ValueError("rows have other names than the first one, or in another order")
         for name in keys:
             parts[name].append(numbers_from_tape(forms[name], shapes[name], list_on_tape(row[name])))
     tensors = tuple([Tensor(spec.name, spec.datatype, np.stack(parts[spec.name])) for spec in specs])
-    item = b"{%b}" % b",".join([_member(key, _lists(shapes[key], b"", limit)) for key in keys])
-    return tensors, _lists((len(rows),), item, limit)
+    item = b"{%b}" % b",".join([_member(key, skeleton_of_lists(shapes[key], b"", limit)) for key in keys])
+    return tensors, skeleton_of_lists((len(rows),), item, limit)
 
 
 def _columns(value: Any, specs: Sequence[TensorSpec], limit: int) -> Read:
     if not isinstance(value, simdjson.Object):
         return _only(value, specs, limit)
-    keys = _keys(value)
+    keys = names_on_tape(value)
     if set(keys) != {spec.name for spec in specs}:
         raise ValueError("other names than the model's")
     read = {spec.name: _only(value[spec.name], (spec,), limit) for spec in specs}
@@ -98,41 +103,10 @@ def _columns(value: Any, specs: Sequence[TensorSpec], limit: int) -> Read:
 
 def _only(value: Any, specs: Sequence[TensorSpec], limit: int) -> Read:
     [spec] = specs
-    shape = _shape(value)
+    shape = shape_on_tape(value)
     array = numbers_from_tape(FORMS[spec.datatype], shape, list_on_tape(value))
-    return (Tensor(spec.name, spec.datatype, array),), _lists(shape, b"", limit)
-
-
-def _keys(value: Any) -> list[str]:
-    if not isinstance(value, simdjson.Object):
-        raise TypeError("not an object")
-    keys = list(value)
-    if len(set(keys)) != len(keys):
-        # The ordinary way takes the last of equal keys, the tape the first.
-        raise ValueError("a key stands twice")
-    return keys
-
-
-def _shape(value: Any) -> Shape:
-    shape = []
-    while isinstance(value, simdjson.Array):
-        shape.append(len(value))
-        value = value[0]
-    return tuple(shape)
-
-
-def _lists(shape: Shape, item: bytes, limit: int) -> bytes:
-    """The skeleton of nested lists of this shape. Raises `ValueError` rather than make one longer than `limit`."""
-    for size in reversed(shape):
-        if (len(item) + 1) * size >= limit:
-            raise ValueError("so many lists cannot stand in this text")
-        item = b"[%b]" % b",".join([item] * size)
-    return item
+    return (Tensor(spec.name, spec.datatype, array),), skeleton_of_lists(shape, b"", limit)
 
 
 def _member(key: str, skeleton: bytes) -> bytes:
-    return b'"%b":%b' % (_bare(key.encode()), skeleton)
-
-
-def _bare(text: bytes | bytearray) -> bytes:
-    return bytes(text.translate(None, _OF_NUMBERS))
+    return b'"%b":%b' % (skeleton_of(key.encode()), skeleton)

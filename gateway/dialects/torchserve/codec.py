@@ -1,12 +1,11 @@
 """TorchServe's inference API: `/predictions/{model}[/{version}]` and `/models/{model}/invoke`.
 
-https://pytorch.org/serve/inference_api.html is the specification. What a handler's code would make of a body there is
-here made of it by the model's signature: `gateway.dialects.untyped.body` says how.
+https://pytorch.org/serve/inference_api.html is the specification. There, a handler's code reads the body; here the
+model's signature decides how it is read: see `gateway/dialects/untyped/body.py`.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
@@ -17,9 +16,11 @@ import orjson
 from msgspec.structs import replace
 
 from sluice.gateway.dialects.base import Call, Callee, Dialect, MethodNotAllowed
+from sluice.gateway.dialects.refusals import encodable, entry_of, json_refusal, text_of
+from sluice.gateway.dialects.targets import no_such_version, version_number
 from sluice.gateway.dialects.torchserve.openapi import prediction_paths
-from sluice.gateway.dialects.untyped.answer import JSON, Labels, answer_in_steps
-from sluice.gateway.dialects.untyped.body import Question
+from sluice.gateway.dialects.untyped.answer import Labels, answer_in_steps
+from sluice.gateway.dialects.untyped.body import UntypedAnswerForm
 from sluice.gateway.dialects.untyped.request import is_heavy, request_from_body
 from sluice.gateway.headers.content_encoding import UnknownEncoding
 from sluice.gateway.messages import Header, HttpResponse
@@ -27,11 +28,9 @@ from sluice.inference.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
-    ModelFailed,
     ModelNotFound,
     RequestTooLarge,
     SluiceError,
-    StartError,
     Unavailable,
     VersionNotFound,
 )
@@ -40,11 +39,10 @@ from sluice.inference.types import InferenceRequest, InferenceResponse
 CONTENT_TYPE = b"content-type"
 _PREDICTIONS = re.compile(r"/predictions/([^/]+)(?:/([^/]+))?/?")
 _INVOKE = re.compile(r"/models/([^/]+)/invoke/?")
-_VERSION = re.compile(r"([0-9]{1,18})(?:\.0)?", re.ASCII)
 
 
 class TorchServeFault(NamedTuple):
-    """How TorchServe puts a kind of error."""
+    """How TorchServe tells a kind of error: the status, and the `type` in the body."""
 
     status: int
     kind: str
@@ -64,14 +62,14 @@ FAULTS: Mapping[type[SluiceError], TorchServeFault] = MappingProxyType(
         SluiceError: TorchServeFault(500, "InternalServerException"),
     }
 )
-"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
+"""By the nearest ancestor of an error, as `refusals.entry_of` finds it."""
 
 
 class TorchServe(Dialect):
     """The prediction calls of TorchServe, by POST and PUT.
 
-    One call is one item or several rows, as `item_body` tells them apart. An output with `[labels]` in `model.toml` is
-    answered with its five highest classes by name, unless the question has another protocol's form.
+    A call has one item or several rows; `untyped/body.py` tells which. Instead of an output with `[labels]` in
+    `model.toml`, the answer has its five highest classes by name, unless the body has another protocol's form.
     """
 
     name = "torchserve"
@@ -100,15 +98,15 @@ class TorchServe(Dialect):
         request = request_from_body(body, content_type, callee)
         if not callee.config.labels:
             return request
-        assert isinstance(request.reply, Question)
-        return replace(request, reply=Labelled(request.reply, callee.config.labels))
+        assert isinstance(request.reply, UntypedAnswerForm)
+        return replace(request, reply=LabelledAnswerForm(request.reply, callee.config.labels))
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """The answer. Raises `InvalidRequest` if JSON cannot carry an output."""
-        if isinstance(reply := request.reply, Labelled):
-            return (yield from answer_in_steps(replace(request, reply=reply.question), response, reply.labels))
+        """The answer. Raises `InvalidRequest` if an output cannot be written as JSON."""
+        if isinstance(reply := request.reply, LabelledAnswerForm):
+            return (yield from answer_in_steps(replace(request, reply=reply.untyped), response, reply.labels))
         return (yield from answer_in_steps(request, response, {}))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
@@ -120,37 +118,27 @@ class TorchServe(Dialect):
         return prediction_paths()
 
 
-class Labelled(msgspec.Struct, frozen=True, tag="labelled"):
-    """A question, and the names of the classes by output."""
+class LabelledAnswerForm(msgspec.Struct, frozen=True, tag="labelled"):
+    """The form of a request, and the names of the classes by output."""
 
-    question: Question
+    untyped: UntypedAnswerForm
     labels: Labels
 
 
 def version_of(model: str, text: str) -> int:
-    """A version as TorchServe's users write it: `2`, or `2.0`. Raises `VersionNotFound`."""
-    number = _VERSION.fullmatch(text)
+    """A version as TorchServe's users write it: `2`, or `2.0`. Raises `VersionNotFound` for any other text."""
+    number = version_number(text.removesuffix(".0"))
     if number is None:
-        raise VersionNotFound(f"model {model[:80]!r} has no version {text[:80]!r}; versions are whole numbers")
-    return int(number[1])
+        raise no_such_version(model, text)
+    return number
 
 
 def refusal(error: SluiceError) -> HttpResponse:
     """An error in TorchServe's form, also for the pages of its management API."""
-    fault = FAULTS[next(kind for kind in type(error).__mro__ if kind in FAULTS)]
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        fault = FAULTS[InvalidRequest]
-    # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-    body = problem(fault, "internal error" if isinstance(error, StartError) else str(error))
-    if isinstance(error, Unavailable):
-        return HttpResponse(
-            fault.status, body, (*JSON, (b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
-        )
-    return HttpResponse(fault.status, body, JSON)
+    fault = entry_of(error, FAULTS)
+    return json_refusal(error, fault.status, problem(fault, text_of(error)))
 
 
 def problem(fault: TorchServeFault, message: str) -> bytes:
     """The body of an error."""
-    # A path can be percent-decoded to half of a surrogate pair, which is no text.
-    text = message.encode("utf-8", "backslashreplace").decode()
-    return orjson.dumps({"code": fault.status, "type": fault.kind, "message": text})
+    return orjson.dumps({"code": fault.status, "type": fault.kind, "message": encodable(message)})

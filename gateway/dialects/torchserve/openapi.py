@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
-_MODEL = {
-    "name": "model",
-    "in": "path",
-    "required": True,
-    "description": "A model's name",
-    "schema": {"type": "string"},
-    "example": "linear",
-}
-_VERSION = {
-    "name": "version",
-    "in": "path",
-    "required": True,
-    "description": "A version's number, such as 1 or 1.0",
-    "schema": {"type": "string"},
-    "example": "1",
-}
+from sluice.gateway.dialects.openapi_parts import file_schema, model_parameter, path_parameter, refusals
+
 _PROBLEM = {
     "type": "object",
     "required": ["code", "type", "message"],
@@ -36,10 +23,11 @@ _REFUSALS = {
 
 def prediction_paths() -> dict[str, Any]:
     """`paths` of predictions, with and without a version, and of `invoke`. Every call makes a new value."""
+    version = path_parameter("version", "A version's number, such as 1 or 1.0", {"type": "string"}, example="1")
     return {
-        "/predictions/{model}": _both("torchserve_predict", [_MODEL]),
-        "/predictions/{model}/{version}": _both("torchserve_predict_version", [_MODEL, _VERSION]),
-        "/models/{model}/invoke": {"post": _operation("torchserve_invoke", [_MODEL])},
+        "/predictions/{model}": _both("torchserve_predict", [model_parameter()]),
+        "/predictions/{model}/{version}": _both("torchserve_predict_version", [model_parameter(), version]),
+        "/models/{model}/invoke": {"post": _operation("torchserve_invoke", [model_parameter()])},
     }
 
 
@@ -51,18 +39,17 @@ def _both(operation_id: str, parameters: list[dict[str, Any]]) -> dict[str, Any]
 
 
 def _operation(operation_id: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    file = {"type": "string", "format": "binary"}
     return {
         "tags": ["TorchServe"],
         "summary": "Predict from a value, from rows or from a file",
         "operationId": operation_id,
-        "parameters": [dict(parameter) for parameter in parameters],
+        "parameters": deepcopy(parameters),
         "requestBody": {
             "required": True,
             "content": {
                 "application/json": {"schema": {}, "examples": _examples()},
-                "application/octet-stream": {"schema": file},
-                "multipart/form-data": {"schema": {"type": "object", "properties": {"data": dict(file)}}},
+                "application/octet-stream": {"schema": file_schema()},
+                "multipart/form-data": {"schema": {"type": "object", "properties": {"data": file_schema()}}},
             },
         },
         "responses": {
@@ -70,10 +57,7 @@ def _operation(operation_id: str, parameters: list[dict[str, Any]]) -> dict[str,
                 "description": "The value of the item, or a list with one for each row",
                 "content": {"application/json": {"schema": {}, "example": [5.0]}},
             },
-            **{
-                status: {"description": text, "content": {"application/json": {"schema": dict(_PROBLEM)}}}
-                for status, text in _REFUSALS.items()
-            },
+            **refusals(_REFUSALS, _PROBLEM),
         },
     }
 

@@ -1,1 +1,1 @@
-"""Bodies that name neither tensors nor shapes, as TorchServe and SageMaker have them, and their answers."""
+"""Bodies that name neither tensors nor shapes, as clients of TorchServe and SageMaker send them, and their answers."""

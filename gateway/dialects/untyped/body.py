@@ -1,8 +1,9 @@
-"""Bodies of protocols that name neither tensors nor shapes, as TorchServe's and SageMaker's: which rows are meant.
+"""Bodies of protocols that name neither tensors nor shapes, such as TorchServe's and SageMaker's.
 
-A value of the input's own rank is rows; one of a rank less is the item of a single row, and is answered by itself. So
-is a file: an image, or the bytes of a string. What has the form of another protocol is read and answered as there:
-`{"instances": …}` and `{"inputs": …}` as TensorFlow Serving, V2's list of tensors as V2.
+A value with as many axes as the input is a list of rows. A value with one axis less is an item: it becomes a single
+row, and its answer is a single value. A file is an item, too: an image, or the bytes of a string. A body in the form of
+another protocol is read and answered by that one: `{"instances": …}` and `{"inputs": …}` by TensorFlow Serving's, V2's
+list of tensors by V2.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import simdjson
 
 from sluice.gateway.dialects.base import Callee
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.body_bounds import check_rows_of_each, check_structure
 from sluice.gateway.dialects.formats.json_forms import listed
 from sluice.gateway.dialects.formats.json_nested import (
     TEXT_FROM_BYTES,
@@ -29,11 +29,10 @@ from sluice.gateway.dialects.formats.json_nested import (
 )
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
 from sluice.gateway.dialects.formats.json_reference import NotJson
-from sluice.gateway.dialects.formats.json_rows import tensor_from_list
+from sluice.gateway.dialects.formats.json_rows import column_of, tensor_from_list
 from sluice.gateway.dialects.formats.json_views import begins_with_b64, is_list, is_object, members_of, names_a_datatype
 from sluice.gateway.dialects.formats.npy import MAGIC, tensor_from_npy
 from sluice.gateway.dialects.tfs import body as tfs_body
-from sluice.gateway.dialects.tfs.body import check_tensors, column_of
 from sluice.gateway.dialects.tfs.codec import TfsPredict
 from sluice.gateway.dialects.v2 import outputs as v2_outputs
 from sluice.gateway.dialects.v2.codec import V2
@@ -48,7 +47,7 @@ _LIST = re.compile(rb"[ \t\r\n]*\[")
 
 
 class BodyForm(Enum):
-    """In whose form a question came, and so its answer goes."""
+    """The form of a request, and of its answer."""
 
     ITEM = "item"
     ROWS = "rows"
@@ -56,18 +55,19 @@ class BodyForm(Enum):
     V2 = "v2"
 
 
-class Question(msgspec.Struct, frozen=True, tag="item"):
-    """What the answer needs to know of a body. `inner` is for the codec whose form it has.
+class UntypedAnswerForm(msgspec.Struct, frozen=True, tag="item"):
+    """What the answer needs to know of the request. `inner` is the `reply` of the codec that read it, TFS or V2.
 
-    Of a model that is not `batched`, outputs are told whole.
+    Outputs of a model that is not `batched` are written whole.
     """
 
     form: BodyForm
-    inner: v2_outputs.OutputsForm | tfs_body.PredictAnswerForm | None = None
+    inner: v2_outputs.V2AnswerForm | tfs_body.PredictAnswerForm | None = None
     batched: bool = True
 
 
-AN_ITEM, ROWS, WHOLE = Question(BodyForm.ITEM), Question(BodyForm.ROWS), Question(BodyForm.ROWS, batched=False)
+AN_ITEM, ROWS = UntypedAnswerForm(BodyForm.ITEM), UntypedAnswerForm(BodyForm.ROWS)
+WHOLE = UntypedAnswerForm(BodyForm.ROWS, batched=False)
 
 
 def looks_like_json(body: bytes | bytearray) -> bool:
@@ -76,17 +76,19 @@ def looks_like_json(body: bytes | bytearray) -> bool:
 
 
 def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
-    """The request in a JSON body; its reply is a `Question`. Raises `InvalidRequest`."""
+    """The request in a JSON body; its reply is an `UntypedAnswerForm`. Raises `InvalidRequest`."""
     signature = callee.signature
-    check_structure(body, callee)
+    check_structure(body, callee.signature, callee.max_rows)
     if len(body) >= PIECES_FROM_BYTES:
         with suppress(NotJson):
             return _long_request(body, callee)
     elif len(body) >= TEXT_FROM_BYTES:
         if _ENVELOPE.match(body):
             return _as_form(TFS.decode(body, (), callee), BodyForm.TFS)
-        if len(signature.inputs) == 1 and _LIST.match(body) and (tensor := _by_text(signature.inputs[0], body)):
-            return _of_value(tensor, callee)
+        if len(signature.inputs) == 1 and _LIST.match(body):
+            tensor = tensor_from_text(signature.inputs[0], bytes(body))
+            if tensor is not None:
+                return _of_value(tensor, callee)
     value = parsed_json(body)
     if isinstance(value, dict) and not is_b64(value):
         if not ENVELOPES.isdisjoint(value):
@@ -99,7 +101,7 @@ def request_from_json(body: bytes | bytearray, callee: Callee) -> InferenceReque
 
 def request_from_npy(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
     """The request in an `.npy` file. Raises `InvalidRequest`."""
-    return _of_value(tensor_from_npy(only_input(callee.signature), body, rows_bound(callee)), callee)
+    return _of_value(tensor_from_npy(only_input(callee.signature), body, callee.rows_bound), callee)
 
 
 def request_from_files(files: Mapping[str, bytes | bytearray], callee: Callee) -> InferenceRequest:
@@ -119,12 +121,12 @@ def tensor_from_file(spec: TensorSpec, content: bytes | bytearray, callee: Calle
     if spec.datatype is Datatype.BYTES:
         return _one_string(spec, content, callee.signature)
     if content.startswith(MAGIC):
-        return tensor_from_npy(spec, content, rows_bound(callee))
+        return tensor_from_npy(spec, content, callee.rows_bound)
     return _tensor_from_json(spec, content, callee)
 
 
 def _tensor_from_json(spec: TensorSpec, content: bytes | bytearray, callee: Callee) -> Tensor:
-    check_structure(content, callee)
+    check_structure(content, callee.signature, callee.max_rows)
     text = memoryview(content)[len(content) - len(content.lstrip(b" \t\r\n")) :]
     if len(content) >= PIECES_FROM_BYTES and is_list(text):
         with suppress(NotJson):
@@ -141,8 +143,8 @@ def only_input(signature: Signature) -> TensorSpec:
 
 
 def _long_request(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
-    """As `request_from_json`, a piece at a time. Raises `NotJson` where the body cannot be cut into pieces, too."""
-    signature, max_rows = callee.signature, rows_bound(callee)
+    """As `request_from_json`, a piece at a time. Raises `NotJson` also for JSON that cannot be cut into pieces."""
+    signature, max_rows = callee.signature, callee.rows_bound
     text = memoryview(body)[len(body) - len(body.lstrip(b" \t\r\n")) :]
     if is_list(text):
         spec = only_input(signature)
@@ -160,18 +162,18 @@ def _long_request(body: bytes | bytearray, callee: Callee) -> InferenceRequest:
 
 
 def _of_value(tensor: Tensor, callee: Callee) -> InferenceRequest:
-    """As `_of_values`, of the only input."""
+    """As `_of_values`, for a model with one input."""
     signature = callee.signature
     if not signature.batched:
         return InferenceRequest((tensor,), reply=WHOLE)
     if tensor.array.ndim == len(signature.inputs[0].shape) - 1:
         return InferenceRequest((Tensor(tensor.name, tensor.datatype, tensor.array[None]),), reply=AN_ITEM)
-    check_tensors((tensor,), callee.max_rows)
+    check_rows_of_each((tensor,), callee.max_rows)
     return InferenceRequest((tensor,), reply=ROWS)
 
 
 def _of_values(tensors: Mapping[str, Tensor], callee: Callee) -> InferenceRequest:
-    """The tensors as rows, if they have the rank of rows; as a single row, if they all have one axis less.
+    """The request with these tensors: as a single row if all of them have one axis less than the inputs, else as rows.
 
     Raises `RequestTooLarge` for too many rows.
     """
@@ -182,7 +184,7 @@ def _of_values(tensors: Mapping[str, Tensor], callee: Callee) -> InferenceReques
     if all([tensor.array.ndim == len(spec.shape) - 1 for tensor, spec in zip(ordered, signature.inputs, strict=True)]):
         rows = tuple([Tensor(each.name, each.datatype, each.array[None]) for each in ordered])
         return InferenceRequest(rows, reply=AN_ITEM)
-    check_tensors(ordered, callee.max_rows)
+    check_rows_of_each(ordered, callee.max_rows)
     return InferenceRequest(tuple(ordered), reply=ROWS)
 
 
@@ -196,27 +198,20 @@ def _by_name(value: dict[str, Any], signature: Signature) -> dict[str, Tensor]:
     return {name: tensor_from_nested(spec, value[name]) for name, spec in specs.items()}
 
 
-def _by_text(spec: TensorSpec, body: bytes | bytearray) -> Tensor | None:
-    try:
-        return tensor_from_text(spec, simdjson.Parser().parse(body), bytes(body))
-    except (ValueError, TypeError, RuntimeError):
-        return None
-
-
 def _is_v2(value: dict[str, Any]) -> bool:
-    """Whether `inputs` is a list of tensors that say their names and datatypes."""
+    """Whether `inputs` is a list of V2's tensors, which have datatypes."""
     inputs = value.get("inputs")
     return isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], dict) and "datatype" in inputs[0]
 
 
 def _as_form(request: InferenceRequest, form: BodyForm) -> InferenceRequest:
     inner = request.reply
-    assert inner is None or isinstance(inner, v2_outputs.OutputsForm | tfs_body.PredictAnswerForm)
-    return msgspec.structs.replace(request, reply=Question(form, inner))
+    assert inner is None or isinstance(inner, v2_outputs.V2AnswerForm | tfs_body.PredictAnswerForm)
+    return msgspec.structs.replace(request, reply=UntypedAnswerForm(form, inner))
 
 
 def _item(row: Tensor, signature: Signature) -> Tensor:
-    """A single row without the axis of rows, where there is one."""
+    """A single row without the axis of rows, if the model is batched."""
     return Tensor(row.name, row.datatype, row.array[0]) if signature.batched else row
 
 

@@ -1,7 +1,7 @@
-"""What a body is that says so itself: multipart, JSON, CSV, `.npy`, an image or a string.
+"""Tells what a body is: multipart, JSON, CSV, `.npy`, an image or a string.
 
-TorchServe's clients seldom name the content type, and curl names a wrong one; so a body is looked at first, and the
-content type decides only what the body leaves open.
+TorchServe's clients seldom name the content type, and curl names a wrong one. So the beginning of the body decides, and
+the content type only where that leaves it open.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sluice.gateway.dialects.base import Callee
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.csv_rows import tensor_from_csv
 from sluice.gateway.dialects.formats.json_forms import listed
 from sluice.gateway.dialects.formats.multipart import parts_of
@@ -27,22 +27,22 @@ from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Datatype, InferenceRequest, Signature
 
 LIGHT_BYTES = 32768
-"""A body without numbers in JSON, and up to this length, is read where it is."""
+"""A body that is no JSON, and up to this length, is read in the event loop."""
 
 ITEM_NAMES = ("data", "body")
-"""What TorchServe's handlers call the part with the item."""
+"""Names that TorchServe's handlers have for the part with the item."""
 
 FILES = (MAGIC, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-"""How `.npy`, JPEG and PNG files begin, and JSON never does."""
+"""The first bytes of `.npy`, JPEG and PNG files. No JSON begins with them."""
 
 
 def is_heavy(body: bytes | bytearray, callee: Callee) -> bool:
-    """Whether reading the body may take long: images do, and other files where they are large."""
+    """Whether reading the body may take long, as it does for images and for other large files."""
     return (bool(callee.images) or len(body) > LIGHT_BYTES) and not looks_like_json(body)
 
 
 def request_from_body(body: bytes | bytearray, content_type: bytes, callee: Callee) -> InferenceRequest:
-    """The request in a body; its reply is a `Question`. Raises `InvalidRequest` and `RequestTooLarge`."""
+    """The request in a body; its reply is an `UntypedAnswerForm`. Raises `InvalidRequest` and `RequestTooLarge`."""
     kind = content_type.partition(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
         return request_from_files(_named(parts_of(body, content_type), callee.signature), callee)
@@ -50,9 +50,9 @@ def request_from_body(body: bytes | bytearray, content_type: bytes, callee: Call
         raise InvalidRequest("the body is empty")
     if kind == b"text/csv":
         spec = only_input(callee.signature)
-        check_structure(body, callee)
+        check_structure(body, callee.signature, callee.max_rows)
         return InferenceRequest(
-            (tensor_from_csv(spec, body, rows_bound(callee)),), reply=ROWS if callee.signature.batched else WHOLE
+            (tensor_from_csv(spec, body, callee.rows_bound),), reply=ROWS if callee.signature.batched else WHOLE
         )
     is_json = kind in (b"application/json", b"application/x-json") or kind.endswith(b"+json")
     if (is_json and not body.startswith(FILES)) or (looks_like_json(body) and not _takes_text(callee.signature)):
@@ -67,7 +67,7 @@ def _takes_text(signature: Signature) -> bool:
 
 
 def _named(parts: Mapping[str, bytes], signature: Signature) -> Mapping[str, bytes]:
-    """The parts by the inputs that they are for: of a single input, the part may have any name."""
+    """The parts by the inputs that they are for. The part for an only input may have any name."""
     if len(signature.inputs) != 1:
         return parts
     name = signature.inputs[0].name

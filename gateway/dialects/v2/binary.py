@@ -1,7 +1,8 @@
 """V2 requests and answers with tensors as raw bytes behind the JSON: the binary tensor data extension.
 
-`Inference-Header-Content-Length` says how long the JSON is. The bytes of the tensors follow, in the order in which the
-JSON lists those that have a `binary_data_size`. A length of 0 makes all of the body the only input of the model.
+The header `Inference-Header-Content-Length` has the length of the JSON. The bytes of the tensors follow, in the order
+in which the JSON lists those that have a `binary_data_size`. With a length of 0, the whole body is the model's only
+input.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from sluice.gateway.dialects.bounds import check_rows
+from sluice.gateway.dialects.formats.body_bounds import check_rows
 from sluice.gateway.dialects.formats.json_forms import element_count, form_of, shown
 from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.formats.raw_tensors import tensor_from_raw
-from sluice.gateway.dialects.v2.body import BodyHead, InputHead, check_shape, request_of
+from sluice.gateway.dialects.v2.body import BodyHead, InputHead, request_of
 from sluice.gateway.dialects.v2.faults import fault_of
-from sluice.gateway.dialects.v2.outputs import OutputsForm
+from sluice.gateway.dialects.v2.outputs import V2AnswerForm
+from sluice.gateway.dialects.v2.request_checks import check_shape
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
 from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import STORAGE, Datatype, InferenceRequest, ParameterValue, Signature, Tensor, TensorSpec
@@ -42,7 +44,7 @@ _BODY = msgspec.json.Decoder(_Body)
 
 
 def json_length(value: bytes, body_bytes: int) -> int:
-    """What the header says of the JSON's length, in bytes. Raises `InvalidRequest` if the body is not that long."""
+    """The JSON's length in bytes, by the header. Raises `InvalidRequest` for no number, or more than the body has."""
     match = _LENGTH.fullmatch(value)
     if match is None:
         raise InvalidRequest(
@@ -57,7 +59,7 @@ def json_length(value: bytes, body_bytes: int) -> int:
 def decode_binary(
     body: bytes | bytearray, length: int, signature: Signature, max_rows: int | None = None
 ) -> InferenceRequest:
-    """The request in a body whose first `length` bytes are JSON. Numbers stay where they are in the body.
+    """The request in a body whose first `length` bytes are JSON. Numbers are not copied out of the body.
 
     Raises `InvalidRequest`, naming the input and what was expected, and `RequestTooLarge`.
     """
@@ -84,7 +86,7 @@ def decode_binary(
 
 
 def _tensor(each: _Input, raw: memoryview, at: int) -> tuple[Tensor, int]:
-    """One input, and where the next one's bytes begin."""
+    """One input, and the offset at which the next one's bytes begin."""
     form = form_of(each.name, each.datatype)
     size = (each.parameters or {}).get(SIZE)
     if size is None:
@@ -105,14 +107,14 @@ def _tensor(each: _Input, raw: memoryview, at: int) -> tuple[Tensor, int]:
 
 
 def _only_input(raw: memoryview, signature: Signature, max_rows: int | None) -> InferenceRequest:
-    """The body as the model's only input: rows of a known shape, or one string. The answer is binary, too."""
+    """The body as the model's only input: rows of a known shape, or one string. The answer will be binary as well."""
     if len(signature.inputs) != 1:
         raise InvalidRequest(
             f"Inference-Header-Content-Length is 0, which makes the body the only input; the model has "
             f"{len(signature.inputs)}: send JSON that names them"
         )
     [spec] = signature.inputs
-    return InferenceRequest((_whole(spec, raw, signature, max_rows),), reply=OutputsForm(binary=True))
+    return InferenceRequest((_whole(spec, raw, signature, max_rows),), reply=V2AnswerForm(binary=True))
 
 
 def _whole(spec: TensorSpec, raw: memoryview, signature: Signature, max_rows: int | None) -> Tensor:

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import simdjson
 
-from sluice.gateway.dialects.bounds import MOST_OUTPUTS, check_rows
 from sluice.gateway.dialects.formats.json_forms import FORMS, element_count, form_of, shown
 from sluice.gateway.dialects.formats.json_pieces import PIECES_FROM_BYTES
-from sluice.gateway.dialects.formats.json_tape import bracket_count, has_brackets, list_on_tape, numbers_from_tape
+from sluice.gateway.dialects.formats.json_tape import (
+    UNUSUAL,
+    bracket_count,
+    has_brackets,
+    list_on_tape,
+    names_on_tape,
+    numbers_from_tape,
+)
 from sluice.gateway.dialects.formats.json_tensors import tensor_from_json
 from sluice.gateway.dialects.request_bounds import MAX_PARAMETERS, too_many_parameters
 from sluice.gateway.dialects.v2.faults import fault_of
-from sluice.gateway.dialects.v2.outputs import BINARY_OUTPUTS, RequestedOutput, reply_of
+from sluice.gateway.dialects.v2.outputs import BINARY_OUTPUTS, RequestedOutput, answer_form_of
+from sluice.gateway.dialects.v2.request_checks import check_shape, refuse_repeated
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.inference.errors import InvalidRequest, RequestTooLarge
 from sluice.inference.types import InferenceRequest, ParameterValue, Signature, Tensor
 
 TAPE_FROM_BYTES = 4096
-"""Bodies from this length on are tried on the tape first; below, typed lists are as quick or quicker. The tape of long
-ones would take too much memory: their tensors are read in pieces."""
+"""Bodies of this length and more are first read from simdjson's tape; for shorter ones typed lists are as fast. The
+tape of a long body would take too much memory: its tensors are read in pieces."""
 
 BITS = 64
 
+MOST_OUTPUTS = 4096
+"""Outputs that a request names, at most."""
+
 
 class BodyHead(msgspec.Struct, gc=False):
-    """A request but for its inputs."""
+    """A request without its inputs."""
 
     id: str | None = None
     parameters: dict[str, ParameterValue] | None = None
@@ -37,7 +45,7 @@ class BodyHead(msgspec.Struct, gc=False):
 
 
 class InputHead(msgspec.Struct, gc=False):
-    """An input but for its data."""
+    """An input without its data."""
 
     name: str
     shape: tuple[int, ...]
@@ -72,7 +80,7 @@ def decode_body(body: bytes | bytearray, signature: Signature, max_rows: int | N
 
 
 def decode_by_lists(body: bytes | bytearray, signature: Signature, max_rows: int | None = None) -> InferenceRequest:
-    """The ordinary way, which decides every request and explains what is wrong with it."""
+    """The general reader, which decides every case and explains what is wrong. Raises as `decode_body` does."""
     try:
         parsed = _BODY.decode(body)
     except (ValueError, RecursionError) as error:
@@ -91,20 +99,14 @@ def decode_by_lists(body: bytes | bytearray, signature: Signature, max_rows: int
     return request_of(tensors, parsed)
 
 
-def check_shape(name: str, shape: tuple[int, ...], max_rows: int | None) -> None:
-    """Raises `RequestTooLarge` for a shape of more rows than a request may have."""
-    if shape and max_rows is not None and shape[0] > max_rows:
-        check_rows(name, shape[0], max_rows)
-
-
 def decode_by_tape(body: bytes | bytearray, max_rows: int | None = None) -> InferenceRequest | None:
-    """The quick way for large numeric tensors, or `None` if there is anything that it does not know or not allow."""
-    # simdjson would skip a byte order mark, which the ordinary way refuses.
+    """The fast reader, for large numeric tensors. `None` for any other body, be it right or wrong."""
+    # simdjson would skip a byte order mark, which the general reader refuses.
     if not body.startswith(b"{"):
         return None
     try:
         return _from_tape(simdjson.Parser().parse(body), body, max_rows)
-    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, InvalidRequest):
+    except (*UNUSUAL, InvalidRequest):
         return None
 
 
@@ -127,15 +129,9 @@ def _from_tape(document: Any, body: bytes | bytearray, max_rows: int | None) -> 
 
 
 def _members(element: Any, wanted: frozenset[str]) -> dict[str, Any]:
-    """The wanted members of an object, their values still on the tape."""
-    if not isinstance(element, simdjson.Object):
-        raise TypeError("not an object")
-    keys = list(element)
-    if len(set(keys)) != len(keys):
-        # The ordinary way takes the last of equal keys, the tape the first.
-        raise ValueError("a key stands twice")
-    # Each look-up walks along the object, so that only those few are made.
-    return {key: element[key] for key in wanted.intersection(keys)}
+    """The wanted members of an object, with their values still on the tape."""
+    # Each look-up passes through the whole object, so only those few are made.
+    return {name: element[name] for name in wanted.intersection(names_on_tape(element))}
 
 
 def _plain(value: Any) -> Any:
@@ -147,7 +143,7 @@ def _plain(value: Any) -> Any:
 def request_of(tensors: tuple[Tensor, ...], head: BodyHead) -> InferenceRequest:
     """The request with these inputs. Raises `InvalidRequest` if something is named twice or a parameter is wrong."""
     if len(tensors) > 1:
-        _refuse_repeated("input", [tensor.name for tensor in tensors])
+        refuse_repeated("input", [tensor.name for tensor in tensors])
     outputs: tuple[str, ...] = ()
     if head.outputs:
         if len(head.outputs) > MOST_OUTPUTS:
@@ -155,13 +151,13 @@ def request_of(tensors: tuple[Tensor, ...], head: BodyHead) -> InferenceRequest:
                 f"the request names {len(head.outputs)} outputs; one request names at most {MOST_OUTPUTS}"
             )
         outputs = tuple([output.name for output in head.outputs])
-        _refuse_repeated("output", outputs)
+        refuse_repeated("output", outputs)
     if not head.parameters and not head.outputs:
         return InferenceRequest(tensors, outputs, head.id)
     said = head.parameters or {}
     if len(said) > MAX_PARAMETERS:
         raise too_many_parameters(len(said))
-    reply = reply_of(head.outputs or (), said)
+    reply = answer_form_of(head.outputs or (), said)
     said.pop(BINARY_OUTPUTS, None)
     parameters, timeout_s, priority = schedule_of(said) if said else UNSAID
     for name, value in parameters.items():
@@ -170,14 +166,8 @@ def request_of(tensors: tuple[Tensor, ...], head: BodyHead) -> InferenceRequest:
 
 
 def check_parameter(name: str, value: ParameterValue) -> None:
-    """Raises `InvalidRequest` for a whole number that nobody else would take: parameters are kept and passed on."""
+    """Raises `InvalidRequest` for a whole number of more than 64 bits, as parameters are stored and passed on."""
     if type(value) is int and not -(2 ** (BITS - 1)) <= value < 2**BITS:
         raise InvalidRequest(
             f"parameter {shown(name)} is a whole number of {value.bit_length()} bits; expected {BITS} at most"
         )
-
-
-def _refuse_repeated(kind: str, names: Sequence[str]) -> None:
-    if len(set(names)) != len(names):
-        [(name, times)] = Counter(names).most_common(1)
-        raise InvalidRequest(f"{kind} {shown(name)} is listed {times} times; every name may be listed once")

@@ -1,82 +1,55 @@
 """The Open Inference Protocol, version 2, over REST, with JSON and binary tensors.
 
 The specification is `specification/protocol/inference_rest.md` of the Open Inference Protocol project. JSON has no
-word for a number that is not finite. An answer nevertheless says `NaN`, `Infinity` or `-Infinity` where an output
-holds one: the alternatives are `null`, a silently wrong answer, and no answer at all. Triton Inference Server and
-TensorFlow Serving write the same tokens, and Python's `json` and JavaScript's `eval` read them. A request with such a
-token is refused.
+word for a number that is not finite. Where an output holds one, the answer has `NaN`, `Infinity` or `-Infinity`
+nevertheless: the alternatives are `null`, a wrong number, and no answer at all. Triton Inference Server and TensorFlow
+Serving write the same tokens, and Python's `json` and JavaScript's `eval` read them. A request with such a token is
+refused.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import orjson
 from msgspec.structs import replace
 
-from sluice.gateway.dialects.base import Call, Callee, Dialect
-from sluice.gateway.dialects.bounds import check_structure, rows_bound
+from sluice.gateway.dialects.base import JSON, Call, Callee, Dialect
+from sluice.gateway.dialects.formats.body_bounds import check_structure
 from sluice.gateway.dialects.formats.json_tensors import data_in_steps, data_json
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps
 from sluice.gateway.dialects.formats.slices import STEP_ELEMENTS
+from sluice.gateway.dialects.refusals import error_object
+from sluice.gateway.dialects.targets import version_of
 from sluice.gateway.dialects.v2.binary import BINARY_LENGTH, decode_binary, json_length
 from sluice.gateway.dialects.v2.body import decode_body
 from sluice.gateway.dialects.v2.openapi import prediction_paths
-from sluice.gateway.dialects.v2.outputs import OutputsForm
+from sluice.gateway.dialects.v2.outputs import V2AnswerForm
 from sluice.gateway.messages import Header, HttpResponse
-from sluice.inference.errors import (
-    DeadlineExceeded,
-    Forbidden,
-    InvalidRequest,
-    ModelFailed,
-    ModelNotFound,
-    NoSuchRegion,
-    RequestTooLarge,
-    SluiceError,
-    StartError,
-    Unavailable,
-)
+from sluice.inference.errors import SluiceError
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, Shape, Signature, TensorSpec
 
-PLATFORM = "onnx_onnxv1"
 OCTETS: tuple[Header, ...] = ((b"content-type", b"application/octet-stream"),)
-PLAIN = OutputsForm()
-JSON: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+PLAIN = V2AnswerForm()
 PREFIX = "/v2/models/"
-
-STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
-    {
-        InvalidRequest: 400,
-        ModelNotFound: 404,
-        NoSuchRegion: 404,
-        Forbidden: 403,
-        RequestTooLarge: 413,
-        Unavailable: 503,
-        DeadlineExceeded: 504,
-        SluiceError: 500,
-    }
-)
-"""By the nearest ancestor of an error. `ModelFailed` is a 400 where the model blamed the input."""
 
 
 class V2(Dialect):
     """The prediction calls of the Open Inference Protocol V2.
 
     `POST /v2/models/{model}[/versions/{version}]/infer`, a slash at the end allowed. Data is flat or nested; answers
-    are flat. What the body's content type says is not looked at. Unknown members of a request are ignored. Tensors may
-    be binary in both directions, outputs may be asked for as classes, and the parameters `timeout` and `priority` say
-    how the call is scheduled.
+    are flat. The body's content type and unknown members of a request are ignored. Tensors may be binary in both
+    directions, outputs may be asked for as classes, and the parameters `timeout` and `priority` say how the call is
+    scheduled.
     """
 
     name = "v2"
     headers = frozenset({BINARY_LENGTH})
 
     def recognise(self, path: str) -> Call | None:
-        """The model and version that a path names. Raises `ModelNotFound` for a version that is no number."""
+        """The model and version that a path names. Raises `VersionNotFound` for a version that is no number."""
         if not path.startswith(PREFIX):
             return None
         parts = path.removesuffix("/")[len(PREFIX) :].split("/")
@@ -85,29 +58,29 @@ class V2(Dialect):
         if len(parts) == 2:
             return Call(parts[0])
         if len(parts) == 4 and parts[1] == "versions":
-            return Call(parts[0], _version(parts[0], parts[2]))
+            return Call(parts[0], version_of(parts[0], parts[2]))
         return None
 
     def decode(self, body: bytes | bytearray, headers: Sequence[Header], callee: Callee) -> InferenceRequest:
         """The request in a body. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
         signature = callee.signature
-        max_rows = rows_bound(callee)
+        max_rows = callee.rows_bound
         lengths = [value for name, value in headers if name == BINARY_LENGTH]
         if lengths:
             request = decode_binary(body, json_length(lengths[-1], len(body)), signature, max_rows)
         else:
-            check_structure(body, callee)
+            check_structure(body, signature, callee.max_rows)
             request = decode_body(body, signature, max_rows)
-        if isinstance(request.reply, OutputsForm) and request.reply.wishes:
+        if isinstance(request.reply, V2AnswerForm) and request.reply.forms:
             reply = replace(request.reply, labels=callee.config.labels, batched=signature.batched)
             return replace(request, reply=reply)
         return request
 
     def encode(self, request: InferenceRequest, response: InferenceResponse) -> HttpResponse:
-        """The answer. Raises `InvalidRequest` if an output is a string that JSON cannot carry."""
-        if isinstance(request.reply, OutputsForm):
+        """The answer. Raises `InvalidRequest` if an output is a string that is not UTF-8, since JSON has no others."""
+        if isinstance(request.reply, V2AnswerForm):
             return super().encode(request, response)
-        # Most answers are plain and short, and a generator would take longer than the rest of it.
+        # Most answers are plain and short: for those, running a generator would take longer than all the rest.
         pieces = _beginning(response)
         separator = b""
         for tensor in response.outputs:
@@ -124,14 +97,14 @@ class V2(Dialect):
     ) -> Generator[None, None, HttpResponse]:
         """As `encode`, in steps."""
         pieces = _beginning(response)
-        reply = request.reply if isinstance(request.reply, OutputsForm) else PLAIN
+        reply = request.reply if isinstance(request.reply, V2AnswerForm) else PLAIN
         binary: list[bytes] = []
         separator = b""
         for tensor in response.outputs:
             if reply is not PLAIN:
                 tensor = yield from reply.shaped_in_steps(tensor)
             head = _output_head(tensor.name, tensor.datatype, tensor.array.shape)
-            if reply is not PLAIN and reply.wish(tensor.name).binary:
+            if reply is not PLAIN and reply.form_of(tensor.name).binary:
                 data = yield from raw_in_steps(tensor)
                 binary.append(data)
                 pieces += [separator, head, b',"parameters":{"binary_data_size":%d}}' % len(data)]
@@ -146,15 +119,8 @@ class V2(Dialect):
         return HttpResponse(200, b"".join([*pieces, *binary]), (*OCTETS, (BINARY_LENGTH, b"%d" % length)))
 
     def refuse(self, error: SluiceError) -> HttpResponse:
-        """The protocol's error object, with a status by the kind of error, and `Retry-After` where that makes sense."""
-        # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-        text = "internal error" if isinstance(error, StartError) else str(error)
-        # A path can be percent-decoded to half of a surrogate pair, which is no text.
-        body = orjson.dumps({"error": text.encode("utf-8", "backslashreplace").decode()})
-        if isinstance(error, Unavailable):
-            retry_after = b"%d" % max(1, math.ceil(error.retry_after_s))
-            return HttpResponse(STATUS[Unavailable], body, (*JSON, (b"retry-after", retry_after)))
-        return HttpResponse(status_of(error), body, JSON)
+        """The protocol's error object, `{"error": "…"}`."""
+        return error_object(error)
 
     def openapi_paths(self) -> dict[str, Any]:
         """The OpenAPI 3.1 `paths` of both prediction routes, with schemas and examples in line."""
@@ -174,30 +140,23 @@ def _beginning(response: InferenceResponse) -> list[bytes]:
 
 @lru_cache(maxsize=256)
 def _opening(model: str, version: int) -> bytes:
-    """The beginning of an answer, which is the same for every answer of a version."""
+    """The beginning of an answer, which all answers of a version share."""
     return orjson.dumps({"model_name": model, "model_version": str(version)}).removesuffix(b"}")
 
 
 @lru_cache(maxsize=1024)
 def _output_head(name: str, datatype: Datatype, shape: Shape) -> bytes:
-    """An output up to its data: few outputs have few shapes, and writing them anew would cost half of an answer."""
+    """An output up to its data. It is remembered, since writing it would take half of the time of a short answer."""
     head = orjson.dumps({"name": name, "datatype": datatype, "shape": shape})
     return head.removesuffix(b"}")
 
 
-def status_of(error: SluiceError) -> int:
-    """The HTTP status that this dialect has for an error."""
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return 400
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-
-
-def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
+def model_metadata(name: str, platform: str, versions: Sequence[int], signature: Signature) -> dict[str, Any]:
     """The protocol's metadata of a model: versions as strings, and -1 for an axis of any size."""
     return {
         "name": name,
         "versions": [str(version) for version in versions],
-        "platform": PLATFORM,
+        "platform": platform,
         "inputs": [_tensor_metadata(spec) for spec in signature.inputs],
         "outputs": [_tensor_metadata(spec) for spec in signature.outputs],
     }
@@ -206,10 +165,3 @@ def model_metadata(name: str, versions: Sequence[int], signature: Signature) -> 
 def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
     shape = [-1 if size is None else size for size in spec.shape]
     return {"name": spec.name, "datatype": str(spec.datatype), "shape": shape}
-
-
-def _version(model: str, text: str) -> int:
-    # int() would take digits of other scripts too, and none beyond a few thousand.
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise ModelNotFound(f"model {model[:80]!r} has no version {text[:80]!r}; versions are whole numbers")
-    return int(text)

@@ -1,4 +1,4 @@
-"""The extensions of the Open Inference Protocol that are served, by the names that Triton has for them."""
+"""The extensions of the Open Inference Protocol that are served, by Triton's names."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _REPOSITORY = ("model_repository",)
 
 
 def rest_extensions(*, repository: bool) -> list[str]:
-    """Over REST. `repository`: clients may see and change what is served."""
+    """The extensions over REST. `repository`: clients may see and change what is served."""
     return sorted([*_BOTH, *_REST, *(_REPOSITORY if repository else ())])
 
 
 def grpc_extensions(*, repository: bool) -> list[str]:
-    """Over gRPC, whose tensors are binary anyway."""
+    """The extensions over gRPC. `binary_tensor_data` is not one: tensors are binary there anyway."""
     return sorted([*_BOTH, *(_REPOSITORY if repository else ())])

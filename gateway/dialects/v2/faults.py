@@ -1,4 +1,4 @@
-"""What is wrong with a request body that could not be decoded, in words for its author."""
+"""Explains to the caller what is wrong with a V2 body that could not be decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice.gateway.dialects.v2.shared_memory import REGION
 from sluice.inference.errors import InvalidRequest
 
 MAX_SECOND_READING_BYTES = 1024 * 1024
-"""A longer body is not parsed once more only to say which input a misplaced `NaN` stands in."""
+"""A longer body is not parsed again to find the input that has a misplaced `NaN`."""
 
 JSON_WORDS = MappingProxyType(
     {
@@ -52,7 +52,7 @@ class _LooseBody(msgspec.Struct):
 
 
 def fault_of(body: bytes | bytearray, error: ValueError | RecursionError) -> InvalidRequest:
-    """The fault behind an error of the JSON decoder."""
+    """The refusal of a body for which the JSON decoder raised this error."""
     if not body.strip():
         return InvalidRequest('the body is empty; expected a JSON object with "inputs"')
     if isinstance(error, RecursionError):
@@ -71,7 +71,7 @@ def _malformed(body: bytes | bytearray, message: str) -> InvalidRequest:
     if found is None:
         return InvalidRequest(f"the body is not valid JSON: it ends too early, at {_place(body, len(body))}")
     offset = min(int(found[2]), len(body))
-    # The decoder stops behind a minus sign.
+    # The decoder reports the place after a minus sign.
     token = NON_FINITE.match(body, max(0, offset - 1)) or NON_FINITE.match(body, offset)
     if token is None:
         return InvalidRequest(f"the body is not valid JSON: {found[1]} at {_place(body, offset)}")
@@ -82,7 +82,7 @@ def _malformed(body: bytes | bytearray, message: str) -> InvalidRequest:
 
 
 def _fault_by_second_reading(body: bytes | bytearray) -> InvalidRequest | None:
-    """The input and element where a token like `NaN` stands, which only a reader that allows it can tell."""
+    """The refusal that names the input and element with a token like `NaN`; `None` if a lax reader finds no fault."""
     if len(body) > MAX_SECOND_READING_BYTES:
         return None
     try:
@@ -97,7 +97,7 @@ def _fault_by_second_reading(body: bytes | bytearray) -> InvalidRequest | None:
 
 
 def _misfit(body: bytes | bytearray, message: str) -> str:
-    """A message of the decoder about a value of the wrong kind, with the input's name where there is one."""
+    """The decoder's message about a value of the wrong kind, with the input's name if the value is in an input."""
     what, _, path = message.partition(" - at ")
     what = re.sub("`[^`]*`", _in_json_words, what[:1].lower() + what[1:])
     path = path.strip("`").removeprefix("$").removeprefix(".")
@@ -116,7 +116,7 @@ def _in_json_words(quoted: re.Match[str]) -> str:
 
 
 def _name(body: bytes | bytearray, index: int) -> tuple[str, dict[str, Any]]:
-    """How an input is called, and its parameters."""
+    """The name of an input as a message shows it, and its parameters."""
     try:
         element = msgspec.json.decode(body, type=_Names).inputs[index]
         named = msgspec.json.decode(element, type=_Named)

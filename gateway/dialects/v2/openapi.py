@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
+from sluice.gateway.dialects.openapi_parts import (
+    BUSY,
+    error_schema,
+    header_parameter,
+    model_parameter,
+    retry_after_header,
+    version_parameter,
+)
 from sluice.inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype
 
 
 def prediction_paths() -> dict[str, Any]:
     """`paths` for the route with and the route without a version. Every call makes a new value."""
     path = "/v2/models/{model}"
+    model = model_parameter(examples={"linear": {"value": "linear"}, "digits": {"value": "digits"}})
     return {
-        f"{path}/infer": {"post": _operation("Predict with a model's highest version", "predict", [_MODEL])},
+        f"{path}/infer": {"post": _operation("Predict with a model's highest version", "predict", [model])},
         f"{path}/versions/{{version}}/infer": {
-            "post": _operation("Predict with one version of a model", "predict_version", [_MODEL, _VERSION])
+            "post": _operation("Predict with one version of a model", "predict_version", [model, version_parameter()])
         },
     }
 
@@ -28,7 +38,7 @@ def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]
             "Requests that arrive together travel to the model in one batch. An output with a number that is not "
             "finite has the token `NaN`, `Infinity` or `-Infinity` in its place."
         ),
-        "parameters": [dict(parameter) for parameter in (*parameters, _TIMEOUT_HEADER, _CACHE_HEADER, _BINARY_HEADER)],
+        "parameters": deepcopy([*parameters, _TIMEOUT_HEADER, _CACHE_HEADER, _BINARY_HEADER]),
         "requestBody": {
             "required": True,
             "content": {
@@ -50,9 +60,9 @@ def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]
             "413": _error("The body or the number of rows is beyond a limit", "the body is larger than 67108864 bytes"),
             "500": _error("The model failed", "the model failed"),
             "503": _error(
-                "Not ready, full, or so busy that the answer would come too late. The same call may succeed later",
+                BUSY,
                 "the queue of model 'digits' is full",
-                _RETRY_AFTER,
+                retry_after_header("Seconds after which to try again"),
             ),
             "504": _error(
                 "The time that the caller gave, or that the gateway gives any call, is over or could never be enough",
@@ -62,46 +72,24 @@ def _operation(summary: str, operation_id: str, parameters: list[dict[str, Any]]
     }
 
 
-_MODEL = {
-    "name": "model",
-    "in": "path",
-    "required": True,
-    "description": "A model's name",
-    "schema": {"type": "string"},
-    "examples": {"linear": {"value": "linear"}, "digits": {"value": "digits"}},
-}
-_VERSION = {
-    "name": "version",
-    "in": "path",
-    "required": True,
-    "description": "A version's number",
-    "schema": {"type": "integer", "minimum": 0},
-    "example": 1,
-}
-_TIMEOUT_HEADER = {
-    "name": "X-Request-Timeout-Ms",
-    "in": "header",
-    "required": False,
-    "description": "Milliseconds that the caller is going to wait. A call that could not be answered by then is "
-    "refused instead of being answered late. The shorter of this and the parameter `timeout` counts.",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
-}
-_CACHE_HEADER = {
-    "name": "Cache-Control",
-    "in": "header",
-    "required": False,
-    "description": "`no-cache` has all rows computed anew, and stored; `no-store` keeps the cache out altogether.",
-    "schema": {"type": "string"},
-    "examples": {"no-cache": {"value": "no-cache"}, "no-store": {"value": "no-store"}},
-}
-_BINARY_HEADER = {
-    "name": "Inference-Header-Content-Length",
-    "in": "header",
-    "required": False,
-    "description": "How many bytes at the beginning of the body are JSON; the bytes of those inputs that have a "
-    "`binary_data_size` follow, in order. 0: the body is the model's only input.",
-    "schema": {"type": "integer", "minimum": 0},
-}
+_TIMEOUT_HEADER = header_parameter(
+    "X-Request-Timeout-Ms",
+    "Milliseconds that the caller is going to wait. A call that could not be answered by then is refused instead of "
+    "being answered late. The shorter of this and the parameter `timeout` counts.",
+    {"type": "number", "exclusiveMinimum": 0},
+)
+_CACHE_HEADER = header_parameter(
+    "Cache-Control",
+    "`no-cache` has all rows computed anew, and stored; `no-store` keeps the cache out altogether.",
+    {"type": "string"},
+    examples={"no-cache": {"value": "no-cache"}, "no-store": {"value": "no-store"}},
+)
+_BINARY_HEADER = header_parameter(
+    "Inference-Header-Content-Length",
+    "How many bytes at the beginning of the body are JSON; the bytes of those inputs that have a `binary_data_size` "
+    "follow, in order. 0: the body is the model's only input.",
+    {"type": "integer", "minimum": 0},
+)
 _BINARY_BODY = {
     "type": "string",
     "format": "binary",
@@ -116,24 +104,22 @@ _X_CACHE = {
     }
 }
 _EXAMPLE_400 = "input 'x': data has 3 elements; expected 1 element for shape [1, 1], flat or nested as the shape is"
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds after which to try again", "schema": {"type": "integer"}}}
 
 
 def _error(description: str, example: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
-    schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-    content = {"application/json": {"schema": schema, "example": {"error": example}}}
+    content = {"application/json": {"schema": error_schema(), "example": {"error": example}}}
     return {"description": description, "content": content} | ({"headers": headers} if headers else {})
 
 
 def _request_schema() -> dict[str, Any]:
-    wishes = {
+    parameters = {
         "binary_data": {"type": "boolean", "description": "Raw bytes behind the JSON instead of `data`"},
         "classification": {"type": "integer", "minimum": 1, "description": "The so many highest values, as classes"},
     }
     output = {
         "type": "object",
         "required": ["name"],
-        "properties": {"name": {"type": "string"}, "parameters": {"type": "object", "properties": wishes}},
+        "properties": {"name": {"type": "string"}, "parameters": {"type": "object", "properties": parameters}},
     }
     return {
         "type": "object",
@@ -240,7 +226,7 @@ ZERO = [
     0,  0,  6, 13, 10,  0,  0,  0,
 ]
 # fmt: on
-"""A hand-written zero: the first sample of scikit-learn's digits."""
+"""The first sample of scikit-learn's digits: a hand-written zero."""
 
 PROBABILITIES = [1.0, 3.5e-12, 6.9e-09, 1.3e-08, 6.2e-07, 5.8e-07, 4.4e-07, 9.8e-07, 2.4e-07, 9.3e-07]
-"""What the bundled model `digits` makes of it, rounded."""
+"""The answer of the bundled model `digits` to it, rounded."""

@@ -1,4 +1,4 @@
-"""What a V2 request wishes for in its answer, beside names: binary tensors, and classes in place of numbers.
+"""How a V2 request wants its outputs: as binary tensors, or as classes in place of numbers.
 
 The binary tensor data extension and the classification extension of the Open Inference Protocol, as Triton Inference
 Server has them: `extension_binary_data.md` and `extension_classification.md` of its protocol.
@@ -29,51 +29,44 @@ class RequestedOutput(msgspec.Struct, gc=False):
 
 
 class OutputForm(msgspec.Struct, frozen=True):
-    """How one output is to be written: binary or as JSON; as it is, or as its so many most likely `classes`."""
+    """How one output is written: binary or as JSON. If `classes` is not 0, as that many of its highest values."""
 
     binary: bool
     classes: int = 0
 
 
-class OutputsForm(msgspec.Struct, frozen=True, tag="v2"):
-    """How the outputs of an answer are to be written; those without a wish of their own are `binary` or not.
+class V2AnswerForm(msgspec.Struct, frozen=True, tag="v2"):
+    """How the outputs of an answer are written: `forms` by output, and `binary` for all outputs without one.
 
-    `labels` are the names of the classes by output, and `batched` says whether axis 0 counts rows.
+    `labels` has the names of the classes by output. `batched` says whether axis 0 counts rows.
     """
 
     binary: bool = False
-    wishes: Mapping[str, OutputForm] = MappingProxyType({})
+    forms: Mapping[str, OutputForm] = MappingProxyType({})
     labels: Mapping[str, Sequence[str] | str] = MappingProxyType({})
     batched: bool = True
 
-    def wish(self, name: str) -> OutputForm:
-        """What is wished for an output."""
-        return self.wishes.get(name) or OutputForm(self.binary)
+    def form_of(self, name: str) -> OutputForm:
+        """How this output is written."""
+        return self.forms.get(name) or OutputForm(self.binary)
 
     def shaped_in_steps(self, tensor: Tensor) -> Generator[None, None, Tensor]:
-        """The output as it is to be written. Raises `InvalidRequest` if it has no classes."""
-        classes = self.wish(tensor.name).classes
+        """The output, or its classes where those are wanted. Raises `InvalidRequest` for an output that has none."""
+        classes = self.form_of(tensor.name).classes
         if not classes:
             return tensor
         labels = self.labels.get(tensor.name, ())
         return (yield from classified_in_steps(tensor, classes, labels, batched=self.batched))
 
 
-class GrpcReply(msgspec.Struct, frozen=True, tag="grpc"):
-    """The same of a request over gRPC, and whether it wishes to be told that an answer is the last."""
-
-    final: bool = False
-    classes: OutputsForm | None = None
-
-
-def reply_of(outputs: Sequence[RequestedOutput], parameters: Mapping[str, ParameterValue]) -> OutputsForm | None:
-    """What a request wishes for; `None` for plain JSON. Raises `InvalidRequest`, naming the parameter."""
+def answer_form_of(outputs: Sequence[RequestedOutput], parameters: Mapping[str, ParameterValue]) -> V2AnswerForm | None:
+    """How a request wants its outputs; `None` for plain JSON. Raises `InvalidRequest`, naming the parameter."""
     binary = _truth("the request", BINARY_OUTPUTS, parameters.get(BINARY_OUTPUTS, False))
-    wishes = {output.name: _wish(output, binary=binary) for output in outputs if output.parameters}
-    return OutputsForm(binary, wishes) if binary or wishes else None
+    forms = {output.name: _form_of(output, binary=binary) for output in outputs if output.parameters}
+    return V2AnswerForm(binary, forms) if binary or forms else None
 
 
-def _wish(output: RequestedOutput, *, binary: bool) -> OutputForm:
+def _form_of(output: RequestedOutput, *, binary: bool) -> OutputForm:
     where = f"output {shown(output.name)}"
     said = output.parameters or {}
     refuse_shared_memory(where, said)

@@ -18,7 +18,7 @@ LONGEST_TIMEOUT_US = 2**63 - 1
 
 
 class Schedule(NamedTuple):
-    """What a request's parameters say: when and how soon, and the parameters that say something else."""
+    """The timeout and the priority that a request asks for, and its other `parameters`."""
 
     parameters: Parameters = NO_PARAMETERS
     timeout_s: float | None = None

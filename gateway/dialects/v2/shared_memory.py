@@ -1,4 +1,4 @@
-"""What clients are told that would use shared memory, over HTTP and gRPC: there are no regions."""
+"""Refusals for clients that want to use shared memory, over HTTP and gRPC: it is not served."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from sluice.inference.errors import InvalidRequest, NoSuchRegion
 Kind = Literal["system", "cuda"]
 
 REGION = "shared_memory_region"
-"""The parameter of an input or output that would lie in shared memory."""
+"""The parameter by which a request says that an input or output is in shared memory."""
 
 
 def refuse_shared_memory(where: str, parameters: Container[str]) -> None:
-    """Raises `InvalidRequest` for an input or output, named `where`, that would lie in shared memory.
+    """Raises `InvalidRequest` for an input or output, named `where`, that is said to be in shared memory.
 
-    A client that wants an output there would read whatever it finds there in its place.
+    Ignoring the parameter of an output would be wrong: the client would read whatever its region holds.
     """
     if REGION in parameters:
         raise InvalidRequest(f"{where}: shared memory is not served; the tensor travels in the message")
 
 
 def not_served(kind: Kind, region: str) -> InvalidRequest:
-    """To one that wants to register a region."""
+    """The refusal to register a region."""
     return InvalidRequest(
         f"cannot register the {kind} shared memory region {region[:80]!r}: shared memory is not served; "
         "send tensors in the request"
@@ -31,5 +31,5 @@ def not_served(kind: Kind, region: str) -> InvalidRequest:
 
 
 def no_region(kind: Kind, region: str) -> NoSuchRegion:
-    """To one that asks for a region by its name."""
+    """The refusal of a call that names a region."""
     return NoSuchRegion(f"Unable to find {kind} shared memory region: {region[:80]!r}; shared memory is not served")

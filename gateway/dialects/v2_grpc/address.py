@@ -1,28 +1,28 @@
 """Which model a serialized `ModelInferRequest` names, read without its tensors.
 
-The plane has to know the model before it can decode, and parsing a large message twice would copy it twice. So this
-walks over the message's fields by their tags and lengths alone
-(https://protobuf.dev/programming-guides/encoding/).
+The data plane must know the model before it can decode, and parsing a large message twice would copy it twice. So this
+reads only the tags and lengths of the fields (https://protobuf.dev/programming-guides/encoding/).
 """
 
 from __future__ import annotations
 
 from sluice.gateway.dialects.base import Call
-from sluice.inference.errors import InvalidRequest, ModelNotFound
+from sluice.gateway.dialects.targets import quoted, version_number
+from sluice.inference.errors import InvalidRequest, VersionNotFound
 
 MODEL_NAME, MODEL_VERSION = 1 << 3 | 2, 2 << 3 | 2
-"""The tags of the two fields."""
+"""The tags of the fields of these names."""
 
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 
 MAX_FIELDS = 4096
-"""Fields of a message, at most, every input, output, parameter and raw tensor counted as one."""
+"""Fields of a message, at most. Every input, output, parameter and raw tensor is one."""
 
 
 def address_of(message: bytes | bytearray) -> Call:
-    """The model and version that a message names; of a field that stands twice, the last counts.
+    """The model and version that a message names. Of a field that occurs twice, the last one counts.
 
-    Raises `InvalidRequest` for what is no message, and `ModelNotFound` for a version that is no number.
+    Raises `InvalidRequest` for bytes that are no message, and `VersionNotFound` for a version that is no number.
     """
     name = version = b""
     at, end = 0, len(message)
@@ -52,23 +52,23 @@ def address_of(message: bytes | bytearray) -> Call:
 
 
 def call_of(model: str, version: str) -> Call:
-    """The call that names a model and a version as they stand in messages: an empty version is none.
+    """The call for a model and a version out of a message; an empty version leaves the choice to the gateway.
 
-    Raises `ModelNotFound` for a version that is no number.
+    Raises `VersionNotFound` for a version that is no number.
     """
     if not version:
         return Call(model)
-    # int() would take digits of other scripts too, and none beyond a few thousand.
-    if not (version.isascii() and version.isdigit() and len(version) <= 18):
-        raise ModelNotFound(
-            f"model {model[:80]!r}: failed to get model version from specified version string {version[:80]!r}; "
+    number = version_number(version)
+    if number is None:
+        raise VersionNotFound(
+            f"model {quoted(model)}: failed to get model version from specified version string {quoted(version)}; "
             "versions are whole numbers"
         )
-    return Call(model, int(version))
+    return Call(model, number)
 
 
 def _varint(message: bytes | bytearray, at: int) -> tuple[int, int]:
-    """A number of seven bits per byte, lowest first, and where it ends."""
+    """The number at an offset, seven bits per byte, lowest first, and the offset behind it."""
     value = shift = 0
     try:
         while shift < 70:

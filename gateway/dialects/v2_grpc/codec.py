@@ -1,14 +1,13 @@
 """The Open Inference Protocol V2 over gRPC: serialized `ModelInferRequest`s in, `ModelInferResponse`s out.
 
-The messages are in `inference.proto`. A body is a message as it came off the wire, and so is an answer; the server in
-`gateway/grpc/` carries both, and reads `HttpResponse.status` as a status of gRPC
+The messages are in `inference.proto`. A body is a serialized message, and so is an answer. The server in
+`gateway/grpc/` transports both and reads `HttpResponse.status` as a status of gRPC
 (https://grpc.io/docs/guides/status-codes/).
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,14 +15,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from sluice.gateway.dialects.base import Call, Callee, Dialect
-from sluice.gateway.dialects.bounds import check_rows, rows_bound
 from sluice.gateway.dialects.formats.json_forms import MAX_AXES, element_count, form_of, shown
 from sluice.gateway.dialects.formats.raw_tensors import raw_in_steps, tensor_from_raw
-from sluice.gateway.dialects.v2.outputs import GrpcReply, RequestedOutput, reply_of
+from sluice.gateway.dialects.refusals import entry_of, retry_after, text_of
+from sluice.gateway.dialects.v2.outputs import RequestedOutput, answer_form_of
+from sluice.gateway.dialects.v2.request_checks import check_shape, refuse_repeated
 from sluice.gateway.dialects.v2.schedule import UNSAID, schedule_of
 from sluice.gateway.dialects.v2.shared_memory import refuse_shared_memory
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 from sluice.gateway.dialects.v2_grpc.address import address_of
+from sluice.gateway.dialects.v2_grpc.answer_form import GrpcAnswerForm
 from sluice.gateway.dialects.v2_grpc.contents import tensor_from_contents
 from sluice.gateway.dialects.v2_grpc.messages import parsed
 from sluice.gateway.messages import Header, HttpResponse
@@ -31,12 +32,10 @@ from sluice.inference.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
-    ModelFailed,
     ModelNotFound,
     NoSuchRegion,
     RequestTooLarge,
     SluiceError,
-    StartError,
     Unavailable,
 )
 from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse, ParameterValue, Tensor
@@ -44,7 +43,7 @@ from sluice.inference.types import Datatype, InferenceRequest, InferenceResponse
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 3, 4, 5
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 7, 8, 13, 14
 
-STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
+STATUSES: Mapping[type[SluiceError], int] = MappingProxyType(
     {
         InvalidRequest: INVALID_ARGUMENT,
         ModelNotFound: NOT_FOUND,
@@ -56,26 +55,26 @@ STATUS: Mapping[type[SluiceError], int] = MappingProxyType(
         SluiceError: INTERNAL,
     }
 )
-"""By the nearest ancestor of an error. `ModelFailed` is an invalid argument where the model blamed the input."""
+"""By the nearest ancestor of an error, as `refusals.entry_of` finds it."""
 
 PUSHBACK = b"grpc-retry-pushback-ms"
-"""How a client that retries by itself is told to wait (gRFC A6)."""
+"""The trailer that tells a client how long to wait before it retries, in milliseconds (gRFC A6)."""
 
 WANTS_FINAL, IS_FINAL = "triton_enable_empty_final_response", "triton_final_response"
-"""A caller may ask to be told which answer is the last for its request. There is one only, which is."""
+"""A caller may ask for a mark on the last answer to its request. Here the only answer is the last."""
 
 HEAVY_BYTES, HEAVY_STRINGS_BYTES = 1024 * 1024, 64 * 1024
+"""Messages from this length on are heavy; the second for models that take strings."""
 
-
-PLAIN = GrpcReply()
+PLAIN = GrpcAnswerForm()
 
 
 class GrpcInfer(Dialect):
     """`ModelInfer` and each message of `ModelStreamInfer`.
 
-    Inputs have typed contents or are raw, all of a request in the same way; outputs are always raw. Outputs may
-    be asked for as classes, and the parameters `timeout` and `priority` say how the call is scheduled. Shared memory is
-    refused. `HttpResponse.status` is one of gRPC's; if it is not `OK`, the body is what the caller is told.
+    The inputs of a request all have typed contents, or all are raw; outputs are always raw. Outputs may be asked for as
+    classes, and the parameters `timeout` and `priority` say how the call is scheduled. Shared memory is refused.
+    `HttpResponse.status` is one of gRPC's; if it is not `OK`, the body is the message of the status.
     """
 
     name = "grpc"
@@ -83,7 +82,7 @@ class GrpcInfer(Dialect):
     client_gone = CANCELLED
 
     def recognise(self, path: str) -> Call | None:
-        """Nothing: HTTP's paths lead to other dialects."""
+        """Always `None`: no HTTP path leads to gRPC."""
         return None
 
     def address(self, body: bytes | bytearray) -> Call:
@@ -91,7 +90,7 @@ class GrpcInfer(Dialect):
         return address_of(body)
 
     def heavy(self, body: bytes | bytearray, callee: Callee) -> bool:
-        """Strings are made one by one, and typed contents are copied twice; raw numbers are only looked at."""
+        """Whether the message is long: strings are decoded one by one, and typed contents are copied twice."""
         if len(body) < HEAVY_STRINGS_BYTES:
             return False
         return len(body) >= HEAVY_BYTES or any([spec.datatype is Datatype.BYTES for spec in callee.signature.inputs])
@@ -100,11 +99,10 @@ class GrpcInfer(Dialect):
         """The request in a message. Raises `InvalidRequest`, naming the input, and `RequestTooLarge`."""
         message = parsed(pb.ModelInferRequest, body)
         if len(message.inputs) > 1:
-            _refuse_repeated("input", [each.name for each in message.inputs])
-        max_rows = rows_bound(callee)
+            refuse_repeated("input", [each.name for each in message.inputs])
+        max_rows = callee.rows_bound
         for each in message.inputs:
-            if len(each.shape) and max_rows is not None:
-                check_rows(each.name, each.shape[0], max_rows)
+            check_shape(each.name, each.shape, max_rows)
         raws = message.raw_input_contents
         if raws:
             _refuse_contents(message)
@@ -119,21 +117,21 @@ class GrpcInfer(Dialect):
         outputs = [_output(each) for each in message.outputs]
         names = tuple([output.name for output in outputs])
         if len(outputs) > 1:
-            _refuse_repeated("output", names)
+            refuse_repeated("output", names)
         parameters = _parameters(message.parameters) if message.parameters else {}
         final = parameters.pop(WANTS_FINAL, False) is True
         rest, timeout_s, priority = schedule_of(parameters) if parameters else UNSAID
-        classes = reply_of(outputs, {}) if outputs else None
+        classes = answer_form_of(outputs, {}) if outputs else None
         if classes is not None:
             classes = replace(classes, labels=callee.config.labels, batched=callee.signature.batched)
-        reply = GrpcReply(final, classes) if final or classes is not None else None
+        reply = GrpcAnswerForm(final, classes) if final or classes is not None else None
         return InferenceRequest(inputs, names, message.id or None, rest, timeout_s, priority, reply=reply)
 
     def encode_in_steps(
         self, request: InferenceRequest, response: InferenceResponse
     ) -> Generator[None, None, HttpResponse]:
-        """The answer, its outputs raw. Raises `InvalidRequest` if an output has no classes to tell."""
-        reply = request.reply if isinstance(request.reply, GrpcReply) else PLAIN
+        """The answer with raw outputs. Raises `InvalidRequest` if classes are wanted of an output that has none."""
+        reply = request.reply if isinstance(request.reply, GrpcAnswerForm) else PLAIN
         outputs = response.outputs
         if reply.classes is not None:
             shaped: list[Tensor] = []
@@ -157,26 +155,20 @@ class GrpcInfer(Dialect):
         return HttpResponse(OK, message.SerializeToString())
 
     def refuse(self, error: SluiceError) -> HttpResponse:
-        """GRPC's status for the kind of error, and when to try again where that makes sense."""
-        # A StartError is told to the operator. It cannot get here but by mistake, and names files.
-        text = "internal error" if isinstance(error, StartError) else str(error)
-        headers: tuple[Header, ...] = ()
+        """The status of gRPC for this kind of error, and when to try again if that may help."""
+        headers = retry_after(error)
         if isinstance(error, Unavailable):
-            retry_after_s = max(1, math.ceil(error.retry_after_s))
-            pushback_ms = max(1, math.ceil(error.retry_after_s * 1e3))
-            headers = ((b"retry-after", b"%d" % retry_after_s), (PUSHBACK, b"%d" % pushback_ms))
-        return HttpResponse(status_of(error), text.encode("utf-8", "backslashreplace"), headers)
+            headers = (*headers, (PUSHBACK, b"%d" % max(1, math.ceil(error.retry_after_s * 1e3))))
+        return HttpResponse(status_of(error), text_of(error).encode(), headers)
 
     def openapi_paths(self) -> dict[str, Any]:
-        """None: gRPC describes itself by reflection."""
+        """Empty: gRPC describes itself by reflection."""
         return {}
 
 
 def status_of(error: SluiceError) -> int:
-    """GRPC's status for an error."""
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return INVALID_ARGUMENT
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    """The status of gRPC for an error."""
+    return entry_of(error, STATUSES)
 
 
 def _raw_tensor(each: pb.ModelInferRequest.InferInputTensor, raw: bytes) -> Tensor:
@@ -210,12 +202,6 @@ def _output(each: pb.ModelInferRequest.InferRequestedOutputTensor) -> RequestedO
         return RequestedOutput(each.name)
     refuse_shared_memory(f"output {shown(each.name)}", each.parameters)
     return RequestedOutput(each.name, _parameters(each.parameters))
-
-
-def _refuse_repeated(kind: str, names: Sequence[str]) -> None:
-    if len(set(names)) != len(names):
-        [(name, times)] = Counter(names).most_common(1)
-        raise InvalidRequest(f"{kind} {shown(name)} is listed {times} times; every name may be listed once")
 
 
 def _parameters(messages: Mapping[str, pb.InferParameter]) -> dict[str, ParameterValue]:

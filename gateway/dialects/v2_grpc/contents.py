@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from sluice.gateway.dialects.bounds import check_strings
+from sluice.gateway.dialects.formats.body_bounds import check_strings
 from sluice.gateway.dialects.formats.json_forms import shown
 from sluice.gateway.dialects.formats.raw_tensors import shaped
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
@@ -32,13 +32,13 @@ FIELDS: Mapping[Datatype, str] = MappingProxyType(
 )
 
 WIDE: Mapping[str, type[np.generic]] = MappingProxyType({"int_contents": np.int32, "uint_contents": np.uint32})
-"""Fields that also carry narrower datatypes, and what they hold."""
+"""Fields that also have narrower datatypes, and the type of their elements."""
 
 
 def tensor_from_contents(
     name: str, datatype: Datatype, shape: Shape, count: int, contents: pb.InferTensorContents
 ) -> Tensor:
-    """The tensor of an input with `count` elements. Raises `InvalidRequest` if its field does not hold just those."""
+    """The tensor of an input with `count` elements. Raises `InvalidRequest` if the contents are others."""
     field = FIELDS.get(datatype)
     if field is None:
         raise InvalidRequest(f"input {shown(name)}: {datatype} has no typed contents; send it in raw_input_contents")

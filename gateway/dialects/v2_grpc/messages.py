@@ -1,4 +1,4 @@
-"""Messages off the wire, or what is wrong with them."""
+"""Parses messages of protocol buffers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 
 def parsed(kind: type[MessageT], body: bytes | bytearray) -> MessageT:
-    """The message of a kind that a body holds. Raises `InvalidRequest` if it holds none."""
+    """The message of this kind in a body. Raises `InvalidRequest` if the body is none."""
     try:
         return kind.FromString(bytes(body))
     except DecodeError as error:

@@ -1,1 +1,1 @@
-"""Pictures as inputs: what `[input.NAME.image]` in a `model.toml` makes of a JPEG or PNG file."""
+"""Makes inputs out of JPEG and PNG files, as `[input.NAME.image]` in a `model.toml` says."""

@@ -1,7 +1,7 @@
-"""What the files of pictures are made of, looked at before they are decoded.
+"""Checks of the files of pictures before they are decoded.
 
-Pillow fills up with black what a PNG leaves out, and takes as long as a file has parts, be they empty. So PNG data
-are counted first, a little at a time, and parts are counted in both formats.
+Pillow decodes missing data of a PNG as black pixels, and takes time for each part of a file, even an empty one. So the
+data of a PNG are counted first, a little at a time, and the parts are counted in both formats.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ MOST_PARTS = 65_536
 """Chunks of a PNG, and segments of a JPEG before its first scan, at most."""
 
 FEW_SCANS, MOST_SCANS = 16, 1000
-"""A progressive JPEG has about ten scans, each of which goes over all pixels. With more than `FEW_SCANS` its pixels are
-counted once for each: all together, as many as `FEW_SCANS` times the largest picture that may be sent."""
+"""A progressive JPEG has about ten scans, and decoding each takes time for all pixels. If it has more than `FEW_SCANS`,
+its pixels times its scans may be `FEW_SCANS` times the pixels of the largest allowed picture, at most."""
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHUNK = struct.Struct(">I4s")
 _HEADER = struct.Struct(">IIBBBBB")
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""Of interlaced pictures: the first column and row of each pass, and the steps to the next ones."""
+"""The passes of interlaced pictures: the first column and row, and the steps to the next column and row."""
 
 _TAKEN_BYTES, _PIECE_BYTES = 64 * 1024, 256 * 1024
 _SCANS = re.compile(rb"\xff\xda")
@@ -35,7 +35,7 @@ _START, _SCAN, _END = b"\xff\xd8", 0xDA, 0xD9
 
 
 def check_parts(body: memoryview) -> None:
-    """Raises `RequestTooLarge` for a file of too many parts: whoever opens it goes through all of them."""
+    """Raises `RequestTooLarge` for a file of too many parts, since opening it takes time for each."""
     if body[: len(SIGNATURE)] == SIGNATURE:
         for _ in _chunks(body):
             pass
@@ -44,9 +44,9 @@ def check_parts(body: memoryview) -> None:
 
 
 def check_pixels(body: memoryview) -> None:
-    """Raises `InvalidRequest` unless a PNG has data for all of its pixels, and an end; says nothing of other files.
+    """Raises `InvalidRequest` unless a PNG has data for all of its pixels, and an end. Accepts all other files.
 
-    The picture is known to be one that may be decoded.
+    The caller has checked that the picture is not too large to be decoded.
     """
     if body[: len(SIGNATURE)] != SIGNATURE:
         return
@@ -66,7 +66,7 @@ def check_pixels(body: memoryview) -> None:
 
 
 def check_scans(body: memoryview, pixels: int, max_pixels: int) -> None:
-    """Raises `RequestTooLarge` for a JPEG of too many scans; says nothing of other files."""
+    """Raises `RequestTooLarge` for a JPEG of too many scans. Accepts all other files."""
     if body[: len(_START)] != _START:
         return
     scans = sum([1 for _ in islice(_SCANS.finditer(body), MOST_SCANS)])
@@ -78,7 +78,7 @@ def check_scans(body: memoryview, pixels: int, max_pixels: int) -> None:
 
 
 def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The kind and the data of each chunk that is there whole."""
+    """The kind and the data of each complete chunk. Raises `RequestTooLarge` for too many."""
     at, count = len(SIGNATURE), 0
     while at + _CHUNK.size <= len(body):
         count += 1
@@ -103,13 +103,13 @@ def _check_segments(body: memoryview) -> None:
         kind, at = body[fill.end()], fill.end() + 1
         if kind in (_SCAN, _END):
             return
-        if not (0xD0 <= kind <= 0xD7 or kind == 1):  # those stand alone
+        if not (0xD0 <= kind <= 0xD7 or kind == 1):  # those have no length
             at += int.from_bytes(body[at : at + 2], "big")
     raise RequestTooLarge(f"the image's file has more than {MOST_PARTS} segments")
 
 
 def _data_bytes(header: memoryview) -> int:
-    """The bytes that the lines of a picture take, each with the number of its filter."""
+    """The bytes of all lines of a picture, each with one byte for its filter."""
     if len(header) != _HEADER.size:
         raise InvalidRequest("the image cannot be read: its header is broken; expected a whole PNG file")
     width, height, depth, color, _, _, interlaced = _HEADER.unpack(header)
@@ -124,7 +124,7 @@ def _data_bytes(header: memoryview) -> int:
 
 
 def _inflated_bytes(inflating: zlib._Decompress, data: memoryview, most: int) -> int:
-    """How many bytes more there are; counting ends at `most`."""
+    """The number of bytes in a piece of compressed data. Counting stops soon after `most`."""
     found = at = 0
     rest = b""
     while found < most and not inflating.eof and (at < len(data) or rest):

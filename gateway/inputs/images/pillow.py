@@ -1,4 +1,4 @@
-"""The door to Pillow, which is there with the extra `sluice-gateway[images]`."""
+"""Decodes pictures with Pillow. Only this file imports it; the extra `sluice-gateway[images]` installs it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Decoder = Callable[[bytes | bytearray | memoryview], Pixels]
 
 FORMATS = ("JPEG", "PNG")
 LONGEST_SIDE = 65_535
-"""JPEG's own bound. Scaling a longer side takes much more memory than the picture itself."""
+"""The bound of JPEG. Scaling a longer side takes much more memory than the picture itself."""
 
 _KNOWN_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
 def load_decoder(config: ImageConfig, height: int, width: int, channels: int) -> Decoder:
-    """What decodes pictures and brings them to a size. Raises `StartError` where Pillow is not installed."""
+    """The function that decodes pictures and scales them to a size. Raises `StartError` if Pillow is not installed."""
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps  # late: an optional extra
     except ModuleNotFoundError as error:
         raise StartError(
             f"images are declared, but {error.name} is not installed; install the extra sluice-gateway[images]"
         ) from None
-    # Pillow's own bound warns first and refuses at twice as much; ours, below, refuses by the header alone.
+    # Pillow's bound only warns at first, and refuses at twice as much. `_check` refuses by the header alone.
     Image.MAX_IMAGE_PIXELS = None
     resample = Image.Resampling[config.resample.upper()]
     mode = "L" if channels == 1 else "RGB"
@@ -49,14 +49,14 @@ def load_decoder(config: ImageConfig, height: int, width: int, channels: int) ->
                 check_scans(view, picture.width * picture.height, config.max_pixels)
                 check_pixels(view)
                 picture.load()
-                ImageOps.exif_transpose(picture, in_place=True)  # a copy, even where nothing is to be turned, costs
+                ImageOps.exif_transpose(picture, in_place=True)  # in place: otherwise it copies every picture
                 sized = _sized(_plain(picture, mode), config, (height, width), resample)
                 return np.asarray(sized, np.uint8).reshape(height, width, channels)
         except (InvalidRequest, RequestTooLarge):
             raise
         except MemoryError:
             raise RequestTooLarge("there is not enough memory for the image") from None
-        except Exception as error:  # the library has no kind of its own
+        except Exception as error:  # Pillow has no error class of its own
             raise InvalidRequest(
                 f"the image cannot be read: {_reason(error)}; expected a whole JPEG or PNG file"
             ) from None
@@ -65,7 +65,7 @@ def load_decoder(config: ImageConfig, height: int, width: int, channels: int) ->
 
 
 def _check(picture: Image.Image, max_pixels: int) -> None:
-    """By the header alone, before anything is decoded."""
+    """Raises `InvalidRequest` or `RequestTooLarge` by the header alone, before anything is decoded."""
     width, height = picture.size
     if width * height > max_pixels:
         raise RequestTooLarge(f"the image has {width} x {height} pixels; image.max_pixels allows {max_pixels}")
@@ -80,7 +80,7 @@ def _check(picture: Image.Image, max_pixels: int) -> None:
 
 
 def _plain(picture: Any, mode: str) -> Any:
-    """Without palette and transparency: what is transparent keeps the colour that it has in the file."""
+    """The picture without palette and transparency. Transparent pixels keep the colour that they have in the file."""
     if picture.mode in {"P", "PA"} and "transparency" in picture.info:
         picture = picture.convert("RGBA")
     return picture if picture.mode == mode else picture.convert(mode)
@@ -97,7 +97,7 @@ def _sized(picture: Any, config: ImageConfig, size: tuple[int, int], resample: A
         scale = max(height / picture.height, width / picture.width)
         whole = (max(int(picture.width * scale), width), max(int(picture.height * scale), height))
     else:
-        # Rounded down, as the libraries have it that models are trained with.
+        # Rounded down, as in the libraries with which models are trained.
         scale = config.shorter_side / min(picture.size)
         whole = (
             max(int(picture.width * scale), config.shorter_side),
@@ -116,7 +116,10 @@ def _sized(picture: Any, config: ImageConfig, size: tuple[int, int], resample: A
 
 
 def _check_between(picture: Any, width: int, max_pixels: int) -> None:
-    """Pictures are scaled across first: what is between has the new width, and the old height."""
+    """Raises `RequestTooLarge` if the picture between the two steps of scaling is too large.
+
+    Pillow scales the width first, so that picture has the new width and the old height.
+    """
     if width * picture.height > max(max_pixels, picture.width * picture.height):
         raise RequestTooLarge(
             f"the image has {picture.width} x {picture.height} pixels, and {width} x {picture.height} while it is "

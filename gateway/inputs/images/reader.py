@@ -1,4 +1,4 @@
-"""How a picture becomes one row of an input: its size and layout from the signature, its numbers from `model.toml`."""
+"""Makes one row of an input out of a picture: size and layout are the signature's, the rest is in `model.toml`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sluice.inference.errors import RepositoryError
 from sluice.inference.types import STORAGE, Array, Datatype, Signature, Tensor, TensorSpec
 
 LAYOUTS: Mapping[int, tuple[str, ...]] = MappingProxyType({4: ("NCHW", "NHWC"), 3: ("NHW", "CHW", "HWC"), 2: ("HW",)})
-"""Of inputs with so many axes. Letters: row, channel, height, width."""
+"""The possible layouts by the number of axes. N: row, C: channel, H: height, W: width."""
 
 DATATYPES = frozenset({Datatype.UINT8, Datatype.FP16, Datatype.FP32, Datatype.FP64})
 
 
 class ImageReader(msgspec.Struct, frozen=True):
-    """Makes one row of an input out of a JPEG or PNG file. Threads may share it; each call may take a while.
+    """Makes one row of an input out of a JPEG or PNG file. Threads may share it. A call may take many milliseconds.
 
-    Pixels from 0 to 255 are multiplied by `scale`; then `mean` is taken off and the rest divided by `deviation`, in
-    single precision. UINT8 inputs take pixels as they are.
+    Pixels from 0 to 255 are multiplied by `scale`, or divided by 255 if that is `None`. Then `mean` is subtracted, and
+    the difference is divided by `deviation`, in single precision. UINT8 inputs take pixels unchanged.
     """
 
     spec: TensorSpec
@@ -49,7 +49,7 @@ class ImageReader(msgspec.Struct, frozen=True):
         return Tensor(self.spec.name, self.spec.datatype, row[None] if "N" in self.layout else row)
 
     def _normalised(self, pixels: Array) -> Array:
-        # A division, as the libraries have it that models are trained with: 1/255 times 255 is not quite 1.
+        # A division, as in the libraries with which models are trained: 1/255 times 255 is not exactly 1.
         numbers: Array = pixels / np.float32(255) if self.scale is None else pixels * np.float32(self.scale)
         if any(self.mean):
             numbers -= np.array(self.mean, np.float32)
@@ -107,7 +107,7 @@ def _reader(spec: TensorSpec, config: ImageConfig, signature: Signature) -> Imag
 
 
 def _layout(spec: TensorSpec, config: ImageConfig, fault: str, *, batched: bool) -> str:
-    """The declared layout, or the only one in which the channels' axis is 1 or 3 long."""
+    """The declared layout, or else the only possible one in which the axis of channels is 1 or 3 long."""
     known = [each for each in LAYOUTS.get(len(spec.shape), ()) if ("N" in each) or not batched]
     if config.layout is not None:
         declared = config.layout if config.layout in known else config.layout.removeprefix("N")

@@ -1,1 +1,1 @@
-"""Models of text: how texts become the token ids that a model takes, and its outputs embeddings."""
+"""Models that embed texts: makes token ids out of texts, and embeddings out of a model's outputs."""

@@ -1,4 +1,4 @@
-"""From texts to a model's inputs, and from its outputs to embeddings. Pure, but for the tokenizer's own threads."""
+"""From texts to a model's inputs, and from its outputs to embeddings. Pure, but the tokenizer has its own threads."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from sluice.inference.types import STORAGE, Array, Datatype, Shape, Signature, T
 IDS = (Datatype.INT64, Datatype.INT32)
 FLOATS = (Datatype.FP32, Datatype.FP16, Datatype.FP64)
 
-
 TOKEN_CHARACTERS, LONG_TIMES = 16, 4
-"""What a token has in characters, at most, as a rule; a text of so many times that for each of the tokens that it may
-have is long, and not made into tokens whole."""
+"""A token seldom has more characters than this. A text is long if it has more than `LONG_TIMES` times as many for each
+token that it may have: then its beginning is tokenised first."""
 
 LAST_TOKENS = 64
-"""So many tokens at the end of a beginning may be others in the whole text."""
+"""The last tokens of a beginning, of which up to this many may differ in the whole text."""
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """Texts by their length. `places[i]` says which texts are the rows of `inputs[i]`, all of them equally long.
+    """Texts by their length in tokens. `places[i]` has the indices of the texts that are the rows of `inputs[i]`.
 
-    A text is never padded to the length of another one of its call: padding, where the model has it, comes later, and
-    the cache knows each text by its own tokens alone.
+    No text is padded to the length of another one here. Padding, if the model declares it, comes later, so the cache
+    has each text under the tokens of that text alone.
     """
 
     places: tuple[tuple[int, ...], ...]
@@ -37,7 +36,7 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class Embedder(msgspec.Struct, frozen=True):
-    """A model version that embeds texts, and how. Made by `embedder_of`."""
+    """How one model version embeds texts. `embedder_of` makes it."""
 
     config: TextConfig
     tokenizer: Tokenizer
@@ -65,9 +64,10 @@ class Embedder(msgspec.Struct, frozen=True):
         return ids
 
     def _tokens_of(self, place: int, text: str, beginning: int) -> list[int]:
-        """The token ids of one text, which may be long: its beginning alone may say that they are too many.
+        """The token ids of one text, which may be long: longer and longer beginnings of it are tokenised.
 
-        Of a text that is cut, the tokens are known once two beginnings, one twice as long as the other, have the same.
+        Without truncation, a beginning with too many tokens is enough to refuse the text. With truncation, the tokens
+        are known once two beginnings, one twice as long as the other, have the same ones.
         """
         before: list[int] = []
         most = self.config.max_tokens
@@ -81,7 +81,7 @@ class Embedder(msgspec.Struct, frozen=True):
         return self.tokenizer.tokenise([text])[0]
 
     def check(self, ids: Sequence[Sequence[int]]) -> None:
-        """Raises `InvalidRequest` for token ids of a caller's own that the model cannot have."""
+        """Raises `InvalidRequest` for token ids from a caller that the model does not have, or too many of them."""
         self._check_lengths(ids)
         for place, row in enumerate(ids):
             lowest, highest = min(row), max(row)
@@ -93,10 +93,10 @@ class Embedder(msgspec.Struct, frozen=True):
                 )
 
     def parts(self, ids: Sequence[Sequence[int]]) -> Parts:
-        """The model's inputs for texts of those token ids, at least one, each with at least one token."""
+        """The model's inputs for texts with these token ids: at least one text, each with at least one token."""
         places: dict[tuple[int, int], list[int]] = {}
         for place, row in enumerate(ids):
-            # A model that is not batched has each text by itself.
+            # A model that is not batched takes one text at a time.
             places.setdefault((len(row), 0 if self.batched else place), []).append(place)
         return Parts(
             tuple([tuple(each) for each in places.values()]),
@@ -104,12 +104,12 @@ class Embedder(msgspec.Struct, frozen=True):
         )
 
     def embeddings(self, parts: Parts, outputs: Sequence[Array], dimensions: int | None) -> Array:
-        """float32[texts, dimensions], in the order of the texts, from what the model gave for each part.
+        """float32[texts, dimensions], in the order of the texts, out of the model's output for each part.
 
-        Raises `InvalidRequest` if there are fewer dimensions, and `ModelFailed` for outputs of another shape than the
-        model declared, and for numbers that are not finite.
+        Raises `InvalidRequest` if the model has fewer than the wanted dimensions, and `ModelFailed` for outputs of
+        another shape than the model declared, and for numbers that are not finite.
         """
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite and NaN are refused below
             pooled = [
                 self._pooled(output, inputs[0].array.shape)
                 for output, inputs in zip(outputs, parts.inputs, strict=True)
@@ -144,7 +144,7 @@ class Embedder(msgspec.Struct, frozen=True):
         return tuple(tensors)
 
     def _pooled(self, output: Array, ids: Shape) -> Array:
-        """float32[rows, dimensions]. Behind the tokens there may be what the model says of padding."""
+        """float32[rows, dimensions]. Vectors for padding, after those of the tokens, are ignored."""
         rows, tokens = ids
         pool = POOLINGS.get(self.config.pooling)
         if output.shape[0] != rows or output.ndim != (2 if pool is None else 3) or (pool and output.shape[1] < tokens):
@@ -156,7 +156,7 @@ class Embedder(msgspec.Struct, frozen=True):
 
 
 def embedder_of(config: TextConfig, signature: Signature, tokenizer: Tokenizer) -> Embedder:
-    """The embedder of a model. Raises `RepositoryError` where the configuration does not suit its signature."""
+    """The embedder of a model. Raises `RepositoryError` if the configuration does not suit its signature."""
     inputs = {spec.name: spec for spec in signature.inputs}
     ids = _input(inputs, "ids", config.ids)
     mask = _optional_input(inputs, "mask", config.mask, "attention_mask")
@@ -215,5 +215,5 @@ def _shape(spec: TensorSpec) -> list[int]:
 
 
 def _short(number: int) -> str:
-    """A number that a caller made up, which may have any number of digits."""
+    """A caller's number as a message shows it: it may have any number of digits."""
     return str(number) if abs(number) < 2**64 else "that needs more than 64 bits"

@@ -1,4 +1,4 @@
-"""How the vectors of a text's tokens become one. Pure numpy, over all texts of one length at once."""
+"""Makes one vector out of the vectors of a text's tokens. Pure numpy, for all texts of one length at once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Pooling: TypeAlias = Callable[[Array], Array]
 
 
 def mean(vectors: Array) -> Array:
-    """The mean over the tokens, summed up in float32 at least: a half has too few bits for hundreds of tokens."""
+    """The mean over the tokens, summed in float32 at least: float16 is too coarse for the sum of hundreds of tokens."""
     precision = np.promote_types(vectors.dtype, np.float32)
     return _float32(vectors.mean(axis=1, dtype=precision))
 
 
 def first(vectors: Array) -> Array:
-    """The vector of the first token, which is `[CLS]` for models in the manner of BERT."""
+    """The vector of the first token, which is `[CLS]` for models like BERT."""
     return _float32(vectors[:, 0])
 
 
 def last(vectors: Array) -> Array:
-    """The vector of the last token, which alone has seen all others in a causal model."""
+    """The vector of the last token. In a causal model, only this one depends on all others."""
     return _float32(vectors[:, -1])
 
 
@@ -36,12 +36,12 @@ def largest(vectors: Array) -> Array:
 
 
 POOLINGS: Mapping[str, Pooling] = MappingProxyType({"mean": mean, "cls": first, "last": last, "max": largest})
-"""By their names in `model.toml`; `none` is not among them."""
+"""By their names in `model.toml`, without `none`."""
 
 
 def scaled(vectors: Array) -> Array:
-    """float32[n, d] of finite numbers, each row scaled to length 1; a row of zeros stays one."""
-    # The sum of squares of large numbers is beyond float32.
+    """float32[n, d] of finite numbers, each row scaled to length 1. A row of zeros stays as it is."""
+    # In float32, the sum of squares of large numbers would overflow.
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     return _float32(vectors / np.where(lengths == 0, 1, lengths)[:, np.newaxis])
 

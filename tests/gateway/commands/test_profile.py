@@ -21,8 +21,8 @@ from sluice.gateway.commands.profile.write import model_toml, settings_of, write
 from sluice.inference.config.model_config import BatchingConfig, ModelConfig, WorkersConfig
 from sluice.inference.errors import RepositoryError, StartError
 from sluice.inference.findings import WAYS, Evidence, Findings
-from sluice.inference.planning.plan import ServingPlan
 from sluice.inference.repository.scan import ModelVersion, ScannedRepository
+from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.types import Knot
 from tests import classifiers, influences, models
 
@@ -38,7 +38,7 @@ def profiled(*arguments: str | Path) -> Result:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Two models that are measured in no time: one with two versions, and one whose rows mix."""
+    """Two models that are measured quickly: one with two versions, and one whose rows mix."""
     for place, model in (("a/1", models.linear()), ("a/2", models.tiny()), ("b/1", models.centred())):
         models.place(model, tmp_path / "models" / place)
     for name in ("a", "b"):

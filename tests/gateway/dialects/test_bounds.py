@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from sluice.gateway.dialects.base import Callee, Dialect
+from sluice.gateway.dialects.formats.body_bounds import MAX_TEXTS
 from sluice.gateway.dialects.formats.npy import npy_of
-from sluice.gateway.dialects.request_bounds import MAX_TEXTS
 from sluice.gateway.dialects.sagemaker.codec import SageMaker
 from sluice.gateway.dialects.tfs.codec import TfsExamples, TfsPredict
 from sluice.gateway.dialects.tfs.examples import CLASSIFY
@@ -129,7 +129,7 @@ def test_long_bodies_are_read_in_little_memory(dialect: Dialect, own: tuple[int 
         body = b'{"instances":[%b]}' % text
     tracemalloc.start()
     with pytest.MonkeyPatch.context() as patch, suppress(RequestError):
-        patch.setattr("sluice.gateway.dialects.bounds.OBJECT_FLOOR_BYTES", 0)
+        patch.setattr("sluice.gateway.dialects.formats.body_bounds.OBJECT_FLOOR_BYTES", 0)
         dialect.decode(body, (JSON,), callee(*own))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

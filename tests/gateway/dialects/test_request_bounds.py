@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sluice.gateway.dialects.formats.body_bounds import MAX_TEXTS
 from sluice.gateway.dialects.request_bounds import (
     MAX_PARAMETER_CHARACTERS,
     MAX_PARAMETERS,
-    MAX_TEXTS,
     RequestBounds,
     request_bounds,
 )

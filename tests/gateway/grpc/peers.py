@@ -35,7 +35,6 @@ from sluice.gateway.grpc.frames import (
 from sluice.gateway.grpc.limits import GrpcLimits
 from sluice.gateway.grpc.methods import Body, CallEnded, Context, Method, ServerStream, Stream, Unary
 from sluice.gateway.grpc.server_context import ServerContext
-from tests.gateway.http.planes import PuppetPlane
 
 PATIENCE_S = 20.0
 MIB = 1024 * 1024
@@ -108,7 +107,7 @@ async def served(
     limits = limits or GrpcLimits(wire=LaneLimits(**wire))
     held, budget = HeldBytes(max_held_bytes), ConnectionBudget(max_connections)
     coders = ThreadPoolExecutor(1)
-    context = ServerContext(METHODS, PuppetPlane(), limits, held, budget, coders, draining=lambda: False)
+    context = ServerContext(METHODS, limits, held, budget, coders)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     acceptor = Acceptor("grpc", listener, budget, lambda: GrpcConnection(context), None, 5)
@@ -121,7 +120,7 @@ async def served(
             connection.abort()
         await asyncio.wait_for(context.emptied(), PATIENCE_S)
         coders.shutdown()
-    assert (held.now_bytes, budget.open, context.calls_underway) == (0, 0, 0)
+    assert (held.now_bytes, budget.open, context.calls_in_flight) == (0, 0, 0)
 
 
 @dataclass

@@ -29,11 +29,11 @@ async def test_calls_are_answered_as_they_are_done() -> None:
         client.call(1, b"/t/Forever")
         client.call(3, b"/t/Echo", b"first")
         assert (await client.answer(3)).messages == [b"first"]
-        assert server.context.calls_underway == 1
+        assert server.context.calls_in_flight == 1
         client.send(frame(RST_STREAM, 0, 1, (8).to_bytes(4, "big")))
         client.call(5, b"/t/Echo", b"second")
         assert (await client.answer(5)).messages == [b"second"]
-        assert server.context.calls_underway == 0
+        assert server.context.calls_in_flight == 0
 
 
 async def test_a_message_may_come_in_any_pieces() -> None:
@@ -204,7 +204,7 @@ async def test_a_deadline_ends_a_stream() -> None:
     async with served(limits) as server, peer(server) as client:
         client.send(client.head(1, request(b"/t/Never", (b"grpc-timeout", b"20m"))))
         assert (await client.answer(1)).status == Code.DEADLINE_EXCEEDED
-        assert not server.context.calls_underway
+        assert not server.context.calls_in_flight
 
 
 async def test_an_answer_that_ends_early_tells_the_client_to_stop() -> None:

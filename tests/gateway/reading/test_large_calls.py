@@ -27,7 +27,7 @@ from sluice.gateway.messages import Header, HttpResponse
 from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.reading import codecs
-from sluice.gateway.reading.intake import BodyReading
+from sluice.gateway.reading.body_reading import BodyReading
 from sluice.gateway.reading.pool import Readers
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.repeated_calls import Repeats

@@ -16,12 +16,13 @@ from sluice.gateway.dialects.base import Call, Callee
 from sluice.gateway.dialects.openai.codec import OpenAI
 from sluice.gateway.dialects.tfs.codec import TfsPredict
 from sluice.gateway.dialects.v2.codec import V2
-from sluice.gateway.reading import pool, process
+from sluice.gateway.reading import process, reader_bounds
 from sluice.gateway.reading.codecs import number_of
 from sluice.gateway.reading.faults import BodyRefused, told
 from sluice.gateway.reading.pool import Readers, planned_readers
-from sluice.gateway.reading.process import End, ReaderProcess
+from sluice.gateway.reading.process import ReaderProcess
 from sluice.gateway.reading.shared_body import SharedBody
+from sluice.gateway.telemetry.labels import ReaderEnd
 from sluice.inference.config.model_config import ModelConfig
 from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Unavailable
 from sluice.inference.types import Datatype, Signature, TensorSpec
@@ -84,7 +85,7 @@ async def test_a_reader_that_is_killed_is_replaced_and_the_call_answered(readers
         os.kill(pid, signal.SIGKILL)
         await call
     assert pids() != {pid}
-    assert readers.statistics().ends == {End.DIED: 1}
+    assert readers.statistics().ends == {ReaderEnd.DIED: 1}
 
 
 async def test_a_reader_that_died_at_rest_is_not_missed(readers: Readers) -> None:
@@ -102,7 +103,7 @@ async def test_a_reader_that_died_at_rest_is_not_missed(readers: Readers) -> Non
 async def test_a_body_that_readers_die_of_is_refused(
     readers: Readers, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], said: str
 ) -> None:
-    """By a signal from outside it need not be to blame; by one of its own it is."""
+    """If a signal from outside killed the reader, the body need not be the reason; if the reader crashed, it is."""
     ask = ReaderProcess.ask
 
     def asked(self: ReaderProcess, *arguments: object) -> object:
@@ -141,7 +142,7 @@ async def test_readers_that_are_killed_again_and_again_cost_nobody_an_answer(
     monkeypatch.setattr(ReaderProcess, "ask", asked)
     await read(readers, V2(), BODY, CALLEE)
     assert not kills
-    assert readers.statistics().ends[End.DIED] == 5
+    assert readers.statistics().ends[ReaderEnd.DIED] == 5
 
 
 async def test_a_call_ends_in_time_and_others_go_on(readers: Readers) -> None:
@@ -150,28 +151,28 @@ async def test_a_call_ends_in_time_and_others_go_on(readers: Readers) -> None:
         await read(readers, V2(), BODY, CALLEE)
         with pytest.raises(DeadlineExceeded, match="before its body was read"):
             await call
-    assert readers.statistics().ends == {End.DEADLINE: 1}
+    assert readers.statistics().ends == {ReaderEnd.DEADLINE: 1}
 
 
 async def test_a_reader_that_does_not_run_is_replaced(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "STALLED_S", 0.5)
     with stopped(await warm(readers)):
         await (await reading(readers))
-    assert readers.statistics().ends[End.STALLED] >= 1
+    assert readers.statistics().ends[ReaderEnd.STALLED] >= 1
 
 
 async def test_memory_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = await warm(readers)
-    monkeypatch.setattr(pool, "OWN_BYTES", 0)
-    monkeypatch.setattr(pool, "LEAST_BYTES", -(1 << 30))
-    monkeypatch.setattr(pool, "MEMORY_TIMES", -1_000_000)
+    monkeypatch.setattr(reader_bounds, "OWN_BYTES", 0)
+    monkeypatch.setattr(reader_bounds, "LEAST_BYTES", -(1 << 30))
+    monkeypatch.setattr(reader_bounds, "MEMORY_TIMES", -1_000_000)
     with stopped(pid), pytest.raises(RequestTooLarge, match="times its length in memory; send fewer"):
         await (await reading(readers))
-    assert readers.statistics().ends == {End.MEMORY: 1}
+    assert readers.statistics().ends == {ReaderEnd.MEMORY: 1}
 
 
 async def test_a_body_that_takes_much_memory_is_refused_and_leaves_nothing(readers: Readers) -> None:
-    """Three bytes for an object, which takes some 70: over the bound, be it the system's or the look that finds it."""
+    """Each object has three bytes and takes some 70: too many for the system's limit, or for the gateway's check."""
     body = b'{"inputs": [], "x": [' + b"{}," * (20 << 20) + b"{}]}"
     with pytest.raises((RequestTooLarge, InvalidRequest)):
         await read(readers, V2(), body, CALLEE)
@@ -179,7 +180,7 @@ async def test_a_body_that_takes_much_memory_is_refused_and_leaves_nothing(reade
 
 
 async def test_short_bodies_of_many_strings_are_read(readers: Readers) -> None:
-    """Also by a reader that has taken all that it may keep."""
+    """Even by a reader that already has all the memory that it may keep."""
     words = TensorSpec("x", Datatype.BYTES, (None,))
     callee = Callee("words", 1, Signature((words,), (words,), True), ModelConfig())
     body = b'{"instances": [' + b'"a",' * 59_999 + b'"b"]}'
@@ -196,7 +197,7 @@ def test_a_lack_of_memory_is_the_bodys() -> None:
 
 async def test_time_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = await warm(readers)
-    monkeypatch.setattr(pool, "READ_S", 0.05)
+    monkeypatch.setattr(reader_bounds, "READ_S", 0.05)
     with stopped(pid), pytest.raises(RequestTooLarge, match=r"takes more than 0.05 s; send fewer"):
         await (await reading(readers))
 
@@ -279,11 +280,11 @@ async def test_models_that_have_left_are_forgotten(readers: Readers) -> None:
 
 async def test_a_reader_that_grew_is_replaced(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = await warm(readers)
-    monkeypatch.setattr(pool, "OWN_BYTES", 1)
-    monkeypatch.setattr(pool, "MEMORY_TIMES", 1 << 30)
+    monkeypatch.setattr(reader_bounds, "OWN_BYTES", 1)
+    monkeypatch.setattr(reader_bounds, "MEMORY_TIMES", 1 << 30)
     await read(readers, V2(), BODY, CALLEE)
     await until(lambda: pid not in pids())
-    assert readers.statistics().ends == {End.GREW: 1}
+    assert readers.statistics().ends == {ReaderEnd.GREW: 1}
 
 
 def test_there_are_as_many_as_are_set() -> None:

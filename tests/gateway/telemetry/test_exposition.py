@@ -11,7 +11,8 @@ from prometheus_client.core import Metric
 
 from sluice.gateway.telemetry.exposition import SLICE_S, text_pieces
 from sluice.gateway.telemetry.labels import CallOutcome
-from sluice.gateway.telemetry.metrics import Metrics, ModelGauges
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.model_metrics import ModelGauges
 from sluice.gateway.telemetry.tally import SLICED_SAMPLES
 
 MODELS = 60
@@ -22,7 +23,7 @@ OWN = ("sluice_",)
 @pytest.fixture(scope="module")
 def metrics() -> Metrics:
     """Of as many models as a large repository has, each called in several ways."""
-    metrics = Metrics("1.2.3", "4.5.6", ["v2", "tfs", "torchserve", "openai", "grpc"])
+    metrics = Metrics("1.2.3", {"onnxruntime": "4.5.6"}, ["v2", "tfs", "torchserve", "openai", "grpc"])
     for number in range(MODELS):
         model = metrics.of_model(f"model-{number}", 1)
         model.watch(ModelGauges(one, one, one, one, one, objective_s=0.1))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sluice.gateway.telemetry.logs import Sampler, configure_logs, level, log, set_level
+from sluice.gateway.telemetry.logs import configure_logs, level, log, set_level
 from tests import logs
 
 
@@ -15,17 +15,6 @@ from tests import logs
 def _logging_as_it_was() -> Iterator[None]:
     with logs.restored():
         yield
-
-
-def test_sampler_admits_so_many_lines_a_second_and_counts_the_rest() -> None:
-    sampler = Sampler(2)
-    assert [sampler.admit(10.0) for _ in range(5)] == [0, 0, None, None, None]
-    assert [sampler.admit(11.2) for _ in range(3)] == [3, 0, None]
-    assert sampler.admit(19.0) == 1
-
-
-def test_sampler_of_zero_admits_nothing() -> None:
-    assert Sampler(0).admit(1.0) is None
 
 
 def test_json_lines_hold_facts_and_tracebacks() -> None:

@@ -8,7 +8,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from sluice.batching.policy import Reason
 from sluice.batching.report import BatchOutcome, BatchReport
 from sluice.gateway.telemetry.labels import CallOutcome
-from sluice.gateway.telemetry.metrics import Metrics, ModelGauges, ModelMetrics
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.model_metrics import ModelGauges, ModelMetrics
 from sluice.inference.types import Timings
 
 LABELS = 'model="m",version="3"'
@@ -132,7 +133,7 @@ def test_late_answers_have_no_slack() -> None:
 
 
 def test_a_trace_is_an_exemplar_in_openmetrics_alone() -> None:
-    metrics = Metrics("0", "1.2")
+    metrics = Metrics("0", {"onnxruntime": "1.2"})
     metrics.of_model("m", 3).request_ended("v2", CallOutcome.SUCCESS, 0.003, "ab" * 16)
     metrics.of_model("m", 3).request_ended("v2", CallOutcome.SUCCESS, 0.3)
     text, kind = metrics.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")

@@ -1,4 +1,4 @@
-"""Plans from measurements that were made up."""
+"""Plans from made-up measurements."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from sluice.inference.planning.plan import (
     MOST_ROWS,
     MOST_SLOWDOWN,
     PlanGrounds,
-    PlanTerms,
-    ServingPlan,
     spare_cores,
     thread_choices,
     worker_bytes,
 )
 from sluice.inference.planning.reasons import make_plan, span
+from sluice.inference.serving_plan import PlanTerms, ServingPlan
 from sluice.inference.transport.arena import arena_shape
 from sluice.inference.types import Datatype, Knot, Signature, TensorSpec, knot_rows
 

@@ -1,4 +1,4 @@
-"""What the first worker does before it serves, with engines that do as they are told."""
+"""What the first worker does before it serves, with fake engines."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import pytest
 
 from sluice.inference.backends.base import Backend
 from sluice.inference.errors import ModelFailed, ModelLoadError
-from sluice.inference.findings import Batched
 from sluice.inference.planning.measure import Instruments
-from sluice.inference.planning.plan import PlanTerms
 from sluice.inference.planning.survey import SLOW_LOAD_S, SURVEY_S, survey
 from sluice.inference.planning.warmup import Trial, try_out
+from sluice.inference.serving_plan import Batched, PlanTerms
 from sluice.inference.trial.trial import TRIAL_S
 from sluice.inference.types import Arrays, Datatype, TensorSpec
 
 
 class Engines:
-    """Opens engines, and knows how many are open. A run takes what a function of threads and rows says."""
+    """Opens fake engines and counts those that are open. Their run time is a function of threads and rows."""
 
     def __init__(self, run_s: Callable[[int, int], float], load_s: float = 0.1) -> None:
         self.opened: list[int] = []

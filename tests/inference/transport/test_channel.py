@@ -9,31 +9,33 @@ import msgspec
 import pytest
 
 from sluice.inference.findings import Evidence, Findings
-from sluice.inference.planning.plan import PlanTerms, ServingPlan
+from sluice.inference.serving_plan import PlanTerms, ServingPlan
 from sluice.inference.transport.arena import ArenaShape
 from sluice.inference.transport.channel import (
-    ANSWERS,
-    ORDERS,
     PACKET_BYTES,
     TEXT_BYTES,
-    Answer,
     Channel,
+    NotSent,
+    PeerGone,
+    WireError,
+    clipped,
+    connected,
+)
+from sluice.inference.transport.layout import Placed
+from sluice.inference.transport.messages import (
+    ANSWERS,
+    ORDERS,
+    Answer,
     Done,
     Failed,
     KnownVersion,
     Load,
     Loaded,
     LoadFailed,
-    NotSent,
     Order,
-    PeerGone,
     Run,
     ShareArena,
-    WireError,
-    clipped,
-    connected,
 )
-from sluice.inference.transport.layout import Placed
 from sluice.inference.types import Datatype, Knot, Signature, TensorSpec
 from tests.inference.running import descriptors
 

@@ -16,8 +16,8 @@ from sluice.inference.errors import ModelLoadError
 from sluice.inference.findings import Evidence
 from sluice.inference.planning.machine import available_cores
 from sluice.inference.planning.options import WorkerOptions, plan_terms, worker_options
-from sluice.inference.planning.plan import PlanTerms
-from sluice.inference.transport.channel import KnownVersion, Load
+from sluice.inference.serving_plan import PlanTerms
+from sluice.inference.transport.messages import KnownVersion, Load
 from sluice.inference.types import Vacancy
 from sluice.inference.workers import pool as workers_module
 from sluice.inference.workers.process import WorkerProcess

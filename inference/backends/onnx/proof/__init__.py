@@ -1,7 +1,8 @@
 """The proof from the graph that a model keeps the rows of a batch apart. Imports no engine.
 
-Every operator says how it treats the axis of the rows (`rules`); `following` takes what is known of the inputs through
-the graph. What is not known is UNKNOWN, by name. See docs/decisions/0017-rows-are-proven-apart.md.
+There is a rule for each operator that says how it treats the axis of the rows (`rules`). `following` applies the rules
+from the inputs through the graph. If a rule is missing, the result is UNKNOWN and names the operator. See
+docs/decisions/0017-rows-are-proven-apart.md.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import msgspec
 
 from sluice.inference.backends.onnx.proof.constants import batch_name, of_input
 from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, Padded
@@ -25,23 +24,16 @@ from sluice.inference.backends.onnx.proof.following import (
 from sluice.inference.backends.onnx.proof.reading import Unreadable, read_structure
 from sluice.inference.backends.onnx.proof.sizes import ROWS
 from sluice.inference.backends.onnx.proof.structure_pb2 import Graph, Model
-from sluice.inference.findings import Independence, RowsProof
+from sluice.inference.findings import ExplainedOperator, ExplainedTensor, Explanation, Independence, RowsProof
 
 LIMIT_S = 2.0
-"""How long a proof may take, once the file is read."""
+"""How long a proof may take. It is checked before each operator."""
 
-__all__ = ["LIMIT_S", "Explanation", "FollowedOperator", "explain", "prove"]
-
-
-class Explanation(msgspec.Struct, frozen=True):
-    """A proof with every operator on its way, in the order of the graph."""
-
-    proof: RowsProof
-    steps: tuple[FollowedOperator, ...]
+__all__ = ["LIMIT_S", "explain", "prove"]
 
 
 class _Unprovable(Exception):
-    """What a model declares leaves nothing to prove. The message says what."""
+    """The model's declared inputs have no common batch axis. The message says why."""
 
 
 def prove(
@@ -50,21 +42,22 @@ def prove(
     limit_s: float = LIMIT_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> RowsProof:
-    """What the graph of a file says of the rows of the named tensors, or of all of its outputs. Raises nothing.
+    """What the graph of a file proves about the rows of the named tensors, or of all outputs. Raises nothing.
 
-    MIXED and UNKNOWN name the first output that is so, and the operator that made it so.
+    For MIXED and UNKNOWN, `because` names the first such output, and the operator that is the reason.
     """
-    return _examined(model_file, outputs, limit_s, clock, recorded=False).proof
+    return _examined(model_file, outputs, limit_s, clock, recorded=False)[0]
 
 
 def explain(model_file: Path, outputs: Sequence[str] | None = None, limit_s: float = LIMIT_S) -> Explanation:
-    """The same proof, with what is known of every tensor on the way."""
-    return _examined(model_file, outputs, limit_s, time.monotonic, recorded=True)
+    """The same proof, with what is known about each tensor of the graph."""
+    proof, steps = _examined(model_file, outputs, limit_s, time.monotonic, recorded=True)
+    return Explanation(proof, tuple([_explained(step) for step in steps]))
 
 
 def _examined(
     model_file: Path, outputs: Sequence[str] | None, limit_s: float, clock: Callable[[], float], *, recorded: bool
-) -> Explanation:
+) -> tuple[RowsProof, list[FollowedOperator]]:
     began_s = clock()
 
     def tick() -> None:
@@ -84,9 +77,23 @@ def _examined(
     except (Unreadable, OutOfBounds) as because:
         proof = RowsProof(Independence.UNKNOWN, f"the graph could not be followed: {because}")
     except Exception as error:
-        # A graph that the engine takes may still be one that no rule foresaw. It is no proof, and no reason to fail.
+        # The engine may accept graphs that no rule foresees. There is no proof then, but the model can be loaded.
         proof = RowsProof(Independence.UNKNOWN, f"the graph could not be followed: {type(error).__name__}: {error}")
-    return Explanation(proof, tuple(steps))
+    return proof, steps
+
+
+def _explained(step: FollowedOperator) -> ExplainedOperator:
+    outputs = [
+        ExplainedTensor(
+            name,
+            fact.kind.name.lower(),
+            None if fact.shape is None else tuple(map(str, fact.shape)),
+            str(fact),
+            fact.because,
+        )
+        for name, fact in step.outputs
+    ]
+    return ExplainedOperator(step.operator, step.name, step.depth, tuple(outputs))
 
 
 def _followed(model: Model, follower: Follower) -> Scope:
@@ -132,7 +139,7 @@ def _verdict(outputs: dict[str, Fact]) -> RowsProof:
 
 
 def _not_rows(name: str, fact: Fact) -> str | None:
-    """Why an output surely does not have a row for each row; `None` where it has, or nobody knows."""
+    """Why an output surely does not have a row for each row of the inputs; `None` if it has, or that is not known."""
     match fact.kind:
         case Dependence.UNKNOWN:
             return None

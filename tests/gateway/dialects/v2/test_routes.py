@@ -109,7 +109,7 @@ def test_model_metadata() -> None:
     signature = Signature(
         (TensorSpec("x", Datatype.FP32, (None, 4)),), (TensorSpec("y", Datatype.INT64, ()),), batched=True
     )
-    assert model_metadata("m", [1, 12], signature) == {
+    assert model_metadata("m", "onnx_onnxv1", [1, 12], signature) == {
         "name": "m",
         "versions": ["1", "12"],
         "platform": "onnx_onnxv1",

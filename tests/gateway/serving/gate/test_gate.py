@@ -1,4 +1,4 @@
-"""Who is let in, who waits, and who is told when, in virtual time."""
+"""Which calls are let in, which wait, and when the others are refused, in virtual time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from sluice.gateway.dialects.v2.codec import V2
-from sluice.gateway.serving.footing import Footing
 from sluice.gateway.serving.gate import LATEST_PART, LOOK_S, Gate, GateRefusal
+from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.inference.types import InferenceResponse, Timings
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
 
@@ -20,7 +20,7 @@ RESPONSE = InferenceResponse("m", 1, (), timings=Timings(batch_rows=1))
 
 
 class PuppetBatcher:
-    """As much room as the test says, and an allowance that takes what it is told."""
+    """Has as much room as the test says, and an allowance that records what it is told."""
 
     def __init__(self) -> None:
         self.free = math.inf
@@ -50,11 +50,11 @@ class PuppetBatcher:
 class Calls:
     """A gate, and the calls that wait at it."""
 
-    def __init__(self, footing: Footing | None = None) -> None:
+    def __init__(self, sharing: RowSharing | None = None) -> None:
         self.batcher = PuppetBatcher()
         clock = virtual_loop().time
         self.worked_s = 0.0
-        self.gate = Gate(cast(Any, self.batcher), footing or Footing(), OBJECTIVE_S, clock, lambda: self.worked_s)
+        self.gate = Gate(cast(Any, self.batcher), sharing or RowSharing(), OBJECTIVE_S, clock, lambda: self.worked_s)
         self.clock = clock
 
     def come(self, age_s: float = 0.0) -> asyncio.Task[GateRefusal | None]:
@@ -175,6 +175,6 @@ class AskedCache:
 
 async def test_a_cache_that_pays_is_asked_before_anybody_is_turned_away() -> None:
     for pays in (True, False):
-        calls = Calls(Footing(cache=cast(Any, AskedCache(pays=pays))))
+        calls = Calls(RowSharing(cache=cast(Any, AskedCache(pays=pays))))
         calls.batcher.free = 0
         assert calls.gate.open(calls.clock(), calls.clock()) is pays
