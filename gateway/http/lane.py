@@ -133,7 +133,7 @@ class LaneProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what is being worked out for the client, and give the place back."""
         self.connection.lost()
-        if self._task is not None and not self._task.done():
+        if self._task is not None and self._task in self._server_state.tasks:
             # A task that is cancelled before its first step never runs, and cannot leave the set by itself.
             self._task.add_done_callback(self._server_state.tasks.discard)
             self._task.cancel()
@@ -156,16 +156,16 @@ class LaneProtocol(asyncio.Protocol):
 
     def open_page(self, head: PageHead) -> UvicornPage:
         """Make the ASGI call of a request that is no prediction."""
-        return self._made_pages().open(head)
+        return (self.pages or self._make_pages()).open(head)
 
     def speaks(self, headers: Sequence[Header]) -> bool:
         """Whether the protocol that these headers ask to upgrade to is spoken here."""
-        return self._made_pages().speaks(headers)
+        return (self.pages or self._make_pages()).speaks(headers)
 
     def upgrade(self, head: PageHead) -> None:
         """Hand the transport over to that protocol."""
         self._leave()
-        self._made_pages().upgrade(head)
+        (self.pages or self._make_pages()).upgrade(head)
 
     async def _answer(self, prediction: Prediction) -> None:
         task = self._task
@@ -197,18 +197,16 @@ class LaneProtocol(asyncio.Protocol):
             self._server_state.total_requests += 1
             self.connection.answered(prediction, response, self._loop.time())
 
-    def _made_pages(self) -> UvicornPages:
-        """The pages of this connection, made with the first request that is no prediction."""
-        if self.pages is None:
-            self.pages = UvicornPages(
-                self._config,
-                self._server_state,
-                self._app_state,
-                self._loop,
-                self.transport,
-                self.flow,
-                self.connection,
-            )
+    def _make_pages(self) -> UvicornPages:
+        self.pages = UvicornPages(
+            self._config,
+            self._server_state,
+            self._app_state,
+            self._loop,
+            self.transport,
+            self.flow,
+            self.connection,
+        )
         return self.pages
 
     def _leave(self) -> None:

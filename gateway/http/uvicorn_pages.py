@@ -68,10 +68,6 @@ class UvicornPages(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._connection.page_answered(self.loop.time())
 
-    def start(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Run an ASGI call."""
-        super()._start_asgi_task(cycle, app)
-
     def _parse_as(self, head: PageHead) -> None:
         self.parser = head.parser
         self.on_message_begin()
@@ -122,8 +118,8 @@ class UvicornPage:
         return len(self._cycle.body)
 
     def start(self) -> None:
-        """Begin the ASGI call."""
-        self._pages.start(self._cycle, self._app)
+        """Begin the ASGI call, in a task of its own."""
+        HttpToolsProtocol._start_asgi_task(self._pages, self._cycle, self._app)
 
     def receive(self, body: bytes) -> None:
         """Take a piece of the body. Reading is paused once much of it waits."""
