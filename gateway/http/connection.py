@@ -204,7 +204,7 @@ class HttpConnection:
         elif self.parser.stage == NOTHING and not self.life.lingering:
             self.life.deadline = now + self._context.limits.farewell_s
 
-    # What the parser finds: `request_parser.Requests`.
+    # What the parser finds: `request_parser.ParsedRequests`.
 
     def prediction_begins(self, prediction: Prediction) -> None:
         """Give a prediction its place in the order."""

@@ -27,7 +27,7 @@ SLICE_BYTES = 4096
 """Bytes that are parsed in one go, so that one read never queues more than some two hundred pipelined requests."""
 
 
-class Requests(Protocol):
+class ParsedRequests(Protocol):
     """Whoever a `RequestParser` tells what it finds, while it is fed."""
 
     def prediction_begins(self, prediction: Prediction) -> None:
@@ -86,7 +86,7 @@ class RequestParser:
         "stage",
     )
 
-    def __init__(self, context: HttpServerContext, requests: Requests) -> None:
+    def __init__(self, context: HttpServerContext, requests: ParsedRequests) -> None:
         self._context = context
         self._requests = requests
         self._max_body_bytes = context.plane.max_body_bytes
