@@ -15,7 +15,7 @@ from sluice.cache.remote.redis_link import check_url
 from sluice.cache.remote.tier import RedisOptions
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.doors.door_watch import DoorWatch
 from sluice.gateway.headers.request_ids import RequestIds
 from sluice.gateway.prediction.data_plane import PredictionPlane
@@ -104,10 +104,10 @@ class Gateway:
         self.drain.begin()
         await self._entered.aclose()
 
-    def wire_limits(self) -> LaneLimits:
+    def wire_limits(self) -> ConnectionLimits:
         """The bounds of every connection, whichever port it came to."""
         server = self.settings.server
-        return LaneLimits(
+        return ConnectionLimits(
             max_header_bytes=server.max_header_bytes,
             max_buffered_bytes=server.max_buffered_bytes,
             max_connections=server.max_connections,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 
 MAX_STREAMS = 1024
 """Calls on one connection at a time, at most. A client holds further ones back until there is room."""
@@ -37,7 +37,7 @@ MAX_FRAME_BYTES = 16_384
 class GrpcLimits:
     """The limits of every gRPC connection. Those of `wire` mean what they mean in HTTP."""
 
-    wire: LaneLimits = field(default_factory=LaneLimits)
+    wire: ConnectionLimits = field(default_factory=ConnectionLimits)
 
     max_message_bytes: int = 64 * 1024 * 1024
     """A longer message ends its call with `RESOURCE_EXHAUSTED`, as soon as its length is known."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.dialects.v2_grpc import inference_pb2
 from sluice.gateway.doors.acceptor import Acceptor
 from sluice.gateway.doors.door_watch import DoorWatch
@@ -43,7 +43,7 @@ class GrpcDoor:
         listener: socket.socket,
         *,
         settings: ServerSettings,
-        wire: LaneLimits,
+        wire: ConnectionLimits,
         version: str,
         plane: PredictionPlane,
         catalogue: Catalogue,
@@ -109,7 +109,7 @@ class GrpcDoor:
         }
 
 
-def _limits(settings: ServerSettings, wire: LaneLimits) -> GrpcLimits:
+def _limits(settings: ServerSettings, wire: ConnectionLimits) -> GrpcLimits:
     return GrpcLimits(
         wire=wire,
         max_message_bytes=settings.max_body_bytes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http import wire
 from sluice.gateway.http.actions import Backlog, ClientStream, ServerHeaders
 from sluice.gateway.http.wire import Heads
@@ -65,7 +65,7 @@ class AnswerWriter:
         """The client has taken everything that waited."""
         self._spare_until_s = math.inf
 
-    def is_stuck(self, now_s: float, limits: LaneLimits) -> bool:
+    def is_stuck(self, now_s: float, limits: ConnectionLimits) -> bool:
         """Whether the client has taken too little since this was first asked, `crowded_grace_s` ago.
 
         Asked again and again while too much is held. `False` until that time is over, and then the time begins anew.

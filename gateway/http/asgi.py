@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http import wire
 from sluice.gateway.messages import DataPlane, Header, HttpResponse
 from sluice.inference.errors import RequestTooLarge
@@ -34,10 +34,10 @@ class AsgiLane:
     the server.
     """
 
-    def __init__(self, plane: DataPlane[Any], app: App, limits: LaneLimits | None = None) -> None:
+    def __init__(self, plane: DataPlane[Any], app: App, limits: ConnectionLimits | None = None) -> None:
         self._plane = plane
         self._app = app
-        self._limits = limits or LaneLimits()
+        self._limits = limits or ConnectionLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""

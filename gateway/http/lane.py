@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.actions import PageHead
 from sluice.gateway.http.answer_writer import BARE_500
 from sluice.gateway.http.connection import HttpConnection
@@ -32,7 +32,7 @@ def _never() -> bool:
 
 def make_lane(
     plane: DataPlane[Any],
-    limits: LaneLimits | None = None,
+    limits: ConnectionLimits | None = None,
     draining: Callable[[], bool] = _never,
     held: HeldBytes | None = None,
     budget: ConnectionBudget | None = None,
@@ -43,7 +43,7 @@ def make_lane(
     after all: those in absolute form. While `draining()` is true, answers close their connection. What is held for
     clients is counted in `held`, and connections in `budget`, which other servers may share.
     """
-    bounds = limits or LaneLimits()
+    bounds = limits or ConnectionLimits()
 
     class Lane(LaneProtocol):
         __slots__ = ()

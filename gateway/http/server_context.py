@@ -11,7 +11,7 @@ from typing import Any
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.deadlines import DeadlineSweep, Timed
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.head_cache import HeadCache
 from sluice.gateway.http.wire import Heads
 from sluice.gateway.messages import DataPlane
@@ -45,7 +45,7 @@ class HttpServerContext:
     def __init__(
         self,
         plane: DataPlane[Any],
-        limits: LaneLimits,
+        limits: ConnectionLimits,
         draining: Callable[[], bool],
         held: HeldBytes,
         budget: ConnectionBudget | None = None,

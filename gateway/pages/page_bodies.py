@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.asgi import announced_bytes, closing, send_response
 from sluice.gateway.messages import HttpResponse
 from sluice.inference.errors import RequestTooLarge, SluiceError
@@ -37,13 +37,13 @@ class PageBodies:
         refuse: Callable[[SluiceError], HttpResponse],
         *,
         max_bytes: int = MAX_PAGE_BYTES,
-        limits: LaneLimits | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         self._app = app
         self._held = held
         self._refuse = refuse
         self._max_bytes = max_bytes
-        self._limits = limits or LaneLimits()
+        self._limits = limits or ConnectionLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""

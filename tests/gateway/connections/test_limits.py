@@ -6,20 +6,20 @@ from typing import Any, cast
 
 import pytest
 
-from sluice.gateway.connections.limits import LaneLimits, connection_cap, surplus_connections
+from sluice.gateway.connections.limits import ConnectionLimits, connection_cap, surplus_connections
 
 
 @pytest.mark.parametrize("key", ["max_header_bytes", "request_read_timeout_s", "linger_s"])
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
 def test_a_bound_is_finite_and_above_0(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):
-        replace(LaneLimits(), **cast(Any, {key: value}))
+        replace(ConnectionLimits(), **cast(Any, {key: value}))
 
 
 def test_nothing_may_be_read_of_a_refused_client() -> None:
-    assert LaneLimits(linger_bytes=0).linger_bytes == 0
+    assert ConnectionLimits(linger_bytes=0).linger_bytes == 0
     with pytest.raises(ValueError, match="linger_bytes"):
-        LaneLimits(linger_bytes=-1)
+        ConnectionLimits(linger_bytes=-1)
 
 
 @pytest.mark.parametrize("wanted", [1, 100, 10_000])

@@ -13,7 +13,7 @@ from h2.events import DataReceived, Event, TrailersReceived
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.grpc.connection import GrpcConnection
 from sluice.gateway.grpc.frames import ACK, PING, ErrorCode, frame, goaway
 from sluice.gateway.grpc.http2 import LAST_STREAM, PING_DATA
@@ -106,7 +106,8 @@ def session(*, max_held_bytes: int = 1 << 26, **wire: float) -> Iterator[tuple[S
     budget = ConnectionBudget(10)
     budget.enter()
     with ThreadPoolExecutor(1) as coders:
-        server = ServerContext(METHODS, GrpcLimits(wire=LaneLimits(**wire)), HeldBytes(max_held_bytes), budget, coders)  # type: ignore[arg-type]
+        limits = GrpcLimits(wire=ConnectionLimits(**wire))  # type: ignore[arg-type]
+        server = ServerContext(METHODS, limits, HeldBytes(max_held_bytes), budget, coders)
         made = Session(server)
         try:
             yield made, server

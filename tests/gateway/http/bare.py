@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http import wire
 from sluice.gateway.http.actions import PageHead
 from sluice.gateway.http.answer_writer import BARE_500
@@ -93,12 +93,12 @@ class BareSide:
     What is begun is answered by `run`, never from within a call of the connection. `now_s` is the test's own clock.
     """
 
-    def __init__(self, plane: PuppetPlane | None = None, limits: LaneLimits | None = None) -> None:
+    def __init__(self, plane: PuppetPlane | None = None, limits: ConnectionLimits | None = None) -> None:
         self.plane = plane or PuppetPlane()
         self.now_s = 1000.0
         self.draining = draining = asyncio.Event()
         self.stream, self.flow, self.backlog = BareStream(), BareFlow(), BareBacklog()
-        bounds = limits or LaneLimits()
+        bounds = limits or ConnectionLimits()
         self.held = HeldBytes(bounds.max_buffered_bytes)
         context = HttpServerContext(self.plane, bounds, draining.is_set, self.held)
         self.connection = HttpConnection(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.http.lane import make_lane
 from sluice.gateway.http.server_context import HttpServerContext
@@ -20,7 +20,7 @@ ID = "X-Request-Id: mine"
 
 @contextmanager
 def served(plane: PuppetPlane) -> Iterator[tuple[Served, HttpServerContext]]:
-    lane = make_lane(plane, LaneLimits(max_buffered_bytes=LIMIT_BYTES))
+    lane = make_lane(plane, ConnectionLimits(max_buffered_bytes=LIMIT_BYTES))
     with Served(AsgiLane(plane, PuppetApp(plane)), http=lane) as server:
         yield server, lane.context
         assert lane.context.held.now_bytes == 0

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http import wire
 from sluice.gateway.http.connection import HttpConnection
 from sluice.gateway.http.request_order import RequestOrder
@@ -16,7 +16,7 @@ from tests.gateway.http.bare import KEEP_ALIVE_S, BareSide
 from tests.gateway.http.planes import PuppetPlane
 from tests.gateway.http.servers import Conversation, chunked, request
 
-LIMITS = LaneLimits()
+LIMITS = ConnectionLimits()
 READ_S, WRITE_S, LINGER_S = LIMITS.request_read_timeout_s, LIMITS.write_timeout_s, LIMITS.linger_s
 
 
@@ -75,7 +75,7 @@ def test_a_trickle_does_not_help_a_slow_sender(sent: bytes) -> None:
 
 
 def test_a_long_body_may_take_longer() -> None:
-    side = BareSide(limits=LaneLimits(min_body_bytes_per_s=1000))
+    side = BareSide(limits=ConnectionLimits(min_body_bytes_per_s=1000))
     body = b"x" * 100_000
     sent = request("/v2/echo", body)
     with Conversation(side) as client:
@@ -200,13 +200,13 @@ def test_a_refused_client_hears_it_and_may_send_on_for_a_while() -> None:
 
 
 def test_a_refused_client_may_not_send_on_for_ever() -> None:
-    side = BareSide(PuppetPlane(max_body_bytes=1000), LaneLimits(linger_bytes=100_000))
+    side = BareSide(PuppetPlane(max_body_bytes=1000), ConnectionLimits(linger_bytes=100_000))
     with Conversation(side) as client, pytest.raises(BrokenPipeError):
         client.send(request("/v2/echo", b"x" * 1001), *[b"x" * 10_000] * 12)
 
 
 def test_what_follows_the_last_request_is_read_only_to_a_bound() -> None:
-    side = BareSide(limits=LaneLimits(linger_bytes=100_000))
+    side = BareSide(limits=ConnectionLimits(linger_bytes=100_000))
     side.connection.receive(request("/v2/echo", b"last", "Connection: close"), side.now_s)
     side.connection.receive(b"x" * 60_000, side.now_s)
     assert not side.flow.read_paused
@@ -218,7 +218,7 @@ def test_what_follows_the_last_request_is_read_only_to_a_bound() -> None:
 
 
 def test_a_page_that_answers_early_does_not_let_its_client_send_for_ever() -> None:
-    side = BareSide(limits=LaneLimits(linger_bytes=100_000))
+    side = BareSide(limits=ConnectionLimits(linger_bytes=100_000))
     sent = request("/app/early", b"x" * 500_000)
     with Conversation(side) as client:
         client.send(sent[:1000])
@@ -321,7 +321,7 @@ def _alive() -> int:
 
 
 def test_a_client_that_takes_too_little_makes_room() -> None:
-    side = BareSide(limits=LaneLimits(max_buffered_bytes=1000, crowded_grace_s=1.0, min_body_bytes_per_s=1000))
+    side = BareSide(limits=ConnectionLimits(max_buffered_bytes=1000, crowded_grace_s=1.0, min_body_bytes_per_s=1000))
     side.sendall(request("/v2/large/300000"))
     side.backlog.bytes = 100_000
     for takes_bytes, cut_off in ((1000, False), (1001, False), (999, True)):
@@ -334,7 +334,7 @@ def test_a_client_that_takes_too_little_makes_room() -> None:
 
 
 def test_while_too_much_is_held_what_comes_last_is_refused() -> None:
-    side = BareSide(limits=LaneLimits(max_buffered_bytes=50_000))
+    side = BareSide(limits=ConnectionLimits(max_buffered_bytes=50_000))
     side.sendall(request("/v2/echo", b"x" * 100_000)[:-1])
     heard = _heard(side)
     assert b" 503 " in heard

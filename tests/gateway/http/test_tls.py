@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.http.lane import make_lane
 from tests.gateway.http.planes import MAX_BODY_BYTES, PuppetApp, PuppetPlane
@@ -65,7 +65,7 @@ def plane() -> PuppetPlane:
 
 @pytest.fixture(scope="module")
 def served(certificate: tuple[Path, Path], plane: PuppetPlane) -> Iterator[Served]:
-    app, lane = AsgiLane(plane, PuppetApp(plane)), make_lane(plane, LaneLimits(linger_s=0.2))
+    app, lane = AsgiLane(plane, PuppetApp(plane)), make_lane(plane, ConnectionLimits(linger_s=0.2))
     with Served(app, http=lane, ssl_certfile=certificate[0], ssl_keyfile=certificate[1]) as server:
         yield server
 
@@ -117,7 +117,7 @@ def test_an_answer_that_is_not_read_counts_until_it_is(
 
 def test_a_client_that_never_reads_is_cut_off(certificate: tuple[Path, Path], context: ssl.SSLContext) -> None:
     plane = PuppetPlane()
-    lane = make_lane(plane, LaneLimits(write_timeout_s=0.25))
+    lane = make_lane(plane, ConnectionLimits(write_timeout_s=0.25))
     app = AsgiLane(plane, PuppetApp(plane))
     with Served(app, http=lane, ssl_certfile=certificate[0], ssl_keyfile=certificate[1]) as server:
         with Client(server.address, context, receive_buffer_bytes=4096) as client:
