@@ -181,7 +181,7 @@ def _class_names(model: UnloadedModel) -> tuple[dict[str, tuple[str, ...]], tupl
 def _serve(channel: Channel[Order], backend: Backend, signature: Signature) -> None:
     share, descriptor = channel.receive()
     if not isinstance(share, ShareArena) or descriptor is None:
-        raise WireError(f"the second message was {type(share).__name__}, not Share with an arena")
+        raise WireError(f"the second message was {type(share).__name__}, not ShareArena with an arena")
     arena = SharedMemory(descriptor, share.shape.size_bytes)
     arena.close_descriptor()
     runner = Runner(backend, signature, share.shape, arena)
