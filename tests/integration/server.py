@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import re
 import signal
 import socket
@@ -10,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +69,39 @@ class SluiceProcess:
         """Send a signal and wait for the exit status."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class PlainClient:
+    """One connection that stays open. A call costs a fifth of one with httpx, for tests that make thousands.
+
+    To be closed. A call fails with OSError or http.client.HTTPException where the connection has ended.
+    """
+
+    def __init__(self, server: SluiceProcess) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+
+    def infer(self, model: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
+        """Headers are `ASK_THE_MODEL` where none are given."""
+        sent = json.dumps(body).encode()
+        return self.post(f"/v2/models/{model}/infer", sent, ASK_THE_MODEL if headers is None else headers)
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        self._connection.request("POST", path, body, headers)
+        answer = self._connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def _is_worker(child: psutil.Process) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests import models
 from tests.integration.conftest import EXAMPLES
-from tests.integration.server import PATIENCE_S, SluiceProcess, serving, v2
+from tests.integration.server import PATIENCE_S, Answer, SluiceProcess, serving, v2
 from tests.integration.test_bad_days import load
 
 
@@ -23,22 +24,39 @@ def free_port() -> str:
         return str(taken.getsockname()[1])
 
 
+def write_repository(folder: Path) -> Path:
+    for version in (1, 2):
+        models.place(models.linear(), folder / "linear" / str(version))
+    models.place(models.widened(3), folder / "widened" / "1")
+    return folder
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    for version in (1, 2):
-        models.place(models.linear(), tmp_path / "models" / "linear" / str(version))
-    models.place(models.widened(3), tmp_path / "models" / "widened" / "1")
-    return tmp_path / "models"
+    return write_repository(tmp_path / "models")
 
 
-@pytest.fixture
-def managed(repository: Path) -> Iterator[tuple[SluiceProcess, httpx.Client]]:
+@contextmanager
+def serving_managed(repository: Path) -> Iterator[tuple[SluiceProcess, httpx.Client]]:
     port = free_port()
     with (
         serving(repository, "--management-port", port) as server,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as manager,
     ):
         yield server, manager
+
+
+@pytest.fixture(scope="module")
+def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SluiceProcess, httpx.Client]]:
+    """For tests that leave everything as it is."""
+    with serving_managed(write_repository(tmp_path_factory.mktemp("managed") / "models")) as both:
+        yield both
+
+
+@pytest.fixture
+def to_be_changed(repository: Path) -> Iterator[tuple[SluiceProcess, httpx.Client]]:
+    with serving_managed(repository) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +152,14 @@ def test_nothing_is_loaded_but_what_lies_in_the_repository(
 
 
 def test_versions_come_and_go_while_they_are_called(
-    managed: tuple[SluiceProcess, httpx.Client], repository: Path
+    to_be_changed: tuple[SluiceProcess, httpx.Client], repository: Path
 ) -> None:
     """No call is lost, and the version that answers is the one that was chosen."""
-    server, manager = managed
+    server, manager = to_be_changed
     versions = set()
 
-    def answered(answer: httpx.Response) -> None:
-        assert answer.status_code == 200, answer.text
+    def answered(answer: Answer) -> None:
+        assert answer.status == 200, answer.body
         versions.add(answer.json()["model_version"])
 
     with load(server, "linear", answered, clients=4):
