@@ -8,11 +8,10 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from grafana.__main__ import FOLDER, text
@@ -20,11 +19,14 @@ from grafana.boards import BOARDS
 from tests.docs.test_metrics import families
 from tests.grafana.prometheus import Prometheus, scraping
 from tests.integration.conftest import EXAMPLES
-from tests.integration.server import SluiceProcess, serving, v2
+from tests.integration.server import PlainClient, SluiceProcess, serving, v2
 from tests.redis_server import redis_server
 
 RARE = {"Padding waste", "Failures"}
 """Panels that are empty where nothing is padded, and where Redis is well."""
+
+PAUSE_S = 0.01
+"""Between the calls of a client."""
 
 BOARD_FILES = sorted(FOLDER.glob("*.json"))
 
@@ -80,19 +82,19 @@ def test_every_metric_exists(file: Path) -> None:
 @contextmanager
 def under_load(server: SluiceProcess) -> Iterator[None]:
     """Calls of every kind: computed, cached, late, wrong and for nobody, one after another, at most 60,000."""
-    address, done = str(server.client.base_url), threading.Event()
+    done = threading.Event()
 
     def call() -> None:
-        with httpx.Client(base_url=address) as client:
+        with closing(PlainClient(server)) as client:
             for number in range(20_000):
-                if done.is_set():
+                if done.wait(PAUSE_S):
                     return
                 rows = [float(number), float(number % 7)]  # one that is new, and one that is known
-                client.post("/v2/models/linear/infer", json=v2("x", [2, 1], rows))
+                client.infer("linear", v2("x", [2, 1], rows), headers={})
                 if number % 20 == 0:
-                    client.post("/v2/models/linear/infer", json=v2("x", [1, 2], rows))
+                    client.infer("linear", v2("x", [1, 2], rows), headers={})
                     timeout = {"X-Request-Timeout-Ms": "0.001"}
-                    client.post("/v2/models/linear/infer", json=v2("x", [2, 1], rows), headers=timeout)
+                    client.infer("linear", v2("x", [2, 1], rows), headers=timeout)
 
     callers = [threading.Thread(target=call) for _ in range(3)]
     for caller in callers:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import socket
 import threading
@@ -16,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.server import PATIENCE_S, SluiceProcess, serving, v2
+from tests.integration.server import PATIENCE_S, PlainClient, SluiceProcess, serving, v2
 from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer, redis_server
 
@@ -30,7 +28,7 @@ class Traffic:
     """Clients that ask for few rows again and again and for some that are new, and look at every answer."""
 
     def __init__(self, server: SluiceProcess) -> None:
-        self._port = server.port
+        self._server = server
         self._answers = 0
         self._answered = threading.Condition()
         self._stop = threading.Event()
@@ -43,15 +41,13 @@ class Traffic:
 
     def call(self, seed: int) -> None:
         draw = Random(seed)
-        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)) as connection:
+        with closing(PlainClient(self._server)) as client:
             while not self._stop.wait(PAUSE_S):
                 numbers = [draw.choice([draw.randrange(5), draw.randrange(10**6)]) for _ in range(draw.randrange(1, 4))]
                 body = v2("x", [len(numbers), 1], [float(number) for number in numbers])
-                connection.request("POST", "/v2/models/linear/infer", json.dumps(body).encode())
-                answer = connection.getresponse()
-                told = answer.read()
-                assert answer.status == 200, told
-                assert json.loads(told)["outputs"][0]["data"] == [2 * number - 1 for number in numbers]
+                answer = client.infer("linear", body, headers={})
+                assert answer.status == 200, answer.body
+                assert answer.json()["outputs"][0]["data"] == [2 * number - 1 for number in numbers]
                 assert answer.headers["x-cache"]
                 with self._answered:
                     self._answers += 1

@@ -93,11 +93,11 @@ def test_a_deadline_ends_the_wait(stuck: SluiceProcess) -> None:
     """Whether gateway or client notices first is chance: their clocks run out at the same time."""
     with channel_to(stuck) as channel, pytest.raises(grpc.RpcError, match="DEADLINE_EXCEEDED"):
         infer(channel)(row().SerializeToString(), timeout=0.5, metadata=NO_STORE)
-    while (
-        sum(stuck.metric("sluice_requests_total", dialect="grpc", outcome=each) for each in ("timeout", "cancelled"))
-        < 1
-    ):
-        assert stuck.process.poll() is None
+    outcomes = ("timeout", "cancelled")
+    eventually(
+        lambda: any(stuck.metric("sluice_requests_total", dialect="grpc", outcome=each) for each in outcomes),
+        meanwhile=lambda: stuck.process.poll() is None,
+    )
 
 
 def test_time_that_is_too_short_from_the_start_is_told(stuck: SluiceProcess) -> None:
@@ -267,8 +267,7 @@ def test_who_is_told_of_the_end_early_is_served_on(tmp_path: Path) -> None:
     with serving(EXAMPLES, "--config", str(settings_file), *with_grpc()) as server, channel_to(server) as channel:
         server.process.send_signal(signal.SIGTERM)
         check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
-        while check(b"", timeout=PATIENCE_S) != b"\x08\x02":
-            assert server.process.poll() is None
+        eventually(lambda: check(b"", timeout=PATIENCE_S) == b"\x08\x02", lambda: server.process.poll() is None)
         ready: Any = channel.unary_unary(f"{SERVICE}ServerReady")
         assert ready(b"", timeout=PATIENCE_S) == b""
         assert value_of(infer(channel)(row().SerializeToString(), timeout=PATIENCE_S)) == 5

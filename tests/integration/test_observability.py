@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import EXAMPLES
-from tests.integration.server import SLUICE, serving, v2
+from tests.integration.server import SLUICE, PlainClient, serving, v2
 
 GOOD = v2("x", [2, 1], [3, 4])
 
@@ -148,11 +149,11 @@ def test_a_full_disk_for_logs_does_not_stop_predictions() -> None:
 
 
 def test_a_label_bomb_adds_no_series() -> None:
-    with serving(EXAMPLES) as server:
+    with serving(EXAMPLES) as server, closing(PlainClient(server)) as client:
 
         def bang(number: int) -> None:
-            server.client.post(f"/v2/models/bomb-{number}/infer", json=GOOD, headers={f"X-Bomb-{number}": str(number)})
-            server.client.post(f"/v2/models/linear/versions/{number + 2}/infer", json=GOOD)
+            client.infer(f"bomb-{number}", GOOD, {f"X-Bomb-{number}": str(number)})
+            client.infer(f"linear/versions/{number + 2}", GOOD)
 
         bang(0)
         before = server.client.get("/metrics").text.count("\n")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import EXAMPLES
-from tests.integration.server import ASK_THE_MODEL, PATIENCE_S, SluiceProcess, serving, v2
+from tests.integration.server import PlainClient, SluiceProcess, serving, v2
+from tests.waiting import eventually
 
 GOOD = v2("x", [1, 1], [3])
 SCRAPE_S = 5.0
@@ -27,9 +27,9 @@ def hammered(server: SluiceProcess, callers: int) -> Iterator[list[int]]:
     statuses: list[int] = []
 
     def call() -> None:
-        with httpx.Client(base_url=server.url, timeout=PATIENCE_S, headers=ASK_THE_MODEL) as client:
+        with closing(PlainClient(server)) as client:
             while not over.is_set():
-                statuses.append(client.post("/v2/models/linear/infer", json=GOOD).status_code)
+                statuses.append(client.infer("linear", GOOD).status)
 
     with ThreadPoolExecutor(callers) as pool:
         for _ in range(callers):
@@ -48,8 +48,7 @@ def test_a_scrape_is_answered_while_everything_else_is_refused() -> None:
         for worker in server.workers():
             worker.suspend()
         with hammered(server, callers=16) as statuses:
-            while statuses.count(503) < 500:
-                time.sleep(0.01)
+            eventually(lambda: statuses.count(503) >= 500)
             for _ in range(10):
                 scrape = httpx.get(f"{server.url}/metrics", timeout=SCRAPE_S)
                 families = {family.name for family in text_string_to_metric_families(scrape.text)}
