@@ -20,7 +20,7 @@ from tests.redis_server import RedisServer, redis_server
 
 EXAMPLES = Path("examples/models")
 CLIENTS = 8
-PAUSE_S = 0.01
+PAUSE_S = 0.02
 """Between the calls of a client: some hundreds of calls a second in all, which leaves the processor to the others."""
 
 
