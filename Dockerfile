@@ -10,11 +10,13 @@ RUN python -m venv /opt/sluice
 COPY requirements.lock ./
 RUN /opt/sluice/bin/pip install -q --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
+# The rooms, and the package, which has links to them.
 COPY sluice sluice
 COPY gateway gateway
 COPY batching batching
 COPY cache cache
 COPY inference inference
+COPY loadgen loadgen
 RUN /opt/sluice/bin/pip install -q --no-deps --no-build-isolation . \
     && /opt/sluice/bin/pip uninstall -q -y hatchling editables pip
 

@@ -21,7 +21,7 @@ from sluice.loadgen.arrivals import Arrivals, times
 from sluice.loadgen.figures import CountedWindow, Counts, Figures, count, figures
 from sluice.loadgen.generator import SETTLE_S, Generator, opened, undisturbed
 from sluice.loadgen.generator import SendingPlan as OpenPlan
-from sluice.loadgen.ledger import Ledger, Requests
+from sluice.loadgen.ledger import EndedRequests, Ledger
 from sluice.loadgen.target import Target, request
 
 HOST = "127.0.0.1"
@@ -76,7 +76,7 @@ def _failures(counts: Counts) -> list[str]:
     return [f"{counts.astray} requests were neither answered nor refused: {counts}"] if counts.astray else []
 
 
-async def _open_loop(plan: Plan, load: Arrivals) -> Requests:
+async def _open_loop(plan: Plan, load: Arrivals) -> EndedRequests:
     order = OpenPlan(
         target=_target(plan),
         requests=(_request(plan),),
@@ -87,7 +87,7 @@ async def _open_loop(plan: Plan, load: Arrivals) -> Requests:
     return (await Generator(order).run()).requests
 
 
-async def _closed_loop(plan: Plan) -> Requests:
+async def _closed_loop(plan: Plan) -> EndedRequests:
     lines = await opened(_target(plan), (_request(plan),), plan.connections)
     await asyncio.sleep(SETTLE_S)
     over = asyncio.Event()

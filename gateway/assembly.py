@@ -15,7 +15,7 @@ from sluice.cache.remote.redis_link import check_url
 from sluice.cache.remote.tier import RedisOptions
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.doors.door_watch import DoorWatch
 from sluice.gateway.headers.request_ids import RequestIds
 from sluice.gateway.prediction.data_plane import PredictionPlane
@@ -48,7 +48,11 @@ VERSION = distribution_version("sluice-gateway")
 class Gateway:
     """The parts of one gateway. An async context manager: entered, its models are warm; leaving begins the drain.
 
-    Raises `StartError` where the settings cannot be carried out. Servers, pages and gRPC take the parts that they use.
+    `plane` answers predictions. `catalogue` has the models, and `control` loads and unloads them. `readiness` says
+    whether new calls can be sent here, and `drain` that the gateway shuts down. `held`, `budget` and `doors` bound what
+    is held for callers, bound the connections, and watch the ports. `readers` are processes that decode large bodies.
+
+    Servers, pages and gRPC take the parts that they use. Raises `StartError` where settings cannot be carried out.
     """
 
     def __init__(self, settings: Settings, models: Sequence[ModelVersion], broken: Sequence[BrokenModel] = ()) -> None:
@@ -100,10 +104,10 @@ class Gateway:
         self.drain.begin()
         await self._entered.aclose()
 
-    def wire_limits(self) -> LaneLimits:
-        """What every connection of every door is held to."""
+    def wire_limits(self) -> ConnectionLimits:
+        """The bounds of every connection, whichever port it came to."""
         server = self.settings.server
-        return LaneLimits(
+        return ConnectionLimits(
             max_header_bytes=server.max_header_bytes,
             max_buffered_bytes=server.max_buffered_bytes,
             max_connections=server.max_connections,

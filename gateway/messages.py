@@ -1,4 +1,4 @@
-"""What the two lanes and the data plane say to each other."""
+"""HTTP requests and answers as values: what the two lanes and the data plane hand to each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from sluice.inference.errors import SluiceError
 Header: TypeAlias = tuple[bytes, bytes]
 """Name in lower case, and value, as they stand on the wire."""
 
-
 Body: TypeAlias = bytes | bytearray | LongBody
 """A whole body; one of `LARGE_BYTES` and more may be in pieces."""
 
@@ -23,9 +22,9 @@ Body: TypeAlias = bytes | bytearray | LongBody
 class HttpResponse(msgspec.Struct, frozen=True):
     """A whole answer. The lane adds `content-length`, `date`, `server` and `connection` to its headers.
 
-    `headers` are the same few for most answers, and their text is remembered; the `request_id`, visible ASCII without
-    spaces, is another one each time and stands apart: it becomes `x-request-id`. So do `cached`, `timing` and `trace`,
-    for the same reason: they become `x-cache`, `server-timing` and `traceresponse`.
+    Most answers have one of a few sets of `headers`, whose text is remembered. What differs from answer to answer
+    stands apart: `request_id` (visible ASCII without spaces) becomes the header `x-request-id`, `cached` becomes
+    `x-cache`, `timing` becomes `server-timing`, and `trace` becomes `traceresponse`.
     """
 
     status: int
@@ -41,11 +40,11 @@ RouteT = TypeVar("RouteT")
 
 
 class DataPlane(Protocol[RouteT]):
-    """Everything between the door and the dialects, as the lanes see it. A route is the plane's own affair."""
+    """Answers predictions. A route is whatever the plane makes of a request target; lanes only hand it back."""
 
     max_body_bytes: int
     loop_turns: LoopTurns
-    """Who lanes ask when a request may have come."""
+    """Lanes ask it when a request may have come."""
 
     def recognise(self, target: bytes) -> RouteT | None:
         """The route of a prediction call, or `None` if FastAPI is to answer.
@@ -58,16 +57,16 @@ class DataPlane(Protocol[RouteT]):
     async def answer(
         self, route: RouteT, method: str, headers: Sequence[Header], body: Body, came_s: float = math.inf
     ) -> HttpResponse:
-        """The answer to a request whose body is complete. Never raises, save for cancellation: the client has gone.
+        """The answer to a request whose body is complete. Raises nothing; it is cancelled when the client has gone.
 
-        A body of `LARGE_BYTES` or more is not kept by its lane: it is the plane that counts it, and lets it go.
-        `came_s` is when its last bytes may have come, where the lane knows.
+        A lane does not keep a body of `LARGE_BYTES` or more: the plane counts it, and drops it as early as it can.
+        `came_s` is when the last bytes may have come, in the event loop's time; `math.inf` where that is not known.
         """
         ...
 
     def refuse(self, route: RouteT, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
-        """The answer to a request that a lane turned away before it was read whole, in the dialect of its route.
+        """The answer to a request that a lane refused before it was read whole, in the dialect of its route.
 
-        `headers` are those of the request as far as they are known.
+        `headers` are those of the request that have been read.
         """
         ...

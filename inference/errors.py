@@ -1,10 +1,10 @@
-"""Everything that can go wrong in the house, as one tree. No error here knows HTTP; each dialect has a table for that.
+"""All errors of Sluice, as one tree. None of them knows HTTP; each dialect has a table of the statuses for them.
 
 SluiceError
- ├─ RequestError                the caller can mend it
+ ├─ RequestError                the caller can correct it
  │   ├─ InvalidRequest          malformed, or not what the model takes
  │   │   └─ NoSuchRegion        it asks for shared memory, of which there is none
- │   ├─ RequestTooLarge         beyond a limit of the door or of the queue
+ │   ├─ RequestTooLarge         beyond a limit of the gateway or of the queue
  │   ├─ ModelNotFound           no such model
  │   │   └─ VersionNotFound     the model has no such version
  │   └─ Forbidden               the operator does not let callers do this
@@ -12,12 +12,12 @@ SluiceError
  │   ├─ QueueFull               refused at once; carries `retry_after_s`
  │   ├─ Overloaded              would not be answered by its deadline; carries `retry_after_s`
  │   └─ ModelNotReady           loading, stopping, or without a living worker
- ├─ DeadlineExceeded            the time that the request had is over
- ├─ ExecutionError              the model was run and gave no answer
+ ├─ DeadlineExceeded            the request's time is over
+ ├─ ExecutionError              the model ran and gave no answer
  │   ├─ ModelFailed             it raised an error
  │   ├─ WorkerDied              its process ended before the answer; the batch may be run again
- │   └─ WorkerKilled            worker processes died so often while they ran it alone that it is run no more
- └─ StartError                  told to the operator, not to a caller
+ │   └─ WorkerKilled            worker processes died so often while they ran it alone that it is not run again
+ └─ StartError                  reported to the operator, not to a caller
      ├─ RepositoryError         the model repository or a model.toml is wrong
      └─ ModelLoadError          a worker could not load the model
 """
@@ -28,11 +28,11 @@ from sluice.inference.types import Death
 
 
 class SluiceError(Exception):
-    """The root of the tree. `str(error)` says what was wrong, where, and what would be right."""
+    """The root of the tree. `str(error)` says what is wrong, where, and what would be right."""
 
 
 class RequestError(SluiceError):
-    """The caller can mend it."""
+    """The caller can correct the request."""
 
 
 class InvalidRequest(RequestError):
@@ -68,11 +68,11 @@ class Unavailable(SluiceError):
 
 
 class QueueFull(Unavailable):
-    """The model's queue holds as many rows or bytes as it may."""
+    """The model's queue is full: it holds the most rows or bytes that it may."""
 
 
 class Overloaded(Unavailable):
-    """So much waits already that the request would not be answered by its deadline."""
+    """So many requests wait already that this one would not be answered by its deadline."""
 
 
 class ModelNotReady(Unavailable):
@@ -80,15 +80,15 @@ class ModelNotReady(Unavailable):
 
 
 class DeadlineExceeded(SluiceError):
-    """The time that the request had was over before its answer was there."""
+    """The request's time was over before there was an answer."""
 
 
 class ExecutionError(SluiceError):
-    """The model was run and gave no answer."""
+    """The model ran and gave no answer."""
 
 
 class ModelFailed(ExecutionError):
-    """The engine raised an error. `invalid_input` is true where it blamed the input's values or shapes."""
+    """The engine raised an error. `invalid_input` is true if it blamed the values or shapes of the inputs."""
 
     def __init__(self, message: str, *, invalid_input: bool = False) -> None:
         super().__init__(message)
@@ -98,8 +98,8 @@ class ModelFailed(ExecutionError):
 class WorkerDied(ExecutionError):
     """The worker process ended before it answered.
 
-    `running` is true for the batch that the worker was running, false for one that it had not begun. `death` is what is
-    known of its end; `None` where that is nothing.
+    `running` is true for the batch that the worker was running, false for one that it had not begun. `death` says how
+    the process ended; `None` if that is not known.
     """
 
     def __init__(self, message: str, *, running: bool, death: Death | None = None) -> None:
@@ -109,11 +109,11 @@ class WorkerDied(ExecutionError):
 
 
 class WorkerKilled(ExecutionError):
-    """Worker processes died so often while they ran this request alone that it is run no more."""
+    """Worker processes died so often while they ran this request alone that it is not run again."""
 
 
 class StartError(SluiceError):
-    """Told to the operator who starts or changes the service."""
+    """Reported to the operator who starts or changes the service, not to a caller."""
 
 
 class RepositoryError(StartError):

@@ -1,4 +1,4 @@
-"""What is known of how a model treats its rows, and on which evidence."""
+"""What is known about whether a model keeps the rows of a batch apart, and on which evidence."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import msgspec
 
 
 class Independence(StrEnum):
-    """What the graph says of the rows of a batch."""
+    """What the graph proves about the rows of a batch."""
 
     PROVEN = "proven"
-    """Each row of every output depends on its own row of the inputs alone, and on nothing that the batch decides."""
+    """Each row of every output depends only on its own row of the inputs, and not on the rest of the batch."""
 
     MIXED = "mixed"
-    """An operator on the way lets rows, or their number or place, change one another's answers. No trial refutes it."""
+    """An operator lets rows, their number or their places change one another's answers. No trial refutes this."""
 
     UNKNOWN = "unknown"
-    """The graph could not be followed to its end: an operator is not known, or something was out of bounds."""
+    """The graph could not be followed to its end: an operator is not known, or a bound was reached."""
 
 
 class RowsProof(msgspec.Struct, frozen=True):
-    """The graph's word on the rows. `because` names the operator and output that decided, in plain words.
+    """What the graph proves. `because` names the operator and the output that decided, in plain words.
 
-    `hidden` is true of UNKNOWN where an operator may mix rows of a kind that no trial draws: none is believed then.
+    `hidden` can be true for UNKNOWN only: an operator may mix rows in a way that no trial would show, so the result of
+    a trial is not trusted.
     """
 
     verdict: Independence
@@ -39,7 +40,7 @@ class ExplainedTensor(msgspec.Struct, frozen=True):
     """What a proof knows of one tensor.
 
     `kind` is how the tensor depends on the rows, in one word; `known` says so in a sentence. `shape` has the size of
-    each axis as text, since it need not be a number; it is `None` where the rank is not known. `because` is the reason
+    each axis as text, since it need not be a number; it is `None` if the rank is not known. `because` is the reason
     why rows are not kept apart, or why that is not known; it is empty where they are kept apart.
     """
 
@@ -67,32 +68,32 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class Evidence(StrEnum):
-    """What the decision to batch a model, or to serve it alone, rests on."""
+    """The evidence for the decision to batch a model, or to run each request alone."""
 
     PROVEN = "proven"
-    """The graph: every operator on the way keeps the rows apart, or one is known to mix them."""
+    """The graph: all its operators keep the rows apart, or one of them is known to mix them."""
 
     TRIED = "tried"
-    """The trial at load: different rows, alone and together, that would have shown an influence, or did."""
+    """The trial at load: different rows, run alone and together, would have shown an influence, or did show one."""
 
     TOLD = "told"
-    """The operator's word: `batching.batched` is "unchecked" or false."""
+    """The configuration: `batching.batched` is "unchecked" or false."""
 
     DECLARED = "declared"
     """The shapes that the model declares have no common batch axis."""
 
     NONE = "none"
-    """Nothing. The model is served alone until somebody gives what is missing."""
+    """None. Each request runs alone until the operator gives what is missing."""
 
 
 class Findings(msgspec.Struct, frozen=True, array_like=True):
-    """What was found out about a model's rows when it was loaded, and why it is batched or served alone.
+    """What was found out about a model's rows when it was loaded, and why it is batched or not.
 
-    `because` has it in plain words. `missing` says what would have to be known to batch the model, and `ways` how to
-    give it, whichever of `WAYS` can; both are there where the evidence is `NONE`. `erratic_because` is there where the
-    model was seen to answer the same row differently. `alarm` is there where the trial contradicts the proof from the
-    graph: one of them is wrong. `notes` are what the operator had better know besides, such as a sample that could not
-    be used.
+    `because` says why, in plain words. If the evidence is `NONE`, `missing` says what would have to be known to batch
+    the model, and `ways` how the operator can provide it (those of `WAYS` that would help). `erratic_because` is set if
+    the model was seen to answer the same row differently. `alarm` is set if the trial contradicts the proof from the
+    graph: one of the two is wrong. `notes` are further things that the operator should know, such as a sample that
+    could not be used.
     """
 
     evidence: Evidence
@@ -113,7 +114,7 @@ WAYS = (
 """The three ways to have an unproven model batched."""
 
 WITHOUT_TRIAL = WAYS[1:]
-"""Those of a model that no trial can show to keep rows apart, with or without a sample."""
+"""The ways for a model for which no trial can show that rows are kept apart, with a sample or without."""
 
 
 def ways_text(ways: Sequence[str]) -> str:

@@ -9,15 +9,15 @@ import msgspec
 from sluice.inference.types import Knot
 
 Batched: TypeAlias = bool | Literal["unchecked"] | None
-"""The operator's word on the batch axis. `None`: find out. True: requests must be batched, and a model that is not
-known to keep rows apart is refused. "unchecked": rows are not compared, but declared and observed shapes still count.
-False: each runs alone."""
+"""What the operator configured about batching. `None`: find out. True: requests must be batched, and a model that is
+not known to keep rows apart is refused. "unchecked": rows are not compared, but declared and observed shapes still
+count. False: each request runs alone."""
 
 
 class PlanTerms(msgspec.Struct, frozen=True, array_like=True, tag="terms"):
-    """What a plan has to keep to. `None` where the operator set nothing, or nothing is known of the memory.
+    """The limits of a plan. `None` stands for a value that the operator did not set, and for unknown memory.
 
-    `memory_bytes` is for all workers of the version together, with their arenas.
+    `memory_bytes` is for all workers of the version together, with their arenas. `objective_s` is the promised latency.
     """
 
     cores: int
@@ -30,10 +30,10 @@ class PlanTerms(msgspec.Struct, frozen=True, array_like=True, tag="terms"):
 
 
 class ServingPlan(msgspec.Struct, frozen=True, array_like=True, tag="plan"):
-    """How a version is served: worker processes, threads in each, and rows in a batch at most.
+    """How a version is served: the number of worker processes, of threads in each, and of rows in a batch at most.
 
-    `knots` are the measured run times with these threads, rows rising; none for a model that could not be measured.
-    `reasons` are plain sentences, one for each choice, with the figures behind it.
+    `knots` are the run times measured with this number of threads, by rising rows; empty for a model that could not be
+    measured. `reasons` are plain sentences, one for each choice, with the figures behind it.
     """
 
     workers: int

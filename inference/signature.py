@@ -1,4 +1,4 @@
-"""Holding a request's tensors against a model's signature."""
+"""Checking a request's tensors against a model's signature."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sluice.inference.errors import InvalidRequest
 from sluice.inference.types import Arrays, Shape, Signature, Tensor, TensorSpec
 
 SHOWN, NAME_CHARACTERS = 8, 128
-"""What a message has of names that a caller made up: so many of each kind of fault, and so much of each."""
+"""How many names from a request an error message shows for each kind of fault, and how many characters of each."""
 
 
 def conform(signature: Signature, tensors: Sequence[Tensor]) -> Arrays:
-    """The tensors' arrays in the signature's order, once they are known to be what the model takes.
+    """The tensors' arrays in the signature's order, after a check that the model takes them.
 
-    Raises `InvalidRequest`, naming the input and what was expected: a missing, unknown or repeated input, another
-    datatype, another rank, another size on a fixed axis, or inputs of a batched model that disagree on the rows.
+    Raises `InvalidRequest`, naming the input and what was expected: for a missing, unknown or repeated input, a wrong
+    datatype, a wrong rank, a wrong size on a fixed axis, and inputs of a batched model with different numbers of rows.
     """
     specs = signature.inputs
     if len(tensors) != len(specs):
@@ -42,10 +42,10 @@ def conform(signature: Signature, tensors: Sequence[Tensor]) -> Arrays:
 
 
 class SignatureCheck:
-    """Takes requests in for one signature: `conform`, `row_count` and `shape_key` in one go.
+    """Checks requests against one signature: `conform`, `row_count` and `shape_key` in one call.
 
-    Most models are batched and have one input whose other axes are fixed. All their requests have one shape key, so
-    that a comparison of a name, a datatype and a shape says everything; whatever differs goes the long way.
+    Most models are batched and have one input whose other axes are fixed. All their requests have one shape key, so one
+    comparison of the name, the datatype and the shape is enough. A request that fails it is checked in full.
     """
 
     def __init__(self, signature: Signature) -> None:
@@ -70,19 +70,19 @@ class SignatureCheck:
 
 
 def row_count(signature: Signature, arrays: Arrays) -> int:
-    """Rows in a request: the size of the batch axis, or one for a model that is not batched."""
+    """The number of rows in a request: the size of the batch axis, or 1 for a model that is not batched."""
     return int(arrays[0].shape[0]) if signature.batched else 1
 
 
 def shape_key(signature: Signature, arrays: Arrays) -> tuple[Shape, ...]:
-    """Equal for requests whose rows can be stacked: every axis but the batch axis, input by input."""
+    """The sizes of all axes but the batch axis, input by input. Equal for requests whose rows can be stacked."""
     if signature.batched:
         return tuple([array.shape[1:] for array in arrays])
     return tuple([array.shape for array in arrays])
 
 
 def fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:
-    """Whether a concrete shape is one that the expected shape allows."""
+    """Whether a shape matches an expected one, in which `None` stands for any size."""
     if len(shape) != len(expected):
         return False
     for size, want in zip(shape, expected, strict=True):  # noqa: SIM110 - a generator would cost three times as much
@@ -115,7 +115,7 @@ def _wrong_names(signature: Signature, tensors: Sequence[Tensor]) -> InvalidRequ
 
 
 def shown_name(name: str) -> str:
-    """A caller's name as messages have it: quoted, and not at any length."""
+    """A name from a request as error messages show it: quoted, and cut to `NAME_CHARACTERS`."""
     return repr(name if len(name) <= NAME_CHARACTERS else f"{name[:NAME_CHARACTERS]}...")
 
 

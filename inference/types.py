@@ -1,7 +1,7 @@
-"""The words that every room uses: datatypes, tensors, signatures, requests and responses.
+"""The values that every package uses: datatypes, tensors, signatures, requests and responses.
 
-These values are made several times per prediction, so they are frozen `msgspec.Struct`s: the contract of a
-frozen slotted dataclass, built nine times faster (docs/decisions/0002-structs-for-hot-values.md).
+They are made several times per prediction, so they are frozen `msgspec.Struct`s: these behave as frozen dataclasses
+with slots do, and are made nine times faster (docs/decisions/0002-structs-for-hot-values.md).
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ STORAGE: Mapping[Datatype, np.dtype[Any]] = MappingProxyType(
         Datatype.BYTES: np.dtype(np.object_),
     }
 )
-"""How a datatype lies in memory. numpy has no bfloat16: BF16 is carried as its 16 bits. BYTES elements are `bytes`."""
+"""The numpy dtype in which each datatype is stored. numpy has no bfloat16: BF16 is stored as its 16 bits. The elements
+of BYTES are `bytes` objects."""
 
 
 FLOATS = (Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64)
@@ -77,7 +78,7 @@ FLOATS = (Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64)
 class Tensor(msgspec.Struct, frozen=True):
     """A named array with its datatype.
 
-    `array` is C-contiguous, has the dtype `STORAGE[datatype]`, and belongs to the tensor: nobody writes to it.
+    `array` is C-contiguous and has the dtype `STORAGE[datatype]`. It belongs to the tensor, and must not be written to.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """What a model says of one input or output. `shape` counts every axis; `None` is an axis of any size."""
+    """What a model declares of one input or output. `shape` has every axis; `None` stands for an axis of any size."""
 
     name: str
     datatype: Datatype
@@ -94,10 +95,10 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """A model's inputs and outputs, in its own order.
+    """A model's inputs and outputs, in the model's own order.
 
-    `batched` is true where axis 0 of every input and output is the batch axis: rows of different requests may then
-    be stacked. Otherwise each request runs by itself and counts as one row.
+    `batched` is true if axis 0 of every input and output is the batch axis: rows of different requests may then be
+    stacked. Otherwise each request runs alone and counts as one row.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -106,13 +107,13 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 class BatchResult(msgspec.Struct, frozen=True):
-    """What a worker gave back for one batch.
+    """A worker's answer to one batch.
 
-    `outputs` has one array per wanted output. Of a batched model, axis 0 has the rows of all stacked parts, in order.
-    `compute_s` is the time that the engine ran, measured in the worker. `run_s` is how long the batch kept its worker,
-    by the worker's clock: from when it was sent, or from the end of the batch before it, to its own end. What the
-    gateway takes to come to the answer is not in it. `began_s` is when the engine began, monotonic: on Linux that clock
-    is the same for all processes of a machine.
+    `outputs` has one array for each wanted output. For a batched model, axis 0 has the rows of all stacked parts, in
+    order. `compute_s` is how long the engine ran, measured in the worker. `run_s` is how long the batch occupied its
+    worker: from when it was sent, or from the end of the batch before it, to its own end. It does not include the time
+    that the gateway takes to read the answer. `began_s` is when the engine began, on the monotonic clock, which on
+    Linux is the same for all processes of a machine.
     """
 
     outputs: Arrays
@@ -122,9 +123,10 @@ class BatchResult(msgspec.Struct, frozen=True):
 
 
 class Vacancy(msgspec.Struct, frozen=True):
-    """Room for batches. `idle` workers have nothing to do; `spare` further batches could wait behind running ones.
+    """How many batches a model's workers can take now.
 
-    `workers` is how many live, with room or without.
+    `idle` workers run nothing. `spare` further batches could wait behind those that run. `workers` is the number of
+    living workers, whether they can take a batch or not.
     """
 
     idle: int
@@ -133,29 +135,30 @@ class Vacancy(msgspec.Struct, frozen=True):
 
 
 class Cause(StrEnum):
-    """What a worker process died of, as far as the gateway can know."""
+    """Why a worker process died, as far as the gateway can tell."""
 
     CRASHED = "crashed"
-    """A fault of its own: SIGSEGV, SIGABRT, SIGBUS and the like, or it ended by itself."""
+    """It crashed by SIGSEGV, SIGABRT, SIGBUS or a similar signal, or ended by itself."""
     OUT_OF_MEMORY = "out_of_memory"
-    """The kernel killed it for want of memory, and has counted that."""
+    """The kernel killed it because memory ran out, and counted that."""
     TOO_LONG = "too_long"
-    """It computed one batch for longer than it may, and the gateway killed it."""
+    """It computed one batch for longer than allowed, and the gateway killed it."""
     GARBLED = "garbled"
     """It broke the protocol, and the gateway killed it."""
     KILLED = "killed"
-    """Somebody outside ended it: a signal that no run raises by itself, SIGKILL above all."""
+    """It was killed from outside, by a signal that no run raises by itself, usually SIGKILL."""
     FROZEN = "frozen"
-    """It did not answer and did not compute either: stopped, or without a processor. The gateway killed it."""
+    """It neither answered nor computed: it was stopped or got no processor time. The gateway killed it."""
     DISMISSED = "dismissed"
-    """The gateway killed it for a reason that has nothing to do with what it ran."""
+    """The gateway killed it for a reason that has nothing to do with the batch that it ran."""
 
 
 class Death(msgspec.Struct, frozen=True):
-    """How one worker died. `how` goes on after its name, in plain words, and says the rest, too.
+    """How one worker died.
 
-    `ran_s` is for how long it had run its batch, `None` if it had nothing to do. `beside` counts other workers of this
-    gateway, of whatever model, that died in the same second in a way that speaks of the machine and not of a batch.
+    `how` says it all in plain words, as the rest of a sentence that begins with the worker's name. `ran_s` is how long
+    the worker had run its batch; `None` if it ran none. `beside` counts the workers of this gateway, of any model, that
+    died within the same second in a way that points to the machine rather than to a batch.
     """
 
     cause: Cause
@@ -165,49 +168,49 @@ class Death(msgspec.Struct, frozen=True):
 
 
 class Knot(msgspec.Struct, frozen=True, array_like=True):
-    """One measured point of a latency curve: how long the engine typically runs a batch of so many rows."""
+    """One measured point of a latency curve: the typical time in which the engine runs a batch of `rows` rows."""
 
     rows: int
     run_s: float
 
 
 def knot_rows(max_rows: int) -> tuple[int, ...]:
-    """The rows at which latency curves have their knots: 1, 2, 4, … and `max_rows`."""
+    """The numbers of rows at which latency curves have knots: 1, 2, 4, … and `max_rows`."""
     return (*[1 << power for power in range((max_rows - 1).bit_length())], max_rows)
 
 
 class Caching(StrEnum):
-    """What one request lets the cache do."""
+    """What the cache may do for one request."""
 
     USE = "use"
     RENEW = "renew"
-    """Compute every row anew, and store the answers."""
+    """Compute every row again, and store the answers."""
     PASS = "pass"
-    """Neither look anything up nor store anything."""
+    """Do not look anything up, and do not store anything."""
 
 
 class CacheUse(msgspec.Struct, frozen=True, gc=False):
-    """How many of a request's rows were found in the cache, or were being computed for somebody else already."""
+    """How many of a request's rows were in the cache, or were already being computed for another request."""
 
     rows: int
     hits: int
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):
-    """One prediction call, free of any dialect.
+    """One prediction call, independent of the dialect in which it came.
 
     `inputs` are in the caller's order. `outputs` names the wanted outputs in the wanted order; empty means all, in
-    the order of the signature. `id` is the caller's own, echoed in the answer; `None` where it gave none.
+    the order of the signature. `id` is the caller's own, and is echoed in the answer; `None` if it gave none.
 
-    `timeout_s` is how long the caller is going to wait; `None` where it did not say. `priority` is from 1, the highest,
-    to `LOWEST_PRIORITY`. `client` tells callers apart that are to get equal shares of an overloaded model.
+    `timeout_s` is how long the caller will wait; `None` if it did not say. `priority` is from 1, the highest, to
+    `LOWEST_PRIORITY`. `client` tells callers apart that are to get equal shares of an overloaded model.
 
-    Of `parameters`, a dialect leaves here only those that it does not heed itself: any of them may change the answer.
-    Rows of different shapes cannot be one array. `parts` has the inputs of those that are not in `inputs`, one tuple
-    for each further shape: all parts are answered at the same time, and by themselves, so that what a row is asked
-    together with changes neither its answer nor its key in the cache.
-    `reply` is what the dialect wants to remember for the encoding of the answer; nobody else looks at it, and the
-    outputs do not depend on it. `came_s` is when the call may have come, monotonic, where somebody knows.
+    `parameters` are those that the dialect does not act on itself: any of them may change the answer.
+    Rows of different shapes cannot be one array. `parts` has the inputs of the rows that are not in `inputs`, one tuple
+    for each further shape. All parts are answered at the same time, each by itself, so that the other rows in a request
+    change neither the answer to a row nor its key in the cache.
+    `reply` is what the dialect needs to encode the answer. No other code reads it, and the outputs do not depend on it.
+    `came_s` is when the call may have arrived, on the monotonic clock; infinite if that is not known.
     """
 
     inputs: tuple[Tensor, ...]
@@ -224,16 +227,16 @@ class InferenceRequest(msgspec.Struct, frozen=True):
 
 
 Trace: TypeAlias = object
-"""The trace that a call belongs to, where it is recorded. The rooms hand it on and know nothing of it."""
+"""The trace of a call that is recorded. All packages but the gateway pass it on without looking into it."""
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
-    """A request that was taken in: known to be what the model takes, and free of names.
+    """A request that was checked against the model's signature, without the names of its inputs.
 
-    `inputs` are in the signature's order, each with `rows` rows along axis 0 where the model is batched. `shape_key` is
+    `inputs` are in the signature's order, each with `rows` rows along axis 0 if the model is batched. `shape_key` is
     equal for queries whose rows may be stacked. `outputs` names the wanted outputs, at least one, in the wanted order.
-    `deadline_s` is monotonic: after it nobody wants the answer. `trace` is there where the call is traced. The rest is
-    as in `InferenceRequest`.
+    After `deadline_s`, on the monotonic clock, the answer is of no use. `trace` is set if the call is traced. The rest
+    is as in `InferenceRequest`.
     """
 
     inputs: Arrays
@@ -253,9 +256,9 @@ class Timings(msgspec.Struct, frozen=True):
     """Where the time of one answer went, in seconds.
 
     `queue_s` is the wait for a batch, `batch_s` the batch's way to the worker, through the engine and back, and
-    `compute_s` the engine's run in it. `cache_s` is what the cache took: digests, lookups, storing, and waiting for
-    whoever computed the same rows. All but that, and `batch_rows`, the rows of the largest batch it travelled in, are
-    zero where no model had to answer.
+    `compute_s` the engine's run in it. `cache_s` is the time of the cache: digests, lookups, storing, and waiting for
+    another request that computed the same rows. `batch_rows` is the number of rows in the largest batch that had rows
+    of this answer. All but `cache_s` are zero if no model had to run.
     """
 
     queue_s: float = 0.0
@@ -266,22 +269,22 @@ class Timings(msgspec.Struct, frozen=True):
 
 
 class Recall(Protocol):
-    """The entry of the cache that an answer was taken from, which takes `size_bytes` as long as somebody holds it."""
+    """The entry of the cache that an answer was taken from. It takes `size_bytes` of memory while it is held."""
 
     @property
     def size_bytes(self) -> int: ...
 
     def again(self) -> bool:
-        """Whether the same query would be answered from the very same entry now. If so, it counts as a hit."""
+        """Whether the same query would be answered from this same entry now. If so, that is counted as a hit."""
         ...
 
 
 class InferenceResponse(msgspec.Struct, frozen=True):
     """The answer to one `InferenceRequest`: the wanted outputs, in the wanted order.
 
-    `late` is true of one that came after its deadline: the model's objective, or what its caller asked for. `cached` is
-    `None` where the cache was not asked, and `recall` where the answer was not taken from a single entry of it. `parts`
-    has the outputs of the request's `parts`; the timings are then those of the slowest.
+    `late` is true if the answer came after its deadline, which is the model's objective or the caller's timeout.
+    `cached` is `None` if the cache was not asked, and `recall` is `None` unless the answer was taken from a single
+    entry of the cache. `parts` has the outputs of the request's `parts`; the timings are then those of the slowest.
     """
 
     model: str

@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from sluice.loadgen.command import Prepared
     from sluice.loadgen.generator import Progress
-    from sluice.loadgen.ledger import Requests
+    from sluice.loadgen.ledger import EndedRequests
     from sluice.loadgen.order import Asked, LoadOrder
     from sluice.loadgen.report import Report
 
@@ -127,7 +127,7 @@ def _asked(given: dict[str, Any]) -> Asked:
     return Asked(load=LoadOrder(**of_load | {"pattern": Pattern(of_load["pattern"])}), **given)
 
 
-def _carried_out(asked: Asked, prepared: Prepared, quiet: bool) -> tuple[Report, Requests]:
+def _carried_out(asked: Asked, prepared: Prepared, quiet: bool) -> tuple[Report, EndedRequests]:
     import uvloop
 
     from sluice.loadgen.command import carry_out
@@ -136,7 +136,7 @@ def _carried_out(asked: Asked, prepared: Prepared, quiet: bool) -> tuple[Report,
         return runner.run(carry_out(asked, prepared, watch))
 
 
-def _written(report: Report, requests: Requests, json_file: Path | None, plot_file: Path | None) -> None:
+def _written(report: Report, requests: EndedRequests, json_file: Path | None, plot_file: Path | None) -> None:
     from sluice.inference.errors import StartError
     from sluice.loadgen.plot import plot
     from sluice.loadgen.report import as_json

@@ -14,7 +14,7 @@ import msgspec
 from sluice.inference.errors import StartError
 from sluice.loadgen.arrivals import times
 from sluice.loadgen.generator import Generator, Progress, SendingPlan
-from sluice.loadgen.ledger import Requests
+from sluice.loadgen.ledger import EndedRequests
 from sluice.loadgen.model_input import metadata, model_path, random_bodies
 from sluice.loadgen.order import Asked, arrivals, checked
 from sluice.loadgen.report import Called, Report, report
@@ -59,7 +59,7 @@ def prepare(asked: Asked) -> Prepared:
 
 async def carry_out(
     asked: Asked, prepared: Prepared, watch: Callable[[Progress], None] | None
-) -> tuple[Report, Requests]:
+) -> tuple[Report, EndedRequests]:
     """The report of the run, and all of its requests. SIGINT ends it before its time. Raises `StartError`."""
     generator = Generator(prepared.plan)
     loop = asyncio.get_running_loop()

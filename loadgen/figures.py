@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from sluice.loadgen.arrivals import Times
-from sluice.loadgen.ledger import LOST, TIMED_OUT, UNSENT, Flags, Requests
+from sluice.loadgen.ledger import LOST, TIMED_OUT, UNSENT, EndedRequests, Flags
 
 OK = range(200, 300)
 REFUSED = (429, 503, 504)
@@ -88,7 +88,7 @@ class Figures(msgspec.Struct, frozen=True):
     faults: tuple[str, ...]
 
 
-def figures(requests: Requests, window: CountedWindow, objective_s: float = math.inf) -> Figures:
+def figures(requests: EndedRequests, window: CountedWindow, objective_s: float = math.inf) -> Figures:
     """The figures of the requests of a window."""
     due = _within(requests.intended_s, window)
     came = _within(requests.done_s, window) & (requests.outcome > 0)
@@ -115,7 +115,7 @@ def figures(requests: Requests, window: CountedWindow, objective_s: float = math
     )
 
 
-def count(requests: Requests, which: Flags | slice = slice(None)) -> Counts:
+def count(requests: EndedRequests, which: Flags | slice = slice(None)) -> Counts:
     """Where these of the requests went; all, if not said."""
     outcomes, numbers = np.unique(requests.outcome[which], return_counts=True)
     found: dict[int, int] = dict(zip(outcomes.tolist(), numbers.tolist(), strict=True))

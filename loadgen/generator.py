@@ -20,7 +20,7 @@ import numpy as np
 from sluice.inference.errors import StartError
 from sluice.loadgen.arrivals import Times
 from sluice.loadgen.connection import HttpLine
-from sluice.loadgen.ledger import Ledger, Requests
+from sluice.loadgen.ledger import EndedRequests, Ledger
 from sluice.loadgen.pacing import OpenLoop, PacedConnection
 from sluice.loadgen.target import Target
 from sluice.loadgen.timer import PreciseTimer
@@ -51,7 +51,7 @@ class Progress(msgspec.Struct, frozen=True):
     elapsed_s: float
     under_way: int
     waiting: int
-    recent: Requests
+    recent: EndedRequests
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class Carried(msgspec.Struct, frozen=True):
     each of `sampled_s`. `reopened` counts the connections that had ended and were opened again.
     """
 
-    requests: Requests
+    requests: EndedRequests
     stopped_s: float | None
     sampled_s: Times
     cpu_s: Times

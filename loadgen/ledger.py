@@ -21,7 +21,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 _COLUMNS = 5
 
 
-class Requests(msgspec.Struct, frozen=True):
+class EndedRequests(msgspec.Struct, frozen=True):
     """Requests that have ended, in the order of their ends. Arrays of one length; seconds on one clock.
 
     `outcome` is the status of the answer, or one of those above. `waited` were due while no connection was free. Those
@@ -55,8 +55,8 @@ class Ledger:
         """A request has ended, whichever way."""
         self._rows.extend((intended_s, sent_s, done_s, outcome, waited))
 
-    def requests(self, begun_s: float, first: int = 0) -> Requests:
+    def requests(self, begun_s: float, first: int = 0) -> EndedRequests:
         """A copy of the rows from `first` on, with seconds from `begun_s`."""
         table = np.array(self._rows[first * _COLUMNS :]).reshape(-1, _COLUMNS)
         intended_s, sent_s, done_s = (table[:, :3] - begun_s).T
-        return Requests(intended_s, sent_s, done_s, table[:, 3].astype(np.int64), table[:, 4].astype(np.bool_))
+        return EndedRequests(intended_s, sent_s, done_s, table[:, 3].astype(np.int64), table[:, 4].astype(np.bool_))

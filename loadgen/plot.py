@@ -10,7 +10,7 @@ import numpy as np
 
 from sluice.inference.errors import StartError
 from sluice.loadgen.figures import OK
-from sluice.loadgen.ledger import Flags, Requests
+from sluice.loadgen.ledger import EndedRequests, Flags
 from sluice.loadgen.report import Report
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check_plot(file: Path) -> None:
         raise StartError(f"--plot {file}: expected a file that ends in {', '.join(FORMATS)}")
 
 
-def plot(report: Report, requests: Requests, file: Path) -> None:
+def plot(report: Report, requests: EndedRequests, file: Path) -> None:
     """Draw the whole run, warm-up and all. Raises `StartError` for a file that cannot be written."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def plot(report: Report, requests: Requests, file: Path) -> None:
         raise StartError(f"--plot {file}: cannot be written: {error.strerror or error}") from error
 
 
-def _over_time(axes: Axes, report: Report, requests: Requests, ok: Flags) -> None:
+def _over_time(axes: Axes, report: Report, requests: EndedRequests, ok: Flags) -> None:
     latency_ms = requests.latency_s() * 1e3
     # A million dots are an image, even in a drawing.
     dots: dict[str, Any] = {"markersize": 2.0, "linestyle": "none", "rasterized": True}
@@ -68,7 +68,7 @@ def _over_time(axes: Axes, report: Report, requests: Requests, ok: Flags) -> Non
     _latency_axis(axes, report)
 
 
-def _by_percentile(axes: Axes, report: Report, requests: Requests, ok: Flags) -> None:
+def _by_percentile(axes: Axes, report: Report, requests: EndedRequests, ok: Flags) -> None:
     inside = (requests.intended_s >= report.window.begin_s) & (requests.intended_s < report.window.end_s)
     latency_ms = np.sort(requests.latency_s()[ok & inside] * 1e3)
     above = 1 - np.arange(len(latency_ms)) / max(1, len(latency_ms))

@@ -8,14 +8,14 @@ import numpy as np
 
 from sluice.loadgen.figures import OK, Counts, Spread
 from sluice.loadgen.generator import Progress
-from sluice.loadgen.ledger import Requests
+from sluice.loadgen.ledger import EndedRequests
 from sluice.loadgen.order import LoadOrder, Pattern
 from sluice.loadgen.report import Report
 
 _INDENT = 14
 
 
-def live(recent: Requests, over_s: float) -> str:
+def live(recent: EndedRequests, over_s: float) -> str:
     """What has ended in the last `over_s` seconds, in a line."""
     ok = (recent.outcome >= OK.start) & (recent.outcome < OK.stop)
     parts = [f"{int((recent.outcome > 0).sum()) / over_s:,.0f} answers/s"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
+from typing import Protocol
 
 from sluice.gateway.connections.held_bytes import HeldBytes
 
@@ -11,26 +12,30 @@ _SLOWEST_S = 1.0
 _QUICKEST_S = 0.005
 
 
-class Timed:
-    """A connection with a `deadline` in the event loop's time (`math.inf`: none)."""
+class Timed(Protocol):
+    """A connection as `DeadlineSweep` sees it."""
 
-    __slots__ = ()
+    @property
+    def deadline(self) -> float:
+        """When it is overdue, in the event loop's time; `math.inf`: never."""
+        ...
 
-    deadline: float
-    unsent_bytes: int
-    """How much was unsent when it was last counted; 0 where nothing waits to be sent."""
+    @property
+    def unsent_bytes(self) -> int:
+        """How much was unsent when it was last counted; 0 where nothing waits to be sent."""
+        ...
 
     def recount(self) -> None:
         """Count anew how much is unsent. Called where something was."""
-        raise NotImplementedError
+        ...
 
     def make_room(self, now: float) -> None:
         """End the connection if it is too slow. Called while more is held than may be."""
-        raise NotImplementedError
+        ...
 
     def overdue(self, now: float) -> None:
         """Set a later deadline, or end the connection. Called once the deadline has passed."""
-        raise NotImplementedError
+        ...
 
 
 class DeadlineSweep:
@@ -48,18 +53,15 @@ class DeadlineSweep:
         self.period_s = min(_SLOWEST_S, max(_QUICKEST_S, min(timeouts_s) / 4))
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[object]) -> None:
-        """Start the timer if it does not run.
-
-        `connections` is the set that the server keeps; what is not `Timed` in it is left alone.
-        """
+    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed]) -> None:
+        """Start the timer if it does not run. `connections` are those that are open, now and later."""
         if self._timer is None:
             self._timer = loop.call_later(self.period_s, self._tick, loop, connections)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop, connections: Collection[object]) -> None:
+    def _tick(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed]) -> None:
         self._timer = None
         now = loop.time()
-        timed = [connection for connection in connections if isinstance(connection, Timed)]
+        timed = tuple(connections)
         unsent = [connection for connection in timed if connection.unsent_bytes]
         for connection in unsent:
             connection.recount()

@@ -9,7 +9,7 @@ _MIN_SURPLUS, _SURPLUS_SHARE = 16, 8
 
 
 @dataclass(frozen=True, slots=True)
-class LaneLimits:
+class ConnectionLimits:
     """The bounds of every connection, for predictions and for pages.
 
     The idle time between two requests is uvicorn's `timeout_keep_alive`; the size of a prediction's body is the data

@@ -1,1 +1,1 @@
-"""The door for gRPC: its server over HTTP/2, what it answers beside predictions, and the messages."""
+"""The gRPC server: HTTP/2 connections, the calls on them, and the methods that answer."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.grpc.http2 import Http2
 from sluice.gateway.grpc.outgoing import Outgoing
 
 
-class Backlog:
+class ConnectionBacklog:
     """Counts in `held` what no call counts: the rest of an unfinished frame, and what the network has not taken."""
 
     __slots__ = ("_counted_bytes", "_held", "_http2", "_outgoing", "_spare_bytes", "_spare_until_s", "_wire")
 
-    def __init__(self, http2: Http2, outgoing: Outgoing, held: HeldBytes, wire: LaneLimits) -> None:
+    def __init__(self, http2: Http2, outgoing: Outgoing, held: HeldBytes, wire: ConnectionLimits) -> None:
         self._http2 = http2
         self._outgoing = outgoing
         self._held = held

@@ -1,4 +1,4 @@
-"""Prediction calls over gRPC: from a message off the wire to the plane, and back."""
+"""Prediction calls over gRPC: they take serialized messages to the data plane, and its answers back."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sluice.gateway.prediction.routes import Route
 from sluice.inference.errors import SluiceError
 
 STREAM_IN_FLIGHT = 64
-"""Messages of one stream that are read before the first of them is answered, at most. The client waits then."""
+"""How many messages of one stream may be unanswered. While so many are, no more are read, and the client waits."""
 
 INFER_RESPONSE = b"\x12"
-"""The tag of `infer_response` in a `ModelStreamInferResponse`."""
+"""The tag of the field `infer_response` in a `ModelStreamInferResponse`."""
 
 
 class Calls:
     """`ModelInfer` and `ModelStreamInfer`.
 
-    Metadata are what headers are to HTTP, in both directions. A deadline counts like `x-request-timeout-ms`. The
-    messages of a stream are counted in `held` until they are answered; that of a single call is where it came from.
+    Metadata mean what headers mean in HTTP, in both directions. A deadline means what `x-request-timeout-ms` means. The
+    messages of a stream are counted in `held` here until they are answered; the server counts that of a unary call.
     """
 
     def __init__(self, plane: PredictionPlane, held: HeldBytes) -> None:
@@ -41,9 +41,9 @@ class Calls:
         self._readers: set[asyncio.Task[None]] = set()
 
     async def infer(self, body: Body, context: Context) -> bytes:
-        """The answer to one message; any other status than `OK` ends the call."""
+        """The answer to one message. Raises `CallEnded` for any other status than `OK`."""
         answering = self._plane.answer(self._route(body), "POST", _headers(context), body)
-        del body  # a long one is let go once it is read
+        del body  # so that a long one is freed once it is read
         answer = await answering
         if answer.status != OK:
             raise CallEnded(answer.status, answer.body, _trailing(answer))
@@ -51,14 +51,14 @@ class Calls:
         return answer.body
 
     def refuse(self, error: SluiceError, headers: tuple[Header, ...]) -> CallEnded:
-        """The end of a call whose message is not, or not wholly, read."""
+        """The end of a call whose message was not, or not wholly, read."""
         answer = self._plane.refuse(Route(self._dialect, Call("")), headers, error)
         return CallEnded(answer.status, answer.body, _trailing(answer))
 
     async def stream(self, bodies: AsyncIterator[Body], context: Context) -> None:
-        """An answer for each message, in their order; at most `STREAM_IN_FLIGHT` are asked at a time.
+        """Write an answer for each message, in order. Up to `STREAM_IN_FLIGHT` are computed at a time.
 
-        An error ends the message it is about, and not the stream.
+        An error is the answer to its message, and does not end the stream. Raises `CallEnded` when `stop` was called.
         """
         answers: asyncio.Queue[tuple[Body, asyncio.Task[HttpResponse]] | None] = asyncio.Queue()
         places = asyncio.Semaphore(STREAM_IN_FLIGHT)
@@ -87,7 +87,7 @@ class Calls:
             raise CallEnded(Code.UNAVAILABLE, b"the gateway is shutting down; connect again")
 
     def stop(self) -> None:
-        """Read no further message of any stream. What was read is answered, and then the streams end."""
+        """Read no more messages of any stream. Those that were read are answered, and then the streams end."""
         self._stopping = True
         for reader in self._readers:
             reader.cancel()
@@ -104,7 +104,7 @@ class Calls:
 
 
 def _headers(context: Context) -> tuple[Header, ...]:
-    """A call's metadata, and what is left of its deadline."""
+    """A call's metadata, with what is left of its deadline as a header."""
     left_s = context.time_remaining()
     if left_s is None or left_s >= 1e9:
         return context.headers
@@ -134,7 +134,7 @@ def _streamed(body: Body, answer: HttpResponse) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """A length as it stands on the wire: seven bits per byte, lowest first."""
+    """A length as protocol buffers encode it: seven bits per byte, lowest first."""
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)

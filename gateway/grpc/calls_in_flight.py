@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from sluice.gateway.connections.long_body import LARGE_BYTES
 from sluice.gateway.grpc.call import ServerCall
 from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.http2 import Http2
-from sluice.gateway.grpc.methods import Body, CallEnded, ServerStream, Stream, Unary
+from sluice.gateway.grpc.methods import INTERNAL, Body, CallEnded, ServerStream, Stream, Unary
 from sluice.gateway.grpc.next_deadline import NextDeadline
 from sluice.gateway.grpc.outgoing import Outgoing
 from sluice.gateway.grpc.server_context import ServerContext
@@ -22,14 +21,13 @@ from sluice.inference.errors import DeadlineExceeded, SluiceError
 
 _logger = logging.getLogger("sluice.grpc")
 
-INTERNAL = CallEnded(Code.INTERNAL, b"internal error")
-
 
 class CallsInFlight:
     """Owns the calls of a connection, and what they send (`outgoing`). Implements `CallOwner`.
 
-    A call ends with its answer, with an error, or with its client, and then its task is cancelled. `on_empty` is called
-    when the last call has ended, and `on_failure` when an end could not be sent, which is a fault of ours.
+    A call ends with its answer, with an error, or when its client gives it up; then its task is cancelled. `on_empty`
+    is called when the last call of a connection that is `closing` has ended, and `on_failure` when an end cannot be
+    sent, which is a fault of ours.
     """
 
     def __init__(
@@ -47,25 +45,24 @@ class CallsInFlight:
         self._deadline = deadline
         self._on_empty = on_empty
         self._on_failure = on_failure
-        self._calls: dict[int, ServerCall] = {}
+        self.by_stream: dict[int, ServerCall] = {}
+        """The calls by the ids of their streams."""
         self._reading: dict[int, ServerCall] = {}
         """The calls whose input is incomplete, which have a deadline for it."""
         self._limited: dict[int, ServerCall] = {}
-        """The calls that are ended here at their caller's deadline. Other methods see to that themselves."""
+        """The calls that are ended here at their caller's deadline. Unary methods keep it themselves."""
         self.outgoing = Outgoing(http2, server.held, deadline, server.limits.wire.write_timeout_s, self.close)
         self.client_has_called = False
-        """Whether the client has begun a call yet, be it a refused one."""
+        """Whether the client has begun a call yet. One that was refused counts."""
         self.last_named = False
-        """Whether the client was told which call is its last: those that come after it are refused."""
+        """Whether the client was told which call is its last. Calls that come after it are refused."""
 
-    def __len__(self) -> int:
-        return len(self._calls)
+    @property
+    def closing(self) -> bool:
+        """Whether there will be no more calls: the client was told so, or has told us."""
+        return self.last_named or self._http2.frames.going
 
-    def get(self, stream_id: int | None) -> ServerCall | None:
-        """The call on a stream, if there is one."""
-        return self._calls.get(stream_id or 0)
-
-    # What calls ask for.
+    # For the calls: see `CallOwner`.
 
     @property
     def crowded(self) -> bool:
@@ -87,21 +84,21 @@ class CallsInFlight:
         self.open_window(call)
         return await self._unpacked(call, body) if packed else body
 
-    # From their beginning to their end.
+    # From beginning to end.
 
     def begin(self, call: ServerCall) -> None:
-        """Take a call in. The method of a stream is run at once, any other one when its message has come."""
-        self._calls[call.stream_id] = call
+        """Add a call. The method of a stream is started at once, other methods when their message is complete."""
+        self.by_stream[call.stream_id] = call
         self._server.calls_in_flight += 1
         self._server.held.now_bytes += call.head_bytes
         if isinstance(call.method, Stream):
-            self._start(call, self._run_stream(call, call.method))
+            call.task = self._loop.create_task(self._run_stream(call, call.method))
             self._limit(call)
         else:
             self.await_input(call)
 
     def await_input(self, call: ServerCall) -> None:
-        """A message has begun, or must come: from now on it has a deadline."""
+        """Give a message that has begun, or must come, a deadline."""
         if call.stream_id not in self._reading:
             self._reading[call.stream_id] = call
             call.timed_bytes = call.total_bytes
@@ -109,11 +106,11 @@ class CallsInFlight:
             self._deadline.due(call.read_deadline_s)
 
     def input_complete(self, call: ServerCall) -> None:
-        """No message is incomplete any more."""
+        """Forget that deadline: no message is incomplete."""
         self._reading.pop(call.stream_id, None)
 
     def open_window(self, call: ServerCall) -> None:
-        """Let the client send as much of a call as we would hold."""
+        """Let the client send as much of a call as its inbox has room for."""
         wanted = call.inbox.wanted_bytes
         if call.window_bytes * 2 < wanted and not call.input_ended and self._http2.is_open(call.stream_id):
             self._http2.machine.increment_flow_control_window(wanted - call.window_bytes, call.stream_id)
@@ -125,40 +122,41 @@ class CallsInFlight:
             self._http2.flush_soon()
 
     def run_single(self, call: ServerCall, method: Unary | ServerStream) -> None:
-        """Run the method of a call whose one message has come."""
+        """Start the method of a call whose one message is complete."""
         body, packed = call.inbox.take()
-        self._start(call, self._run_single(call, method, body, packed))
+        call.task = self._loop.create_task(self._run_single(call, method, body, packed))
         if isinstance(method, ServerStream):
             self._limit(call)
 
     def refuse(self, call: ServerCall, error: SluiceError) -> None:
-        """End a call whose input is at fault, in the words of its method."""
+        """End a call because of its input, as its method words the error."""
         call.inbox.drop()
         self.outgoing.finish(call, call.method.refuse(error, call.headers))
         self._cancel(call)
 
     def close(self, call: ServerCall) -> None:
-        """Forget a call that is over. Its task is cancelled, and what it held is given back."""
+        """Remove a call that is over: cancel its task, and count what it held no more."""
         if call.closed:
             return
         call.closed = True
         stream_id = call.stream_id
-        self._calls.pop(stream_id, None)
+        self.by_stream.pop(stream_id, None)
         self._reading.pop(stream_id, None)
         self._limited.pop(stream_id, None)
-        self.outgoing.drop(call)
+        if call.unsent:
+            self.outgoing.drop(call)
         self._server.calls_in_flight -= 1
         self._server.held.now_bytes -= call.head_bytes
         if call.inbox.held_bytes:
             call.inbox.drop()
         if call.task is not None:
             self._cancel(call)
-        if not self._calls:
+        if not self.by_stream and self.closing:
             self._on_empty()
 
     def close_all(self) -> None:
-        """Forget all calls."""
-        for call in list(self._calls.values()):
+        """Remove all calls."""
+        for call in list(self.by_stream.values()):
             self.close(call)
 
     def look_at_clock(self, now: float) -> None:
@@ -168,7 +166,7 @@ class CallsInFlight:
             call.read_deadline_s += (call.total_bytes - call.timed_bytes) / wire.min_body_bytes_per_s
             call.timed_bytes = call.total_bytes
             if call.window_bytes <= 0:
-                # It is we who do not let it send.
+                # The client must not send more: the wait is ours.
                 call.read_deadline_s = now + wire.request_read_timeout_s
             if call.read_deadline_s <= now:
                 self.refuse(call, DeadlineExceeded("the message was not complete in time"))
@@ -189,10 +187,7 @@ class CallsInFlight:
             self._limited[call.stream_id] = call
             self._deadline.due(self._loop.time() + (call.time_remaining() or 0.0))
 
-    # Their tasks.
-
-    def _start(self, call: ServerCall, work: Coroutine[Any, Any, None]) -> None:
-        call.task = self._loop.create_task(work)
+    # The tasks.
 
     def _cancel(self, call: ServerCall) -> None:
         task, call.task = call.task, None
@@ -246,7 +241,7 @@ class CallsInFlight:
         self._answered(call, None, end)
 
     def _answered(self, call: ServerCall, answer: bytes | None, end: CallEnded) -> None:
-        """A method has returned, or raised."""
+        """Send what a method returned, and how it ended."""
         call.task = None
         if call.closed:
             return

@@ -18,10 +18,9 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 
-from sluice.gateway.connections.deadlines import Timed
-from sluice.gateway.grpc.backlog import Backlog
+from sluice.gateway.grpc.backlog import ConnectionBacklog
 from sluice.gateway.grpc.calls_in_flight import CallsInFlight
-from sluice.gateway.grpc.frames import ErrorCode, Unbearable
+from sluice.gateway.grpc.frames import ConnectionEnded, ErrorCode
 from sluice.gateway.grpc.http2 import Http2
 from sluice.gateway.grpc.incoming import Incoming
 from sluice.gateway.grpc.lifetime import Lifetime
@@ -43,13 +42,13 @@ BAD_REQUEST = (
 )
 
 
-class GrpcConnection(asyncio.Protocol, Timed):
+class GrpcConnection(asyncio.Protocol):
     """Owns the parts of a connection, and hands on to them what asyncio and the deadline sweep call.
 
     - `Http2` has the frames that come, h2's state machine and the transport.
     - `Incoming` makes calls of what the client sends.
     - `CallsInFlight` has the calls, runs their methods, and sends what they answer through `Outgoing`.
-    - `Backlog` counts what is held beside the calls.
+    - `ConnectionBacklog` counts what is held beside the calls.
     - `Lifetime` keeps the deadlines, and ends the connection.
 
     Nothing that a client sends ends more than its own connection: what breaks HTTP/2 ends that, what breaks gRPC ends
@@ -66,7 +65,7 @@ class GrpcConnection(asyncio.Protocol, Timed):
         self._calls = calls = CallsInFlight(
             server, http2, self._deadline, on_empty=self._on_no_calls, on_failure=self._on_failure
         )
-        self._backlog = Backlog(http2, calls.outgoing, server.held, limits.wire)
+        self._backlog = ConnectionBacklog(http2, calls.outgoing, server.held, limits.wire)
         self._lifetime = Lifetime(server, http2, calls, self._backlog, self._deadline)
         incoming = Incoming(server, http2, calls)
         self._reactions: Mapping[type[Any], Callable[[Any], None]] = {
@@ -89,7 +88,7 @@ class GrpcConnection(asyncio.Protocol, Timed):
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._server.enter(self)
         if self._server.is_full():
-            self._lifetime.hang_up(Unbearable(ErrorCode.NO_ERROR, b"too many connections"))
+            self._lifetime.hang_up(ConnectionEnded(ErrorCode.NO_ERROR, b"too many connections"))
         elif self._server.leaving:
             self._lifetime.leave()
 
@@ -141,12 +140,12 @@ class GrpcConnection(asyncio.Protocol, Timed):
     # From the deadline sweep.
 
     @property
-    def deadline(self) -> float:  # type: ignore[override]  # nobody sets it
+    def deadline(self) -> float:
         """When `overdue` has to be called."""
         return self._deadline.at_s
 
     @property
-    def unsent_bytes(self) -> int:  # type: ignore[override]  # nobody sets it
+    def unsent_bytes(self) -> int:
         """How much of the answers is not sent yet."""
         return self._backlog.unsent_bytes
 
@@ -175,7 +174,7 @@ class GrpcConnection(asyncio.Protocol, Timed):
         now_s = self._loop.time()
         try:
             self._turn = self._work_through(now_s)
-        except Unbearable as end:
+        except ConnectionEnded as end:
             if http2.frames.speak_http_1:
                 # The client speaks HTTP/1.1, and is told so in HTTP/1.1.
                 http2.transport.write(BAD_REQUEST)
@@ -183,7 +182,7 @@ class GrpcConnection(asyncio.Protocol, Timed):
             else:
                 self._lifetime.hang_up(end)
         except ProtocolError:
-            self._server.faults.warn(_logger, "a client broke the rules of HTTP/2")
+            self._server.faults.warn(_logger, "closed a gRPC connection: its client broke the rules of HTTP/2")
             self._lifetime.linger()
         except Exception as error:
             self._lifetime.fail(error)
@@ -194,7 +193,7 @@ class GrpcConnection(asyncio.Protocol, Timed):
         self._backlog.count()
         if http2.frames.unfinished_since_s is not None:
             self._deadline.due(http2.frames.unfinished_since_s + self._read_timeout_s)
-        if http2.frames.going and not self._calls:
+        if http2.frames.going and not self._calls.by_stream:
             self._lifetime.linger()
         http2.flush()
 

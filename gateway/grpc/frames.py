@@ -1,7 +1,7 @@
-"""HTTP/2's frames before they are looked into: cut apart, bounded, and counted where nobody needs so many of them.
+"""HTTP/2's frames before they are decoded: cut apart, bounded in size, and limited in number where they carry nothing.
 
-The protocol's state machine works through all that it is given in one go, and remembers what is unfinished. So it is
-given whole frames, a few at a time, and none of those that only cost (RFC 9113, section 10.5).
+h2 works through all that it is given in one go, and keeps what is unfinished. So it is given whole frames, a few at a
+time, and a client that sends floods of frames which only cost work is cut off (RFC 9113, section 10.5).
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 
 RUN_FRAMES, RUN_BYTES, RUN_BLOCK_BYTES = 32, 64 * 1024, 8 * 1024
-"""How much is handed on in one go, at most: frames, bytes, and bytes of headers, each of which may take a thousand
-times as long as one of data."""
+"""How much is handed on in one go, at most: frames, bytes, and bytes of headers. A byte of headers may take a thousand
+times as long as a byte of data."""
 
 IDLE_FRAMES, IDLE_FRAMES_PER_S, EARNED_FRAMES = 2048, 256, 2
-"""So many frames that carry nothing a connection may send at once, so many more in a second, and so many for each frame
-that it is sent: who calls, cancels, and takes what comes never gets near."""
+"""How many frames that carry nothing a connection may send: at once, in addition for each second, and in addition for
+each frame that it is sent. A client that calls, cancels and takes its answers never comes near these bounds."""
 
 TINY_BYTES = 32
-"""A piece of a message that is shorter, and not its last, carries next to nothing."""
+"""A DATA frame that is shorter, and not the last one of its call, counts as a frame that carries nothing."""
 
 
 class ErrorCode(IntEnum):
-    """HTTP/2's error codes, as far as they are said here."""
+    """Those of HTTP/2's error codes that are sent here."""
 
     NO_ERROR = 0
     PROTOCOL_ERROR = 1
@@ -40,8 +40,8 @@ class ErrorCode(IntEnum):
     ENHANCE_YOUR_CALM = 11
 
 
-class Unbearable(Exception):
-    """A connection that must end, with the code and the words that its client is told."""
+class ConnectionEnded(Exception):
+    """The connection must end. `code` and `told` are for its client."""
 
     def __init__(self, code: ErrorCode, told: bytes = b"") -> None:
         super().__init__(code, told)
@@ -50,11 +50,10 @@ class Unbearable(Exception):
 
 
 class Frames:
-    """What has come on one connection and was not handed on.
+    """Holds what has come on one connection, and hands it on in runs of whole frames.
 
-    `run` gives whole frames only. The rest is at most one frame, as long as `take` is not called while runs are left.
-    GOAWAY is taken out, `going` says that there was one: to the state machine it would end all calls, and its text is
-    nobody's business. Raises `Unbearable`.
+    What is held between two runs is less than one frame, if `take` is only called once `run` gives nothing. GOAWAY is
+    left out, since it would end all calls in h2; `going` says that one has come. Methods raise `ConnectionEnded`.
     """
 
     __slots__ = (
@@ -87,43 +86,43 @@ class Frames:
         self._last_ping_s = -1e9
         self.going = False
         self.unfinished_since_s: float | None = None
-        """Since when a frame, or a list of headers, has been waiting for its end."""
+        """Since when a frame, or a list of headers, has been incomplete; `None` if none is."""
 
     @property
     def unread_bytes(self) -> int:
-        """How much is held here."""
+        """How many bytes are held."""
         return len(self._data) - self._at
 
     def take(self, data: bytes) -> None:
-        """Keep what has come."""
+        """Add what has come."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
 
     @property
     def speak_http_1(self) -> bool:
-        """Whether what has come looks like a request of HTTP/1.1."""
+        """Whether what has come looks like an HTTP/1.1 request."""
         return not self._greeted and self._data.partition(b" ")[0] in HTTP_1_METHODS
 
     def forget(self) -> None:
-        """Drop all that is held."""
+        """Drop what is held."""
         self._data, self._at = b"", 0
 
     def sent(self, frames: int) -> None:
-        """The client was sent frames that it has asked for."""
+        """Note that the client was sent so many frames: it may send more frames that carry nothing."""
         self._strikes = 0
         self._last_ping_s = -1e9
         if self._allowance < IDLE_FRAMES:
             self._allowance += frames * EARNED_FRAMES
 
     def run(self, now_s: float) -> bytes:
-        """The next frames, whole; nothing if there is none that is."""
+        """The next whole frames, or nothing if there is none. Raises `ConnectionEnded`."""
         data, start = self._data, self._at
         at, end = start, len(data)
         if not self._greeted:
             if not data.startswith(PREFACE):
                 if PREFACE.startswith(data):
                     return b""
-                raise Unbearable(ErrorCode.PROTOCOL_ERROR, b"this port speaks HTTP/2")
+                raise ConnectionEnded(ErrorCode.PROTOCOL_ERROR, b"this port speaks HTTP/2")
             self._greeted = True
             at = len(PREFACE)
         frames = block_bytes = 0
@@ -132,7 +131,7 @@ class Frames:
         ):
             size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if size > MAX_FRAME_BYTES:
-                raise Unbearable(ErrorCode.FRAME_SIZE_ERROR)
+                raise ConnectionEnded(ErrorCode.FRAME_SIZE_ERROR)
             stop = at + HEAD_BYTES + size
             if stop > end:
                 break
@@ -179,7 +178,7 @@ class Frames:
         else:
             self._idle(now_s)
         if self._block_bytes > self._max_block_bytes:
-            raise Unbearable(ErrorCode.ENHANCE_YOUR_CALM, b"the metadata are too long")
+            raise ConnectionEnded(ErrorCode.ENHANCE_YOUR_CALM, b"the metadata are too long")
 
     def _idle(self, now_s: float) -> None:
         self._allowance -= 1
@@ -188,22 +187,22 @@ class Frames:
             self._allowance = min(self._allowance, IDLE_FRAMES)
             self._counted_s = now_s
             if self._allowance < 0:
-                raise Unbearable(ErrorCode.ENHANCE_YOUR_CALM, b"too many frames that carry nothing")
+                raise ConnectionEnded(ErrorCode.ENHANCE_YOUR_CALM, b"too many frames that carry nothing")
 
     def _ping(self, now_s: float) -> None:
-        """What gRPC's own servers do of pings that come too often (gRFC A8)."""
+        """End connections with too many pings, as other gRPC servers do (gRFC A8)."""
         if now_s - self._last_ping_s < self._min_ping_interval_s:
             self._strikes += 1
             if self._strikes > PING_STRIKES:
-                raise Unbearable(ErrorCode.ENHANCE_YOUR_CALM, b"too_many_pings")
+                raise ConnectionEnded(ErrorCode.ENHANCE_YOUR_CALM, b"too_many_pings")
         self._last_ping_s = now_s
 
 
 def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
-    """A frame as it stands on the wire."""
+    """A frame of HTTP/2, serialized."""
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
 
 def goaway(last_stream: int, code: int, told: bytes = b"") -> bytes:
-    """The frame that says which calls will be answered, and why no more."""
+    """A GOAWAY frame: streams after `last_stream` are not answered."""
     return frame(GOAWAY, 0, 0, last_stream.to_bytes(4, "big") + code.to_bytes(4, "big") + told)

@@ -1,6 +1,6 @@
-"""The headers of calls: what a caller's say, and how ours are put on the wire.
+"""The headers of calls: those of callers are read, and ours are encoded.
 
-As gRPC over HTTP/2 has them (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+The protocol: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from sluice.gateway.messages import Header
 PSEUDO = frozenset({b":method", b":path", b":scheme", b":authority"})
 HOP_BY_HOP = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 FRAMING = frozenset({b"content-type", b"grpc-timeout", b"grpc-encoding"})
-"""What the server itself looks at."""
+"""The headers that only the server reads."""
 
 MEANINGLESS = frozenset({b"accept-encoding", b"content-encoding", b"content-length", b"te", b"grpc-accept-encoding"})
-"""What means nothing to a method. In gRPC it is messages that are compressed, not bodies."""
+"""The headers that mean nothing to a method. gRPC compresses messages, not bodies."""
 
 UNITS_S: Mapping[bytes, float] = {b"H": 3600, b"M": 60, b"S": 1, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 MAX_TOLD_BYTES = 4096
-"""Of what a caller is told. Clients take 8 KiB of headers unless told otherwise."""
+"""How much of `grpc-message` is sent. Clients accept 8 KiB of headers by default."""
 
 REMEMBERED_NAMES = 1024
+"""How many names of headers that were found valid are remembered."""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _ILLEGAL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -37,11 +38,11 @@ _good_names: set[bytes] = set()
 
 
 class Malformed(Exception):
-    """Headers that are none of HTTP/2's."""
+    """The headers break the rules of HTTP/2."""
 
 
 class CallHead(msgspec.Struct, frozen=True):
-    """What the headers of a call say. `metadata` is what its method gets to see."""
+    """The headers of a call, sorted. `metadata` is what its method sees."""
 
     method: bytes
     path: bytes
@@ -53,7 +54,7 @@ class CallHead(msgspec.Struct, frozen=True):
 
     @property
     def timeout_s(self) -> float | None:
-        """How long the caller waits. Raises `ValueError` for what is no time."""
+        """How long the caller waits; `None`: without end. Raises `ValueError` for a `grpc-timeout` that is no time."""
         if self.timeout is None:
             return None
         match = _TIMEOUT.fullmatch(self.timeout)
@@ -67,6 +68,7 @@ def head_of(headers: Iterable[Header]) -> CallHead:
     pseudo: dict[bytes, bytes] = {}
     framing: dict[bytes, bytes] = {}
     metadata: list[Header] = []
+    values: list[bytes] = []
     size_bytes = 0
     for name, value in headers:
         size_bytes += len(name) + len(value) + 32  # as RFC 9113, section 6.5.2, counts
@@ -77,13 +79,12 @@ def head_of(headers: Iterable[Header]) -> CallHead:
             continue
         if name not in _good_names:
             _check_name(name)
-        if _ILLEGAL.search(value):
-            raise Malformed
+        values.append(value)
         if name in FRAMING:
             framing[name] = value
         elif name not in MEANINGLESS and name[-4:] != b"-bin":
             metadata.append((name, value))
-    if b":path" not in pseudo or b":method" not in pseudo:
+    if b":path" not in pseudo or b":method" not in pseudo or _ILLEGAL.search(b"".join(values)):
         raise Malformed
     return CallHead(
         pseudo[b":method"],
@@ -104,7 +105,7 @@ def _check_name(name: bytes) -> None:
 
 
 def escaped(told: bytes) -> bytes:
-    """What a caller is told, as it may stand in `grpc-message`."""
+    """A text percent-encoded for `grpc-message`, and cut to `MAX_TOLD_BYTES`."""
     told = told[:MAX_TOLD_BYTES]
     if _PLAIN.fullmatch(told):
         return told
@@ -135,11 +136,11 @@ def status_headers(code: int, told: bytes, trailing: tuple[Header, ...]) -> list
 
 
 class PlainEncoder:
-    """Header compression that compresses nothing: every field is a literal that is kept in no table (RFC 7541, 6.2.2).
+    """Header compression that compresses nothing: every field is a literal that is not indexed (RFC 7541, 6.2.2).
 
-    Most of what we send is new each time, and looking for it in tables, and writing it with Huffman's code, took longer
-    than all else that is done for an answer. Stands in for `hpack.Encoder` in h2. The first list of a connection says
-    that our table has no room, so that the client's wishes about it change nothing.
+    It replaces `hpack.Encoder` in h2. Most of what we send is new each time: to look it up in tables and to encode it
+    with Huffman's code took longer than everything else that is done for an answer. The first list of a connection sets
+    the size of our table to 0, so that no table size that the client allows changes anything.
     """
 
     __slots__ = ("_known", "_prelude", "header_table_size")
@@ -150,7 +151,7 @@ class PlainEncoder:
         self.header_table_size = 0
 
     def encode(self, headers: Iterable[Header]) -> bytes:
-        """The block for a list of headers."""
+        """The header block for a list of headers."""
         known = self._known
         prelude, self._prelude = self._prelude, b""
         return prelude + b"".join([known.get(header) or _literal(header) for header in headers])
@@ -177,4 +178,4 @@ def _length(size: int) -> bytes:
 KNOWN: dict[Header, bytes] = {
     header: _literal(header) for header in (*ANSWER, *WRONG_TYPE, *WRONG_METHOD, ENCODINGS, *_STATUS.values())
 }
-KNOWN[b":status", b"200"] = b"\x88"  # it stands in the table that everybody has
+KNOWN[b":status", b"200"] = b"\x88"  # an entry of the static table

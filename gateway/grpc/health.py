@@ -1,4 +1,4 @@
-"""`grpc.health.v1`, for load balancers and orchestrators that ask in gRPC (gRFC A17)."""
+"""The service `grpc.health.v1.Health`, for load balancers and orchestrators (gRFC A17)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ SERVICE = "grpc.health.v1.Health"
 INFERENCE = "inference.GRPCInferenceService"
 
 LOOK_S = 0.5
-"""How often it is looked whether anything has changed, once for all who watch. That the gateway is on its way out is
-told at once."""
+"""How often the state is checked, once for all `Watch` calls. That the gateway drains is told at once."""
 
 
 class HealthService:
-    """Says whether the whole gateway serves, or one model.
+    """Tells whether the whole gateway serves, or one model.
 
-    The services are the empty name and `inference.GRPCInferenceService`, which are both the gateway, and the name of
-    each model. None of them serves from the moment on that the gateway drains. Nothing is stored: whoever asks, is
-    told what is so. Who watches costs nothing until something changes.
+    A service is the empty name or `inference.GRPCInferenceService` for the gateway, or the name of a model. From the
+    moment that the gateway drains, none of them serves. The state is read when it is asked for. `Watch` calls cost
+    nothing until it changes.
     """
 
     def __init__(self, catalogue: Catalogue, readiness: Readiness) -> None:
@@ -53,16 +52,16 @@ class HealthService:
         return SERVING if ready and (self._readiness.ready if whole else self._readiness.open) else NOT_SERVING
 
     async def check(self, body: Body, context: Context) -> bytes:
-        """The status of a service; `NOT_FOUND` for one that there is not."""
+        """The status of a service. Raises `CallEnded` with `NOT_FOUND` for an unknown one."""
         status = self.status(_service(body))
         if status == SERVICE_UNKNOWN:
             raise CallEnded(Code.NOT_FOUND, b"unknown service; services are named like models")
-        return _said(status)
+        return _serialized(status)
 
     async def watch(self, body: Body, context: Context) -> None:
-        """The status of a service, and again whenever it changes, until the gateway stops."""
+        """Write the status of a service, and again whenever it changes, until `stop` is called."""
         service = _service(body)
-        told: int | None = None
+        last: int | None = None
         self._watching += 1
         try:
             while not self._stopped:
@@ -70,9 +69,9 @@ class HealthService:
                     self._looking = asyncio.create_task(self._look())
                 change = self._change
                 status = self.status(service)
-                if status != told:
-                    await context.write(_said(status))
-                    told = status
+                if status != last:
+                    await context.write(_serialized(status))
+                    last = status
                 await change.wait()
         finally:
             self._watching -= 1
@@ -81,15 +80,15 @@ class HealthService:
                 self._looking = None
 
     def stop(self) -> None:
-        """End all watching."""
+        """End all `Watch` calls."""
         self._stopped = True
         self._tell()
 
     async def _look(self) -> None:
-        """Tell those who watch when anything has changed that a status depends on."""
+        """Wake the `Watch` calls when anything changes that a status depends on."""
         seen = self._state()
         while True:
-            # Once it drains, the only thing to wait for is the end.
+            # Once the gateway drains, `noticed` would return at once.
             awaited = asyncio.sleep(LOOK_S) if self._readiness.draining else self._readiness.noticed()
             with suppress(TimeoutError):
                 await asyncio.wait_for(awaited, LOOK_S)
@@ -105,10 +104,10 @@ class HealthService:
         change.set()
 
 
-def _said(status: int) -> bytes:
+def _serialized(status: int) -> bytes:
     return pb.HealthCheckResponse(status=status).SerializeToString()  # type: ignore[arg-type]  # an enumeration's number
 
 
 def _service(body: Body) -> str:
-    """The service that is asked for. Raises `InvalidRequest`."""
+    """The service that a request names. Raises `InvalidRequest`."""
     return parsed(pb.HealthCheckRequest, body).service

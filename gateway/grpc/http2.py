@@ -67,11 +67,11 @@ class Http2:
         stream = self.machine.streams.get(stream_id)
         return stream is not None and not stream.closed
 
-    def end_stream(self, stream_id: int, headers: Sequence[Header]) -> None:
-        """Send the last headers of a stream. Its client need not go on sending what nobody reads."""
+    def end_stream(self, stream_id: int, headers: Sequence[Header], *, client_ended: bool = False) -> None:
+        """Send the last headers of a stream. Unless the client has ended its side, too, it is told to stop sending."""
         self.machine.send_headers(stream_id, headers, end_stream=True)
         self.frames.sent(1)
-        if self.is_open(stream_id):
+        if not client_ended and self.is_open(stream_id):
             self.machine.reset_stream(stream_id, ErrorCodes.NO_ERROR)
         self.flush_soon()
 

@@ -1,4 +1,4 @@
-"""The messages of one call as they come in: five bytes that say how long, and then so many."""
+"""The messages of one call as they come in, each behind a prefix of five bytes with its length."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sluice.inference.errors import InvalidRequest, RequestTooLarge
 PREFIX_BYTES = 5
 
 KEPT_BYTES = 128
-"""What a waiting message takes up beside its own bytes. There may be thousands of empty ones."""
+"""What a waiting message is counted for beside its own bytes: thousands of empty ones take memory, too."""
 
 
 class Inbox:
-    """What has come of a call's messages. Whole ones are taken in order, with whether each is compressed.
+    """Holds what has come of a call's messages. Complete ones are taken in order.
 
-    What is held here counts in `held`: `drop` gives it back. A message that may not be held is refused when its length
-    is known, and again when the others have grown meanwhile. Raises `InvalidRequest`, `RequestTooLarge`, `Unavailable`.
+    What is held counts in `held`, until it is taken or dropped. A message for which there is no room is refused as soon
+    as its length is known, or later, when other calls have filled the room meanwhile.
     """
 
     __slots__ = ("_held", "_max_message_bytes", "_packed", "_part", "_prefix", "_whole", "held_bytes", "left_bytes")
@@ -32,7 +32,7 @@ class Inbox:
         self._part: bytearray | None = None
         self._packed = False
         self.left_bytes = 0
-        """What the message that is coming in still lacks."""
+        """How many bytes of the incomplete message are missing."""
         self.held_bytes = 0
 
     def __len__(self) -> int:
@@ -40,45 +40,50 @@ class Inbox:
 
     @property
     def incomplete(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Whether a message is incomplete."""
         return self._part is not None or bool(self._prefix)
 
     @property
     def wanted_bytes(self) -> int:
-        """How much may come now: what fits beside what waits to be taken, or the next step of a long message."""
+        """How much the client may send now: what fits beside what waits, or the next step of a long message."""
         beside = STREAM_WINDOW_BYTES - self.held_bytes
         ahead = 0 if self._whole else min(self.left_bytes, STEP_BYTES)
         return max(beside, ahead, 0)
 
-    def feed(self, data: bytes) -> None:
-        """Take what has come."""
+    def feed(self, data: bytes) -> bool:
+        """Add what has come. Returns whether it completed a message.
+
+        Raises `InvalidRequest`, `RequestTooLarge`, `Unavailable`.
+        """
         size = len(data)
         self.held_bytes += size
         self._held.now_bytes += size
         if self._part is None and not self._prefix and size > PREFIX_BYTES:
-            # Most messages come whole and alone.
+            # Most messages come whole, and alone.
             if int.from_bytes(data[1:PREFIX_BYTES], "big") == size - PREFIX_BYTES:
                 self._begin(data[:PREFIX_BYTES], size - PREFIX_BYTES)
                 self._keep(data[PREFIX_BYTES:])
-                return
+                return True
         elif self._part is not None and size < self.left_bytes:
             self._part += data
             self.left_bytes -= size
             self._look_at_room()
-            return
+            return False
+        had = len(self._whole)
         self._cut(data)
         if self._part is not None:
             self._look_at_room()
+        return len(self._whole) > had
 
     def take(self) -> tuple[Body, bool]:
-        """The next whole message. What it held is given back: whoever takes it counts it."""
+        """The next complete message, and whether it is compressed. It is counted here no more: the caller counts it."""
         body, packed = self._whole.popleft()
         self._held.now_bytes -= KEPT_BYTES
         self._give_back(len(body) + PREFIX_BYTES)
         return body, packed
 
     def drop(self) -> None:
-        """Forget all that is held."""
+        """Drop what is held."""
         self._held.now_bytes -= KEPT_BYTES * len(self._whole)
         self._whole.clear()
         self._prefix, self._part = b"", None
@@ -104,7 +109,7 @@ class Inbox:
                 self._keep(self._part)
 
     def _begin(self, prefix: bytes, here_bytes: int) -> None:
-        """Look at what a message says of itself."""
+        """Read the prefix of a message. `here_bytes` of the message have come with it."""
         if prefix[0] > 1:
             raise InvalidRequest(f"a message begins with {prefix[0]}; expected 0, or 1 where it is compressed")
         size = int.from_bytes(prefix[1:], "big")

@@ -65,7 +65,7 @@ class Incoming:
             self._http2.machine.increment_flow_control_window(self._unacknowledged_bytes)
             self._unacknowledged_bytes = 0
         calls = self._calls
-        call = calls.get(event.stream_id)
+        call = calls.by_stream.get(event.stream_id or 0)
         if call is None or call.trailers is not None:
             return
         call.window_bytes -= size
@@ -73,9 +73,8 @@ class Incoming:
             calls.open_window(call)
             return
         call.total_bytes += size
-        had = len(call.inbox)
         try:
-            call.inbox.feed(event.data)
+            complete = call.inbox.feed(event.data)
         except SluiceError as error:
             calls.refuse(call, error)
             return
@@ -86,7 +85,7 @@ class Incoming:
                     calls.await_input(call)
                 else:
                     calls.input_complete(call)
-        if len(call.inbox) > had:
+        if complete:
             if isinstance(call.method, Stream):
                 call.arrived()
             elif len(call.inbox) > 1:
@@ -95,7 +94,7 @@ class Incoming:
     def on_end(self, event: StreamEnded) -> None:
         """The client has sent all of a call."""
         calls = self._calls
-        call = calls.get(event.stream_id)
+        call = calls.by_stream.get(event.stream_id or 0)
         if call is None:
             return
         call.input_ended = True
@@ -113,7 +112,7 @@ class Incoming:
 
     def on_reset(self, event: StreamReset) -> None:
         """The client has given up a call."""
-        call = self._calls.get(event.stream_id)
+        call = self._calls.by_stream.get(event.stream_id or 0)
         if call is not None:
             self._calls.close(call)
 
@@ -135,9 +134,10 @@ class Incoming:
         free = limits.max_calls - server.calls_in_flight
         if free <= 0:
             raise CallEnded(Code.RESOURCE_EXHAUSTED, b"there are %d calls already" % limits.max_calls)
-        if len(self._calls) >= free:
+        if len(self._calls.by_stream) >= free:
             raise CallEnded(
-                Code.RESOURCE_EXHAUSTED, b"this connection has %d calls, and there are others" % len(self._calls)
+                Code.RESOURCE_EXHAUSTED,
+                b"this connection has %d calls, and there are others" % len(self._calls.by_stream),
             )
         if head.encoding not in ENCODINGS:
             raise CallEnded(Code.UNIMPLEMENTED, b"grpc-encoding may be identity, gzip or deflate", (heads.ENCODINGS,))

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import math
 
-from sluice.gateway.grpc.backlog import Backlog
+from sluice.gateway.grpc.backlog import ConnectionBacklog
 from sluice.gateway.grpc.calls_in_flight import CallsInFlight
-from sluice.gateway.grpc.frames import ErrorCode, Unbearable
+from sluice.gateway.grpc.frames import ConnectionEnded, ErrorCode
 from sluice.gateway.grpc.http2 import LAST_STREAM, Http2
 from sluice.gateway.grpc.next_deadline import NextDeadline
 from sluice.gateway.grpc.server_context import ServerContext
@@ -24,7 +24,12 @@ class Lifetime:
     """
 
     def __init__(
-        self, server: ServerContext, http2: Http2, calls: CallsInFlight, backlog: Backlog, deadline: NextDeadline
+        self,
+        server: ServerContext,
+        http2: Http2,
+        calls: CallsInFlight,
+        backlog: ConnectionBacklog,
+        deadline: NextDeadline,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._server = server
@@ -64,8 +69,8 @@ class Lifetime:
             self._name_last_call()
 
     def calls_ended(self) -> None:
-        """The last call has ended: so does the connection, if that is what was waited for."""
-        if (self._calls.last_named or self._http2.frames.going) and not self._http2.ended:
+        """The last call of a connection that is leaving has ended: so does the connection."""
+        if not self._http2.ended:
             self.linger()
 
     def fail(self, error: Exception) -> None:
@@ -74,13 +79,13 @@ class Lifetime:
         self._http2.ended = True
         self._http2.transport.abort()
 
-    def hang_up(self, end: Unbearable) -> None:
+    def hang_up(self, end: ConnectionEnded) -> None:
         """End the connection, and tell the client why."""
         if self._http2.ended:
             return
         if end.code is not ErrorCode.NO_ERROR:
             why = end.told.decode() or end.code.name
-            self._server.faults.warn(_logger, f"hung up on a gRPC client: {why}")
+            self._server.faults.warn(_logger, f"closed a gRPC connection: {why}")
         self._http2.go_away(end.code, end.told)
         self.linger()
 
@@ -109,7 +114,7 @@ class Lifetime:
 
     def make_room(self) -> None:
         """End the connection, since its client takes too little of what is held for it."""
-        self._server.faults.warn(_logger, "a gRPC client that took no answers made room for others")
+        self._server.faults.warn(_logger, "closed a gRPC connection: its client takes its answers too slowly")
         self._http2.ended = True
         self._calls.close_all()
         self._http2.transport.abort()
@@ -119,7 +124,7 @@ class Lifetime:
             return
         self._calls.last_named = True
         self._http2.go_away(ErrorCode.NO_ERROR)
-        if not self._calls:
+        if not self._calls.by_stream:
             self.linger()
 
     # How long it may take.
@@ -140,13 +145,13 @@ class Lifetime:
         if not self._calls.client_has_called:
             self._deadline.due(self._made_s + read_timeout_s)
             if self._deadline.at_s <= now:
-                self.hang_up(Unbearable(ErrorCode.NO_ERROR, b"no call came in time"))
+                self.hang_up(ConnectionEnded(ErrorCode.NO_ERROR, b"no call came in time"))
                 return
         since_s = http2.frames.unfinished_since_s
         if since_s is not None:
             self._deadline.due(since_s + read_timeout_s)
             if self._deadline.at_s <= now:
-                self.hang_up(Unbearable(ErrorCode.ENHANCE_YOUR_CALM, b"a frame was not complete in time"))
+                self.hang_up(ConnectionEnded(ErrorCode.ENHANCE_YOUR_CALM, b"a frame was not complete in time"))
                 return
         self._calls.look_at_clock(now)
         if self._leaving:

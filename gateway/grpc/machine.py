@@ -1,4 +1,4 @@
-"""HTTP/2's state machine, as h2 has it, with our settings."""
+"""h2's state machine of HTTP/2, with our settings."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from hyperframe.frame import Frame
 from sluice.gateway.grpc.heads import KNOWN, PlainEncoder
 from sluice.gateway.grpc.limits import MAX_FRAME_BYTES, MAX_STREAMS, STREAM_WINDOW_BYTES, GrpcLimits
 
-# h2 writes every frame out, its body in hex, for a log that nobody keeps: 80 µs for one that is full. Nor should what
-# clients send stand in any log.
+# h2 formats every frame for its log, the body in hex, even where nothing is logged: 80 µs for a full frame. And what
+# clients send must not be in any log.
 Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
 
 CONFIG = H2Configuration(
     client_side=False,
     header_encoding=None,
-    # Headers are looked at once, in `head_of`, and what is wrong with them ends their call and not its neighbours.
+    # `head_of` checks headers: what is wrong with them ends their call, and not the connection.
     validate_inbound_headers=False,
     normalize_inbound_headers=False,
-    # What we send is right, and as it has to be.
+    # What we send is valid already.
     validate_outbound_headers=False,
     normalize_outbound_headers=False,
 )
 
 MOST_SIZE_UPDATES = 2
-"""Changes of its table's size before a list of headers (RFC 7541, section 4.2)."""
+"""How often the size of the table may change before a list of headers (RFC 7541, section 4.2)."""
 
 
 class _Decoder(Decoder):
-    """hpack's own takes a hundred thousand updates of its table's size in one list of headers: a byte for each."""
+    """Refuses more than `MOST_SIZE_UPDATES` in one list of headers. hpack takes any number, at a byte each."""
 
     _updates = 0
 
@@ -44,7 +44,7 @@ class _Decoder(Decoder):
 
     @property
     def header_table_size(self) -> int:
-        """The size of the table of headers; an update sets it."""
+        """The size of the table of headers. An update sets it."""
         return super().header_table_size
 
     @header_table_size.setter
@@ -56,7 +56,7 @@ class _Decoder(Decoder):
 
 
 class _Machine(H2Connection):
-    """h2's state machine, which remembers fewer streams that are over: each takes up memory until its client goes."""
+    """h2's state machine, which remembers fewer closed streams: each takes memory as long as the connection lasts."""
 
     MAX_CLOSED_STREAMS = 4 * MAX_STREAMS
 

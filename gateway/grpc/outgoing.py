@@ -92,10 +92,10 @@ class Outgoing:
             self._end(call)
 
     def drop(self, call: ServerCall) -> None:
-        """Send nothing more of a call."""
-        if self._waiting.pop(call.stream_id, None) is not None:
-            self._held.now_bytes -= sum(map(len, call.unsent))
-            call.unsent.clear()
+        """Send nothing of what waits in a call."""
+        self._waiting.pop(call.stream_id, None)
+        self._held.now_bytes -= sum(map(len, call.unsent))
+        call.unsent.clear()
 
     def pump_soon(self) -> None:
         """The client has room for more: send it after this turn of the loop, once for all that the client says in it.
@@ -159,5 +159,5 @@ class Outgoing:
     def _end(self, call: ServerCall) -> None:
         assert call.trailers is not None
         headers = call.trailers if call.head_sent else [*heads.ANSWER, *call.trailers]
-        self._http2.end_stream(call.stream_id, headers)
+        self._http2.end_stream(call.stream_id, headers, client_ended=call.input_ended)
         self._on_ended(call)

@@ -1,4 +1,4 @@
-"""What the service answers beside predictions: about itself, its models, and what the repository holds."""
+"""The methods of `inference.GRPCInferenceService` that are no predictions: server, models and repository."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from sluice.gateway.dialects.v2.codec import model_metadata
 from sluice.gateway.dialects.v2.extensions import grpc_extensions
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 from sluice.gateway.dialects.v2_grpc.address import call_of
-from sluice.gateway.dialects.v2_grpc.codec import GrpcInfer
 from sluice.gateway.dialects.v2_grpc.messages import parsed
-from sluice.gateway.grpc.codes import Code
-from sluice.gateway.grpc.methods import Body, CallEnded, Context
+from sluice.gateway.grpc.methods import Body, Context
 from sluice.gateway.grpc.shared_memory import SharedMemoryMethods
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ServedModel
@@ -24,15 +22,14 @@ from sluice.gateway.serving.model_config_page import model_config_page
 from sluice.gateway.serving.model_statistics_page import statistics_page
 from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.serving.repository_control import RepositoryControl
-from sluice.gateway.telemetry.logs import log
-from sluice.inference.errors import InvalidRequest, ModelNotFound, ModelNotReady, SluiceError
+from sluice.inference.errors import InvalidRequest, ModelNotFound, ModelNotReady
 
 Page: TypeAlias = Callable[[Body, Context], Awaitable[bytes]]
 MessageT = TypeVar("MessageT", bound=Message)
 
 
 class Pages:
-    """The methods of the service that are no predictions. Raise `SluiceError`."""
+    """Answers the methods of the service that are no predictions. They raise `SluiceError`."""
 
     def __init__(self, catalogue: Catalogue, readiness: Readiness, version: str, control: RepositoryControl) -> None:
         self._catalogue = catalogue
@@ -41,7 +38,7 @@ class Pages:
         self._control = control
 
     def by_method(self) -> Mapping[str, Page]:
-        """Every page, by the name of its method."""
+        """What answers each method, by the method's name."""
         memory = SharedMemoryMethods()
         return {
             "ServerLive": _page(pb.ServerLiveRequest, self.server_live),
@@ -63,7 +60,7 @@ class Pages:
         }
 
     async def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
-        """Alive, as long as it can say so and every version can get a worker."""
+        """Whether the process is alive: it answers, and every version can get a worker."""
         return pb.ServerLiveResponse(live=not self._catalogue.stranded(time.monotonic()))
 
     async def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
@@ -71,19 +68,19 @@ class Pages:
         return pb.ServerReadyResponse(ready=self._readiness.ready)
 
     async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
-        """What this server is, and which extensions it has."""
+        """The name, version and extensions of this server."""
         extensions = grpc_extensions(repository=self._control.allowed)
         return pb.ServerMetadataResponse(name="sluice", version=self._version, extensions=extensions)
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """Whether a model answers predictions; one that there is not does not."""
+        """Whether a model answers predictions; an unknown model does not."""
         try:
             return pb.ModelReadyResponse(ready=self._served(request.name, request.version).ready)
         except (ModelNotFound, ModelNotReady):
             return pb.ModelReadyResponse(ready=False)
 
     async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        """The inputs and outputs of a version, and which versions there are."""
+        """The inputs and outputs of a version, and the versions of its model."""
         served = self._served(request.name, request.version)
         versions = [served] if request.version else self._catalogue.versions(served.name)
         page = model_metadata(
@@ -92,13 +89,13 @@ class Pages:
         return ParseDict(page, pb.ModelMetadataResponse())
 
     async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        """What is in force for a version, without what only Sluice has."""
+        """The configuration of a version, without the fields that only Sluice has."""
         page = model_config_page(self._served(request.name, request.version))
         config = ParseDict(page.model_dump(exclude={"sluice"}), pb.ModelConfig())
         return pb.ModelConfigResponse(config=config)
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
-        """What became of the calls of one version, of all versions of a model, or of everything."""
+        """The statistics of one version, of all versions of a model, or of all models."""
         if request.version:
             versions = [self._served(request.name, request.version)]
         else:
@@ -108,7 +105,7 @@ class Pages:
         return ParseDict(page, pb.ModelStatisticsResponse())
 
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        """Every version in service or on its way, and every model of the repository that has none."""
+        """All versions that are served or loading, and all models of the repository without a version."""
         _must_be_unnamed(request.repository_name)
         response = pb.RepositoryIndexResponse()
         for each in await self._control.index(only_ready=request.ready):
@@ -117,13 +114,13 @@ class Pages:
         return response
 
     async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
-        """Serve a model as it lies in the repository now."""
+        """Load a model as it is in the repository now."""
         _must_be_unnamed(request.repository_name)
         await self._control.load(request.model_name, request.parameters)
         return pb.RepositoryModelLoadResponse()
 
     async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
-        """Serve a model no more."""
+        """Unload a model."""
         _must_be_unnamed(request.repository_name)
         await self._control.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
@@ -139,18 +136,9 @@ def _must_be_unnamed(repository: str) -> None:
 
 
 def _page(kind: type[MessageT], answer: Callable[[MessageT], Awaitable[Message]]) -> Page:
-    """A method that takes messages of a kind, as the server calls it."""
-    dialect = GrpcInfer()
+    """`answer`, which takes messages of one kind, as a method that takes and returns serialized messages."""
 
     async def page(body: Body, context: Context) -> bytes:
-        try:
-            return (await answer(parsed(kind, body))).SerializeToString()
-        except SluiceError as error:
-            refusal = dialect.refuse(error)
-            code, told = refusal.status, refusal.body
-        except Exception as error:
-            log.error("a gRPC method failed", method=kind.DESCRIPTOR.name, exc_info=error)
-            code, told = Code.INTERNAL, b"internal error"
-        raise CallEnded(code, told)
+        return (await answer(parsed(kind, body))).SerializeToString()
 
     return page

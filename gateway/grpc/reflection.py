@@ -1,4 +1,4 @@
-"""gRPC's reflection: which services there are, and how their messages are built, for tools such as grpcurl."""
+"""gRPC's server reflection: tools such as grpcurl ask it for the services and their messages."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.methods import Body, Context
 
 VERSIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
-"""Both speak with the same messages, by other names."""
+"""The names of the service. Both versions have the same messages, in different packages."""
 
 INFO = "ServerReflectionInfo"
 
 
 class Reflection:
-    """Answers what is asked of `files`, serialized, and of its own. Nothing has extensions."""
+    """Describes `services`. `files` are the serialized descriptors of their messages; it adds its own."""
 
     def __init__(self, files: Sequence[bytes], services: Sequence[str]) -> None:
-        # A pool of its own: the messages of this package are in one each, lest they meet those of a client's library.
+        # A pool of its own, so that no other package's descriptors of the same names collide with these.
         self._pool = DescriptorPool()
         for file in (*files, *_described()):
             self._pool.AddSerializedFile(file)
         self._services = sorted(services)
 
     async def info(self, bodies: AsyncIterator[Body], context: Context) -> None:
-        """An answer for each request of a stream. Raises `InvalidRequest`."""
+        """Write an answer for each request of a stream. Raises `InvalidRequest`."""
         async for body in bodies:
             request = parsed(pb.ServerReflectionRequest, body)
             response = self._response(request)
             response.valid_host = request.host
             response.original_request.CopyFrom(request)
             await context.write(response.SerializeToString())
-            # A client that sends them by the thousand shares the loop with others.
+            # Others have their turn, even if a client sends thousands of requests.
             await asyncio.sleep(0)
 
     def _response(self, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
@@ -66,7 +66,7 @@ class Reflection:
 
 
 def _described() -> tuple[bytes, bytes]:
-    """The file of each version: the same but for the package."""
+    """The descriptor of each version: they differ in the package alone."""
     alpha = pb.DESCRIPTOR.serialized_pb
     text = text_format.MessageToString(FileDescriptorProto.FromString(alpha))
     return alpha, text_format.Parse(text.replace("v1alpha", "v1"), FileDescriptorProto()).SerializeToString()

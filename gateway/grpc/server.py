@@ -1,4 +1,4 @@
-"""gRPC's server: its port, its limits, and which method is answered where."""
+"""The gRPC server: its port, its limits, and what answers each method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.dialects.v2_grpc import inference_pb2
 from sluice.gateway.doors.acceptor import Acceptor
 from sluice.gateway.doors.door_watch import DoorWatch
@@ -32,10 +32,10 @@ from sluice.inference.errors import StartError
 
 
 class GrpcDoor:
-    """`inference.GRPCInferenceService`, `grpc.health.v1.Health` and reflection, on a port of their own.
+    """Serves `inference.GRPCInferenceService`, `grpc.health.v1.Health` and reflection on a port of their own.
 
-    An async context manager: entered, it answers. Raises `StartError` if it cannot listen. `stop` ends streams and
-    lets calls in flight end within `shutdown_timeout_s`; leaving ends what is left at once.
+    An async context manager: entered, it answers. Entering raises `StartError` if it cannot listen. `stop` ends streams
+    and lets calls in flight end within `shutdown_timeout_s`; leaving ends what is left at once.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class GrpcDoor:
         listener: socket.socket,
         *,
         settings: ServerSettings,
-        wire: LaneLimits,
+        wire: ConnectionLimits,
         version: str,
         plane: PredictionPlane,
         catalogue: Catalogue,
@@ -85,7 +85,7 @@ class GrpcDoor:
         await self._server.emptied()
 
     async def stop(self) -> None:
-        """Accept nothing more, and finish what is in flight."""
+        """Accept no more connections, and finish the calls in flight. Takes up to `shutdown_timeout_s`."""
         await self._acceptor.leave()
         self._server.leaving = True
         self._health.stop()
@@ -109,7 +109,7 @@ class GrpcDoor:
         }
 
 
-def _limits(settings: ServerSettings, wire: LaneLimits) -> GrpcLimits:
+def _limits(settings: ServerSettings, wire: ConnectionLimits) -> GrpcLimits:
     return GrpcLimits(
         wire=wire,
         max_message_bytes=settings.max_body_bytes,
@@ -122,13 +122,13 @@ def _limits(settings: ServerSettings, wire: LaneLimits) -> GrpcLimits:
 
 
 def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
-    """As HTTP has it, for HTTP/2. The files were found good when HTTP's own was made."""
+    """The TLS of HTTP's port, for HTTP/2. Raises `StartError`."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["h2"])
     try:
-        # Nobody is there to type a passphrase.
+        # A passphrase that is given, be it wrong, keeps OpenSSL from asking for one.
         context.load_cert_chain(settings.tls_cert, settings.tls_key, "none")
         if settings.tls_client_ca is not None:
             context.load_verify_locations(settings.tls_client_ca)

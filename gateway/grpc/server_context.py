@@ -1,4 +1,4 @@
-"""What all connections of gRPC's server share."""
+"""What all connections of the gRPC server share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
-from sluice.gateway.connections.deadlines import DeadlineSweep
+from sluice.gateway.connections.deadlines import DeadlineSweep, Timed
 from sluice.gateway.connections.held_bytes import HeldBytes
 from sluice.gateway.grpc.limits import GrpcLimits
 from sluice.gateway.grpc.methods import Method
 from sluice.gateway.telemetry.fault_log import FaultLog
 
 
-class ServedConnection(Protocol):
+class ServedConnection(Timed, Protocol):
     """A connection, as its server sees it."""
 
     def leave(self) -> None:
@@ -28,9 +28,9 @@ class ServedConnection(Protocol):
 
 
 class ServerContext:
-    """What all connections of one server share. One server, one loop.
+    """What all connections of one server share. It belongs to one event loop.
 
-    `methods` are found by their paths as they stand on the wire.
+    `methods` are the methods by their paths, such as `/inference.GRPCInferenceService/ModelInfer`.
     """
 
     def __init__(
@@ -45,24 +45,24 @@ class ServerContext:
         self.limits = limits
         self.held = held
         self.coders = coders
-        """Threads for what is compressed."""
+        """Threads that compress and inflate messages."""
         self.connections: set[ServedConnection] = set()
         self.calls_in_flight = 0
         self.leaving = False
         self.ending: set[asyncio.Task[None]] = set()
-        """Tasks of calls that are cancelled and not yet at their end."""
+        """Tasks of calls that were cancelled and have not ended yet: the loop itself keeps no reference to them."""
         self._budget = budget
         self._sweep = DeadlineSweep(_timeouts_s(limits), held)
         self.faults = FaultLog()
         self._empty: asyncio.Future[None] | None = None
 
     def enter(self, connection: ServedConnection) -> None:
-        """A connection was made; its deadlines are kept from now on."""
+        """Add a connection that was made, and keep its deadlines from now on."""
         self.connections.add(connection)
         self._sweep.watch(asyncio.get_running_loop(), self.connections)
 
     def forget(self, connection: ServedConnection) -> None:
-        """A connection is gone."""
+        """Remove a connection that is gone."""
         self.connections.discard(connection)
         self._budget.leave()
         if not self.connections and self._empty is not None and not self._empty.done():
@@ -80,7 +80,7 @@ class ServerContext:
 
 
 def _timeouts_s(limits: GrpcLimits) -> Sequence[float]:
-    """Every time that a connection may be given: the shortest says how often deadlines are looked at."""
+    """All timeouts of a connection. The sweep runs often enough for the shortest of them."""
     wire = limits.wire
     return (
         *(limits.keepalive_time_s, limits.keepalive_timeout_s, wire.request_read_timeout_s),

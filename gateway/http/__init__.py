@@ -1,1 +1,1 @@
-"""Two ways for a prediction to reach the data plane: uvicorn's protocol (the lane) and plain ASGI."""
+"""The two lanes, by which a prediction reaches the data plane: an HTTP protocol for uvicorn, and plain ASGI."""

@@ -1,4 +1,4 @@
-"""The same data plane as a plain ASGI application, for any ASGI server and for tests without a socket."""
+"""The lane as a plain ASGI application, for any ASGI server and for tests without a socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http import wire
 from sluice.gateway.messages import DataPlane, Header, HttpResponse
 from sluice.inference.errors import RequestTooLarge
@@ -27,17 +27,17 @@ _BARE_500 = wire.plain(500, "Internal Server Error")
 
 
 class AsgiLane:
-    """Predictions to the plane, everything else (WebSockets and the lifespan, too) to `app`, untouched.
+    """Hands predictions to the plane, and everything else (WebSockets and the lifespan, too) to `app`, unchanged.
 
-    A body is held against `plane.max_body_bytes` by its announced length and then as it comes in; one that is over it
-    is refused, and the connection closed. When the client disconnects, the answer is cancelled and nothing is sent.
-    How long a client may take, and the rest of HTTP, is the server's own affair.
+    A body over `plane.max_body_bytes` is refused, by its announced length or as it comes in, and the connection closed.
+    When the client disconnects, the answer is cancelled and nothing is sent. Timeouts and the rest of HTTP are left to
+    the server.
     """
 
-    def __init__(self, plane: DataPlane[Any], app: App, limits: LaneLimits | None = None) -> None:
+    def __init__(self, plane: DataPlane[Any], app: App, limits: ConnectionLimits | None = None) -> None:
         self._plane = plane
         self._app = app
-        self._limits = limits or LaneLimits()
+        self._limits = limits or ConnectionLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -75,7 +75,7 @@ class AsgiLane:
     async def _discard(self, receive: Receive) -> None:
         """Let a refused client send on for a while: closed at once, it would see a reset and not the refusal.
 
-        Not for one that waits for `100 Continue`: to ask for its body is to make the server say so.
+        Not called for one that waits for `100 Continue`: to ask for its body makes the server invite it.
         """
         left_bytes, more = self._limits.linger_bytes, True
         with suppress(TimeoutError, _GoneError):

@@ -1,339 +1,362 @@
-"""One connection: its state, what is written to it, how long each thing may take, and how it ends."""
+"""One connection as a state machine: what happens on it goes in, what is to be done comes out."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
-
-from sluice.gateway.connections.deadlines import Timed
 from sluice.gateway.connections.limits import surplus_connections
-from sluice.gateway.connections.long_body import LongBody
+from sluice.gateway.connections.long_body import LARGE_BYTES
 from sluice.gateway.http import wire
+from sluice.gateway.http.actions import Backlog, ClientStream, ConnectionHost, Flow, Page, PageHead, ServerHeaders
+from sluice.gateway.http.answer_writer import AnswerWriter
+from sluice.gateway.http.lifetime import HttpLifetime
 from sluice.gateway.http.prediction import Prediction
+from sluice.gateway.http.request_order import RequestOrder
+from sluice.gateway.http.request_parser import BODY, NOTHING, SLICE_BYTES, RequestParser
+from sluice.gateway.http.request_reader import RequestReader
 from sluice.gateway.http.server_context import HttpServerContext
-from sluice.gateway.http.unsent import unsent_bytes
-from sluice.gateway.messages import HttpResponse
-
-_logger = logging.getLogger("sluice.http")
-
-NOTHING, HEAD, BODY, UPGRADE = range(4)
-"""What is coming in. `UPGRADE`: a complete head that asks for another protocol."""
-
-BARE_500 = wire.plain(500, "Internal Server Error")
-_WAITING_BYTES, _WAITING_PAGE_BYTES = 512, 4096
-"""What a prediction that waits behind another request takes beside its body, and a page with all that FastAPI needs."""
+from sluice.gateway.messages import Body, Header, HttpResponse
 
 _FULL = wire.plain(503, "Too many connections.")
 _CROWDED = wire.plain(503, "Too much is being read at once.", (b"retry-after", b"1"))
-_SLOW = wire.plain(408, "The request was not complete in time.")
+_STOPPING = wire.plain(503, "The server is stopping.")
 
 
-class Connection(HttpToolsProtocol, Timed):
-    """What holds for every request on a connection, prediction or not; `Answers` and `LaneProtocol` build on it.
+class HttpConnection:
+    """The requests of one connection, predictions and pages, and their answers.
 
-    It always has the deadline that its state asks for, and none while an answer is being worked out. It ends without
-    a reset wherever the client may still be sending, so that the last answer is not lost on the way.
+    It does no I/O and has no clock: it is told of all that happens, with the time of it (`now`, in seconds of one
+    clock), and acts on the interfaces of `actions`. All calls come from one thread; `writing_paused` alone may come
+    while another call lasts, from within `ClientStream.write`.
+
+    Requests are answered in the order in which they came. While one waits behind another nothing more is read, and
+    nothing is begun while the client does not take the answer before. A request that breaks HTTP or a limit is refused
+    when its turn has come, and ends the connection.
     """
 
     __slots__ = (
-        "_beneath",
-        "_counted_bytes",
-        "_current",
-        "_discarded_bytes",
-        "_ended",
-        "_filling",
-        "_head_bytes",
-        "_held",
-        "_keep_alive_s",
-        "_leaving",
-        "_lingering",
-        "_long_body",
-        "_page_bytes",
-        "_page_timed_bytes",
-        "_spare_bytes",
-        "_spare_until",
-        "_stage",
-        "_unread",
-        "_unsent_whole_bytes",
-        "_waiting_pages",
-        "deadline",
-        "unsent_bytes",
+        "_context",
+        "_flow",
+        "_host",
+        "_known_heads",
+        "_stream",
+        "_writer",
+        "leaving",
+        "life",
+        "order",
+        "parser",
+        "reader",
     )
-
-    door: ClassVar[HttpServerContext]
 
     def __init__(
         self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
+        context: HttpServerContext,
+        host: ConnectionHost,
+        stream: ClientStream,
+        flow: Flow,
+        backlog: Backlog,
+        server: ServerHeaders,
+        keep_alive_s: float,
+        now: float,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._keep_alive_s = float(config.timeout_keep_alive)
-        self._current: Prediction | RequestResponseCycle | None = None
-        # The prediction whose body is coming in, and where the rest of it goes if it is long.
-        self._filling: Prediction | None = None
-        self._long_body: LongBody | None = None
-        # How much of the body of the page that is coming in has come, and for how much of that time was allowed.
-        self._page_bytes = self._page_timed_bytes = 0
-        # How many of the requests that wait behind others are for pages.
-        self._waiting_pages = 0
-        self._stage = NOTHING
-        # Nothing may be parsed for now: `_unread` waits.
-        self._held = False
-        self._unread = memoryview(b"")
-        # What TLS writes to; the transport itself where there is no TLS.
-        self._beneath: asyncio.Transport = self.transport
-        # What has come of a head that is too long for one slice, until its request is answered.
-        self._head_bytes = 0
-        # How much of `door.held` is held here.
-        self._counted_bytes = 0
-        # Nothing will be parsed any more.
-        self._ended = False
+        self._context = context
+        self._host = host
+        self._stream = stream
+        self._flow = flow
+        self._known_heads = context.known_heads
+        self.parser = RequestParser(context, self)
+        self.reader = RequestReader(self.parser, self, flow)
+        self._writer = AnswerWriter(stream, backlog, context.heads, server)
+        self.order = RequestOrder()
         # The server stops: the next answer is the last.
-        self._leaving = False
-        # The last answer is written, and the client may take a moment to read it.
-        self._lingering = False
-        self._discarded_bytes = 0
-        # How much of the answers was unsent when the deadline was set; 0 where it was not about sending.
-        self.unsent_bytes = 0
-        # The last long answer, of which anything may be unsent.
-        self._unsent_whole_bytes = 0
-        # While too much is held: what may be unsent by when, or the connection makes room.
-        self._spare_bytes, self._spare_until = 0, math.inf
-        self.deadline = math.inf
+        self.leaving = False
+        self.life = HttpLifetime(
+            context, stream, flow, backlog, self.reader, self.order, self._writer, self.refuse, keep_alive_s, now
+        )
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock, or turn the client away."""
-        super().connection_made(transport)
-        limits = self.door.limits
-        self.deadline = self.loop.time() + limits.request_read_timeout_s
-        self.door.watch(self.loop, self.connections, self._keep_alive_s)
-        if (surplus := self.door.surplus(len(self.connections))) > 0:
-            self._turn_away(surplus)
+    # What happens on the client's side.
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place back."""
-        super().connection_lost(exc)
-        self.door.left()
+    def turn_away(self, surplus: int, now: float) -> None:
+        """Say that there are so many connections too many, and end. Called before anything else, or not at all."""
+        self.life.now = now
+        if surplus > surplus_connections(self._context.limits.max_connections):
+            # So many that even telling them would be a burden.
+            self._stream.abort()
+        else:
+            self._writer.write("GET", _FULL, wire.CLOSE)
+            self.life.linger()
 
-    def shutdown(self) -> None:
+    def receive(self, data: bytes, now: float) -> None:
+        """The client has sent this."""
+        self.life.now = now
+        parser, order = self.parser, self.order
+        if parser.stage != NOTHING or order.current is not None or self.reader.held or len(data) > SLICE_BYTES:
+            self.reader.receive(data)
+        elif (prediction := self._known_heads.complete(data)) is not None:
+            self.life.deadline = math.inf
+            prediction.came_s = self._context.loop_turns.came_s(now)
+            order.current = prediction
+            self._host.begin(prediction)
+        else:
+            parser.feed(data)
+            if parser.stage == NOTHING and isinstance(order.current, Prediction):
+                self._known_heads.learn(data, order.current)
+
+    def writing_paused(self, now: float) -> None:
+        """The client reads too slowly: from now on it has to make progress."""
+        self.life.now = now
+        self.life.count()
+        self.life.settle()
+
+    def writing_resumed(self, now: float) -> None:
+        """The client has read on: begin what was held back."""
+        self.life.now = now
+        self._writer.taken()
+        self.life.count()
+        if self.order.current is None and not self.life.lingering and not self._stream.is_closing():
+            self._advance()
+        else:
+            self.life.settle()
+
+    def lost(self) -> None:
+        """The client has gone. Forget what waits; the host has to stop the answer that it works on."""
+        if self.order.current is not None and not isinstance(self.order.current, Prediction):
+            self.order.current.disconnect()
+        self.order.clear()
+        self.life.close()
+        del self._host
+
+    # What happens on the server's side.
+
+    def hand_over(self, prediction: Prediction) -> Body:
+        """The body of a prediction that is about to be answered; one of `LARGE_BYTES` is not kept here any more."""
+        body = prediction.body
+        if len(body) >= LARGE_BYTES:
+            # It is the plane's alone from here on: it counts it, and lets it go.
+            prediction.body = b""
+            self.life.count_again()
+        return body
+
+    def crowded(self, prediction: Prediction) -> HttpResponse:
+        """The refusal of a prediction while all connections together hold too much."""
+        context = self._context
+        return context.plane.refuse(prediction.route, prediction.headers, context.held.refusal())
+
+    def answered(self, prediction: Prediction, response: HttpResponse, now: float) -> None:
+        """The answer to the prediction that was begun last. Not called once the stream is closing."""
+        self.life.now = now
+        self.order.current = None
+        if self.life.share.size_bytes:
+            self.parser.head_bytes = 0
+            self.life.count()
+        if not prediction.keep_alive or ((self.leaving or self._context.draining()) and not self.order.waiting):
+            self._writer.write(prediction.method, response, wire.CLOSE)
+            self.life.finish()
+            return
+        self._writer.write(prediction.method, response, b"")
+        if self.reader.held or self.parser.stage or self._flow.write_paused:
+            self._advance()
+        else:
+            self.life.answer_written()
+
+    def given_up(self, prediction: Prediction) -> None:
+        """The answer was cancelled by the server, which stops. Not called once the stream is closing."""
+        self._writer.write(prediction.method, _STOPPING, wire.CLOSE)
+        self.life.end_requests()
+        self._stream.close()
+
+    def page_writes(self, size_bytes: int) -> None:
+        """The current page is about to write this much in one piece, more than `wire.JOINED_BYTES`."""
+        self._writer.note_long(size_bytes)
+
+    def page_closes(self, now: float) -> None:
+        """The current page's answer is the last. Not called once the stream is closing."""
+        self.life.now = now
+        self.life.finish()
+
+    def page_answered(self, now: float) -> None:
+        """The current page's answer is written."""
+        self.life.now = now
+        if self.order.current is not None and not isinstance(self.order.current, Prediction):
+            self.order.current.forget_body()
+        self.order.current = None
+        if self.life.share.size_bytes:
+            self.parser.head_bytes = 0
+            self.life.count()
+        if self.life.lingering or self._stream.is_closing():
+            self.life.settle()
+        else:
+            self._advance()
+
+    def shutdown(self, now: float) -> None:
         """Answer what is there and what is on its way, and take nothing more.
 
         A request may have been sent when the connection looks idle from here, so that it is not closed at once.
         """
-        self._leaving = True
-        if self._current is not None:
-            super().shutdown()
-            if self._stage != BODY:
-                self._end()
-        elif self._stage == NOTHING and not self._lingering:
-            self.deadline = self.loop.time() + self.door.limits.farewell_s
+        self.life.now = now
+        self.leaving = True
+        if self.order.current is not None:
+            if self.order.last is not None:
+                self.order.last.keep_alive = False
+            if self.parser.stage != BODY:
+                self.life.end_requests()
+        elif self.parser.stage == NOTHING and not self.life.lingering:
+            self.life.deadline = now + self._context.limits.farewell_s
 
-    def pause_writing(self) -> None:
-        """The client reads too slowly: from now on it has to make progress."""
-        super().pause_writing()
-        self._count()
-        self._settle()
+    # What the parser finds: `request_parser.ParsedRequests`.
 
-    def note_long(self, size_bytes: int) -> None:
-        """A page writes so much in one piece."""
-        self._unsent_whole_bytes = size_bytes
+    def prediction_begins(self, prediction: Prediction) -> None:
+        """Give a prediction its place in the order."""
+        if not self.order.take_place(prediction):
+            self._hold()
 
-    def _write(self, method: str, response: HttpResponse, connection: bytes) -> None:
-        start = self.door.heads.start(response.status, self.server_state.default_headers)
-        try:
-            head = wire.head(start, response, connection)
-        except ValueError:
-            _logger.exception("an answer could not be written")
-            self._write(method, BARE_500, connection)
+    def body_announced(self, prediction: Prediction) -> None:
+        """Ask for the body if the client waits for that, and gather it, if it is its turn."""
+        if prediction is self.order.current:
+            if prediction.expects_continue:
+                self._stream.write(wire.CONTINUE)
+            self.reader.gather(prediction)
+
+    def prediction_complete(self, prediction: Prediction) -> None:
+        """Begin the answer, if it is its turn."""
+        self.life.request_complete()
+        prediction.received = True
+        prediction.came_s = self._context.loop_turns.came_s(self.life.now)
+        if prediction is self.order.current:
+            self._host.begin(prediction)
+        if not prediction.keep_alive:
+            self.life.end_requests()
+
+    def page_begins(self, head: PageHead) -> Page:
+        """Give a page its place in the order. It is begun before its body is complete."""
+        page = self._host.open_page(head)
+        if self.leaving or self._context.draining():
+            page.keep_alive = False
+        if self.order.take_place(page):
+            page.start()
+        else:
+            self._hold()
+        return page
+
+    def page_complete(self, page: Page) -> None:
+        """Nothing more is expected of the client for this page."""
+        self.life.request_complete()
+        page.body_complete()
+        if self.order.current is None:
+            # It was answered before its body was complete.
+            self.life.settle()
+        if not page.keep_alive:
+            self.life.end_requests()
+
+    def incomplete(self) -> None:
+        """Count what has come of a request, and let its time begin."""
+        parser = self.parser
+        if parser.stage == BODY or parser.head_bytes:
+            self.life.count()
+            self.refuse_if_crowded()
+            page = parser.page
+            if page is not None and parser.page_bytes > self._context.limits.linger_bytes and page.answered:
+                # A page that has answered without reading its body leaves the rest of it to be thrown away.
+                self.life.linger()
+            if parser.ended:
+                return
+        self.life.request_incomplete()
+
+    def refuse(self, response: HttpResponse) -> None:
+        """Answer what came last with this when its turn has come, and end the connection."""
+        prediction, page = self.parser.filling, self.parser.page
+        self.life.end_requests()
+        self.parser.forget_request()
+        if prediction is not None:
+            prediction.refusal = response
+            prediction.body = b""
+            if prediction is self.order.current:
+                self._write_last(prediction, response)
             return
-        body = response.body if wire.has_body(method, response.status) else b""
-        if len(body) <= wire.JOINED_BYTES:
-            self.transport.write(head + body)
+        if page is not None and page is self.order.current:
+            page.disconnect()
+            if page.answer_begun:
+                self._stream.close()
+                return
+            self.order.current = None
+        elif page is not None:
+            if page.answered:
+                self.life.linger()
+                return
+            self.order.withdraw_last()
+        last = Prediction(None, "", (), False, response)
+        self.prediction_begins(last)
+        if last is self.order.current:
+            self._write_last(last, response)
+
+    def end(self) -> None:
+        """The client has said that it sends no further request."""
+        self.life.end_requests()
+
+    def speaks(self, headers: Sequence[Header]) -> bool:
+        """Whether the protocol that these headers ask to upgrade to is spoken here."""
+        return self._host.speaks(headers)
+
+    def upgrade(self, head: PageHead) -> None:
+        """Hand the client over, if no answer is due to it."""
+        if self.order.current is None:
+            self.life.deadline = math.inf
+            self._host.upgrade(head)
         else:
-            self.transport.write(head)
-            self._unsent_whole_bytes = len(body)
-            self.transport.write(body)
+            self.refuse(wire.plain(400, "An upgrade cannot be asked for while another request is unanswered."))
 
-    # How much it holds.
+    # Whose turn it is.
 
-    def _waiting_bytes(self) -> int:
-        """What is written and not with the kernel yet."""
-        waiting_bytes = self.transport.get_write_buffer_size()
-        return (
-            waiting_bytes if self._beneath is self.transport else waiting_bytes + self._beneath.get_write_buffer_size()
-        )
+    def _advance(self) -> None:
+        """An answer has been written: go on to the next request."""
+        if self._flow.write_paused:
+            self._hold()
+        else:
+            if self.order.waiting:
+                self._start_next()
+                self.life.count()
+            if not self.order.waiting:
+                self.reader.release()
+                self.life.count_again()
+        self.life.settle()
 
-    def _waits_beneath(self) -> bool:
-        """Whether something waits of which TLS says nothing."""
-        return self._beneath is not self.transport and self._beneath.get_write_buffer_size() > 0
+    def _start_next(self) -> None:
+        request = self.order.advance()
+        if not isinstance(request, Prediction):
+            request.start()
+        elif request.refusal is not None:
+            self._write_last(request, request.refusal)
+        elif request.received:
+            self._host.begin(request)
+        elif request.expects_continue:
+            self._stream.write(wire.CONTINUE)
 
-    def _count(self) -> None:
-        held_bytes = len(self._unread) + self._head_bytes
-        if self._long_body is not None:
-            held_bytes += self._long_body.received_bytes
-        elif isinstance(self._current, Prediction):
-            held_bytes += len(self._current.body)
-        if isinstance(self.cycle, RequestResponseCycle):
-            held_bytes += len(self.cycle.body)
-        held_bytes += len(self.pipeline) * _WAITING_BYTES + self._waiting_pages * _WAITING_PAGE_BYTES
-        if unsent := self._waiting_bytes():
-            # The transport keeps an answer whole until its last byte is gone.
-            held_bytes += max(unsent, self._unsent_whole_bytes)
-        self._set_counted(held_bytes)
+    def _hold(self) -> None:
+        self.reader.held = True
+        self._flow.pause_reading()
+        self.life.count()
 
-    def _set_counted(self, held_bytes: int) -> None:
-        self.door.held.now_bytes += held_bytes - self._counted_bytes
-        self._counted_bytes = held_bytes
+    def _write_last(self, prediction: Prediction, response: HttpResponse) -> None:
+        """Write the last answer of a connection, on which more may be coming in."""
+        if not self._stream.is_closing():
+            self._writer.write(prediction.method, response, wire.CLOSE)
+            self.order.current = None
+            self.life.linger()
 
-    def _refuse_if_crowded(self) -> None:
-        """Give up what came last, if the connections now hold too much together."""
-        held = self.door.held
-        if not held.over or self._ended:
+    # What the reader keeps: `request_reader.KeptBytes`.
+
+    def count(self) -> None:
+        """More bytes are kept than before, or fewer."""
+        self.life.count()
+
+    def refuse_if_crowded(self) -> None:
+        """Refuse what came last, if all connections together hold too much."""
+        if not self._context.held.over or self.parser.ended:
             return
-        refused = self._filling
-        if refused is None:
-            self._refuse(_CROWDED)
-        else:
-            self._refuse(self._crowded(refused))
+        refused = self.parser.filling
+        self.refuse(_CROWDED if refused is None else self.crowded(refused))
 
-    def _crowded(self, refused: Prediction) -> HttpResponse:
-        return self.door.plane.refuse(refused.route, refused.headers, self.door.held.refusal())
-
-    def recount(self) -> None:
-        """Count what is still unsent."""
-        self._count()
-
-    def make_room(self, now: float) -> None:
-        """Too much is held: cut the connection off if its client takes too little of what is written to it.
-
-        It has `crowded_grace_s` to take what it is to take in that time.
-        """
-        if not self._waiting_bytes():
-            return
-        limits = self.door.limits
-        if now > self._spare_until + limits.crowded_grace_s or self._spare_until == math.inf:
-            self._spare_until = now + limits.crowded_grace_s
-            self._spare_bytes = unsent_bytes(self.transport, self._waiting_bytes()) - int(
-                limits.min_body_bytes_per_s * limits.crowded_grace_s
-            )
-        elif now >= self._spare_until:
-            self._spare_until = math.inf
-            if unsent_bytes(self.transport, self._waiting_bytes()) > self._spare_bytes:
-                self.door.log_fault(
-                    _logger, logging.WARNING, "a client that left its answer unread made room for others"
-                )
-                self._set_counted(0)
-                self.transport.abort()
-
-    # How it ends.
-
-    def _turn_away(self, surplus: int) -> None:
-        if surplus > surplus_connections(self.door.limits.max_connections):
-            # So many that even telling them would be a burden.
-            self.transport.abort()
-        else:
-            self._write("GET", _FULL, wire.CLOSE)
-            self._linger()
-
-    def _refuse(self, response: HttpResponse) -> None:
-        """End the connection with this answer, when its turn has come."""
-        raise NotImplementedError
-
-    def _end(self) -> None:
-        self._ended = self._held = True
-        self._discarded_bytes += len(self._unread)
-        self._unread = memoryview(b"")
-        self._long_body = None
-        if self._counted_bytes:
-            self._count()
-
-    def _finish(self) -> None:
-        if self.flow.read_paused or self._discarded_bytes or self._stage:
-            self._linger()
-        else:
-            self._end()
-            self.transport.close()
-            self._settle()
-
-    def _linger(self) -> None:
-        """Close, but not with a reset: the kernel sends one for bytes unread, and the client would lose the answer."""
-        self._end()
-        self._lingering = True
-        self._discarded_bytes = 0
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.flow.resume_reading()
-        self._settle()
-
-    def _discard(self, size_bytes: int) -> None:
-        self._discarded_bytes += size_bytes
-        if self._discarded_bytes > self.door.limits.linger_bytes:
-            if self._lingering:
-                self.transport.close()
-            else:
-                self.flow.pause_reading()
-
-    # How long it may take.
-
-    def _settle(self) -> None:
-        """Set the deadline that the state of the connection asks for."""
-        limits = self.door.limits
-        self.unsent_bytes = 0
-        if self._waits_beneath():
-            self._count()
-        if self.flow.write_paused or self.transport.is_closing() or self._waits_beneath():
-            self.unsent_bytes = self._waiting_bytes()
-            allowed_s = limits.write_timeout_s
-        elif self._lingering:
-            allowed_s = limits.linger_s
-        elif self._current is None:
-            allowed_s = limits.request_read_timeout_s if self._stage else self._keep_alive_s
-        elif self._stage == BODY and self._current is self.cycle:
-            allowed_s = limits.request_read_timeout_s
-        else:
-            self.deadline = math.inf
-            return
-        self.deadline = self.loop.time() + allowed_s
-
-    def overdue(self, now: float) -> None:
-        """Close, cut off or refuse, whichever the state asks for."""
-        unsent = self._waiting_bytes()
-        if unsent:
-            if self.unsent_bytes and unsent >= self.unsent_bytes:
-                self.transport.abort()
-            self.unsent_bytes = unsent
-            self.deadline = now + self.door.limits.write_timeout_s
-        elif self._lingering or self.transport.is_closing():
-            self.transport.abort()
-        elif self.unsent_bytes:
-            # All is taken, of which TLS has told nobody.
-            self._settle()
-        elif self._stage == NOTHING:
-            self.transport.close()
-        elif self._stage == BODY and self._filling is None and self.flow.read_paused:
-            # It is FastAPI that does not read on, not the client that does not send.
-            self._settle()
-        elif not self._is_worth_more_time(now):
-            self._refuse(_SLOW)
-
-    def _is_worth_more_time(self, now: float) -> bool:
-        """Put the deadline off for what has come of a body since it was last put off; whether that was enough."""
-        filling = self._filling
-        if filling is None:
-            if self._stage == BODY:
-                self.deadline += (self._page_bytes - self._page_timed_bytes) / self.door.limits.min_body_bytes_per_s
-                self._page_timed_bytes = self._page_bytes
-            return now < self.deadline
-        received_bytes = len(filling.body) if self._long_body is None else self._long_body.received_bytes
-        self.deadline += (received_bytes - filling.timed_bytes) / self.door.limits.min_body_bytes_per_s
-        filling.timed_bytes = received_bytes
-        return now < self.deadline
+    def came_unwanted(self, size_bytes: int) -> None:
+        """Bytes came after the last request."""
+        self.life.came_unwanted(size_bytes)

@@ -1,4 +1,4 @@
-"""Heads that need not be parsed again."""
+"""Heads of requests that were parsed before."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _REMEMBERED = frozenset(
         b"x-real-ip",
     }
 )
-"""Headers that are no secret, say the same in many requests, and do not change how a body is read."""
+"""Headers that are no secret, are the same in many requests, and do not change how a body is read."""
 
 
 class CachedHead(msgspec.Struct, frozen=True):
@@ -54,15 +54,15 @@ class CachedHead(msgspec.Struct, frozen=True):
 
 
 class HeadCache:
-    """Heads that were parsed before, by their bytes.
+    """Finds a prediction's head by its bytes if it was parsed before.
 
-    A client sends the same head again and again, and between two requests the same bytes mean the same: looking them
-    up costs a tenth of parsing them. Kept are heads with a `content-length`, of connections that stay open, whose
-    headers are all known to be no secret and not to differ from request to request: credentials are in memory no
-    longer than their request, and a caller that numbers or traces its requests does not crowd the others out.
+    A client sends the same head again and again, and the same bytes between two requests mean the same: to look them up
+    costs a tenth of parsing them. Kept are heads with a `content-length`, of connections that stay open, all of whose
+    headers are known to be no secret and not to differ from request to request. So credentials are in memory no longer
+    than their request, and a caller that numbers or traces its requests does not displace the others.
 
-    Holds at most `max_heads` of at most `MAX_HEAD_BYTES`, a few MiB in all. Starts anew when it is full, so that a
-    client that never repeats itself costs the others their head start, and nothing more.
+    Holds at most `max_heads` of at most `MAX_HEAD_BYTES` each, a few MiB in all. When it is full it is emptied: a
+    client that never repeats itself makes the heads of others be parsed once more, and does no other harm.
     """
 
     MAX_HEAD_BYTES = 1024
@@ -77,7 +77,7 @@ class HeadCache:
         return len(self._known)
 
     def complete(self, data: bytes) -> Prediction | None:
-        """The prediction that `data` is, from first byte to last, if its head is known."""
+        """The prediction of which `data` is the whole request, if its head is known; otherwise `None`."""
         end = data.find(b"\r\n\r\n") + 4
         known = self._known.get(data[:end])
         if known is None or len(data) - end != known.body_bytes:
@@ -85,7 +85,7 @@ class HeadCache:
         return Prediction(known.route, known.method, known.headers, True, None, data[end:], received=True)
 
     def learn(self, data: bytes, prediction: Prediction) -> None:
-        """Keep the head of a prediction that the parser found `data` to be, from first byte to last."""
+        """Keep the head of a prediction of which `data` is the whole request, if it is of a kind that is kept."""
         names = {name for name, _ in prediction.headers}
         if not names <= _REMEMBERED or b"content-length" not in names or not prediction.keep_alive:
             return

@@ -1,10 +1,10 @@
-"""A port without predictions, whose connections are held to the same bounds all the same."""
+"""A data plane for a port without predictions, whose connections have the same bounds as all others."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, assert_never
 
 from sluice.gateway.connections.loop_turns import LoopTurns
 from sluice.gateway.messages import Body, Header, HttpResponse
@@ -20,14 +20,14 @@ class NoPredictions:
         self.loop_turns = LoopTurns()
 
     def recognise(self, target: bytes) -> None:
-        """Nothing is a prediction."""
+        """Return `None`: no target is that of a prediction."""
 
     async def answer(
         self, route: NoReturn, method: str, headers: Sequence[Header], body: Body, came_s: float = math.inf
     ) -> NoReturn:
-        """Nothing comes here."""
-        raise NotImplementedError
+        """Not called, since there are no routes."""
+        assert_never(route)
 
     def refuse(self, route: NoReturn, headers: Sequence[Header], error: SluiceError) -> HttpResponse:
-        """Nothing comes here."""
-        raise NotImplementedError
+        """Not called, since there are no routes."""
+        assert_never(route)

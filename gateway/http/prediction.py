@@ -11,13 +11,7 @@ from sluice.gateway.messages import Body, Header, HttpResponse
 
 
 class Prediction(msgspec.Struct, eq=False):
-    """A prediction on its way in, or being answered; or, with a `refusal`, the last answer of a connection.
-
-    Stands where uvicorn has its `RequestResponseCycle`, and so carries the two fields of one that uvicorn's protocol
-    reads and writes for every request: `keep_alive` and `response_complete`. `left_bytes` is what the body still
-    lacks, once its announced length has been `examined`; `timed_bytes` is how much of it has been allowed time for.
-    `came_s` is when its last bytes may have come.
-    """
+    """A prediction that is coming in or being answered; or, with a `refusal`, the last answer of a connection."""
 
     route: Any
     method: str
@@ -26,15 +20,16 @@ class Prediction(msgspec.Struct, eq=False):
     refusal: HttpResponse | None = None
     body: Body = b""
     left_bytes: int = 0
-    timed_bytes: int = 0
+    """What the body still lacks of its announced length, once that is `examined`."""
     received: bool = False
+    """Whether the body is complete."""
     examined: bool = False
     expects_continue: bool = False
-    response_complete: bool = False
     came_s: float = 0.0
+    """When its last bytes may have come, in the event loop's time."""
 
     def examine(self, http_version: str) -> int:
-        """Note what the headers say of the body; the length that they announce, or 0."""
+        """Note what the headers say of the body. Returns the length that they announce, or 0."""
         self.examined = True
         length_bytes = 0
         for name, value in self.headers:

@@ -1,4 +1,4 @@
-"""Request targets in the form in which pages know them (RFC 9112, section 3.2)."""
+"""Request targets in origin form, in which pages know them (RFC 9112, section 3.2)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 def origin_form(target: bytes) -> bytes | None:
-    """The path and query of a target, or `None` where it has none: an authority, or what is no target at all.
+    """The path and query of a target, without a fragment; `None` where it has no path, as an authority has none.
 
-    An address without a path is that of `/`. `*`, which asks about the server as a whole, is its own path.
+    The path of an address without one is `/`. `*`, which asks about the server as a whole, counts as a path.
     """
     if not target.isascii():
         return None

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
-from sluice.gateway.connections.deadlines import DeadlineSweep
+from sluice.gateway.connections.deadlines import DeadlineSweep, Timed
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.head_cache import HeadCache
 from sluice.gateway.http.wire import Heads
 from sluice.gateway.messages import DataPlane
@@ -21,10 +21,10 @@ _FAULTS_LOGGED_PER_S = 5
 
 
 class HttpServerContext:
-    """What all connections of one server share. One server, one loop.
+    """What all connections of one server share. All of them belong to one event loop.
 
-    `held` is what this and all other doors hold of requests and answers: each connection sees to its own share. So it
-    does with its place in `budget`, which is that of all doors; the limits' bound is this server's own.
+    `held` counts the memory that requests and answers take in this server and in others; each connection counts its own
+    share. `budget` bounds the connections of all servers together, `limits.max_connections` those of this one.
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class HttpServerContext:
         "known_heads",
         "limits",
         "loop_turns",
+        "open",
         "plane",
         "sweep",
     )
@@ -44,7 +45,7 @@ class HttpServerContext:
     def __init__(
         self,
         plane: DataPlane[Any],
-        limits: LaneLimits,
+        limits: ConnectionLimits,
         draining: Callable[[], bool],
         held: HeldBytes,
         budget: ConnectionBudget | None = None,
@@ -57,13 +58,14 @@ class HttpServerContext:
         self.known_heads = HeadCache()
         self.held = held
         self._budget = budget
+        self.open: set[Timed] = set()
         self.sweep: DeadlineSweep | None = None
-        # What is wrong with us is not to be lost among what is wrong with callers.
+        # Our own faults must not be lost among those that callers bring about.
         self._own_faults = Sampler(_FAULTS_LOGGED_PER_S)
         self._callers_faults = Sampler(_FAULTS_LOGGED_PER_S)
 
-    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[object], keep_alive_s: float) -> None:
-        """See to it that the connections' deadlines are kept."""
+    def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed], keep_alive_s: float) -> None:
+        """Have the deadlines of these connections kept, from the first call on."""
         if self.sweep is None:
             limits = self.limits
             timeouts_s = (
@@ -73,20 +75,26 @@ class HttpServerContext:
             self.sweep = DeadlineSweep(timeouts_s, self.held)
         self.sweep.watch(loop, connections)
 
+    def enter(self, connection: Timed, loop: asyncio.AbstractEventLoop, keep_alive_s: float) -> None:
+        """A connection was made; its deadlines are kept from now on."""
+        self.open.add(connection)
+        self.watch(loop, self.open, keep_alive_s)
+
     def surplus(self, connections: int) -> int:
-        """How many connections are open beyond what may be, of so many of this server."""
+        """How many connections are open beyond the bounds; `connections` is how many this server has."""
         own = connections - self.limits.max_connections
         return own if self._budget is None else max(own, self._budget.open - self._budget.limit)
 
-    def left(self) -> None:
-        """A connection is gone."""
+    def leave(self, connection: Timed) -> None:
+        """A connection has ended."""
+        self.open.discard(connection)
         if self._budget is not None:
             self._budget.leave()
 
     def log_fault(self, logger: logging.Logger, level: int, text: str, cause: BaseException | None = None) -> None:
-        """Log what a client can bring about at will: a few lines per second, and how many were kept back.
+        """Log what a client can bring about at will: a few lines per second, and how many lines were kept back.
 
-        Errors, which are our own faults, are counted apart from what is less.
+        Errors are our own faults; they are counted apart from what is less severe.
         """
         sampler = self._own_faults if level >= logging.ERROR else self._callers_faults
         kept_back = sampler.admit(time.monotonic())

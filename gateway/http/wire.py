@@ -1,4 +1,4 @@
-"""Answers as bytes. Pure: no socket, no clock."""
+"""Answers as bytes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ BODILESS = frozenset({204, 304})
 
 
 class Heads:
-    """What answers begin with: the status line, the server's own headers, and the name `content-length`.
+    """The beginnings of answers: the status line, the server's own headers, and the name `content-length`.
 
-    Joined once per status and per change of the server's headers (uvicorn makes a new list every second), so it never
-    holds more than one entry per status code.
+    Each is joined once per status and per change of the server's headers (uvicorn makes a new list every second).
+    Holds at most one entry per status code.
     """
 
     __slots__ = ("_defaults", "_starts")
@@ -66,8 +66,8 @@ def head(start: bytes, response: HttpResponse, connection: bytes) -> bytes:
 def header_lines(headers: tuple[Header, ...]) -> bytes:
     """Headers as they stand on the wire.
 
-    Raises `ValueError` for a name or value with a control character in it: a line end there would let whoever chose
-    the value write an answer of its own.
+    Raises `ValueError` for a name or value with a control character in it: with a line end there, a client that chose
+    the value could write an answer of its own.
     """
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     if len(lines) - len(lines.translate(None, _CONTROLS)) != 2 * len(headers):
@@ -82,7 +82,7 @@ def has_body(method: str, status: int) -> bool:
 
 
 def plain(status: int, text: str, *headers: Header) -> HttpResponse:
-    """An answer that the lane gives by itself, where no dialect is known or none has a word for it."""
+    """An answer in plain text, for a request whose dialect is not known, or whose dialect has no such answer."""
     return HttpResponse(status, text.encode(), ((b"content-type", b"text/plain; charset=utf-8"), *headers))
 
 

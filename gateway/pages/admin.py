@@ -1,4 +1,4 @@
-"""Pages for whoever runs the gateway: `/admin`. They are for no caller, and belong behind whatever guards operators."""
+"""Pages for operators: `/admin`. Callers of models do not need them, and should not be able to reach them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that take JSON whatever the content type says, as predictions do: `curl -d` calls it a form."""
+"""A route that reads JSON whatever the content type says, as predictions do: `curl -d` announces a form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AnyContentType(APIRoute):
     """A route whose body is JSON. Give it to a router as its `route_class`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's own handler, for a request that is announced as JSON."""
+        """The route's handler, which sees every body announced as JSON."""
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:

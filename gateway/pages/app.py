@@ -44,11 +44,11 @@ ROUTERS: Sequence[APIRouter] = (
     admin.router,
     docs.router,
 )
-"""In the order of the OpenAPI document."""
+"""Routes are matched, and stand in the OpenAPI document, in this order."""
 
 
 def pages_app(parts: PageParts, dialects: Sequence[Dialect], lifespan: Lifespan) -> FastAPI:
-    """FastAPI with every page of the gateway. Its errors are in the words of the first dialect."""
+    """FastAPI with every page of the gateway. Its errors are those of the first dialect."""
     app = PagesApplication(
         dialects,
         title="Sluice",
@@ -68,7 +68,7 @@ def pages_app(parts: PageParts, dialects: Sequence[Dialect], lifespan: Lifespan)
 
 
 class PagesApplication(FastAPI):
-    """FastAPI with an OpenAPI document that has the predictions of all dialects before its own pages."""
+    """FastAPI whose OpenAPI document has the predictions of all dialects in front of the pages."""
 
     def __init__(self, dialects: Sequence[Dialect], **options: Any) -> None:
         super().__init__(**options)
@@ -86,7 +86,7 @@ class PagesApplication(FastAPI):
 
 
 def _tell_real_errors(schema: dict[str, Any]) -> None:
-    """Remove FastAPI's own 422: `pages.errors` answers 404 or 400 instead."""
+    """Remove FastAPI's status 422: `errors.py` answers 404 or 400 instead."""
     for path in schema["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)

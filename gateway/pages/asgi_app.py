@@ -29,10 +29,10 @@ def asgi_app(
     root_path: str,
     max_body_bytes: int,
 ) -> AsgiLane:
-    """The application for any ASGI server. Its lifespan is `lifespan`.
+    """The application for any ASGI server. `lifespan` is entered when it starts, and left when it ends.
 
-    Refusals of the pages are in the words of the first dialect. A page takes a body of `MAX_PAGE_BYTES`, or of
-    `max_body_bytes` where that is less. `root_path` is the prefix that a proxy takes off the paths, or empty.
+    Errors of the pages are those of the first dialect. The body of a request for a page may have `MAX_PAGE_BYTES`, or
+    `max_body_bytes` where that is less. `root_path` is the prefix that a proxy removes from paths, or empty.
     """
     prefixed = ProxyPrefix(pages_app(parts, dialects, lifespan), root_path)
     pages = PageBodies(

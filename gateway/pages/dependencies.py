@@ -1,6 +1,6 @@
-"""What routes are given by FastAPI: the parts of the gateway, from the state of the application that serves them.
+"""The dependencies of routes: the parts of the gateway, read from the state of the application that serves the route.
 
-All are `async`, since FastAPI runs other functions in threads.
+All are `async`: FastAPI would run plain functions in a thread pool, which takes longer than most pages.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class ReadinessNow(NamedTuple):
 
     ready: bool
     door_faults: tuple[str, ...]
-    """What is wrong with the doors, for people."""
+    """What is wrong with the listening ports, in plain words."""
     broken: tuple[BrokenModel, ...]
-    """What is in the repository and cannot be served. The gateway can be ready all the same."""
+    """Models of the repository that cannot be served. The gateway can be ready all the same."""
 
 
 def set_parts(app: FastAPI, parts: PageParts) -> None:
@@ -68,9 +68,9 @@ async def models_path(request: Request) -> Path:
 
 
 async def readiness(request: Request, response: Response) -> ReadinessNow:
-    """Whether predictions can be sent here. The status of the answer becomes 200 if so, and 503 if not.
+    """Whether predictions can be sent here. Sets the status of the answer: 200 if so, and 503 if not.
 
-    Its value has all that pages say of readiness, since every further dependency costs a request 10 microseconds.
+    The value has everything that pages show of readiness, since each dependency takes about 10 microseconds.
     """
     parts = _parts(request)
     ready = parts.readiness.ready

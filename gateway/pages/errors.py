@@ -15,7 +15,7 @@ from sluice.gateway.telemetry.logs import log
 from sluice.inference.errors import SluiceError
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
-"""What FastAPI takes as `responses`: what the OpenAPI document says of the answers of a route, by status."""
+"""What FastAPI takes as `responses` of a route: descriptions for the OpenAPI document, by status."""
 
 
 class Problem(BaseModel):
@@ -25,27 +25,28 @@ class Problem(BaseModel):
 
 
 class ErrorFormat(NamedTuple):
-    """How an application answers errors: those of the gateway by `refuse`, others with a `body` in JSON."""
+    """How an application answers errors."""
 
     refuse: Callable[[SluiceError], HttpResponse]
+    """Makes the answer to an error of the gateway."""
     body: Callable[[int, str], bytes]
-    """Takes the status and the message."""
+    """Makes the body, in JSON, of any other error from its status and message."""
 
 
 def problem(status: int, description: str) -> Responses:
-    """An error for the OpenAPI document."""
+    """The description of an error of a route for the OpenAPI document."""
     return {status: {"model": Problem, "description": description}}
 
 
 def problem_body(_: int, message: str) -> bytes:
-    """The body of an error in the form of the Open Inference Protocol, whatever its status."""
+    """The body of an error in the form of the Open Inference Protocol, in which the status does not appear."""
     return Problem(error=message).model_dump_json().encode()
 
 
 def add_exception_handlers(app: FastAPI, error_format: ErrorFormat) -> None:
-    """Have an application answer every error in one format.
+    """Make an application answer every error in one format.
 
-    A path that does not fit its parameters is a 404, and all else that does not fit a 400.
+    A request with an invalid parameter is answered 404 if only parameters in its path are invalid, and 400 otherwise.
     """
     app.state.error_format = error_format
     app.add_exception_handler(SluiceError, _refused)
@@ -55,7 +56,7 @@ def add_exception_handlers(app: FastAPI, error_format: ErrorFormat) -> None:
 
 
 def error_response(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """An answer in the format of the application that was asked."""
+    """An error in the format of the application that serves the request."""
     error_format: ErrorFormat = request.app.state.error_format
     return Response(error_format.body(status, message), status, headers, media_type="application/json")
 

@@ -1,26 +1,26 @@
-"""HEAD on every page: what GET gives, less the body (RFC 9110, section 9.3.2)."""
+"""HEAD on every page: the answer to GET without its body (RFC 9110, section 9.3.2)."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 GET_ONLY_HEADERS = frozenset({b"range", b"if-range"})
-"""Ranges are of GET alone (RFC 9110, section 14.2)."""
+"""Headers that only GET has (RFC 9110, section 14.2)."""
 
 _ALLOW = b"allow"
 
 
 class HeadAsGet:
-    """Has an ASGI application answer HEAD as it answers GET: with its status and headers, `content-length` included.
+    """Makes an ASGI application answer HEAD as it answers GET, with the same status and headers but without the body.
 
-    Where GET is among the methods that a refusal allows, so is HEAD.
+    `content-length` is that of the answer to GET. Where a 405 allows GET, it allows HEAD, too.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on."""
+        """The ASGI entry point."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -39,7 +39,7 @@ class HeadAsGet:
             await send_allowing(message)
 
         if scope["method"] == "HEAD":
-            # Without its extensions, a server is not asked to send a file by itself: a body is in a message then.
+            # Without extensions the application sends files in messages, whose bodies can be removed here.
             kept = [header for header in scope["headers"] if header[0].lower() not in GET_ONLY_HEADERS]
             scope = {**scope, "method": "GET", "headers": kept, "extensions": {}}
             await self._app(scope, receive, send_headers)

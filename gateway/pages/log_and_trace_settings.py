@@ -1,9 +1,9 @@
-"""What is logged and traced, as pages: `/v2/logging` and `/v2/trace/setting`.
+"""Pages that show what is logged and traced, and change the log's level: `/v2/logging` and `/v2/trace/setting`.
 
-Triton Inference Server's logging and trace extensions (`extension_logging.md` and `extension_trace.md` of its
-protocol), with its names. Both tell what is in force; the log's level can be changed where `server.model_control` lets
-clients change things, and traces are the same for all models and fixed when the gateway starts. What is in force
-already may be wished for.
+They follow Triton Inference Server's logging and trace extensions (`extension_logging.md` and `extension_trace.md` of
+its protocol) and have the same names. Clients may change the log's level where `server.model_control` is on. Traces are
+the same for all models, and are fixed when the gateway starts. A request for what is in force already is always
+accepted.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _log_page() -> LogPage:
 
 
 def _wished(wish: LogWish) -> Level:
-    """The level at which what is wished for is written. Raises `InvalidRequest` where no level is like that."""
+    """The log level that a client asks for. Raises `InvalidRequest` if no level does what it asks for."""
     if wish.log_file or wish.log_error is False or wish.log_format not in (None, "default"):
         raise InvalidRequest("log_file, log_error and log_format are fixed: errors are always logged to standard error")
     now = _log_page()
@@ -128,9 +128,9 @@ def _trace_page(tracing: TracingSettings) -> TracePage:
 
 
 def _must_be_in_force(wish: Mapping[str, Any] | None, page: TracePage) -> None:
-    """Raises `InvalidRequest` for a setting that is not as `page` has it, or that there is not.
+    """Raises `InvalidRequest` for a setting that is unknown, or different from the one on `page`.
 
-    `null` asks for what was set when the gateway started, which is what is in force.
+    `null` asks for the value that was set when the gateway started, which is the one in force.
     """
     now = page.model_dump()
     for name, value in (wish or {}).items():

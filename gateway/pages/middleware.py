@@ -15,7 +15,7 @@ class RequestIdMiddleware:
         self._request_ids = request_ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on; add the header when the answer starts."""
+        """The ASGI entry point."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -37,7 +37,7 @@ class TrailingSlash:
         self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on."""
+        """The ASGI entry point."""
         path = scope.get("path", "")
         own = path.removeprefix(scope.get("root_path", ""))
         if scope["type"] == "http" and own.startswith(self._prefix) and own.endswith("/"):

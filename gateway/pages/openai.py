@@ -1,6 +1,6 @@
 """OpenAI's list of models: `GET /v1/models`.
 
-`GET /v1/models/{model}` is also TensorFlow Serving's page of a model's versions: `gateway.pages.tfs` has it.
+`GET /v1/models/{model}` is in `tfs.py`, since TensorFlow Serving has a page at the same path.
 """
 
 from __future__ import annotations

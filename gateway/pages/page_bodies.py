@@ -1,4 +1,4 @@
-"""The bodies that pages take: short ones, whatever the page does with them."""
+"""A bound on the bodies of requests for pages."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.asgi import announced_bytes, closing, send_response
 from sluice.gateway.messages import HttpResponse
 from sluice.inference.errors import RequestTooLarge, SluiceError
 
 MAX_PAGE_BYTES = 1024 * 1024
-"""No page takes more than a few settings or parameters of a model."""
+"""The largest body of a request for a page: more than the settings or parameters that any page reads."""
 
 
 class PageBodies:
-    """Holds the bodies that an ASGI application reads to `max_bytes`, and counts them in `held` until it has answered.
+    """Bounds the bodies that an ASGI application reads to `max_bytes`, and counts them in `held` until it has answered.
 
-    A longer body is refused in the words of `refuse`: at once if its length is announced, whether the page would have
-    read it or not, and else as soon as it is too long. What comes of it after that is thrown away, so that the client
-    reads the refusal and not a reset, for as long and as far as `limits` let a refused client go on.
+    A longer body is refused with the answer of `refuse`. That happens at once if the request announces its length,
+    whether or not the page reads bodies, and otherwise as soon as too much has been read. The rest of the body is then
+    read and dropped, so that the client gets the answer and not a connection reset. `limits.linger_s` and
+    `limits.linger_bytes` bound this.
 
-    How fast a body has to come, and what becomes of one that a page does not read, is the server's own affair.
+    The server bounds how slowly a body may come, and reads a body that the page does not.
     """
 
     def __init__(
@@ -36,13 +37,13 @@ class PageBodies:
         refuse: Callable[[SluiceError], HttpResponse],
         *,
         max_bytes: int = MAX_PAGE_BYTES,
-        limits: LaneLimits | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         self._app = app
         self._held = held
         self._refuse = refuse
         self._max_bytes = max_bytes
-        self._limits = limits or LaneLimits()
+        self._limits = limits or ConnectionLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -77,7 +78,7 @@ class PageBodies:
 
     async def _answer(self, error: SluiceError, scope: Scope, receive: Receive, send: Send) -> None:
         await send_response(send, scope["method"], self._refuse(error), closing(scope), more=True)
-        # A client that waits for `100 Continue` sends nothing after a refusal, and is not to be asked to.
+        # A client that waits for `100 Continue` sends no body after a refusal. Reading would ask it for one.
         if not any(name.lower() == b"expect" for name, _ in scope["headers"]):
             await self._discard(receive)
         await send({"type": "http.response.body", "body": b""})
@@ -93,11 +94,11 @@ class PageBodies:
 
 
 class _RefusedBodyError(HTTPException):
-    """Ends a page that reads a body that is refused. An `HTTPException`, which no framework takes for a fault."""
+    """Ends a page that reads a refused body. It is an `HTTPException`, which frameworks do not log as a fault."""
 
 
 class _Taken:
-    """What a page has taken of a body, and whether it has begun to answer. A page that was refused answers no more."""
+    """Counts what a page reads of a body, and drops the answer of a page whose body was refused."""
 
     def __init__(self, receive: Receive, send: Send, admit: Callable[[_Taken, int], SluiceError | None]) -> None:
         self._receive = receive

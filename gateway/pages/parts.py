@@ -16,7 +16,7 @@ from sluice.gateway.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageParts:
-    """What the pages show and change. This file does not import FastAPI, which takes as long as a small model takes."""
+    """What the pages show and change."""
 
     catalogue: Catalogue
     readiness: Readiness

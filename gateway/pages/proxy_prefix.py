@@ -1,7 +1,7 @@
-"""Behind a proxy that serves us under a prefix, and takes it off the path before it passes a call on.
+"""The prefix of a proxy that serves the gateway under one, and removes it from the path before it passes a request on.
 
-Who asks for `https://host/ml/sluice/docs` is then answered as for `/docs`, and must still be told of paths that begin
-with `/ml/sluice`. Only what names a path of ours needs to know it: redirects, and `servers` in the OpenAPI document.
+A request for `https://host/ml/sluice/docs` then arrives as `/docs`, but paths in the answer must begin with
+`/ml/sluice`. Only redirects and `servers` in the OpenAPI document contain such paths.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from sluice.gateway.headers.forwarded_prefix import forwarded_prefix
 class ProxyPrefix:
     """Puts the proxy's prefix before the paths of an ASGI application, as its `root_path`.
 
-    That is the one of the settings; if they have none, the one of the server that runs the application; if that has
-    none, what `X-Forwarded-Prefix` says. Anybody can send that header, and so it does no harm: it changes nothing but
-    what its sender is told, and only to another path on the same host.
+    The prefix is that of the settings; if they have none, that of the server that runs the application; if it has none,
+    that of the header `X-Forwarded-Prefix`. Any client can send this header, so it must do no harm: it changes only the
+    answer to its sender, and can only lead to another path on the same host.
     """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
@@ -24,7 +24,7 @@ class ProxyPrefix:
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on."""
+        """The ASGI entry point."""
         if scope["type"] == "http":
             known = scope.get("root_path", "")
             prefix = self._root_path or known or forwarded_prefix(scope["headers"])

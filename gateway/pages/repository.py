@@ -1,6 +1,6 @@
-"""The model repository as clients of the Open Inference Protocol see it: index, load and unload.
+"""The model repository for clients of the Open Inference Protocol: index, load and unload.
 
-Triton Inference Server's model repository extension (`extension_model_repository.md` of its protocol).
+The pages follow Triton Inference Server's model repository extension (`extension_model_repository.md` of its protocol).
 """
 
 from __future__ import annotations

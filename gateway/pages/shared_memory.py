@@ -1,7 +1,7 @@
-"""Shared memory as Triton's clients ask for it: there are no regions, and there will be none.
+"""Answers to clients that ask for shared memory, which is not served: there are no regions, and none can be registered.
 
-Triton Inference Server's shared-memory extension (`extension_shared_memory.md` of its protocol). Clients unregister
-everything before they begin, whether they go on to use shared memory or not, and ask what there is; both is answered.
+The pages follow Triton Inference Server's shared-memory extension (`extension_shared_memory.md` of its protocol). Its
+clients list regions and unregister all of them when they start, even if they do not use any. Both is answered.
 """
 
 from __future__ import annotations

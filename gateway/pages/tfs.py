@@ -1,7 +1,7 @@
-"""TensorFlow Serving's pages: which versions of a model are served, and what they take and give.
+"""TensorFlow Serving's pages: the versions of a model in service, and their inputs and outputs.
 
-https://www.tensorflow.org/tfx/serving/api_rest: model status and model metadata APIs, with the names of
-`get_model_status.proto` and `meta_graph.proto`.
+They follow the model status and model metadata APIs of https://www.tensorflow.org/tfx/serving/api_rest, with the names
+of `get_model_status.proto` and `meta_graph.proto`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DTYPES: Mapping[Datatype, str] = MappingProxyType(
         Datatype.FP64: "DT_DOUBLE",
     }
 )
-"""TensorFlow's names; integers are called like numpy's."""
+"""TensorFlow's names of the types whose name is not `DT_` and the name here, as it is for integers."""
 
 
 class Status(BaseModel):

@@ -19,7 +19,7 @@ _KINDS: Mapping[int, str] = {
     409: "ConflictStatusException",
     500: "InternalServerException",
 }
-"""What TorchServe calls errors, by status, where they are not a dialect's; all others are `BadRequestException`."""
+"""TorchServe's names of errors that do not come from a model, by status. All others are `BadRequestException`."""
 
 
 def management_api(parts: PageParts) -> FastAPI:

@@ -1,7 +1,7 @@
 """TorchServe's management API: list, describe, register, scale and unregister models, and choose default versions.
 
-https://pytorch.org/serve/management_api.html is the specification. Models are those of the repository: nothing is ever
-downloaded, and how many workers a model has is planned when it loads.
+https://pytorch.org/serve/management_api.html is the specification. Only models of the repository can be registered:
+nothing is downloaded. The number of a model's workers is planned when it is loaded and cannot be changed here.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from sluice.gateway.dialects.torchserve.codec import version_of
 from sluice.gateway.pages.dependencies import CatalogueDependency, ModelsPathDependency
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ServedModel
+from sluice.inference.backends.registry import ENGINES
 from sluice.inference.errors import Forbidden, InvalidRequest, ModelNotFound, ModelNotReady, StartError
 
 LIMIT = 100
-"""Models on one page, as TorchServe has it unless told otherwise."""
+"""Models on one page where the client does not say how many. TorchServe has the same default."""
 
 _NUMBER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 
 
 class AlreadyRegistered(InvalidRequest):
-    """A model is to be registered that is served already just as it lies in the repository."""
+    """A client registers a model that is in service already, and has not changed in the repository since."""
 
 
 class Told(BaseModel):
@@ -72,7 +73,7 @@ class VersionDescription(BaseModel):
     modelName: str  # noqa: N815
     modelVersion: str  # noqa: N815
     modelUrl: str  # noqa: N815
-    runtime: str
+    runtime: str = ENGINES[0].name
     minWorkers: int  # noqa: N815
     maxWorkers: int  # noqa: N815
     batchSize: int  # noqa: N815
@@ -81,13 +82,13 @@ class VersionDescription(BaseModel):
     jobQueueStatus: QueueStatus  # noqa: N815
 
 
-def _else(default: int | None) -> BeforeValidator:
-    """What stands for a number that is empty or none, as in TorchServe, whose clients send `limit=` for no limit."""
+def _number_or(default: int | None) -> BeforeValidator:
+    """Replaces what is no number with a default, as TorchServe does: its clients send `limit=` for no limit."""
     return BeforeValidator(lambda given: int(given) if _NUMBER.fullmatch(str(given)) else default)
 
 
 class RegisterQuery(BaseModel):
-    """What TorchServe's clients say when they register a model. What is not here is not looked at."""
+    """The parameters of a registration. TorchServe has more, which are ignored."""
 
     url: str = Field(description="The model's name, or its folder in the repository.")
     model_name: str | None = Field(None, description="The same name, if it is given.")
@@ -96,8 +97,8 @@ class RegisterQuery(BaseModel):
 class Scale(BaseModel):
     """How many workers a client wants."""
 
-    min_worker: Annotated[int, Field(ge=0), _else(1)] = 1
-    max_worker: Annotated[int | None, Field(ge=0), _else(None)] = None
+    min_worker: Annotated[int, Field(ge=0), _number_or(1)] = 1
+    max_worker: Annotated[int | None, Field(ge=0), _number_or(None)] = None
 
 
 router = APIRouter(prefix="/models", tags=["TorchServe management"])
@@ -106,8 +107,8 @@ router = APIRouter(prefix="/models", tags=["TorchServe management"])
 @router.get("", summary="The models in service", response_model_exclude_none=True)
 async def models(
     catalogue: CatalogueDependency,
-    limit: Annotated[int, _else(LIMIT), Query()] = LIMIT,
-    next_page_token: Annotated[int, _else(0), Query()] = 0,
+    limit: Annotated[int, _number_or(LIMIT), Query()] = LIMIT,
+    next_page_token: Annotated[int, _number_or(0), Query()] = 0,
 ) -> ModelLines:
     names = catalogue.models
     start = max(next_page_token, 0)
@@ -127,17 +128,17 @@ async def register(
 
 @router.get("/{model}", summary="The default version of a model")
 async def describe(model: str, catalogue: CatalogueDependency) -> list[VersionDescription]:
-    return _described([catalogue.resolve(model, None)])
+    return _descriptions([catalogue.resolve(model, None)])
 
 
 @router.get("/{model}/all", summary="All versions of a model")
 async def describe_all(model: str, catalogue: CatalogueDependency) -> list[VersionDescription]:
-    return _described(catalogue.versions(model))
+    return _descriptions(catalogue.versions(model))
 
 
 @router.get("/{model}/{version}", summary="One version of a model")
 async def describe_version(model: str, version: str, catalogue: CatalogueDependency) -> list[VersionDescription]:
-    return _described([catalogue.resolve(model, version_of(model, version))])
+    return _descriptions([catalogue.resolve(model, version_of(model, version))])
 
 
 @router.put("/{model}", summary="See that a model has as many workers as are wanted")
@@ -175,7 +176,7 @@ async def unregister_version(model: str, version: str, catalogue: CatalogueDepen
 
 
 def _name_of(wish: RegisterQuery, repository: Path) -> str:
-    """The model that a URL names. Raises `InvalidRequest` for all that does not lie in the repository."""
+    """The model that a URL names. Raises `InvalidRequest` if it does not lie in the repository."""
     folder = Path(wish.url)
     if folder.is_absolute() and folder.parent == repository.absolute():
         folder = Path(folder.name)
@@ -192,22 +193,22 @@ def _name_of(wish: RegisterQuery, repository: Path) -> str:
 
 
 async def _register(catalogue: Catalogue, name: str) -> Told:
-    before = _standing(catalogue, name)
+    before = _in_service(catalogue, name)
     try:
         await catalogue.load(name)
     except StartError as error:
-        # Who reaches this port is an operator, and is told what is wrong with a model.
+        # Only operators reach this port, so they may read what is wrong with a model.
         raise InvalidRequest(f"failed to load {name!r}: {error}") from None
     served = catalogue.resolve(name, None)
-    after = _standing(catalogue, name)
+    after = _in_service(catalogue, name)
     if len(after) == len(before) and all(one is other for one, other in zip(before, after, strict=True)):
         raise AlreadyRegistered(f"model version {served.version} is already registered for model {name!r}")
     workers = served.health().workers_alive
     return Told(status=f'Model "{name}" Version: {served.version} registered with {workers} initial workers')
 
 
-def _standing(catalogue: Catalogue, name: str) -> Sequence[ServedModel]:
-    """The very versions in service, which tell whether a load changed anything."""
+def _in_service(catalogue: Catalogue, name: str) -> Sequence[ServedModel]:
+    """The versions in service, or none. After a load that changed nothing they are the same objects."""
     try:
         return catalogue.versions(name)
     except (ModelNotFound, ModelNotReady):
@@ -224,7 +225,7 @@ def _scaled(served: ServedModel, wanted: Scale) -> Told:
     return Told(status=f"Workers scaled to {count} for model: {served.name}")
 
 
-def _described(versions: Sequence[ServedModel]) -> list[VersionDescription]:
+def _descriptions(versions: Sequence[ServedModel]) -> list[VersionDescription]:
     return [_description(each) for each in versions]
 
 

@@ -34,7 +34,7 @@ from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.gate import Gate
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.inference.errors import ModelNotFound, ModelNotReady, SluiceError
-from sluice.inference.types import CacheUse, InferenceRequest
+from sluice.inference.types import CacheUse, InferenceRequest, InferenceResponse
 
 ONE_HIT = x_cache(CacheUse(1, 1))
 """The value of `x-cache` for a repeated call."""
@@ -205,9 +205,7 @@ class PredictionPlane:
             response = await served.walk(request, record.trace)
         record.walked_s = time.monotonic()
         if is_large(response):
-            # Both the tensors and the encoded answer count here, until the connection counts the answer.
-            with self._intake.held.holding(2 * size_bytes(response)):
-                answer = await in_turns(dialect.encode_in_steps(request, response), self._steps)
+            answer = await self._encode_large(dialect, request, response)
         else:
             answer = dialect.encode(request, response)
         if not isinstance(body, LargeBody):
@@ -217,6 +215,13 @@ class PredictionPlane:
         if gate is not None:
             gate.answered(let_in_s, record.ended_s, response)
         return answer, timing, None if response.cached is None else x_cache(response.cached)
+
+    async def _encode_large(
+        self, dialect: Dialect, request: InferenceRequest, response: InferenceResponse
+    ) -> HttpResponse:
+        # Both the tensors and the encoded answer count here, until the connection counts the answer.
+        with self._intake.held.holding(2 * size_bytes(response)):
+            return await in_turns(dialect.encode_in_steps(request, response), self._steps)
 
     async def _heavy(
         self,

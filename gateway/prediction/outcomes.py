@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeVar
 
+from sluice.gateway.dialects.refusals import entry_of
 from sluice.gateway.telemetry.labels import CallOutcome, RefusalReason
 from sluice.inference.errors import (
     DeadlineExceeded,
-    ExecutionError,
-    ModelFailed,
     ModelNotFound,
     ModelNotReady,
     Overloaded,
@@ -28,36 +26,26 @@ OUTCOMES: Mapping[type[SluiceError], CallOutcome] = MappingProxyType(
         RequestError: CallOutcome.INVALID,
         Unavailable: CallOutcome.REFUSED,
         DeadlineExceeded: CallOutcome.TIMEOUT,
-        ExecutionError: CallOutcome.FAILED,
+        SluiceError: CallOutcome.FAILED,
     }
 )
-REFUSALS: Mapping[type[SluiceError], RefusalReason] = MappingProxyType(
+REFUSALS: Mapping[type[SluiceError], RefusalReason | None] = MappingProxyType(
     {
         QueueFull: RefusalReason.QUEUE_FULL,
         Overloaded: RefusalReason.OVERLOADED,
         ModelNotReady: RefusalReason.NOT_READY,
         Unavailable: RefusalReason.CROWDED,
         DeadlineExceeded: RefusalReason.DEADLINE,
+        SluiceError: None,
     }
 )
 
-KindT = TypeVar("KindT")
-
 
 def outcome_of(error: SluiceError) -> CallOutcome:
-    """The outcome of a call that ended with this error: that of its nearest ancestor in the table."""
-    if isinstance(error, ModelFailed) and error.invalid_input:
-        return CallOutcome.INVALID
-    return _nearest(OUTCOMES, error) or CallOutcome.FAILED
+    """The outcome of a call that ended with this error."""
+    return entry_of(error, OUTCOMES)
 
 
 def refusal_of(error: SluiceError) -> RefusalReason | None:
     """Why there was no time or no room for a call; `None` for every other error."""
-    return _nearest(REFUSALS, error)
-
-
-def _nearest(table: Mapping[type[SluiceError], KindT], error: SluiceError) -> KindT | None:
-    for kind in type(error).__mro__:
-        if kind in table:
-            return table[kind]
-    return None
+    return entry_of(error, REFUSALS)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.dialects.torchserve.codec import refusal
 from sluice.gateway.doors.door_watch import DoorWatch
 from sluice.gateway.http.lane import make_lane
@@ -37,7 +37,7 @@ class ManagementDoor:
         listener: socket.socket,
         *,
         settings: ServerSettings,
-        wire: LaneLimits,
+        wire: ConnectionLimits,
         pages: PageParts,
         drain: Drain,
         held: HeldBytes,

@@ -16,13 +16,13 @@ import msgspec
 
 from sluice.gateway.dialects.base import Call, Callee
 from sluice.gateway.messages import Header
-from sluice.gateway.reading import body_bounds
-from sluice.gateway.reading.body_bounds import TRIES, ReaderFault, given_up, reader_lost
+from sluice.gateway.reading import reader_bounds
 from sluice.gateway.reading.callees import described
 from sluice.gateway.reading.fair_queue import FairQueue
 from sluice.gateway.reading.faults import BodyRefused, Broke, ReadingFailed, raised
 from sluice.gateway.reading.messages import Answer, Decode, Decoded, FindModel, ModelFound
-from sluice.gateway.reading.process import ReaderBounds, ReaderLost, ReaderProcess
+from sluice.gateway.reading.process import ReaderLost, ReaderProcess
+from sluice.gateway.reading.reader_bounds import TRIES, ReaderBounds, ReaderFault, given_up, reader_lost
 from sluice.gateway.reading.requests import RequestTaken, taken
 from sluice.gateway.reading.shared_body import SharedBody
 from sluice.gateway.telemetry.labels import ReaderEnd
@@ -126,7 +126,7 @@ class Readers:
         if sum([len(name) + len(value) for name, value in headers]) > HEADER_BYTES:
             raise RequestTooLarge(f"the headers that say what the body is are longer than {HEADER_BYTES} bytes")
         number, told = self._number_of(callee), tuple(headers)
-        may_take_bytes = body_bounds.memory_bound_bytes(callee, len(body))
+        may_take_bytes = reader_bounds.memory_bound_bytes(callee, len(body))
 
         def prepare(reader: ReaderProcess) -> Decode:
             reader.meet(number, lambda: described(callee))
@@ -197,8 +197,8 @@ class Readers:
     async def _read(self, job: _Job) -> tuple[Answer, int | None]:
         reader = await self._take(job)
         began_s = time.monotonic()
-        memory_bytes = max(body_bounds.OWN_BYTES, reader.own_bytes) + job.may_take_bytes
-        bounds = ReaderBounds(memory_bytes, began_s + body_bounds.READ_S, job.deadline_s)
+        memory_bytes = max(reader_bounds.OWN_BYTES, reader.own_bytes) + job.may_take_bytes
+        bounds = ReaderBounds(memory_bytes, began_s + reader_bounds.READ_S, job.deadline_s)
         try:
             order = job.prepare(reader)
             answering = reader.ask(order, job.body.descriptor, bounds)
@@ -243,7 +243,7 @@ class Readers:
 
     def _settle(self, reader: ReaderProcess) -> None:
         """Replace a reader that has not given back what it took."""
-        if reader in self._idle and reader.own_bytes > body_bounds.OWN_BYTES:
+        if reader in self._idle and reader.own_bytes > reader_bounds.OWN_BYTES:
             reader.kill(ReaderEnd.GREW)
 
     def _end_idle(self, reader: ReaderProcess) -> None:

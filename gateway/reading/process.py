@@ -12,9 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-import msgspec
-
 from sluice.gateway.reading.messages import KNOWN_CALLEES, Answer, Decode, FindModel, Forget, Meet
+from sluice.gateway.reading.reader_bounds import ReaderBounds
 from sluice.gateway.reading.spawn import spawn
 from sluice.gateway.telemetry.labels import ReaderEnd
 from sluice.inference.transport.arena import SharedMemory
@@ -37,14 +36,6 @@ class ReaderLost(Exception):
         super().__init__(f"reader process {reader.pid}: {end}")
         self.reader = reader
         self.end = end
-
-
-class ReaderBounds(msgspec.Struct, frozen=True):
-    """The bounds of a reader while it reads one body: memory of its own, and monotonic times."""
-
-    memory_bytes: int
-    limit_s: float
-    deadline_s: float
 
 
 class ReaderProcess:

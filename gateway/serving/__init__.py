@@ -1,1 +1,1 @@
-"""What serves: the versions in service, the stages of a request through one, and how they come and go."""
+"""What serves: the versions in service, the stages of a request in one of them, and how versions come and go."""

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from sluice.batching.batcher import Batcher
 from sluice.cache.cache import Cache
 from sluice.cache.tiers import CachedModel
-from sluice.gateway.serving.audit.examine import Finding
+from sluice.gateway.serving.audit.examine import AuditFinding
 from sluice.gateway.serving.cache_invalidation import delete_until_done
 from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.gateway.telemetry.logs import log
@@ -28,7 +28,7 @@ class BatchingStop:
         self._model = model
         self._version = version
 
-    async def rows_mixed(self, finding: Finding) -> None:
+    async def rows_mixed(self, finding: AuditFinding) -> None:
         """Rows were seen to influence each other: run each request alone, and delete what was cached.
 
         All of that is done before the first suspension, but the deletion in Redis; this returns once Redis has

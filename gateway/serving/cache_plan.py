@@ -1,4 +1,4 @@
-"""Whether a model's answers may be kept, and by rows or by whole requests: decided once, when it is loaded. Pure."""
+"""Decides at load whether a model's answers are cached, and whether by rows or by whole requests. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sluice.inference.types import Signature
 
 
 class CacheGrounds(Protocol):
-    """What was found out about a model when it was loaded. `inference.workers.pool.Workers` says it."""
+    """What was found out about a model when it was loaded. `inference.workers.pool.Workers` implements it."""
 
     signature: Signature
     findings: Findings
 
 
 class CachePlan(msgspec.Struct, frozen=True):
-    """What is in force for one version, and in plain words why."""
+    """Whether and how the answers of one version are cached. `because` says in plain words why."""
 
     enabled: bool
     scope: Literal["row", "request"]
@@ -31,7 +31,7 @@ class CachePlan(msgspec.Struct, frozen=True):
 def cache_plan(config: CacheConfig, found: CacheGrounds, random_operators: Sequence[str]) -> CachePlan:
     """The plan for a model. `random_operators` names the operators of its graph that draw random numbers.
 
-    Raises `RepositoryError` where rows are to be looked up one by one in a model that does not keep them apart.
+    Raises `RepositoryError` if `cache.scope` is "row" for a model that is served without batching.
     """
     scope, scope_because = _scope(config, found)
     if config.enabled is not None:

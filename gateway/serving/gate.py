@@ -1,4 +1,4 @@
-"""The gate before a model version: whom the gateway cannot answer in time waits there, undecoded, and is refused."""
+"""The gate of a model version: calls that cannot be answered in time now wait here, undecoded, or are refused."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from sluice.inference.errors import Overloaded
 from sluice.inference.types import InferenceResponse, Timings
 
 LATEST_PART = 0.85
-"""Nobody is let in any more who would be answered after this part of the objective."""
+"""No call is let in that would be answered after this part of the objective."""
 
 LOOK_S = 0.005
-"""While somebody waits, the gate looks so often who may come in, and whose time is over."""
+"""While calls wait, the gate checks so often which of them may go on, and whose time is over."""
 
 TOLD_PER_ANSWER, TOLD_TOGETHER = 0.2, 100
-"""A gateway that is busy refuses so many for each answer, which takes a tenth of its time, and saves up so many."""
+"""A busy gateway may refuse so many calls for each answer, in a tenth of its time, and saves up so many refusals."""
 
 PROMPT_S, IDLE_LOOKS = 0.0015, 3
-"""A gateway that came to so many looks without delay is not busy, and tells all of them."""
+"""A gateway whose last `IDLE_LOOKS` checks came at most `PROMPT_S` late is not busy, and refuses all late calls."""
 
 TEXT = "overloaded: the gateway has as much to do as it can in time"
 
 
 class GateRefusal(msgspec.Struct, frozen=True):
-    """What a call is told that was not let in."""
+    """The answer to a call that was not let in."""
 
     error: Overloaded
     answer: HttpResponse
 
 
 class Gate:
-    """Lets calls of a version with an objective in to be decoded, as many at once as the batcher's `Allowance` says.
+    """Lets calls of a version with a latency objective go on to be decoded, as many as the batcher's `Allowance` says.
 
-    To refuse a call costs a gateway half of what it costs to answer it, and most of that is the kernel's, before and
-    after anything of ours. Callers who are refused at once come again at once, and soon the gateway does nothing else.
-    So whoever cannot be let in now waits here, as bytes: those who come first are let in first, as long as they would
-    be in time, and the others are refused when the objective is over. A caller who waits sends nothing, and costs
-    nothing. While there is next to nothing in hand, everybody is let in, and answered late if need be: there is always
-    something to learn from.
+    Refusing a call costs a gateway half as much as answering it, and most of that is spent in the kernel. Callers who
+    are refused at once call again at once, and soon the gateway does nothing but refuse. So a call that cannot be let
+    in now waits here, as bytes. Calls are let in in the order in which they came, as long as they would be answered in
+    time; the others are refused when the objective is over. A caller who waits sends nothing, and so costs nothing.
+    While there is very little work in hand, every call is let in, even if its answer will be late: the gateway learns
+    its speed from answers.
 
-    It stands open where the cache is asked: nobody can tell what the cache would answer before a call is decoded, and
-    the batcher refuses what the cache does not have.
+    The gate is open while the cache pays: only a decoded call can be looked up in the cache, and the batcher refuses
+    what the cache does not have.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Gate:
         self._refusals: dict[tuple[Dialect, int], GateRefusal] = {}
 
     def open(self, came_s: float, now_s: float) -> bool:
-        """Whether a call may go on at once that may have come at `came_s`."""
+        """Whether a call that came at `came_s` may go on at once."""
         batcher = self._batcher
         if not (self._waiting or batcher.full()) and (came_s >= self._latest_s(now_s) or not batcher.has_least()):
             return True
@@ -86,7 +86,10 @@ class Gate:
         return cache is not None and cache.pays
 
     async def wait(self, dialect: Dialect, came_s: float, now_s: float) -> GateRefusal | None:
-        """Wait to be let in; or what the call is told. It is told within the objective and `LOOK_S`."""
+        """Wait to be let in, and return `None` then; or return the refusal.
+
+        The call is refused within `LOOK_S` after its objective is over, or after twice that where the gateway is busy.
+        """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(came_s, loop.create_future())
         self._waiting.append(waiting)
@@ -99,7 +102,7 @@ class Gate:
         return self._refusal(dialect)
 
     def answered(self, began_s: float, now_s: float, response: InferenceResponse) -> None:
-        """A call that was let in at `began_s` has its answer."""
+        """Take note that a call that was let in at `began_s` is answered."""
         timings = response.timings
         self._to_tell += TOLD_PER_ANSWER
         if timings.batch_rows:
@@ -108,9 +111,10 @@ class Gate:
             self._let_in(now_s)
 
     def _learn(self, began_s: float, now_s: float, timings: Timings) -> None:
-        """Once for each round trip: how much of it the gateway has worked in what neither queue nor engine took.
+        """Tell the allowance, once for each round trip, how long the gateway itself has worked on an answer.
 
-        A process that is not given the processor is late, too, and fewer rows in hand would not help it.
+        Time in the queue and in the engine does not count. Nor does time in which the process did not run: with fewer
+        rows in hand, it would not get the processor sooner.
         """
         allowance = self._batcher.allowance
         if began_s < allowance.moved_s:
@@ -122,11 +126,11 @@ class Gate:
         allowance.answered(began_s, took_s, share * (took_s - engine_s), now_s)
 
     def _latest_s(self, now_s: float) -> float:
-        """When a call must have come to be in time, if it is let in now."""
+        """The arrival time from which on a call is answered in time, if it is let in now."""
         return now_s + self._batcher.allowance.took_s - LATEST_PART * self._objective_s
 
     def _let_in(self, now_s: float) -> None:
-        """Let in as many as there is room for, those first who came first. Who would be late waits for the end."""
+        """Let in as many calls as there is room for, in order. Those that would be late are put aside to be refused."""
         waiting, latest_s = self._waiting, self._latest_s(now_s)
         room = self._batcher.room() - self._entering
         while waiting and (room > 0 or waiting[0].came_s < latest_s):
@@ -141,7 +145,7 @@ class Gate:
                 room -= 1
 
     def _look(self) -> None:
-        """Let in whom there is room for, and tell those whose time is over."""
+        """Let in the calls for which there is room, and refuse those whose time is over."""
         now_s = self._clock()
         self._let_in(now_s)
         self._idle_looks = self._idle_looks + 1 if now_s - self._look_s < PROMPT_S else 0
@@ -174,7 +178,7 @@ class Gate:
 
 
 class _Waiting(msgspec.Struct, frozen=True):
-    """A call that waits, and whether it is let in."""
+    """A call that waits. `let_in` is resolved with whether it is let in."""
 
     came_s: float
     let_in: asyncio.Future[bool]

@@ -1,8 +1,8 @@
-"""What is in force for a model version, as a page: `GET /v2/models/{model}[/versions/{version}]/config`.
+"""The page of what is in force for a model version: `GET /v2/models/{model}[/versions/{version}]/config`.
 
-The page is that of the Open Inference Protocol's model configuration extension, as Triton Inference Server has it: the
-names at its top are those of the message `ModelConfig` in `model_config.proto`, with the same meaning, so that tools
-which read `max_batch_size` or `dims` find them. What only Sluice has is under `sluice`.
+It is the page of the Open Inference Protocol's model configuration extension, as Triton Inference Server has it. The
+names at its top level are those of the message `ModelConfig` in `model_config.proto`, with the same meaning, so that
+tools find `max_batch_size` or `dims` there. What only Sluice has is under `sluice`. HTTP and gRPC both show it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sluice.inference.types import DEFAULT_PRIORITY, LOWEST_PRIORITY, Datatype, 
 
 
 class TensorConfig(BaseModel):
-    """One input or output. `dims` leaves the batch axis out where `max_batch_size` is above 0; -1 is any size."""
+    """One input or output. `dims` has no batch axis where `max_batch_size` is above 0; -1 stands for any size."""
 
     name: str
     data_type: str
@@ -27,7 +27,7 @@ class TensorConfig(BaseModel):
 
 
 class InputPage(TensorConfig):
-    """One input. `format` is that of a picture, where model.toml says that it is one."""
+    """One input. `format` is the layout of a picture, if model.toml says that the input is one."""
 
     format: str = Field("FORMAT_NONE", description="FORMAT_NCHW or FORMAT_NHWC, or FORMAT_NONE.")
 
@@ -63,7 +63,7 @@ class PredictedKnot(BaseModel):
 
 
 class PlanPage(BaseModel):
-    """What was chosen when the version was loaded, from what measurements, and why."""
+    """What was planned when the version was loaded, from which measurements, and why."""
 
     workers: int
     intra_op_threads: int
@@ -80,7 +80,7 @@ class LatencyCurvePage(BaseModel):
 
 
 class CachePlanPage(BaseModel):
-    """Whether answers are kept, and by what: each "row", or the whole "request"."""
+    """Whether answers are cached, and by what: each "row", or the whole "request"."""
 
     enabled: bool
     scope: str
@@ -88,7 +88,7 @@ class CachePlanPage(BaseModel):
 
 
 class RowsPage(BaseModel):
-    """On which evidence rows of different requests share a batch or do not, and what is missing."""
+    """Whether rows of different requests may share a batch: the evidence, and what is missing."""
 
     evidence: str = Field(
         description='"proven" from the graph, "tried" at load, "told" by the operator, "declared" by the shapes, or '

@@ -1,8 +1,8 @@
-"""What became of each version's calls, as a page: `GET /v2/models[/{model}[/versions/{version}]]/stats`.
+"""The page of what each version's calls came to: `GET /v2/models[/{model}[/versions/{version}]]/stats`.
 
-The page is that of Triton Inference Server's statistics extension (`extension_statistics.md` of its protocol), with its
-names. `compute_input` is a batch's whole way to the engine and back, which nobody here measures in two parts, and
-`compute_output` the encoding of the answer.
+It is the page of Triton Inference Server's statistics extension (`extension_statistics.md` of its protocol), with the
+same names. `compute_input` is a batch's way to the engine and back together, since the two are not measured apart, and
+`compute_output` is the encoding of the answer.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sluice.gateway.telemetry.statistics import BatchSize, Total
 
 
 class DurationStatistics(BaseModel):
-    """How often, and how long in all, in nanoseconds."""
+    """How often something happened, and how long it took in all, in nanoseconds."""
 
     count: int
     ns: int
 
 
 class InferenceStatistics(BaseModel):
-    """Of calls: how they ended, and where the time of the successful ones went."""
+    """How calls ended, and where the time of the successful ones went."""
 
     success: DurationStatistics
     fail: DurationStatistics
@@ -69,7 +69,7 @@ class VersionStatistics(BaseModel):
 
 
 class StatisticsPage(BaseModel):
-    """Every version that was asked for."""
+    """All versions that were asked for."""
 
     model_stats: list[VersionStatistics]
 

@@ -1,4 +1,4 @@
-"""The stage in which inputs of varying length become as long as others, and outputs are cut back."""
+"""The stage that pads inputs of varying length so that they can share a batch, and cuts the outputs back."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sluice.inference.types import Arrays, Query, Signature
 
 
 class Padder(msgspec.Struct, frozen=True):
-    """A model's padding. `on_padded` is told of each request's own and added elements."""
+    """A model's padding. `on_padded` is called with the numbers of each request's own and added elements."""
 
     padding: Padding
     on_padded: Callable[[int, int], None]
 
 
 def through_padding(padder: Padder | None, signature: Signature, turns: Turns, compute: Compute) -> Compute:
-    """Inputs become as long as others, so that they can share a batch, and outputs are cut back.
+    """Pad inputs so that they can share a batch, and cut outputs back.
 
-    A small request may ask for much memory by it. So of the large ones of a model one at a time is padded, in steps;
-    afterwards it counts in the queue. Raises what `Padding.measure` raises, and `DeadlineExceeded`.
+    Padding may turn a small request into a large one. So large ones of a model are padded one at a time, in steps;
+    afterwards they count in the queue. Raises what `Padding.measure` raises, and `DeadlineExceeded`.
     """
     if padder is None:
         return compute

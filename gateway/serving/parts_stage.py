@@ -1,4 +1,4 @@
-"""Requests of several parts: rows of different shapes, each of which walks by itself."""
+"""The stage for requests of several parts: their rows have different shapes, so each part is answered by itself."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sluice.inference.errors import DeadlineExceeded
 from sluice.inference.types import CacheUse, InferenceRequest, InferenceResponse, Tensor, Timings, Trace
 
 Stage: TypeAlias = Callable[[InferenceRequest, Trace | None], Coroutine[Any, Any, InferenceResponse]]
-"""A stage in which a request still has its names."""
+"""A stage outside of the cache and the batcher: it takes a whole request, with the names of its tensors."""
 
 PARTS_AT_ONCE = 256
-"""So many parts of one request are on their way at the same time; the others begin as these end."""
+"""How many parts of one request are answered at the same time. Others begin as these end."""
 
 PARTS_A_TURN = 8
-"""So many parts begin in one turn of the event loop."""
+"""How many parts begin in one turn of the event loop."""
 
 
 def in_parts(walk: Stage, bounds: RequestBounds, timeout_s: float) -> Stage:
-    """Requests of several parts: each walks by itself, many at the same time, and the answers are joined.
+    """Answer the parts of a request by themselves, many at the same time, and join the answers.
 
-    All parts together keep the bounds and the deadline of one request, which is `timeout_s` away where its caller does
-    not say less. The first part to fail fails the request, and the others are given up.
+    All parts together keep the bounds and the deadline of one request, which is `timeout_s` away unless its caller asks
+    for less. The first part that fails makes the request fail, and the others are cancelled.
     """
 
     def stage(request: InferenceRequest, trace: Trace | None) -> Coroutine[Any, Any, InferenceResponse]:
@@ -37,7 +37,7 @@ def in_parts(walk: Stage, bounds: RequestBounds, timeout_s: float) -> Stage:
 
 
 class _Parts:
-    """The parts of one request on their way."""
+    """One request of several parts while it is answered."""
 
     def __init__(
         self, walk: Stage, bounds: RequestBounds, timeout_s: float, request: InferenceRequest, trace: Trace | None
@@ -53,7 +53,7 @@ class _Parts:
         self._room = asyncio.Semaphore(PARTS_AT_ONCE)
 
     async def run(self) -> InferenceResponse:
-        """The whole answer. Raises what the first part to fail has raised, and `RequestTooLarge`."""
+        """The whole answer. Raises what the first part that fails raises, and `RequestTooLarge`."""
         request = self._request
         self._check_rows(request)
         try:
@@ -84,7 +84,7 @@ class _Parts:
 
 
 def joined(answers: Sequence[InferenceResponse]) -> InferenceResponse:
-    """The answers to all parts of a request, in order, as one."""
+    """The answers to all parts of a request, in order, joined into one."""
     timings = [answer.timings for answer in answers]
     uses = [answer.cached for answer in answers if answer.cached is not None]
     return replace(

@@ -1,4 +1,4 @@
-"""Whether predictions can be sent here, as every door is to say it."""
+"""Whether predictions can be sent to this gateway, as HTTP, gRPC and the pages all say it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sluice.gateway.serving.drain import Drain
 
 
 class Readiness:
-    """What readiness depends on: the models, the doors, and that the gateway is not on its way out."""
+    """Whether the gateway is ready. That depends on the models, the doors, and whether it is shutting down."""
 
     def __init__(self, catalogue: Catalogue, drain: Drain, doors: DoorWatch) -> None:
         self._catalogue = catalogue
@@ -17,24 +17,24 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether new calls had better come here."""
+        """Whether new calls should be sent here: all versions can answer, and `open` is true."""
         return self._catalogue.ready and self.open
 
     @property
     def open(self) -> bool:
-        """The same, whatever the models say."""
+        """Whether all doors are open and the gateway is not shutting down."""
         return not self._drain.begun and not self._doors.faults
 
     @property
     def draining(self) -> bool:
-        """Whether the gateway is on its way out."""
+        """Whether the gateway is shutting down."""
         return self._drain.begun
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong with the doors, for people."""
+        """What is wrong with the doors, in plain words."""
         return self._doors.faults
 
     async def noticed(self) -> None:
-        """Return once the gateway is on its way out."""
+        """Return once the gateway begins to shut down."""
         await self._drain.noticed()

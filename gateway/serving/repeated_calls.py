@@ -1,7 +1,7 @@
-"""Calls that come again byte for byte: their answers need not be decoded, digested and encoded anew.
+"""Calls that repeat an earlier one byte for byte, and so can be answered without decoding, digesting and encoding.
 
-Most repeated rows come in repeated bodies. The same bytes make the same request, and as long as the cache holds the
-very entry that it was answered from, the same answer. It is for the cache to say so each time, and to count it.
+Most repeated rows come in repeated bodies. The same bytes make the same request. They also have the same answer as long
+as the cache holds the entry from which it was made: the cache is asked each time, and counts it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from sluice.gateway.messages import Header, HttpResponse
 from sluice.inference.types import InferenceRequest, InferenceResponse
 
 IDENTITIES = frozenset({REQUEST_ID, TRACEPARENT, TRACESTATE, ACCEPT_ENCODING})
-"""Headers that say who asks and how the answer may be packed, and nothing about the answer."""
+"""Headers that identify a call or say how its answer may be compressed. They do not change the answer."""
 
 REMEMBERED = 2048
 LONGEST_BYTES = 2048
-"""So many calls are remembered for each version, with bodies and answers up to this length."""
+"""How many calls are remembered for each version, and how long their bodies and answers may be."""
 
 REMEMBERED_BYTES = 8 << 20
 OVERHEAD_BYTES = 1024
-"""All of them together take so much at the most, with the entries that they stand by, and what each costs beside."""
+"""How much memory they may take together, with the cache entries that they refer to and the overhead of each."""
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """A call that was answered from the cache, and its answer. The `response` has no tensors any more."""
+    """A call that was answered from the cache, and its answer. The `response` has no tensors."""
 
     response: InferenceResponse
     answer: HttpResponse
@@ -44,10 +44,10 @@ _Key: TypeAlias = tuple[Dialect, bytes, tuple[Header, ...]]
 
 
 class Repeats:
-    """The calls of one model version that were answered from the cache lately.
+    """Recent calls of one model version that were answered from the cache.
 
-    Calls are the same if their dialect, their body and the headers are that the dialect reads it by. What else a header
-    may change, as a deadline does, is not remembered.
+    Calls are the same if they have the same dialect, body, and headers that the dialect reads. Calls with any other
+    header that matters, such as a deadline, are not remembered.
     """
 
     def __init__(self) -> None:
@@ -59,11 +59,11 @@ class Repeats:
 
     @property
     def size_bytes(self) -> int:
-        """What they take together, about."""
+        """The approximate memory of all remembered calls."""
         return self._size_bytes
 
     def find(self, dialect: Dialect, body: bytes | bytearray, heeded: tuple[Header, ...]) -> Repeat | None:
-        """The answer to a call, if it is the same as before in all that matters, and the cache stands by it."""
+        """The answer to a call, if it repeats a remembered one and the cache still has what that was answered from."""
         if not self._repeats or type(body) is not bytes:
             return None
         reading = _reading(dialect, heeded)
@@ -87,7 +87,7 @@ class Repeats:
         response: InferenceResponse,
         answer: HttpResponse,
     ) -> None:
-        """Remember a call, if it was answered from the cache and may be answered so again."""
+        """Remember a call, if it was answered from the cache and can be again."""
         recall = response.recall
         if recall is None or request.timeout_s is not None or type(body) is not bytes:
             return
@@ -97,7 +97,7 @@ class Repeats:
         call_bytes = sum(map(len, (body, *chain(*reading))))
         if call_bytes > LONGEST_BYTES or len(answer.body) > LONGEST_BYTES:
             return
-        # An answer may tell a small part of its tensors only: they belong to the cache, which counts them.
+        # The entry may be much larger than the answer: it is kept alive by `recall`, even after the cache drops it.
         size_bytes = call_bytes + len(answer.body) + recall.size_bytes + OVERHEAD_BYTES
         if size_bytes > REMEMBERED_BYTES // 8:
             return
@@ -110,7 +110,7 @@ class Repeats:
             self._drop(next(iter(self._repeats)))
 
     def forget(self) -> None:
-        """Let go of all calls: the answers that they had are being thrown away."""
+        """Forget all calls, since the answers that they had are being deleted."""
         self._repeats.clear()
         self._size_bytes = 0
 
@@ -119,7 +119,7 @@ class Repeats:
 
 
 def _reading(dialect: Dialect, heeded: tuple[Header, ...]) -> tuple[Header, ...] | None:
-    """The headers that a dialect reads the body by; `None` if others make another call of it."""
+    """The headers by which the dialect reads the body; `None` if there are others that may change the answer."""
     if not heeded:
         return ()
     told = tuple([header for header in heeded if header[0] not in IDENTITIES])

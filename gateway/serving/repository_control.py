@@ -1,4 +1,4 @@
-"""What clients may see and change of the model repository, in whatever dialect they ask."""
+"""What clients of any protocol may see and change of the model repository."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sluice.inference.errors import Forbidden, InvalidRequest, ModelNotFound, St
 
 
 class RepositoryControl:
-    """The repository to clients. Raises `Forbidden` unless the operator has set `server.model_control`."""
+    """The repository as clients see it. All methods raise `Forbidden` unless `server.model_control` is set."""
 
     def __init__(self, catalogue: Catalogue, *, allowed: bool) -> None:
         self._catalogue = catalogue
@@ -23,7 +23,7 @@ class RepositoryControl:
         return [each for each in await self._catalogue.index() if each.state is VersionState.READY or not only_ready]
 
     async def load(self, model: str, parameters: Mapping[str, object]) -> None:
-        """Serve a model as it lies in the repository now. Raises `ModelNotFound`, or `InvalidRequest` with why not."""
+        """Serve a model as it is in the repository now. Raises `ModelNotFound`, or `InvalidRequest` with the reason."""
         self._must_be_allowed()
         failed = f"failed to load {model[:128]!r}"
         if parameters:
@@ -35,18 +35,18 @@ class RepositoryControl:
         except ModelNotFound as error:
             raise ModelNotFound(f"{failed}: {error}") from None
         except StartError as error:
-            # Who may load models is an operator, and is told what is wrong with them.
+            # Clients who may load models act for the operator, so they are told what is wrong with one.
             raise InvalidRequest(f"{failed}: {error}") from None
 
     async def unload(self, model: str) -> None:
-        """Serve a model no more. Raises `ModelNotFound`."""
+        """Stop serving a model. Raises `ModelNotFound`."""
         self._must_be_allowed()
         await self._catalogue.unload(model)
 
     def record_sample(self, model: str) -> Path:
-        """Have the inputs of the next valid request written beside the model, and say where.
+        """Have the inputs of the next valid request written to a file beside the model, whose path is returned.
 
-        Raises `ModelNotFound`, or `InvalidRequest` where a sample is there already.
+        Raises `ModelNotFound`, or `InvalidRequest` where there is a sample already.
         """
         self._must_be_allowed()
         return self._catalogue.resolve(model, None).record_sample()

@@ -1,4 +1,4 @@
-"""Recording a sample: the inputs of the next valid request are written beside its model, on an operator's word."""
+"""Records a sample: on request, the inputs of the next valid request are written to a file beside the model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sluice.inference.types import InferenceRequest, InferenceResponse, Tensor, 
 
 
 class SampleRecorder:
-    """The walk of one model version, of which one request may be recorded.
+    """Passes the requests of one model version on, and records one of them after each call of `record_next`.
 
-    Nothing is recorded unless `record_next` was called. Then the inputs of the next request with rows that is answered,
-    the first rows only, become the `sample.json` of the model's folder; that request waits until it is written. What
-    cannot be written is logged, and the request is answered all the same. A file that is there is never written over.
+    Recorded are the first rows of the next request that has rows and is answered: they become the `sample.json` in the
+    model's folder. That request waits until the file is written. If it cannot be written, that is logged, and the
+    request is answered all the same. An existing file is never overwritten.
     """
 
     def __init__(self, walk: Stage, model: str, model_file: Path) -> None:
@@ -31,11 +31,11 @@ class SampleRecorder:
         self._wanted = False
 
     def walk(self, request: InferenceRequest, trace: Trace | None) -> Coroutine[Any, Any, InferenceResponse]:
-        """One request's way."""
+        """Answer one request."""
         return self._recorded(request, trace) if self._wanted else self._walk(request, trace)
 
     def record_next(self) -> Path:
-        """Have the next request recorded, and say where. Raises `InvalidRequest` where there is a sample already."""
+        """Have the next request recorded. Returns the file's path. Raises `InvalidRequest` if one exists."""
         if (there := find_sample(self._model_file)) is not None:
             raise InvalidRequest(f"there is a sample already, {there.path}; move it away to have another recorded")
         self._wanted = True
@@ -58,7 +58,7 @@ class SampleRecorder:
 
 
 def _write(file: Path, inputs: Sequence[Tensor]) -> None:
-    """Writes the file whole or not at all. Raises `OSError`, also where it is there, and `SampleFault`."""
+    """Write the file completely or not at all. Raises `OSError`, also where it exists, and `SampleFault`."""
     content = sample_json(inputs)
     with NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.") as whole:
         whole.write(content)

@@ -1,8 +1,8 @@
-"""The corridor: every stage that a request walks through between its decoding and its encoding.
+"""The corridor: every stage through which a request goes between its decoding and its encoding.
 
-`corridor` composes the stages in walking order. The outermost ones take a request in, which makes it a query: arrays in
-the model's own order. Each of the others is `(Query) -> Awaitable[Answer]`, wrapped by the one before it. A corridor
-belongs to one concrete model version, so nothing in it asks which version is meant.
+`corridor` composes the stages from the outermost to the innermost. The outer ones take a request and make it a query:
+arrays in the model's own order. Each of the others is `(Query) -> Awaitable[Answer]`, wrapped by the one before it. A
+corridor belongs to one concrete model version, so no stage has to ask which version is meant.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ Answering: TypeAlias = Callable[[Query], Awaitable[Answer]]
 
 
 class StageContext(msgspec.Struct, frozen=True):
-    """What the stages need to know of a model version. `request_timeout_s` bounds what a caller may ask for.
+    """Everything that the stages know of a model version. `request_timeout_s` bounds what a caller may ask for.
 
-    `turns` are those that the steps of all large requests take, whatever model they are for.
+    `turns` are shared by the steps of all large requests, whatever model they are for.
     """
 
     model: str
@@ -60,18 +60,18 @@ class StageContext(msgspec.Struct, frozen=True):
 
 
 def corridor(context: StageContext) -> Stage:
-    """The stages of one model version, first to last."""
+    """The stages of one model version, composed."""
     compute = through_padding(context.padder, context.signature, context.turns, through_batcher(context))
     walk = taken_in(context, through_cache(context, compute))
     return in_parts(walk, context.bounds, context.request_timeout_s)
 
 
 def taken_in(context: StageContext, answer: Answering) -> Stage:
-    """A request, or a part of one, becomes a query, and the answer is put into words.
+    """Make a request, or a part of one, a query, and its answer a response.
 
-    Nothing is done for each row before it is known that they are not too many. Raises `RequestTooLarge` for these and
-    for an answer that is too large, `InvalidRequest` if the tensors are not what the model takes or an unknown output
-    is wanted, and `DeadlineExceeded` if its time was over before.
+    The number of rows is checked before any work that grows with it. Raises `RequestTooLarge` for too many rows and for
+    an answer that is too large, `InvalidRequest` if the tensors are not what the model takes or an unknown output is
+    wanted, and `DeadlineExceeded` if the deadline has passed already.
     """
     intake, bounds = SignatureCheck(context.signature), context.bounds
     specs = {spec.name: spec for spec in context.signature.outputs}
@@ -81,19 +81,11 @@ def taken_in(context: StageContext, answer: Answering) -> Stage:
     sure_rows, all_known = bounds.sure_rows, bounds.knows(all_outputs)
     has_texts = any([spec.datatype is Datatype.BYTES for spec in context.signature.inputs])
 
-    def check(request: InferenceRequest, arrays: Arrays, rows: int, wanted: tuple[str, ...]) -> None:
-        bounds.check_rows(rows)
-        bounds.check_texts(arrays)
-        if request.outputs:
-            _check_outputs(request.outputs, specs)
-        bounds.check_parameters(request.parameters)
-        bounds.check_answer(rows, wanted)
-
     async def stage(request: InferenceRequest, trace: Trace | None) -> InferenceResponse:
         arrays, rows, key = intake.take(request.inputs)
         wanted = request.outputs or all_outputs
         if rows > sure_rows or request.outputs or request.parameters or has_texts:
-            check(request, arrays, rows, wanted)
+            _check(request, arrays, rows, wanted, bounds, specs)
         timeout_s = context.request_timeout_s
         if request.timeout_s is not None:
             if request.timeout_s <= 0:
@@ -116,7 +108,7 @@ def taken_in(context: StageContext, answer: Answering) -> Stage:
         before = sharing.cache
         result = await answer(query)
         if sharing.cache is not before and not _ran_alone(result, rows):
-            result = await answer(query)  # meanwhile it was found out that rows influence each other
+            result = await answer(query)  # rows were found to influence each other meanwhile
         if not (all_known or bounds.knows(wanted)):
             bounds.check_outputs(await _size_bytes(result.outputs, context.turns, query.deadline_s))
         return InferenceResponse(
@@ -128,7 +120,7 @@ def taken_in(context: StageContext, answer: Answering) -> Stage:
                 result.queue_s,
                 result.batch_s,
                 result.compute_s,
-                # All that is left. The slowest wait and the slowest batch of a large request may add up to more.
+                # The rest of the time. For a large request, the slowest wait and the slowest batch may add up to more.
                 max(0.0, time.monotonic() - taken_in_s - result.queue_s - result.batch_s) if cached else 0.0,
                 result.batch_rows,
             ),
@@ -141,7 +133,7 @@ def taken_in(context: StageContext, answer: Answering) -> Stage:
 
 
 def through_cache(context: StageContext, compute: Compute) -> Answering:
-    """Rows that were answered before are answered at once, without queueing; the others go on."""
+    """Answer rows from the cache if it has them, without queueing. Only the others go on."""
     sharing = context.sharing
     if sharing.cache is None:
 
@@ -159,7 +151,7 @@ def through_cache(context: StageContext, compute: Compute) -> Answering:
 
 
 def through_batcher(context: StageContext) -> Compute:
-    """The innermost stage: admission to the queue, and the walk in a batch. Raises whatever the batcher raises."""
+    """The innermost stage: admission to the queue, and the run in a batch. Raises what `Batcher.submit` raises."""
     submit = context.batcher.submit
 
     def stage(query: Query) -> Awaitable[JobResult]:
@@ -179,16 +171,16 @@ def through_batcher(context: StageContext) -> Compute:
 
 
 def _ran_alone(answer: Answer, rows: int) -> bool:
-    """Whether the model gave all rows of an answer in one run, and nothing else in it; of one that is not cached, yes.
+    """Whether all rows of an answer were computed in one run that had no other rows.
 
-    The batcher sees to the latter.
+    For answers without a cache this is always true here: the batcher itself runs such requests again.
     """
     use = answer.cached
     return use is None or (not use.hits and answer.batch_rows == rows)
 
 
 async def _size_bytes(outputs: Arrays, turns: Turns, deadline_s: float) -> int:
-    """What the outputs take, with the content of BYTES, which has to be looked at element by element."""
+    """The memory that the outputs take. Elements of BYTES are counted one by one, in steps."""
     size_bytes = 0
     for array in outputs:
         if not array.dtype.hasobject:
@@ -204,6 +196,22 @@ async def _size_bytes(outputs: Arrays, turns: Turns, deadline_s: float) -> int:
 
 def _tensor(spec: TensorSpec, array: Array) -> Tensor:
     return Tensor(spec.name, spec.datatype, array)
+
+
+def _check(
+    request: InferenceRequest,
+    arrays: Arrays,
+    rows: int,
+    wanted: tuple[str, ...],
+    bounds: RequestBounds,
+    specs: dict[str, TensorSpec],
+) -> None:
+    bounds.check_rows(rows)
+    bounds.check_texts(arrays)
+    if request.outputs:
+        _check_outputs(request.outputs, specs)
+    bounds.check_parameters(request.parameters)
+    bounds.check_answer(rows, wanted)
 
 
 def _check_outputs(wanted: tuple[str, ...], specs: dict[str, TensorSpec]) -> None:

@@ -152,7 +152,7 @@ async def _auditor(
         workers,
         outputs,
         share,
-        on_look=lambda look: meters.looked_again(look.finding.outcome, look.compute_s),
+        on_audit=lambda audit: meters.row_audited(audit.finding.outcome, audit.compute_s),
         on_mixed=stop.rows_mixed,
     )
     return await stack.enter_async_context(auditor)
@@ -249,7 +249,7 @@ def _log_how_it_is_served(source: ModelVersion, workers: Workers, kept: CachePla
         told.error("the trial at load contradicts the graph; served without batching", alarm=findings.alarm)
     if findings.missing is not None:
         told.warning(
-            "served without batching, for nobody knows whether rows influence each other",
+            "served without batching, since it is not known whether rows influence each other",
             missing=findings.missing,
             ways=ways_text(findings.ways),
         )

@@ -1,1 +1,1 @@
-"""What Sluice tells about itself: Prometheus metrics and structured logs."""
+"""What Sluice tells about itself: Prometheus metrics, structured logs, and traces."""

@@ -1,4 +1,4 @@
-"""The cache as a scrape sees it. The cache counts for itself; here its numbers become metrics."""
+"""Metrics of the cache, made from the counts that the cache keeps itself."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ GAUGES: Mapping[str, tuple[str, Callable[[TierState], float | None]]] = {
 
 
 class CacheCollector(Collector):
-    """Reads the cache whenever somebody scrapes. Labels come from the model repository and from fixed tables."""
+    """Reads the state of the cache at each scrape."""
 
     def __init__(self, cache: Cache, registry: CollectorRegistry) -> None:
         self._cache = cache
         registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """The families without samples, so that registering them reads nothing."""
+        """The families without samples, so that registering them does not read the cache."""
         return [*_tier_families(()), _followers(None), _max_bytes(None), *_redis_families(None)]
 
     def collect(self) -> Iterable[Metric]:
-        """The families as a scrape sees them."""
+        """The families with their samples."""
         state = self._cache.state()
         tiers = [
             ([model.owner.model, str(model.owner.version), tier.tier.value], tier)

@@ -1,4 +1,4 @@
-"""The one log line of each prediction call, and which calls get one."""
+"""Log lines of prediction calls: at most one for each call."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sluice.inference.errors import SluiceError
 
 
 class CallLog:
-    """Writes calls to the log: so many a second that succeeded, so many of each other kind, and every failure.
+    """Logs `successes_per_s` successful prediction calls, `refusals_per_s` of each other outcome, and every failure.
 
-    An answer that took `slow_s` or longer is always written.
+    A call that took `slow_s` or longer to answer is always logged.
     """
 
     def __init__(self, successes_per_s: int, refusals_per_s: int, *, slow_s: float) -> None:
@@ -26,7 +26,7 @@ class CallLog:
                 self._samplers[outcome] = Sampler(refusals_per_s)
 
     def answered(self, record: CallRecord, duration_s: float) -> None:
-        """Write the line of a call that was answered, if it gets one."""
+        """Log a call that was answered, unless there were too many in this second."""
         slow = duration_s >= self._slow_s
         kept_back = 0 if slow else self._samplers[record.outcome].admit(record.ended_s)
         if kept_back is None:
@@ -38,7 +38,7 @@ class CallLog:
         tell("prediction", **facts)
 
     def ended(self, record: CallRecord, error: Exception | None) -> None:
-        """Write the line of a call that was not answered, if it gets one. Without an error, its client has gone."""
+        """Log a call that was not answered, unless there were too many in this second. `None`: its client has gone."""
         sampler = self._samplers.get(record.outcome)
         kept_back = 0 if sampler is None else sampler.admit(record.ended_s)
         if kept_back is None:
@@ -52,7 +52,7 @@ class CallLog:
 
 
 def _told(record: CallRecord, error: Exception | None) -> str:
-    """What is wrong with an invalid request is mostly a value in it, which its caller is told and the log is not."""
+    """The error, without what it quotes of an invalid request: values of callers must not be in the log."""
     if error is None:
         return "the client has gone"
     return unquoted(str(error)) if record.outcome is CallOutcome.INVALID else str(error)

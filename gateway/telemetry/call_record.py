@@ -1,4 +1,4 @@
-"""One prediction call, as those see it who count it, log it and trace it."""
+"""What is recorded of one prediction call, for metrics, log and traces."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import msgspec
 
 from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.model_metrics import CallMetrics
-from sluice.gateway.telemetry.tracing.traces import CallTrace
+from sluice.gateway.telemetry.traces import CallTrace
 from sluice.inference.types import CacheUse, Timings
 
 
 class CallRecord(msgspec.Struct, eq=False, gc=False):
-    """What is known of a call, filled in on its way. It holds no tensor, so keeping it costs little.
+    """The record of one call, filled in while it is served. It holds no tensors, so that it may be kept.
 
-    `model` and `version` are the caller's words until the call is answered. `metrics` are those of the version, once it
-    is known which. Times are monotonic; zero where the call never came so far. It may have come at `came_s`, before it
-    was read. `trace_id` is there where the call belongs to a trace that somebody records, and `trace` where that is us.
+    `model` and `version` are what the caller named, until the call is answered. `metrics` are those of the version,
+    once it is known. Times are monotonic, and 0 for phases that the call did not reach. `came_s` is when its last bytes
+    may have come, where that is known. `trace_id` is set if the caller or the gateway records a trace of the call, and
+    `trace` if the gateway does.
     """
 
     dialect: str

@@ -1,4 +1,4 @@
-"""The connections of all doors, as a scrape sees them."""
+"""Metrics of the connections of all doors."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from prometheus_client.registry import Collector
 
 
 class Connections(Protocol):
-    """What is shown of connections."""
+    """The counts that are shown."""
 
     open: int
     refused: int
 
 
 class ConnectionCollector(Collector):
-    """Shows how many connections are open, and how many were turned away."""
+    """Reads at each scrape how many connections are open, and how many were refused."""
 
     def __init__(self, connections: Connections, registry: CollectorRegistry) -> None:
         self._connections = connections
         registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """The families."""
+        """The families, with samples: to read them costs nothing."""
         return self.collect()
 
     def collect(self) -> Iterable[Metric]:
-        """The families as they are now."""
+        """The families with their samples."""
         now = self._connections
         open_now = GaugeMetricFamily("sluice_connections", "Connections that are open, all doors together.")
         open_now.add_metric([], now.open)

@@ -1,4 +1,4 @@
-"""The metrics as text, made a little at a time: a scrape of many models must not keep the event loop from them."""
+"""The metrics as text, made in small steps, so that a scrape of many models does not block the event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sluice.gateway.headers.content_encoding import ACCEPT_ENCODING, deflated, p
 from sluice.gateway.messages import Header, HttpResponse
 
 SLICE_S = 0.001
-"""How long the making of a page keeps the event loop at a time, but for the last piece of a slice."""
+"""How long one step keeps the event loop, plus the time of one piece."""
 
 _END = b"# EOF\n"
 
@@ -25,36 +25,36 @@ Encode = Callable[[Collector], bytes]
 
 @runtime_checkable
 class Sliced(Protocol):
-    """A collector whose families are long, and come in pieces of a bounded number of samples."""
+    """A collector of long families, which come in pieces of a bounded number of samples."""
 
     def slices(self) -> Iterator[Metric]:
-        """The family as a scrape sees it, in pieces that have its name and text each."""
+        """The family in pieces, each with its name and text."""
         ...
 
 
 class SlicedRegistry(CollectorRegistry):
-    """A registry that can be read piece by piece. Nothing is ever taken out of it."""
+    """A registry that can be read piece by piece. Collectors are never removed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._in_order: list[Collector] = []
 
     def register(self, collector: Collector) -> None:
-        """Add a collector. Raises `ValueError` where one of its names is taken."""
+        """Add a collector. Raises `ValueError` if one of its names is taken."""
         super().register(collector)
         self._in_order.append(collector)
 
     def slices(self) -> Iterator[Metric]:
-        """Every family in the order of registration, long ones in pieces, each collected when it is asked for."""
+        """All families in the order of registration, long ones in pieces. Each is collected when it is asked for."""
         for collector in tuple(self._in_order):
             yield from collector.slices() if isinstance(collector, Sliced) else collector.collect()
 
 
 class Exposition:
-    """Makes the page of the metrics: one at a time, for all scrapes that want the same and overlap.
+    """Makes the page of metrics, one at a time. Scrapes that overlap and accept the same share one page.
 
-    What belongs together, such as the buckets and the sum of one histogram, is read at one moment; the page as a whole
-    is not. Belongs to the event loop's thread.
+    The buckets and the sum of one histogram are read at one moment, but the page as a whole is not. To be used in the
+    thread of the event loop alone.
     """
 
     def __init__(self, registry: SlicedRegistry) -> None:
@@ -65,8 +65,8 @@ class Exposition:
     async def page(self, accept: str, headers: Sequence[Header]) -> HttpResponse:
         """All metrics.
 
-        In OpenMetrics, with exemplars, where `accept` asks for it as Prometheus does; else in Prometheus' text format.
-        Compressed where `headers` like that.
+        In OpenMetrics, with exemplars, if `accept` asks for it as Prometheus does; or else in Prometheus' text format.
+        Compressed if `headers` (`accept-encoding`) allow it.
         """
         encode, content_type = choose_encoder(accept)
         kind = content_type, preferred(headers)
@@ -74,7 +74,7 @@ class Exposition:
         if making is None:
             making = self._making[kind] = asyncio.create_task(self._make(encode, *kind))
             making.add_done_callback(lambda _: self._making.pop(kind))
-        # Who asked first may go: the others still wait for it.
+        # The scrape that asked first may be cancelled, while others wait for the same page.
         return await asyncio.shield(making)
 
     async def _make(self, encode: Encode, content_type: str, encoding: bytes | None) -> HttpResponse:
@@ -91,7 +91,7 @@ class Exposition:
 
 
 def text_pieces(encode: Encode, families: Iterable[Metric]) -> Iterator[bytes]:
-    """The text of families of which each may come in several pieces, one after another."""
+    """The text of families. Each may come in several pieces, one after another."""
     before, ended = None, b""
     for family in families:
         text = encode(_One(family))

@@ -230,9 +230,9 @@ TABLE: Sequence[FamilySpec[Any]] = (
 
 
 class Families:
-    """A registry with every family of the table in it, and with what prometheus-client tells of the process.
+    """A registry with all families of the table, and prometheus-client's own about the process.
 
-    `families[SPEC]` is the family that a row of the table describes.
+    `families[REQUESTS]` is the family that the row `REQUESTS` describes.
     """
 
     def __init__(self, sluice_version: str, engines: Mapping[str, str]) -> None:
@@ -250,6 +250,6 @@ class Families:
         return cast(FamilyT, self._made[spec.name])
 
     def fold(self) -> None:
-        """Sort what histograms observed since the last call into their buckets."""
+        """Sort what histograms observed since the last time into their buckets."""
         for family in self._histograms:
             family.fold()

@@ -1,4 +1,4 @@
-"""The values that labels of the metrics may have: fixed, so that their number is."""
+"""The values of labels: fixed, so that the number of series is bounded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class CallOutcome(StrEnum):
 
     SUCCESS = "success"
     LATE = "late"
-    """It was answered, but after its deadline."""
+    """The call was answered, but after its deadline."""
     INVALID = "invalid"
     NOT_FOUND = "not_found"
     TOO_LARGE = "too_large"
@@ -21,63 +21,63 @@ class CallOutcome(StrEnum):
 
 
 class Phase(StrEnum):
-    """A part of the walk of one prediction call."""
+    """A phase of one prediction call."""
 
     DECODE = "decode"
     CACHE = "cache"
-    """Digests, lookups and storing, and waiting for another call that computes the same rows."""
+    """Digesting, looking up and storing rows, and waiting for another call that computes the same rows."""
     QUEUE = "queue"
-    """From admission to the batch's dispatch."""
+    """From admission to the dispatch of the batch."""
     TRANSPORT = "transport"
-    """From the batch's dispatch to the answer, less the engine's run: stacking, the way to the worker and back."""
+    """From the dispatch of the batch to its answer, without the engine's run: stacking, to the worker and back."""
     COMPUTE = "compute"
     ENCODE = "encode"
 
 
 class RefusalReason(StrEnum):
-    """Why there was no time or no room for a prediction call."""
+    """Why a prediction call was refused: there was no time or no room for it."""
 
     QUEUE_FULL = "queue_full"
     OVERLOADED = "overloaded"
-    """It would not have been answered by its deadline, because of what was there before it."""
+    """The calls before it would have kept it waiting beyond its deadline."""
     DEADLINE = "deadline"
-    """The time that it had was over, or too short for this model at any time."""
+    """Its deadline had passed, or was too short for this model even without other calls."""
     NOT_READY = "not_ready"
     CROWDED = "crowded"
-    """The bodies of all requests together were over their limit."""
+    """The bodies of all requests together exceeded their limit."""
 
 
 class RunTime(StrEnum):
-    """How long a batch ran, beside the 95th percentile that was predicted for it."""
+    """Whether a batch ran longer than the 95th percentile that was predicted for it."""
 
     WITHIN = "within"
     BEYOND = "beyond"
 
 
 class Element(StrEnum):
-    """Where an element of a padded input came from."""
+    """Whether an element of a padded input was the caller's own or was added."""
 
     OWN = "own"
     ADDED = "added"
 
 
-class LookOutcome(StrEnum):
-    """What came of one look."""
+class AuditOutcome(StrEnum):
+    """The outcome of one audit: a row of a batch is run again, alone, and the answers are compared."""
 
     ALIKE = "alike"
-    """The row alone was answered as in its batch."""
+    """The answers are the same."""
     NOISE = "noise"
-    """It was not, and the model's rounding or its moods explain that."""
+    """The answers differ, and the model's rounding or randomness explains that."""
     SUSPECT = "suspect"
-    """It was not, and its neighbours are not why: its place or the size of the batch may be."""
+    """The answers differ, and other rows are not the cause. The row's place or the size of the batch may be."""
     MIXED = "mixed"
-    """Rows of a batch change each other's answers."""
+    """The answers differ because rows of a batch change each other's answers."""
     UNFINISHED = "unfinished"
-    """The model refused, or its worker died."""
+    """The model refused the row, or its worker died."""
 
 
 class ReaderEnd(StrEnum):
-    """Why a reader is gone."""
+    """Why a reader process ended."""
 
     DIED = "died"
     MEMORY = "memory"

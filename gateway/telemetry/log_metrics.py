@@ -1,4 +1,4 @@
-"""What became of log lines, as a scrape sees it."""
+"""The metric of log lines that were dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice.gateway.telemetry.logs import dropped_lines
 
 
 class LogCollector(Collector):
-    """Shows how many log lines were dropped by this process."""
+    """Reads at each scrape how many log lines this process has dropped."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         registry.register(self)
@@ -22,7 +22,7 @@ class LogCollector(Collector):
         return [_family()]
 
     def collect(self) -> Iterable[Metric]:
-        """The family as it is now."""
+        """The family with its sample."""
         family = _family()
         family.add_metric([], dropped_lines())
         return [family]

@@ -1,7 +1,7 @@
-"""The way of log lines out of the process, which never makes the event loop wait.
+"""Writes log lines without making the event loop wait.
 
-A reader that stops reading its pipe blocks whoever writes to it, for as long as it likes. So lines are handed to a
-thread, which alone waits; too many of them are dropped and counted.
+A pipe whose reader stops reading blocks its writers. So lines are handed to a thread, which alone may be blocked; lines
+that do not fit into its queue are dropped and counted.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import threading
 from collections import deque
 
 WAITING_BYTES = 4 << 20
-"""Lines that wait to be written, at most: some ten thousand."""
+"""How much may wait to be written: some ten thousand lines."""
 
 WRITTEN_LINES = 256
-"""Lines that are written together."""
+"""How many lines are written together."""
 
 FLUSH_S = 1.0
 """How long the end of the process waits for the last lines to be written."""
@@ -25,30 +25,30 @@ FLUSH_S = 1.0
 class LogWriter:
     """A text stream for `logging.StreamHandler` over the file `descriptor`, which it never closes.
 
-    Lines come out whole and in their order. What cannot be written, since too much waits or since the disk is full, is
-    dropped: `dropped_lines` counts it.
+    Lines are written whole and in order. Lines that cannot be written, because too much waits or the disk is full, are
+    dropped: `dropped_lines` counts them.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._waiting: deque[bytes] = deque()
-        # Each is written by one thread only: what came, and what left.
+        # Only one thread changes each of these two, so that they need no lock.
         self._come_bytes = self._gone_bytes = 0
         self._refused = self._unwritten = 0
         self._ready = threading.Event()
         self._closing = False
-        # By the descriptor and not by `sys.stderr`, whose lock the thread could hold when the interpreter wants to end.
+        # The thread writes to the descriptor: it could hold the lock of `sys.stderr` when the interpreter ends.
         self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
     @property
     def dropped_lines(self) -> int:
-        """Lines that nobody will ever read."""
+        """How many lines were dropped."""
         return self._refused + self._unwritten
 
     def write(self, text: str) -> int:
-        """Have a line written. Never blocks. Called under the handler's lock."""
+        """Queue a line. Never blocks. Called under the lock of the handler."""
         line = text.encode("utf-8", "backslashreplace")
         if self._come_bytes - self._gone_bytes + len(line) > WAITING_BYTES:
             self._refused += 1
@@ -59,10 +59,10 @@ class LogWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing: lines are on their way as soon as they are there."""
+        """Does nothing: the thread writes lines as soon as it can."""
 
     def close(self) -> None:
-        """Wait until all is written, but not for ever."""
+        """Wait until all lines are written, for up to `FLUSH_S`."""
         self._closing = True
         self._ready.set()
         self._thread.join(FLUSH_S)
@@ -85,5 +85,5 @@ class LogWriter:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:
-                # Somebody else has made it non-blocking: what this thread is here to wait for, it asks for.
+                # Another process has made the descriptor non-blocking: wait until it can be written to.
                 select.select([], [self._descriptor], [])

@@ -1,4 +1,4 @@
-"""Structured logs: JSON lines for machines, coloured text for people, one line per prediction call.
+"""Structured logs: JSON lines for machines, or coloured text for people.
 
 Standard-library loggers (uvicorn's, asyncio's, warnings) are written in the same form.
 """
@@ -24,16 +24,16 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("sluice")
 
 
 SHORTEST_SECRET = 4
-"""What is shorter stands in every other line by chance."""
+"""Shorter secrets are not masked: they occur in many lines by chance."""
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
-"""The levels that the log may have."""
+"""The levels of the log."""
 
 _outlets: dict[int, LogWriter] = {}
 
 
 def dropped_lines() -> int:
-    """Log lines of this process that could not be written."""
+    """How many log lines of this process could not be written."""
     return sum([outlet.dropped_lines for outlet in _outlets.values()])
 
 
@@ -41,7 +41,7 @@ def _outlet(stream: TextIO) -> TextIO | LogWriter:
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):
-        return stream  # it is in memory, and takes whatever comes
+        return stream  # it is in memory, and never blocks
     if descriptor not in _outlets:
         _outlets[descriptor] = LogWriter(descriptor)
     return _outlets[descriptor]
@@ -52,9 +52,9 @@ def configure_logs(
 ) -> None:
     """Send every log line of the process to `stream` (standard error), once, in one form.
 
-    `auto` writes for people where the stream is a terminal and JSON elsewhere. Whoever logs never waits for who reads.
-    No line has one of the `secrets` in it, nor what an exception quotes, nor variables of the code. What libraries say
-    at "debug" is never written, whatever the level: some show headers and bodies as they came.
+    `auto` means text for people if the stream is a terminal, and JSON otherwise. Logging never waits for a slow reader.
+    No line contains one of the `secrets`, a value that an exception quotes, or a variable of the code. Debug lines of
+    libraries are never written, whatever the level: some of them show headers and bodies of requests.
     """
     stream = stream or sys.stderr
     people = form == "console" or (form == "auto" and stream.isatty())
@@ -93,7 +93,7 @@ def configure_logs(
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    # uvicorn tells at "info" what Sluice says itself; its warnings and errors are kept.
+    # Sluice logs itself what uvicorn logs at "info". Warnings and errors of uvicorn are kept.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(capture=True)
     structlog.configure(
@@ -109,17 +109,19 @@ def configure_logs(
 
 
 def log_what_nobody_catches() -> None:
-    """Send what Python would write to standard error by itself to the log: exceptions of threads and of destructors."""
+    """Log exceptions of threads and destructors, which Python would write to standard error itself."""
     threading.excepthook = lambda ended: log.error(
         "a thread ended with an exception",
         thread=None if ended.thread is None else ended.thread.name,
         exc_info=ended.exc_value,
     )
-    sys.unraisablehook = lambda ended: log.error("an exception had nowhere to go", exc_info=ended.exc_value)
+    sys.unraisablehook = lambda ended: log.error(
+        "an exception was raised where nothing can catch it", exc_info=ended.exc_value
+    )
 
 
 def _bare_asyncio(_: Any, __: str, event: EventDict) -> EventDict:
-    """The lines of asyncio itself describe tasks, with their exceptions as Python writes them."""
+    """Remove quoted values from asyncio's own lines: they describe tasks together with their exceptions."""
     record = event.get("_record")
     if record is not None and record.name == "asyncio":
         event["event"] = unquoted(str(event["event"]))
@@ -127,20 +129,20 @@ def _bare_asyncio(_: Any, __: str, event: EventDict) -> EventDict:
 
 
 def _on_one_line(_: Any, __: str, event: EventDict) -> EventDict:
-    """People's lines show the event as it is; all else in them is quoted."""
+    """Escape the event: text for people shows it as it is, and quotes all other values."""
     event["event"] = escaped(str(event["event"]))
     return event
 
 
 class Mask:
-    """The last look at a line: what is known to be a secret is not in it."""
+    """Replaces known secrets in every line before it is written."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
         self._known = sorted(known, key=len, reverse=True)
 
     def __call__(self, _: Any, __: str, line: str) -> str:
-        """The line without them."""
+        """The line without secrets."""
         for secret in self._known:
             line = line.replace(secret, MASK)
         return line
@@ -151,17 +153,17 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 def level() -> Level:
-    """The lowest level that is logged now."""
+    """The lowest level that is logged."""
     return cast(Level, logging.getLevelName(_own().getEffectiveLevel()).lower())
 
 
 def set_level(lowest: Level) -> None:
-    """Log what is of this level or above from now on."""
+    """Log lines of this level and above from now on."""
     _set_levels(lowest.upper())
 
 
 def _own() -> logging.Logger:
-    """The logger above all that Sluice itself uses."""
+    """The parent of all loggers of Sluice."""
     return logging.getLogger("sluice")
 
 
@@ -171,7 +173,7 @@ def _set_levels(lowest: str) -> None:
 
 
 def tell_of_redis(side: str, state: str, reason: str | None) -> None:
-    """Say once that the cache leaves Redis alone, and why, and once that it uses it again."""
+    """Log that the cache stops using Redis, with the reason, or that it uses Redis again."""
     if reason is None:
         log.info(f"cache {side} use Redis again", state=state)
     else:

@@ -1,4 +1,4 @@
-"""How late the event loop is: what every request waits in addition, whatever it asks for."""
+"""Measures how late the event loop is: every request waits that long in addition."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ PERIOD_S = 0.05
 
 
 class LoopLag:
-    """Tells `observe` 20 times a second how many seconds later than asked for the event loop came to it.
+    """Calls `observe` 20 times a second with how many seconds late the event loop ran a timer.
 
-    An async context manager that owns one timer. A loop that stands still is told of once, when it goes on.
+    An async context manager that owns the timer. A loop that is blocked is reported once, when it goes on.
     """
 
     def __init__(self, observe: Callable[[float], None]) -> None:

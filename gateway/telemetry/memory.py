@@ -1,4 +1,4 @@
-"""How much memory processes have, as Linux counts it."""
+"""The memory of processes, as Linux counts it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def resident_bytes(pids: Iterable[int], proc: Path = Path("/proc")) -> int:
-    """What these processes have in memory together, shared pages counted for each; one that ended counts nothing."""
+    """The resident memory of these processes together. Shared pages count for each; a process that ended counts 0."""
     pages = 0
     for pid in pids:
         try:

@@ -1,7 +1,7 @@
-"""The Prometheus metrics of the process, all of them, and the only place that writes them.
+"""The Prometheus metrics of the process.
 
-Label values come from the model repository and from fixed tables, never from a caller, so their number is bounded:
-a call for an unknown model counts under the empty model name.
+Label values come from the model repository and from fixed tables, never from a caller, so that their number is bounded.
+A call for an unknown model counts under the empty model name.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from sluice.gateway.telemetry.model_metrics import CallMetrics, Loads, ModelMetr
 from sluice.gateway.telemetry.tally import Count
 
 DOORS = ("http", "grpc", "management")
-"""The doors that there may be."""
+"""The values of the label `door`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TracedCalls:
-    """How many traced calls' spans were handed to the collector, not taken by it, or dropped to make no caller wait."""
+    """How many traced calls were exported, were not taken by the collector, or were dropped before they were sent."""
 
     exported: Count
     failed: Count
@@ -36,7 +36,7 @@ class Metrics:
 
     `engines` has the version of each engine by its name.
 
-    Of each model version that is known, the counts that alerts are about begin at zero, for each of `dialects`.
+    The counts that alerts use begin at zero for each known model version and each of `dialects`.
     """
 
     def __init__(
@@ -58,27 +58,27 @@ class Metrics:
         return ModelMetrics(self._families, model, str(version), self._dialects, loads)
 
     def watch_broken(self, count: Callable[[], float]) -> None:
-        """Read from here how many models and versions cannot be served."""
+        """Let scrapes read how many models and versions cannot be served."""
         self._families[table.BROKEN].set_function(count)
 
     def door_reopened(self, door: str) -> None:
-        """Count a door that was shut and is open again."""
+        """Count a door that was opened again after it had stopped accepting connections."""
         self._families[table.DOORS_REOPENED].labels(door).inc()
 
     def traced_calls(self) -> TracedCalls:
-        """What to count traced calls with; from now on a scrape shows it."""
+        """The counts of traced calls. From now on a scrape shows them."""
         traced = self._families[table.TRACED]
         return TracedCalls(*[traced.labels(outcome) for outcome in ("exported", "failed", "dropped")])
 
     def tick(self, lag_s: float) -> None:
-        """Count one look at the event loop, which came to it `lag_s` late, and sort what was observed since the last.
+        """Observe that the event loop is `lag_s` late, and sort what histograms observed into their buckets.
 
-        To be called many times a second: what calls observe is kept one by one until then.
+        To be called many times a second: observed values are kept one by one until then.
         """
         self._lag.observe(lag_s)
         self._families.fold()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """All metrics, and their content type, made at once: a page for callers is `pages.page`."""
+        """All metrics and their content type, made in one go. Scrapes are given `pages.page`, made in small steps."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type

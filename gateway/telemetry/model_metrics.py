@@ -1,4 +1,4 @@
-"""The metrics of prediction calls and of model versions: what rooms report, counted under bounded labels."""
+"""The metrics of prediction calls and of model versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sluice.batching.report import BatchOutcome, BatchReport
 from sluice.cache.report import TierName
 from sluice.gateway.telemetry import families as table
 from sluice.gateway.telemetry.families import Families
-from sluice.gateway.telemetry.labels import CallOutcome, Element, LookOutcome, Phase, RefusalReason, RunTime
+from sluice.gateway.telemetry.labels import AuditOutcome, CallOutcome, Element, Phase, RefusalReason, RunTime
 from sluice.gateway.telemetry.statistics import CallStatistics, ModelStatistics, Total, total
 from sluice.gateway.telemetry.tally import Count, Tally
 from sluice.inference.types import Cause, Death, Timings
@@ -23,9 +23,9 @@ STATE = (
 
 @dataclass(frozen=True, slots=True)
 class ModelGauges:
-    """Where a scrape reads the current state of one model version.
+    """Functions that read the current state of one model version, for scrapes.
 
-    `objective_s` is the latency that is promised for it, `None` if none is, and `load_s` how long it took to load.
+    `objective_s` is the promised latency, or `None`; `load_s` is how long the version took to load.
     """
 
     queue_rows: Callable[[], float]
@@ -54,7 +54,7 @@ class Loads:
 class CallMetrics:
     """The metrics of prediction calls for one model version.
 
-    Or, with an empty `model` and `version`, those of all calls that name a version which is not there: not `known`.
+    Or, with an empty `model` and `version`, those of all calls that name an unknown version: then it is not `known`.
     """
 
     def __init__(self, families: Families, model: str, version: str) -> None:
@@ -79,16 +79,16 @@ class CallMetrics:
             duration.observe_traced(duration_s, trace_id)
 
     def request_unread(self, dialect: str, outcome: CallOutcome) -> None:
-        """Count one call that was turned away before it was read; it has no duration."""
+        """Count one call that was refused before it was read. It has no duration."""
         self._requests.add(*self._labels, dialect, outcome)
 
     def refused(self, reason: RefusalReason) -> None:
-        """Count why a call was refused; that it ended is counted apart."""
+        """Count why a call was refused. `request_ended` or `request_unread` counts the call itself."""
         self._refusals.add(*self._labels, reason)
 
 
 class ModelMetrics(CallMetrics):
-    """All metrics of one model version, with its labels already bound where that costs more than counting."""
+    """All metrics of one model version. Labels are bound beforehand where binding costs more than counting."""
 
     def __init__(self, families: Families, model: str, version: str, dialects: Sequence[str], loads: Loads) -> None:
         super().__init__(families, model, version)
@@ -114,7 +114,7 @@ class ModelMetrics(CallMetrics):
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
-        """Show the counts that alerts are about at once: of a series that begins at one, Prometheus misses the one."""
+        """Show the counts that alerts use: Prometheus does not see the increase with which a new series begins."""
         for dialect in self._dialects:
             for outcome in CallOutcome:
                 self._requests.labels(*self._labels, dialect, outcome)
@@ -122,11 +122,11 @@ class ModelMetrics(CallMetrics):
                 self._refusals.labels(*self._labels, reason)
         for cause in Cause:
             self._deaths.labels(*self._labels, cause)
-        for found in LookOutcome:
+        for found in AuditOutcome:
             self._row_audits.labels(*self._labels, found)
 
     def answered(self, timings: Timings, decode_s: float, encode_s: float, *, cached: bool) -> None:
-        """Count where the time of one answer went. `cached`: the cache was asked."""
+        """Count how long each phase of one answered call took. `cached` says whether the cache was asked."""
         self._decode.observe(decode_s)
         self._encode.observe(encode_s)
         if cached:
@@ -144,7 +144,7 @@ class ModelMetrics(CallMetrics):
         self.ledger.hit(duration_s)
 
     def promise_ended(self, slack_s: float) -> None:
-        """Count how much of an answer's promised time was left; none or less, and it was late."""
+        """Count how much of the promised time was left when a call was answered; 0 or less: it was late."""
         self._slack.observe(slack_s)
 
     def batch_ended(self, report: BatchReport) -> None:
@@ -162,7 +162,7 @@ class ModelMetrics(CallMetrics):
             self._predictions.add(*self._labels, RunTime.WITHIN if within else RunTime.BEYOND)
 
     def statistics(self) -> ModelStatistics:
-        """What became of the calls so far, from the same counts as a scrape."""
+        """The statistics of the version's calls so far, from the counts that a scrape shows."""
         ledger, ends = self.ledger, self._request_ends()
         answered = [end for outcome, end in ends if outcome in (CallOutcome.SUCCESS, CallOutcome.LATE)]
         unanswered = [end for outcome, end in ends if outcome not in (CallOutcome.SUCCESS, CallOutcome.LATE)]
@@ -180,29 +180,29 @@ class ModelMetrics(CallMetrics):
             cache_hit=total(ledger.hits, ledger.hits_s),
             cache_miss=total(self._cache.count - ledger.hits, self._cache.sum - ledger.hits_s),
             batches=batches,
-            row_audits={found: self._row_audits.labels(*self._labels, found).value for found in LookOutcome},
+            row_audits={found: self._row_audits.labels(*self._labels, found).value for found in AuditOutcome},
         )
 
     def _request_ends(self) -> list[tuple[CallOutcome, Total]]:
         ends: list[tuple[CallOutcome, Total]] = []
         for dialect in self._dialects:
             for outcome in CallOutcome:
-                # Only asked for, and not made: a page must not add series to every scrape from then on.
+                # `known` makes no series: reading statistics must not add series to every later scrape.
                 durations = self._family.known(*self._labels, dialect, outcome)
                 count = self._requests.labels(*self._labels, dialect, outcome).value
                 ends.append((outcome, total(count, 0.0 if durations is None else durations.sum)))
         return ends
 
     def padded(self, own: int, added: int) -> None:
-        """Count the elements of one request's padded inputs: its own, and those added."""
+        """Count the elements of one request's padded inputs: its own, and those that were added."""
         self._padding.add(*self._labels, Element.OWN, by=own)
         self._padding.add(*self._labels, Element.ADDED, by=added)
 
     def cache_lookups(self, tier: TierName) -> Callable[[float], None]:
-        """Whom to tell how long each lookup in a tier took, in seconds."""
+        """The function that counts how long a lookup in a tier took, in seconds."""
         return self._cache_lookups.labels(*self._labels, tier).observe
 
-    def looked_again(self, outcome: LookOutcome, compute_s: float) -> None:
+    def row_audited(self, outcome: AuditOutcome, compute_s: float) -> None:
         """Count one row that was run once more, alone, and how long the engine ran for it."""
         self._row_audits.add(*self._labels, outcome)
         self._row_audit_seconds.inc(compute_s)
@@ -212,7 +212,7 @@ class ModelMetrics(CallMetrics):
         self._restarts.inc()
 
     def worker_died(self, death: Death) -> None:
-        """Count one lost worker process by what it died of."""
+        """Count one lost worker process, by cause of death."""
         self._deaths.add(*self._labels, death.cause)
 
     def watch(self, gauges: ModelGauges) -> None:

@@ -1,4 +1,4 @@
-"""The readers of large bodies, and the bytes held for callers, as a scrape sees them."""
+"""Metrics of the readers of large bodies, and of the bytes held for callers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice.gateway.telemetry.labels import ReaderEnd
 
 
 class ReaderStatistics(msgspec.Struct, frozen=True):
-    """What the readers do, and have done. `ends` says why readers are gone; times are sums over `bodies`."""
+    """The state of the readers, and counts since the start. Times are sums over `bodies`; `ends` counts readers."""
 
     alive: int
     busy: int
@@ -27,15 +27,15 @@ class ReaderStatistics(msgspec.Struct, frozen=True):
 
 
 class ReaderPool(Protocol):
-    """The readers, as far as they are shown."""
+    """What can tell the state of the readers."""
 
     def statistics(self) -> ReaderStatistics:
-        """How things are now."""
+        """The state now."""
         ...
 
 
 class ReadersCollector(Collector):
-    """Reads the state of the readers whenever somebody scrapes."""
+    """Reads the state of the readers at each scrape."""
 
     def __init__(self, readers: ReaderPool, held: HeldBytes, registry: CollectorRegistry) -> None:
         self._readers = readers
@@ -43,11 +43,11 @@ class ReadersCollector(Collector):
         registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """The families as they are: to read them costs nothing."""
+        """The families, with samples: to read them costs nothing."""
         return self.collect()
 
     def collect(self) -> Iterable[Metric]:
-        """The families as a scrape sees them."""
+        """The families with their samples."""
         now = self._readers.statistics()
         for name, text, value in (
             ("sluice_readers", "Processes that read large requests.", now.alive),

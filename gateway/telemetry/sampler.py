@@ -6,8 +6,8 @@ from __future__ import annotations
 class Sampler:
     """Lets at most `per_s` lines through in each second of the clock, and counts those that it kept back.
 
-    A log line costs more than a small prediction, and much more than refusing a call: without a bound, whoever sends
-    nonsense fast enough would slow everybody down.
+    A log line costs more than a small prediction, and much more than refusing a call: without a bound, a client that
+    sends nonsense fast enough would slow down all others.
     """
 
     __slots__ = ("_kept_back", "_left", "_per_s", "_second")
@@ -19,7 +19,7 @@ class Sampler:
         self._kept_back = 0
 
     def admit(self, now_s: float) -> int | None:
-        """The number of lines kept back since the last one let through, or `None` to keep this one back too."""
+        """How many lines were kept back since the last admitted one, or `None`: keep this one back, too."""
         second = int(now_s)
         if second != self._second:
             self._second, self._left = second, self._per_s

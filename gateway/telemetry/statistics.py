@@ -1,6 +1,6 @@
-"""What became of a model version's calls, in the terms of Triton's statistics extension. Free of any protocol.
+"""The statistics of a model version's calls, as Triton's statistics extension defines them, for any protocol.
 
-The figures are read from the tallies that the metrics are made of, so that both always agree.
+They are read from the counts that the metrics show, so that both always agree.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """How often something happened, and how long all of it took, in nanoseconds."""
+    """How often something happened, and how long it took altogether, in nanoseconds."""
 
     count: int
     ns: int
@@ -20,7 +20,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class BatchSize:
-    """The batches of one size that were answered. `transport` is what they took beside the engine's run."""
+    """The answered batches of one size. `transport` is the time that they took without the engine's run."""
 
     rows: int
     transport: Total
@@ -29,18 +29,18 @@ class BatchSize:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatistics:
-    """What became of the calls of one model version since the gateway was started.
+    """The statistics of the calls of one model version since the gateway was started.
 
     `success` and `fail` are all calls that ended, with the time from the complete request to the encoded answer; calls
-    that were turned away unread took no time. Of the successful calls for which the model ran, `transport`, `compute`
-    and `encode` say where the time went; `transport` is a batch's way to the engine and back, stacking included.
-    `queue` counts all successful calls, as Triton does: those that the cache answered waited for no time, and tools
-    that look for calls which come through find them. `cache_hit` are calls whose rows were all known, `cache_miss` the
-    others for which the cache was asked, with the time that the cache took.
+    that were refused unread took no time. `transport`, `compute` and `encode` say how long these phases took in
+    successful calls for which the model ran; `transport` is the way of a batch to the engine and back, stacking
+    included. `queue` counts all successful calls, as Triton does, so that tools which look there for successful calls
+    find them; calls that the cache answered waited for no time. `cache_hit` are the calls whose rows were all in the
+    cache, `cache_miss` the other calls for which the cache was asked, with the time that the cache took.
 
-    `inference_count` is the rows that the engine computed, `execution_count` the batches in which it did.
-    `last_inference_ms` is when a call was last answered, in milliseconds since 1970, or 0. `row_audits` counts the rows
-    of batches that were run once more, alone, by what came of it.
+    `inference_count` is how many rows the engine computed, `execution_count` in how many batches. `last_inference_ms`
+    is when a call was last answered, in milliseconds since 1970, or 0. `row_audits` counts the rows that were run once
+    more, alone, by outcome.
     """
 
     inference_count: int
@@ -59,10 +59,10 @@ class ModelStatistics:
 
 
 class CallStatistics:
-    """What the statistics need of one version and no metric has. Lasts from load to load, as the metrics do.
+    """The counts of one version that the statistics need and no metric has. They outlast a reload, as metrics do.
 
-    `sizes` has, for each number of rows, how many batches were answered, and their transport and compute in seconds; a
-    version has as many sizes as its largest batch has rows.
+    `sizes` has, for each number of rows, how many batches were answered, and their transport and compute in seconds.
+    There are at most as many sizes as the largest batch has rows.
     """
 
     __slots__ = ("hits", "hits_s", "last_s", "sizes")
@@ -74,7 +74,7 @@ class CallStatistics:
         self.sizes: dict[int, list[float]] = {}
 
     def hit(self, cache_s: float) -> None:
-        """Count a call whose rows were all known."""
+        """Count a call whose rows were all in the cache."""
         self.hits += 1
         self.hits_s += cache_s
 
@@ -88,7 +88,7 @@ class CallStatistics:
         size[2] += compute_s
 
     def batches(self) -> tuple[BatchSize, ...]:
-        """What was counted of batches, by size."""
+        """The answered batches, by size."""
         return tuple(
             [
                 BatchSize(rows, total(int(count), transport_s), total(int(count), compute_s))
@@ -97,10 +97,10 @@ class CallStatistics:
         )
 
     def last_inference_ms(self) -> int:
-        """When a call was last answered, by the clock on the wall."""
+        """When a call was last answered, in milliseconds since 1970, or 0."""
         return round((time.time() - (time.monotonic() - self.last_s)) * 1e3) if self.last_s else 0
 
 
 def total(count: int, seconds: float) -> Total:
-    """So many in so many seconds."""
+    """The total of so many events that took so many seconds."""
     return Total(count, round(seconds * 1e9))

@@ -1,9 +1,8 @@
-"""Counters and histograms for the event loop's thread alone, shown through prometheus-client.
+"""Counters and histograms for the thread of the event loop alone, shown through prometheus-client.
 
-prometheus-client's own take a lock per number, 0.35 µs for a counter and 0.84 µs for a histogram, which is dear where
-a prediction needs several of each. These count in plain integers, and histograms sort their values into buckets later,
-many at a time: what a scrape sees is the same
-(docs/decisions/0005-counting-without-locks.md).
+prometheus-client's own take a lock for each number: 0.35 µs for a counter and 0.84 µs for a histogram, and a prediction
+needs several of each. These count in plain integers, and histograms sort their values into buckets later, many at a
+time. A scrape sees the same (docs/decisions/0005-counting-without-locks.md).
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from prometheus_client.utils import floatToGoString
 MemberT = TypeVar("MemberT")
 
 SLICED_SAMPLES = 200
-"""Samples of one piece of a family, at most: what a scrape makes of them in less than a millisecond."""
+"""How many samples one piece of a family has, at most: text is made of them in less than a millisecond."""
 
 FEW = 64
-"""Fewer values than this are sorted faster one by one."""
+"""Fewer values than this are sorted faster without numpy."""
 
 
 class Count:
@@ -41,10 +40,10 @@ class Count:
 
 
 class Tally:
-    """How many values fell into each bucket, and their sum. Of each bucket's traced values, the last is remembered.
+    """How many values fell into each bucket, and their sum. The last traced value of each bucket is kept as exemplar.
 
-    `observe` counts one value: into the first bucket whose bound is not below it, once `fold` is called. Until then it
-    is kept as it is, so somebody has to call that every now and then.
+    `observe` adds one value. `fold` sorts it into the first bucket whose bound is not below it; until then the value is
+    kept as it is, so `fold` has to be called again and again.
     """
 
     __slots__ = ("_bounds", "_unsorted", "counts", "exemplars", "observe", "total")
@@ -54,7 +53,7 @@ class Tally:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
         self.exemplars: dict[int, Exemplar] = {}
-        # Plain doubles, a quarter of the memory of float objects: thousands of them wait for the next fold.
+        # Doubles take a quarter of the memory of float objects, and thousands of them wait for `fold`.
         self._unsorted = array("d")
         self.observe: Callable[[float], None] = self._unsorted.append
 
@@ -83,7 +82,7 @@ class Tally:
         return self.total + sum(self._unsorted)
 
     def observe_traced(self, value: float, trace_id: str) -> None:
-        """Count one value, and remember of which trace it was: 32 hexadecimal digits."""
+        """Add one value, and remember the trace that it belongs to. `trace_id` has 32 hexadecimal digits."""
         self.observe(value)
         self.exemplars[bisect_left(self._bounds, value)] = Exemplar({"trace_id": trace_id}, value, time.time())
 
@@ -100,7 +99,7 @@ class HistogramFamily(Collector):
         registry.register(self)
 
     def known(self, *values: str) -> Tally | None:
-        """The tally of these label values, if there is one."""
+        """The tally of these label values, or `None`."""
         return self._tallies.get(values)
 
     def labels(self, *values: str) -> Tally:
@@ -117,13 +116,13 @@ class HistogramFamily(Collector):
         return [self._family()]
 
     def collect(self) -> Iterable[Metric]:
-        """The family as a scrape sees it."""
+        """The family with its samples."""
         family = self._family()
         self._add(family, list(self._tallies.items()))
         return [family]
 
     def slices(self) -> Iterator[Metric]:
-        """The family as a scrape sees it, in pieces."""
+        """The family with its samples, in pieces."""
         for some in _some(self._tallies, SLICED_SAMPLES // (len(self._edges) + 2)):
             family = self._family()
             self._add(family, some)
@@ -151,11 +150,11 @@ class CounterFamily(Collector):
         registry.register(self)
 
     def labels(self, *values: str) -> Count:
-        """The count of these label values, made at first use: from then on a scrape shows it."""
+        """The count of these label values, made at first use. From then on a scrape shows it."""
         return self._counts.setdefault(values, Count())
 
     def add(self, *values: str, by: int = 1) -> None:
-        """Count so many more."""
+        """Add to the count of these label values."""
         self.labels(*values).value += by
 
     def describe(self) -> Iterable[Metric]:
@@ -163,13 +162,13 @@ class CounterFamily(Collector):
         return [self._family()]
 
     def collect(self) -> Iterable[Metric]:
-        """The family as a scrape sees it."""
+        """The family with its samples."""
         family = self._family()
         self._add(family, list(self._counts.items()))
         return [family]
 
     def slices(self) -> Iterator[Metric]:
-        """The family as a scrape sees it, in pieces."""
+        """The family with its samples, in pieces."""
         for some in _some(self._counts, SLICED_SAMPLES):
             family = self._family()
             self._add(family, some)
@@ -184,7 +183,7 @@ class CounterFamily(Collector):
 
 
 def _some(members: Mapping[tuple[str, ...], MemberT], count: int) -> Iterator[list[tuple[tuple[str, ...], MemberT]]]:
-    """The members, so many at a time, and one empty list where there are none: a family shows that it is there."""
+    """The members, `count` at a time; one empty list if there are none, so that the family itself is shown."""
     items = list(members.items())
     for start in range(0, max(len(items), 1), count):
         yield items[start : start + count]

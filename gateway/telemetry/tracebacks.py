@@ -1,7 +1,7 @@
-"""Tracebacks that say where something went wrong, and nothing of what it went wrong with.
+"""Tracebacks without values: they say where something went wrong, and show no data of callers.
 
-The variables of a frame hold whatever came from a caller: bodies, and headers with credentials. They are never shown.
-Neither is what an unexpected exception quotes, which is mostly the very value that it could not do with.
+The variables of a frame may hold bodies, and headers with credentials. So they are never shown. Neither is what an
+unexpected exception quotes, which is mostly the value that it could not handle.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ _QUOTED = re.compile(
     r"""(?P<word>(?<=\w)'(?:t|s|d|re|ve|ll)\b)|[bu]?(?P<quote>['"])(?:\\.|(?!(?P=quote)).)*(?:(?P=quote)|\Z)""",
     re.DOTALL,
 )
-"""A quotation, to the end of the text where it has none of its own; or an apostrophe within a word."""
+"""A quotation, to the end of the text if it is not closed; or an apostrophe within a word."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _transform = ExceptionDictTransformer(show_locals=False, max_frames=MAX_FRAMES, use_rich=False)
 
 
 def unquoted(text: str) -> str:
-    """A text of an exception without what it quotes, and no longer than somebody reads."""
+    """The text of an exception without what it quotes, cut to `MAX_TEXT` characters."""
     bare = _QUOTED.sub(lambda found: found["word"] or "'…'", text)
     return bare if len(bare) <= MAX_TEXT else bare[:MAX_TEXT] + "…"
 
 
 def escaped(text: str) -> str:
-    """A text on one line, in which nothing commands a terminal."""
+    """A text on one line, with control characters escaped: nothing in it commands a terminal."""
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def traceback_facts(exc_info: ExcInfo) -> list[dict[str, Any]]:
-    """An exception and what led to it, as structlog has them for JSON."""
+    """An exception and its causes, as structlog renders them for JSON."""
     return _bare(_transform(exc_info))
 
 
 def write_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
-    """The same for people: what led to an exception first, each with its frames."""
+    """Write an exception and its causes for people: causes first, each with its frames."""
     for fact in reversed(traceback_facts(exc_info)):
         _write(stream, fact, "")
 

@@ -1,1 +1,1 @@
-"""Engines that run a model inside a worker process. Never imported by the gateway."""
+"""Engines that run models. Other packages use `base`, which says what an engine is, and the `registry` of engines."""

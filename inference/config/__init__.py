@@ -1,1 +1,1 @@
-"""What an operator may say of a model: `model.toml`, where the files lie that it names, and what is wrong with it."""
+"""The configuration of a model: `model.toml`, its tables, the files that it may name, and what is wrong with it."""

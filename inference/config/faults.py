@@ -1,4 +1,4 @@
-"""Reading configuration, and saying plainly what is wrong with it: the key, its value, and what would be right."""
+"""Reading configuration, and reporting what is wrong with it: the key, its value, and what would be right."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _KINDS: Mapping[str, str] = {
     "_bytes": 'a whole number of bytes, such as 65536 or "64KiB" (KiB, MiB or GiB),',
     "_s": "a number of seconds",
 }
-"""By the unit at the end of a key's name."""
+"""How a value is described, by the unit at the end of its key."""
 
 
 class Section(BaseModel):
-    """A table of configuration: frozen, refuses unknown keys, infinities, and true and false where a number belongs."""
+    """A frozen table of configuration. Refuses unknown keys, infinities, and true and false in place of numbers."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -55,7 +55,7 @@ class Section(BaseModel):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One thing that is wrong. `value` is as it would be written in TOML; `None` where it is not to be shown."""
+    """One thing that is wrong. `value` is in the notation of TOML; `None` if it must not be shown."""
 
     key: str
     value: str | None
@@ -69,7 +69,7 @@ class Fault(msgspec.Struct, frozen=True):
 def faults(tree: type[BaseModel], error: ValidationError) -> list[Fault]:
     """Every fault that pydantic found in values for `tree`, with dotted keys and without the values of secrets.
 
-    A value that no member of a union takes is one fault, not one for each member.
+    A value that no member of a union accepts is one fault, not one for each member.
     """
     found: dict[tuple[str, str | None], list[str]] = {}
     for details in error.errors(include_url=False):
@@ -81,7 +81,7 @@ def faults(tree: type[BaseModel], error: ValidationError) -> list[Fault]:
 
 
 def leaves(tree: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """The dotted keys of a tree of sections, in its own order."""
+    """The dotted keys of a tree of sections and their fields, in the tree's order."""
     for name, field in tree.model_fields.items():
         section = _section(field)
         if section is None:
@@ -111,18 +111,18 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def dotted(parts: Sequence[str]) -> str:
-    """The parts of a key as TOML wants them: `padding.inputs."input.1".axis`."""
+    """The parts of a key in the notation of TOML: `padding.inputs."input.1".axis`."""
     return ".".join(part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False) for part in parts)
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """`; did you mean x?`, or nothing where no known word is like this one."""
+    """`; did you mean x?`, or an empty text if no known word is similar."""
     matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def shown(value: object) -> str:
-    """A value as it would be written in TOML, cut where it is very long."""
+    """A value in the notation of TOML, cut to `LONGEST_VALUE` characters."""
     bare = without_credentials(value) if isinstance(value, str) else value
     try:
         text = repr(value) if isinstance(value, float) else json.dumps(bare, ensure_ascii=False, default=str)
@@ -132,7 +132,7 @@ def shown(value: object) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """An address without what stands before its `@` and behind its `?`; any other text as it is."""
+    """A URL with `MASK` in place of its credentials and its query; any other text unchanged."""
     return _CREDENTIALS.sub(MASK, text) if "://" in text else text
 
 
@@ -154,9 +154,9 @@ def _fault(tree: type[BaseModel], details: ErrorDetails) -> Fault:
 
 
 def _field_at(tree: type[BaseModel], location: Sequence[str]) -> tuple[int, FieldInfo | None]:
-    """The key that a location is at or inside of: how many of its parts, and its field; `None` if that is a table.
+    """The key in which a location lies: the number of its parts, and its field; `None` if the key is that of a table.
 
-    Behind the key of a value there may be places inside it, or the names of a union's members.
+    After the key, a location may go on with indices into the value, or with the names of a union's members.
     """
     section: type[BaseModel] | None = tree
     field = None

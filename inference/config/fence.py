@@ -1,7 +1,7 @@
-"""Where the files lie that a model may name: with the model, and nowhere else.
+"""Checks that the files named by a model lie with the model, and nowhere else.
 
-A name in a `model.toml`, or a link in a model's folder, could lead to any file of the machine, and what is in it into
-answers and messages. So it is looked at where a file really lies, before anything is read.
+A name in a `model.toml`, or a link in a model's folder, could lead to any file of the machine, whose content would then
+appear in answers and messages. So the real path of a file is checked before anything is read.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ _KERNEL = ("/proc", "/sys")
 
 
 class Fence(msgspec.Struct, frozen=True):
-    """Where the files that a model names may lie: below the root of the repository, or of what the operator allows."""
+    """Where the files that a model names may lie: below the repository's root, or below a path that is allowed."""
 
     root: Path
     allowed: tuple[Path, ...] = ()
 
     def holds(self, path: str, *, resolved: bool) -> bool:
-        """Whether an absolute path is at or below one of the places, with links resolved on both sides or on none."""
+        """Whether an absolute path is at or below one of the places, with links resolved in both or in neither."""
         made = os.path.realpath if resolved else os.path.abspath
         return any(is_below(path, made(place)) for place in (self.root, *self.allowed))
 
     def check(self, file: Path, beside: Path, most_bytes: int) -> None:
-        """Raises `RepositoryError` unless a file that is there lies with the model, and is no longer than `most_bytes`.
+        """Raises `RepositoryError` unless an existing file lies with the model, and is no longer than `most_bytes`.
 
-        So does one with which the file `beside` it really lies: both may be links to a store of contents.
+        A file also lies with the model if its real folder is that of the file `beside`: both may be links into a store
+        of contents.
         """
         real = os.path.realpath(file)
         if not (self.holds(real, resolved=True) or os.path.dirname(real) == os.path.dirname(os.path.realpath(beside))):
@@ -46,7 +47,7 @@ class Fence(msgspec.Struct, frozen=True):
 
 
 def plain_name(name: str) -> bool:
-    """Whether a name is that of a file below a folder: relative, without a way up."""
+    """Whether a name is a relative path without `..`, and so one of a file below a folder."""
     return bool(name) and "\0" not in name and not os.path.isabs(name) and ".." not in name.split("/")
 
 
@@ -56,5 +57,5 @@ def is_below(path: str, place: str) -> bool:
 
 
 def kernel_devices() -> frozenset[int]:
-    """The devices of what the kernel makes up as it is read."""
+    """The devices of file systems whose content the kernel makes when it is read."""
     return frozenset([os.stat(place).st_dev for place in _KERNEL if os.path.isdir(place)])

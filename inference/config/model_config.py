@@ -1,29 +1,26 @@
-"""How a model is served: what `model.toml` may say, and the defaults of the whole gateway behind it."""
+"""How a model is served: the tables of a `model.toml`, with their defaults.
+
+Docstrings and descriptions of the tables are part of /openapi.json.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
-from sluice.inference.config.faults import Section, faults, read_toml, shown
-from sluice.inference.config.fence import Fence, plain_name
-from sluice.inference.errors import RepositoryError
+from sluice.inference.config.faults import Section
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 LONGEST_BUCKET = 2**31 - 1
-"""Lengths that an input may be padded to, at most; many engines count an axis in 32 bits."""
-
-MOST_LABELS, MOST_LABELS_BYTES = 2**20, 16 * MIB
-"""Names of classes in one file, and its length."""
+"""The largest length that an input may be padded to; many engines count an axis in 32 bits."""
 
 LONGEST_TTL_S = 365 * 86400.0
 
@@ -58,7 +55,10 @@ Device = Annotated[str, AfterValidator(_device)]
 
 
 def _truth(value: object) -> object:
-    """What is `true` or `false`; a variable of the environment has them as words. To pydantic "yes" and 1 are true."""
+    """The value, with the words `true` and `false`, as environment variables have them, made booleans.
+
+    pydantic alone would also take "yes" and 1 for true.
+    """
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value, value)
     return value
@@ -94,7 +94,7 @@ class BatchingConfig(Section):
 
     @property
     def audited_share(self) -> float:
-        """The part that is in force for a model that is batched."""
+        """The value of `audit_share` that is in force for a batched model."""
         if self.audit_share is not None:
             return self.audit_share
         return 0.0 if self.batched == "unchecked" else AUDIT_SHARE
@@ -190,7 +190,7 @@ class PaddingConfig(Section):
 
 
 Truth = Annotated[StrictBool, BeforeValidator(_truth)]
-"""`true` or `false`, and nothing that merely looks like it."""
+"""`true` or `false`, and no other value that pydantic would convert."""
 
 
 def _file_name(value: str) -> str:
@@ -312,55 +312,3 @@ class ModelConfig(Section):
     version_labels: dict[str, Annotated[int, Field(strict=True, ge=1)]] = Field(
         {}, description="Names for versions, such as stable = 3, which callers may use in place of the number."
     )
-
-
-def load_model_config(file: Path, defaults: ModelConfig, fence: Fence | None = None) -> ModelConfig:
-    """The `defaults`, save for the keys that the file sets. Files that it names lie in its folder, within the `fence`.
-
-    Raises `RepositoryError` with every fault of the file: broken TOML with its line; unknown keys and wrong values with
-    the dotted key and what is allowed.
-    """
-    try:
-        tables = read_toml(_regular(file))
-    except ValueError as error:
-        raise RepositoryError(str(error)) from error
-    merged: dict[str, object] = defaults.model_dump()
-    for name, table in tables.items():
-        under = merged.get(name)
-        merged[name] = {**under, **table} if isinstance(under, dict) and isinstance(table, dict) else table
-    try:
-        config = ModelConfig.model_validate(merged)
-    except ValidationError as error:
-        raise RepositoryError("\n".join(f"{file}: {fault}" for fault in faults(ModelConfig, error))) from error
-    within = fence or Fence(file.parent)
-    labels = {output: _read_labels(file, output, given, within) for output, given in config.labels.items()}
-    return config.model_copy(update={"labels": labels})
-
-
-def _read_labels(file: Path, output: str, given: tuple[str, ...] | str, fence: Fence) -> tuple[str, ...]:
-    if not isinstance(given, str):
-        return given
-    where = f"{file}: labels.{output}"
-    if not plain_name(given):
-        raise RepositoryError(f"{where} = {shown(given)}: expected the name of a file in {file.parent}")
-    place = file.parent / given
-    try:
-        if _regular(place).is_file():
-            fence.check(place, file, MOST_LABELS_BYTES)
-        with place.open("rb") as content:
-            names = content.read(MOST_LABELS_BYTES).decode().splitlines()
-    except RepositoryError as error:
-        raise RepositoryError(f"{where}: {error}") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
-        raise RepositoryError(f"{where}: {place}: {reason}") from None
-    if len(names) > MOST_LABELS:
-        raise RepositoryError(f"{where}: {place}: has {len(names)} lines; at most {MOST_LABELS} classes have names")
-    return tuple(names)
-
-
-def _regular(file: Path) -> Path:
-    """The file itself. Raises `RepositoryError` for a pipe, which would be waited for, and for a device without end."""
-    if file.exists() and not file.is_file() and not file.is_dir():
-        raise RepositoryError(f"{file}: is a pipe, a socket or a device; put a file there")
-    return file

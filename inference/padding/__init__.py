@@ -1,1 +1,1 @@
-"""Inputs of varying length: what `[padding]` means for a model, and how its inputs are filled up and cut back."""
+"""Padding of inputs of varying length: what `[padding]` means for a model, how inputs are padded and outputs cut."""

@@ -1,8 +1,8 @@
-"""Padding: inputs of varying length are filled up to a few lengths, so that requests can share a batch.
+"""Padding: inputs of varying length are padded to a few lengths, so that requests can share a batch.
 
-`Padding` is made once for a model, from its signature and what `model.toml` says under `[padding]`. Each request is
-padded before its shape key is taken, and its outputs are cut back once they are there. Pure: arrays in, arrays out.
-See docs/padding.md.
+`Padding` is made once for a model, from its signature and the table `[padding]` of its `model.toml`. Each request is
+padded before its shape key is computed, and its outputs are cut when they arrive. There is no I/O: arrays in, arrays
+out. See docs/padding.md.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from sluice.inference.types import Array, Arrays, Signature
 
 
 class Length(msgspec.Struct, frozen=True):
-    """How long an input was when it was sent, and how long the model saw it."""
+    """The length of an input as it was sent, and as the model saw it."""
 
     sent: int
     padded: int
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """What is known of one request that was padded: enough to cut its outputs back, and to count the waste.
+    """How one request was padded: enough to cut its outputs, and to count the waste.
 
-    `lengths` has one entry for each padded input that has buckets, in the order of the signature. The elements are
-    those of all padded inputs together: `own_elements` as sent, `added_elements` what padding put behind them. An input
-    that needed no padding counts with its own elements.
+    `lengths` has one entry for each padded input that has buckets, in the order of the signature. `own_elements` and
+    `added_elements` count the elements that were sent and that padding added, for all padded inputs together, including
+    those that needed no padding.
     """
 
     lengths: tuple[Length, ...]
@@ -40,26 +40,27 @@ class Cut(msgspec.Struct, frozen=True):
 
     @property
     def is_padded(self) -> bool:
-        """Whether any input has become longer."""
+        """Whether any input became longer."""
         return any([length.sent != length.padded for length in self.lengths])
 
 
 class Padding:
-    """Pads requests for one model and cuts their outputs back.
+    """Pads requests for one model and cuts their outputs.
 
-    An input goes to the smallest of its buckets that holds it; inputs with buckets of their own go each to theirs. One
-    that is longer than its largest bucket stays as long as it is. So the shapes that the model sees have bucket lengths
-    only, or greater ones. Elements are added behind the caller's own, never before them.
+    An input is padded to the smallest of its buckets that is long enough. An input that is longer than its largest
+    bucket stays as it is. So the model sees only lengths of buckets, and greater ones. Elements are added after the
+    caller's own, never before them.
 
-    A request is padded only if the queue could take it afterwards: `max_rows` and `max_bytes` are the queue's bounds.
-    Without them, a request with rows of no length, which takes no bytes to send, could ask for any amount of memory.
+    A request is padded only if it fits into an empty queue afterwards; `max_rows` and `max_bytes` are the queue's
+    limits. Without them, a request with rows of length 0, which takes no bytes to send, could ask for any amount of
+    memory.
 
-    Raises `RepositoryError` with every fault where the configuration does not suit the signature.
+    The constructor raises `RepositoryError` with every fault if the configuration does not suit the signature.
     """
 
     uncut: tuple[str, ...]
-    """Outputs that have an axis of any size and are not cut. If one of them follows a padded length, its callers get
-    padded answers, so the operator had better be told."""
+    """Outputs that have an axis of any size and are not cut. If one of them follows a padded length, callers get padded
+    answers; so the operator is warned."""
 
     def __init__(self, signature: Signature, config: PaddingConfig, *, max_rows: int, max_bytes: int) -> None:
         rules = resolve(signature, config)
@@ -72,10 +73,10 @@ class Padding:
         )
 
     def measure(self, arrays: Arrays) -> tuple[Cut, int]:
-        """What is to be padded, and the bytes of the padded inputs: known before any memory is asked for.
+        """What has to be padded, and the bytes of the padded inputs. Allocates no memory for them.
 
-        `arrays` conform to the signature and are in its order. Raises `InvalidRequest` where inputs that are to be
-        equally long are not, and `RequestTooLarge` for what would not fit into an empty queue once it is padded.
+        `arrays` conform to the signature and are in its order. Raises `InvalidRequest` if inputs that must be equally
+        long are not, and `RequestTooLarge` if the padded request would not fit into an empty queue.
         """
         lengths: list[Length] = []
         padded_bytes = own_elements = added_elements = 0
@@ -97,21 +98,21 @@ class Padding:
         return cut, padded_bytes
 
     def pad(self, arrays: Arrays) -> tuple[Arrays, Cut]:
-        """The arrays with padded lengths, and what was done. Raises as `measure`.
+        """The padded arrays, and how they were padded. Raises as `measure` does.
 
-        What needs no padding is passed on, not copied.
+        Arrays that need no padding are passed on, not copied.
         """
         cut, _ = self.measure(arrays)
         return self.padded(arrays, cut), cut
 
     def padded(self, arrays: Arrays, cut: Cut) -> Arrays:
-        """The arrays with padded lengths, as they were measured."""
+        """The padded arrays, with the lengths that were measured."""
         padded = self.room(arrays, cut)
         self.fill(arrays, padded, cut, 0, len(arrays[0]))
         return padded
 
     def room(self, arrays: Arrays, cut: Cut) -> Arrays:
-        """The memory for padded arrays, which is to be filled; what needs no padding is passed on."""
+        """New arrays for the padded inputs, still to be filled; arrays that need no padding are passed on."""
         room = list(arrays)
         for rule in self._pads:
             length = cut.lengths[rule.group]
@@ -122,7 +123,7 @@ class Padding:
         return tuple(room)
 
     def fill(self, arrays: Arrays, room: Arrays, cut: Cut, start: int, stop: int) -> None:
-        """Write these rows of the padded arrays, every element once."""
+        """Fills the rows from `start` to `stop` of the padded arrays, every element once."""
         for rule in self._pads:
             length = cut.lengths[rule.group]
             if length.sent != length.padded:
@@ -132,17 +133,17 @@ class Padding:
                 filled[(*before, slice(length.sent, None))] = rule.fill
 
     def cut(self, outputs: Arrays, names: Sequence[str], cut: Cut) -> Arrays:
-        """The outputs of those names as the caller would have got them without padding.
+        """The outputs of these names as they would be without padding.
 
-        What was cut is C-contiguous, and a view of the output where its memory allows. An output that follows an input
-        that was not padded, or that is not configured, is passed on as it is. Raises `ModelFailed` for an output that
-        does not have the padded length where it should: nobody knows then which of its elements are the caller's.
+        A cut output is C-contiguous, and a view of the original if its memory allows. An output that is not configured,
+        or whose input was not padded, is passed on unchanged. Raises `ModelFailed` for an output that does not have the
+        padded length: it is not known then which of its elements are the caller's.
         """
         views = self.views(outputs, names, cut)
         return tuple([array if array.flags.c_contiguous else np.ascontiguousarray(array) for array in views])
 
     def views(self, outputs: Arrays, names: Sequence[str], cut: Cut) -> Arrays:
-        """The same, as views that need not be contiguous: nothing is copied."""
+        """As `cut`, but as views that need not be contiguous: nothing is copied."""
         return tuple([self._cut_one(array, name, cut) for array, name in zip(outputs, names, strict=True)])
 
     def _cut_one(self, array: Array, name: str, cut: Cut) -> Array:
@@ -178,13 +179,13 @@ class Padding:
 
 
 def _bucket(buckets: Sequence[int], length: int) -> int:
-    """The smallest bucket that holds the length, or the length itself where none does."""
+    """The smallest bucket that is not shorter than the length, or the length itself if there is none."""
     place = bisect_left(buckets, length)
     return buckets[place] if place < len(buckets) else length
 
 
 def _elements(array: Array, axis: int, length: int) -> int:
-    """How many elements the array has once the axis is that long. Python's integers do not overflow; numpy's do."""
+    """The elements of the array with that length along the axis. In Python's integers, since numpy's may overflow."""
     elements = length
     for at, size in enumerate(array.shape):
         if at != axis:

@@ -1,4 +1,4 @@
-"""What `[padding]` of a `model.toml` means for one model: its names, axes and values held against the signature."""
+"""What the table `[padding]` means for one model: checks its names, axes and values against the signature."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NOT_BATCHED = (
 
 
 MOST_NAMES = 10
-"""Inputs or outputs that a fault lists; models have had hundreds."""
+"""The most inputs or outputs that a fault lists; some models have hundreds."""
 
 
 class PadRule(msgspec.Struct, frozen=True):
-    """How the input at `place` is padded.
+    """How the input at `place` in the signature is padded.
 
-    Inputs of one `group` are equally long and padded alike. The one that `leads` it comes first and has the buckets.
+    Inputs of one `group` have equal lengths and are padded alike. The one that `leads` the group has the buckets.
     """
 
     name: str
@@ -40,7 +40,7 @@ class PadRule(msgspec.Struct, frozen=True):
 
 
 class CutRule(msgspec.Struct, frozen=True):
-    """How an output is cut: along `axis`, to the length that the inputs of `group` had. `like` names one of them."""
+    """How an output is cut: along `axis`, to the length of the inputs in `group`. `like` names one of them."""
 
     name: str
     axis: int
@@ -49,14 +49,14 @@ class CutRule(msgspec.Struct, frozen=True):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """All rules of a model. In `pads`, those that lead their group come first, by the numbers of their groups."""
+    """All rules of a model. In `pads`, the leaders of groups come first, in the order of their groups."""
 
     pads: tuple[PadRule, ...]
     cuts: tuple[CutRule, ...]
 
 
 def resolve(signature: Signature, config: PaddingConfig) -> Rules:
-    """The rules for a model. Raises `RepositoryError` with every fault, each with its key in model.toml."""
+    """The rules for a model. Raises `RepositoryError` with every fault and its key in model.toml."""
     faults = _faults(signature, config)
     if faults:
         raise RepositoryError("\n".join(f"model.toml: {fault}" for fault in faults))
@@ -83,9 +83,9 @@ def resolve(signature: Signature, config: PaddingConfig) -> Rules:
 
 
 def fill_value(datatype: Datatype, value: float) -> object:
-    """The value as an element of that datatype. Raises `ValueError` saying what would be right where it is none.
+    """The value as an element of that datatype. Raises `ValueError`, saying what would be right, if it cannot be one.
 
-    Floats are rounded to the nearest that there is. BYTES have no numbers: 0, the default, stands for the empty string.
+    Floats are rounded to the nearest value. For BYTES, 0, which is the default, stands for the empty string.
     """
     if datatype is Datatype.BYTES:
         if value != 0:
@@ -115,7 +115,7 @@ def _rounded(datatype: Datatype, storage: np.dtype[Any], value: float) -> Any:
 
 
 def _bfloat16_bits(value: float) -> int:
-    """The upper half of a 32-bit float, rounded to the nearest, to the even one of two that are as near."""
+    """The upper half of a 32-bit float, rounded to the nearest; ties to even."""
     bits = int(_rounded(Datatype.BF16, np.dtype(np.float32), value).view(np.uint32))
     bits = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
     if bits & 0x7F80 == 0x7F80:

@@ -1,1 +1,1 @@
-"""How a version is served on this machine: what is measured when it loads, and the plan that is made of it."""
+"""Plans how a version is served on this machine: how it is measured when it loads, and what follows from that."""

@@ -1,4 +1,4 @@
-"""What a few measured points of a latency curve say: between them, beyond them, and how far growing a batch pays."""
+"""Latency curves of a few measured points: values between and beyond them, and up to where larger batches pay."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from sluice.inference.types import Knot
 
 LEAST_SAVING = 0.05
-"""Growing a batch pays where each row then takes at least this part less of the time."""
+"""A larger batch pays if it saves at least this part of the time per row."""
 
 BATCH_COST_S = 100e-6
-"""What a batch costs beside the engine: stacking, two messages, waking two processes. Measured as 40 to 130 µs."""
+"""The time of a batch outside the engine: stacking, two messages, waking two processes. Measured: 40 to 130 µs."""
 
 REACH = 4
-"""How many times the rows of the last knot a guess may have."""
+"""A curve is extrapolated up to so many times the rows of its last knot."""
 
 
 def run_s_at(knots: Sequence[Knot], rows: int) -> float:
-    """Straight lines between the knots, the last one going on; at least one knot. One knot alone tells proportions."""
+    """The run time for a number of rows: linear between the knots, and beyond the last two as between them.
+
+    `knots` has at least one. With a single one, the time is in proportion to the rows, and no less than its own.
+    """
     if len(knots) == 1:
         return knots[0].run_s * max(1.0, rows / knots[0].rows)
     place = next((place for place, knot in enumerate(knots[1:-1], 1) if rows <= knot.rows), len(knots) - 1)
@@ -27,7 +30,7 @@ def run_s_at(knots: Sequence[Knot], rows: int) -> float:
 
 
 def extended(knots: Sequence[Knot], most_rows: int) -> tuple[Knot, ...]:
-    """The knots, and doublings of the last one as far as `REACH` and `most_rows` go, guessed by `run_s_at`."""
+    """The knots, with doublings of the last one up to `REACH` times its rows and `most_rows`, by `run_s_at`."""
     guessed: list[Knot] = []
     rows = 2 * knots[-1].rows
     while rows <= min(most_rows, REACH * knots[-1].rows):
@@ -37,10 +40,10 @@ def extended(knots: Sequence[Knot], most_rows: int) -> tuple[Knot, ...]:
 
 
 def paying_rows(knots: Sequence[Knot]) -> int:
-    """The rows of the first knot from which growing does not pay any more.
+    """The rows of the first knot beyond which larger batches do not pay.
 
-    It pays if any later knot saves `LEAST_SAVING`. So one knot that was measured too high or too low does not end the
-    growth, and the end of a flat curve is not a matter of chance.
+    They pay if any later knot saves `LEAST_SAVING`. So a single knot that was measured too high or too low does not
+    decide, and on a flat curve the result does not depend on chance.
     """
     for place, knot in enumerate(knots):
         if not any(_pays(knot, later) for later in knots[place + 1 :]):
@@ -49,7 +52,7 @@ def paying_rows(knots: Sequence[Knot]) -> int:
 
 
 def per_row_s(knot: Knot) -> float:
-    """What one row of such a batch costs: its part of the engine's time, and of what the batch costs beside."""
+    """The time per row of such a batch: the row's part of the run time and of `BATCH_COST_S`."""
     return (knot.run_s + BATCH_COST_S) / knot.rows
 
 

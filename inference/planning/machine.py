@@ -1,4 +1,4 @@
-"""What the machine gives this process: the processor cores that it may use at once, and the memory that is left."""
+"""The resources of this process: the processor cores that it may use at once, and the memory that is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VMSTAT = Path("/proc/vmstat")
 def available_cores() -> int:
     """Whole cores that this process may keep busy: its affinity, or less under a CPU quota, and at least one.
 
-    A quota counts as its whole cores. More threads than that would be throttled, all of them at the same time.
+    A quota is rounded down to whole cores. More threads than that would all be throttled at the same time.
     """
     cores = len(os.sched_getaffinity(0))
     quota = quota_cores(OWN_CGROUPS, CGROUPS)
@@ -27,10 +27,10 @@ def available_cores() -> int:
 
 
 def quota_cores(own_cgroups: Path, cgroups: Path) -> float | None:
-    """The tightest CPU quota of this process' control groups, in cores, or `None` where there is none.
+    """The lowest CPU quota of this process' control groups, in cores; `None` if there is none.
 
     Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (`cpu.max`) and scheduler/sched-bwc.rst
-    (`cpu.cfs_quota_us`). A group's quota binds every group below it, so all the way up to the root counts.
+    (`cpu.cfs_quota_us`). A group's quota limits every group below it, so all groups up to the root count.
     """
     quotas = []
     for version, folder in _groups(own_cgroups, cgroups, "cpu"):
@@ -39,9 +39,9 @@ def quota_cores(own_cgroups: Path, cgroups: Path) -> float | None:
 
 
 def available_memory_bytes() -> int | None:
-    """Memory that this process and its children may still take without anything being swapped out or killed.
+    """Memory that this process and its children can still use before anything is swapped out or killed.
 
-    What the kernel estimates for the machine, or less under a memory limit; `None` where it does not say.
+    This is the kernel's estimate for the machine, or less under a memory limit; `None` if the kernel does not say.
     """
     kibibytes = _field(_read(MEMINFO), "MemAvailable")
     left = [None if kibibytes is None else 1024 * kibibytes, limit_left_bytes(OWN_CGROUPS, CGROUPS)]
@@ -49,9 +49,9 @@ def available_memory_bytes() -> int | None:
 
 
 def limit_left_bytes(own_cgroups: Path, cgroups: Path) -> int | None:
-    """What the tightest memory limit of this process' control groups leaves; `None` where there is no limit.
+    """What the lowest memory limit of this process' control groups leaves; `None` if there is no limit.
 
-    File pages that nobody used lately count as left, for the kernel takes them back first. Source: the kernel's
+    File pages that were not used lately count as left, since the kernel reclaims them first. Source: the kernel's
     Documentation/admin-guide/cgroup-v2.rst (`memory.max`, `memory.stat`) and cgroup-v1/memory.rst.
     """
     left = []
@@ -66,9 +66,9 @@ def limit_left_bytes(own_cgroups: Path, cgroups: Path) -> int | None:
 
 
 def oom_kills(own_cgroups: Path = OWN_CGROUPS, cgroups: Path = CGROUPS, vmstat: Path = VMSTAT) -> int:
-    """Processes that the kernel has killed for want of memory so far, in this process' own control group.
+    """How many processes in this process' own control group the kernel has killed because memory ran out.
 
-    In the whole machine where no group is to be seen; 0 where the kernel does not say. Source: the kernel's
+    Counted for the whole machine if no group can be seen; 0 if the kernel does not say. Source: the kernel's
     Documentation/admin-guide/cgroup-v2.rst (`memory.events`) and cgroup-v1/memory.rst (`memory.oom_control`).
     """
     for version, folder in _groups(own_cgroups, cgroups, "memory"):
@@ -79,17 +79,17 @@ def oom_kills(own_cgroups: Path = OWN_CGROUPS, cgroups: Path = CGROUPS, vmstat: 
 
 
 def resident_bytes() -> int:
-    """Memory of this process that lies in the machine's memory now; 0 where the kernel does not say."""
+    """The resident memory of this process; 0 if the kernel does not say."""
     return 1024 * (_field(_read(OWN_STATUS), "VmRSS") or 0)
 
 
 def peak_resident_bytes() -> int:
-    """The most that `resident_bytes` has been since `forget_peak`, or since the process began."""
+    """The largest `resident_bytes` since `forget_peak`, or since the process began."""
     return 1024 * (_field(_read(OWN_STATUS), "VmHWM") or 0)
 
 
 def forget_peak() -> None:
-    """Begins the peak anew. Source: the kernel's Documentation/filesystems/proc.rst (`clear_refs`, 5)."""
+    """Resets `peak_resident_bytes`. Source: the kernel's Documentation/filesystems/proc.rst (`clear_refs`, 5)."""
     with suppress(OSError):
         OWN_PEAK.write_text("5")
 
@@ -98,7 +98,7 @@ _MEMORY_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
 def _groups(own_cgroups: Path, cgroups: Path, controller: str) -> Iterator[tuple[int, Path]]:
-    """The folders of the control groups that bind this process, each with the version of its files."""
+    """The folders of the control groups that limit this process, each with the version of its files."""
     for line in _read(own_cgroups).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:

@@ -1,4 +1,4 @@
-"""Measuring how long a loaded model runs, by rows. Done in the worker, once the model is tried and before it serves."""
+"""Measures how long a loaded model runs, by rows. The worker does so after the trial and before it serves."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sluice.inference.trial.random_inputs import AcceptedInputs, RandomRows
 from sluice.inference.types import Arrays, Knot, Signature, knot_rows
 
 BUDGET_S = 1.0
-"""How long one measurement may take. Beyond it there is at most the run that was thought to end within it."""
+"""How long one measurement may take. No run is begun that is expected to end after it."""
 
 RUNS = 5
 MOST_RUNS = 15
-"""Runs of each size, beside one to warm up; more while they differ much, and fewer where a run is long."""
+"""Runs of each size, after one to warm up: more while they differ much, and fewer if a run is long."""
 
 ALIKE = 1.25
-"""Runs differ much where the slowest takes so many times as long as the fastest."""
+"""Runs differ much if the slowest takes more than so many times as long as the fastest."""
 
 ALWAYS = 2
-"""The smallest sizes may take longer than that: without a second one, nothing is known of batching."""
+"""How many of the smallest sizes may take longer than the time: with only one, nothing is known about batching."""
 
 SHARE_OF_REST = 4
-"""One size has a quarter of the time that is left to repeat its runs, so that the larger ones are reached too."""
+"""A size may use a quarter of the time that is left to repeat its runs, so that there is time for the larger sizes."""
 
 
 class Stop(StrEnum):
@@ -42,9 +42,9 @@ class Stop(StrEnum):
 
 
 class Measurement(msgspec.Struct, frozen=True, array_like=True):
-    """How long batches ran with so many threads, smallest first; no knots for a model that refused the first one.
+    """How long batches ran with so many threads, smallest first; no knots if the model refused the first batch.
 
-    `run_s` never falls from knot to knot. `grown_bytes` has, for each knot, how much the process had grown by then.
+    `run_s` never falls from knot to knot. `grown_bytes` has, for each knot, by how much the process had grown then.
     """
 
     threads: int
@@ -54,9 +54,9 @@ class Measurement(msgspec.Struct, frozen=True, array_like=True):
 
 
 class MeasuringBounds(msgspec.Struct, frozen=True):
-    """What measuring may take. `grown_bytes` is how much the process may grow; `None` bounds nothing.
+    """The limits of a measurement. `grown_bytes` is how much the process may grow; `None` for any amount.
 
-    The first size is run once in any case; the second one too if it should be done after `smallest_s`.
+    The first size is always run once; the second one, too, if it is expected to end within `smallest_s`.
     """
 
     grown_bytes: int | None
@@ -65,7 +65,7 @@ class MeasuringBounds(msgspec.Struct, frozen=True):
 
 
 class Instruments(msgspec.Struct, frozen=True):
-    """What measuring reads. The clock is monotonic, in seconds."""
+    """What a measurement reads: a monotonic clock in seconds, and the peak of the process' memory."""
 
     clock: Callable[[], float] = time.perf_counter
     peak_bytes: Callable[[], int] = peak_resident_bytes
@@ -86,11 +86,11 @@ def measure(
 ) -> Measurement:
     """Runs random batches of 1, 2, 4, … `most_rows` rows, and takes the lower quartile of a few runs of each.
 
-    Whatever else the machine does can only make runs longer; a single lucky one does not count either.
+    Other work on the machine only makes runs longer, so the median would be too high; the shortest run may be luck.
 
-    The inputs are what the model was found to take; where nothing is known of that, what most models take. One that is
-    not batched is measured with one request. Larger batches are left out where they would pass a bound, judged by the
-    size before, or where the model refuses them.
+    The inputs are of the kind that the model was found to take, or that most models take if nothing was found. A model
+    that is not batched is measured with one request. Larger batches are left out if they are expected, from the size
+    before, to exceed a limit, or if the model refuses them.
     """
     names = [spec.name for spec in signature.outputs]
     source = RandomRows(backend.inputs, taken)
@@ -120,7 +120,7 @@ def measure(
 def _no_further(
     rows: int, measured: Sequence[Knot], grown: Sequence[int], spent_s: float, bounds: MeasuringBounds
 ) -> Stop | None:
-    """Whether a bound forbids so many rows, if time and memory grow with the rows."""
+    """Which limit so many rows would exceed, if time and memory grow in proportion; `None` if they exceed none."""
     if not measured:
         return None
     growth = rows / measured[-1].rows
@@ -157,6 +157,6 @@ def _enough(runs_s: Sequence[float]) -> bool:
 
 
 def _never_falling(measured: Sequence[Knot]) -> tuple[Knot, ...]:
-    """A run may be held up, but never sped up: a larger batch that took less time shows what the smaller one takes."""
+    """The knots, none slower than a larger one: a smaller batch that took longer was held up by other work."""
     least_s = list(accumulate((knot.run_s for knot in reversed(measured)), min))
     return tuple([Knot(knot.rows, run_s) for knot, run_s in zip(measured, reversed(least_s), strict=True)])

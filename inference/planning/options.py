@@ -1,4 +1,4 @@
-"""How the workers of a model version are run."""
+"""The options of the workers of a model version, and the terms of a plan that follow from them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sluice.inference.serving_plan import Batched, PlanTerms
 UNLIMITED_BYTES = 1 << 62
 
 MEMORY_PART = 2
-"""The workers and arenas of one version are planned for one in so many parts of the memory that is left."""
+"""The workers and arenas of one version are planned for half of the memory that is left."""
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
-    """How a model is run. What is `None` is planned from measurements when it loads."""
+    """How the workers of a model run. `None` stands for what is planned from measurements when it loads."""
 
     count: int | None = None
     """Worker processes."""
@@ -24,29 +24,29 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """`cpu`, or `cuda:N` for the GPU of that number."""
 
     intra_op_threads: int | None = None
-    """Threads with which a worker computes one operator."""
+    """Threads that compute one operator in a worker."""
 
     run_timeout_s: float = 20.0
     """A worker that runs one batch for longer is killed."""
 
     load_timeout_s: float = 300.0
-    """A worker that takes longer to load the model, measure it and warm it up is killed, and its start has failed."""
+    """A worker that takes longer to load, measure and warm up the model is killed; its start has then failed."""
 
     max_rows: int | None = None
-    """Rows in a batch. Larger ones run too, in memory of their own where they do not fit the arena."""
+    """Rows in a batch. Larger batches can run, too; if they do not fit the arena, in memory of their own."""
 
     objective_s: float | None = None
-    """The latency that is promised. Batches are planned so that two of them, one after the other, keep it."""
+    """The promised latency. Batches are planned so that two of them, one after the other, take no longer."""
 
     max_answer_bytes: int = UNLIMITED_BYTES
-    """The outputs for one request, at most. Larger ones are not taken from the worker."""
+    """The largest outputs for one request. Larger ones are not copied from the worker."""
 
     batched: Batched = None
-    """The operator's word on the batch axis; `None` lets the worker find out."""
+    """What the operator configured about batching; `None` lets the worker find out."""
 
 
 def worker_options(config: ModelConfig) -> WorkerOptions:
-    """What a `model.toml` and the settings say of a model's workers."""
+    """The options that a model's configuration asks for."""
     objective_ms = config.batching.latency_objective_ms
     return WorkerOptions(
         count=config.workers.count,
@@ -61,7 +61,7 @@ def worker_options(config: ModelConfig) -> WorkerOptions:
 
 
 def plan_terms(options: WorkerOptions) -> PlanTerms:
-    """What a plan has to keep to: the options, and what this machine has to give now."""
+    """The terms of a plan: the options, and the cores and the memory of this machine now."""
     memory_bytes = available_memory_bytes()
     return PlanTerms(
         cores=available_cores(),

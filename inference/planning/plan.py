@@ -1,7 +1,7 @@
-"""Choosing how a model version is served on this machine, from what was measured when it loaded. Pure.
+"""Chooses how a model version is served on this machine, from what was measured when it loaded. Does no I/O.
 
-What an operator has set is taken as it is. The rest is chosen: so many workers of so many threads that all cores but
-the gateway's are used, and the rows of a batch up to which growing it pays, within the memory and the objective.
+Values that the operator set are kept. The rest is chosen: workers and threads so that all cores but the gateway's are
+used, and rows in a batch as far as larger batches pay, within the memory and the latency objective.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from sluice.inference.transport.arena import arena_shape
 from sluice.inference.types import Knot, Shape, Signature
 
 MOST_ROWS = 256
-"""Rows in a batch, at most, where the operator did not set them."""
+"""The most rows in a batch, if the operator did not set them."""
 
 UNMEASURED_ROWS = 64
-"""Rows in a batch of a model that could not be measured."""
+"""Rows in a batch, at most, of a model that could not be measured."""
 
 MOST_WORKERS = 64
-"""As many as may be set."""
+"""The most workers; `workers.count` has the same limit."""
 
 RUNS_IN_OBJECTIVE = 2
-"""A request may come just after a batch began: it waits for that one, and then for its own."""
+"""Runs that one request may wait for: one that had just begun when it came, and its own."""
 
 NEARLY = 0.9
-"""Fewer workers, or fewer threads, are taken for so much of the best throughput: they use less memory."""
+"""Fewer workers or threads are preferred if they reach this part of the best throughput: they use less memory."""
 
 MOST_SLOWDOWN = 4.0
-"""Without an objective, one row may take so many times as long as with the quickest choice, in return for throughput.
-Throughput alone would give every core a worker with one thread, and have a caller of a quiet service wait for it."""
+"""Without an objective, one row may take at most so many times as long as with the quickest choice. Throughput alone
+would give every core a worker with one thread, and callers of a quiet service would wait longer than necessary."""
 
 ENOUGH_ROWS_PER_S = 100_000.0
-"""More than one gateway process takes in as single rows. Beyond it, more workers are not worth their memory."""
+"""More single rows than one gateway process can receive. Workers beyond this throughput are not worth their memory."""
 
 
 class PlanGrounds(msgspec.Struct, frozen=True):
-    """What a plan rests on. One measurement for each tried number of threads, at least one.
+    """What a plan is based on: at least one measurement, one for each number of threads that was tried.
 
-    `alone_because` says why the model is not batched; of one that is, nobody asks. `resident_bytes` is what one worker
-    has in memory before it runs batches. `unexplored_because` says why other numbers of threads were not tried.
-    `measured_shapes` are those of the inputs by which it was measured, or `None` where it was not.
+    `alone_because` says why the model is not batched, and has no meaning for one that is. `resident_bytes` is the
+    memory of one worker before it runs batches. `unexplored_because` says why other numbers of threads were not tried.
+    `measured_shapes` are the shapes of the inputs that were measured, or `None` if they are not known.
     """
 
     signature: Signature
@@ -57,7 +57,7 @@ class PlanGrounds(msgspec.Struct, frozen=True):
 
 
 class Bound(StrEnum):
-    """What ended the growth of batches."""
+    """Why batches are not planned larger."""
 
     SET = "set"
     UNBATCHED = "unbatched"
@@ -73,7 +73,7 @@ _BY_STOP = {None: Bound.MOST, Stop.TIME: Bound.TIME, Stop.MEMORY: Bound.MEMORY, 
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """One way to serve. `knots` reach beyond the `measured` ones where time did not suffice for more."""
+    """One way to serve. `knots` are the `measured` ones, extrapolated if there was no time to measure more."""
 
     workers: int
     threads: int
@@ -84,7 +84,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     @property
     def rows_per_s(self) -> float:
-        """What all workers do together if none holds another up."""
+        """The throughput of all workers together, if they do not slow each other down."""
         return self.workers * self.max_rows / (run_s_at(self.knots, self.max_rows) + BATCH_COST_S)
 
     @property
@@ -94,16 +94,16 @@ class Candidate(msgspec.Struct, frozen=True):
 
     @property
     def answer_s(self) -> float:
-        """How long a single row takes, with what its batch costs beside the engine."""
+        """How long a single row takes, with `BATCH_COST_S`."""
         return self.one_row_s + BATCH_COST_S
 
     def keeps(self, objective_s: float | None) -> bool:
-        """Whether at least single rows are answered within the objective."""
+        """Whether single rows, at least, are answered within the objective."""
         return objective_s is None or RUNS_IN_OBJECTIVE * self.one_row_s <= objective_s
 
 
 def thread_choices(terms: PlanTerms) -> tuple[int, ...]:
-    """Threads for a worker that are worth a measurement, most first: the safe choice if there is time for one only."""
+    """The numbers of threads that are worth a measurement, largest first: it is the safe one if time is short."""
     if terms.intra_op_threads is not None:
         return (terms.intra_op_threads,)
     if terms.device != "cpu":
@@ -119,7 +119,7 @@ def spare_cores(terms: PlanTerms) -> int:
 
 
 def candidates(terms: PlanTerms, grounds: PlanGrounds) -> tuple[Candidate, ...]:
-    """Every way to serve that the terms allow and a measurement tells of; none if the model was not measured."""
+    """Every way to serve that the terms allow and for which there is a measurement; none if nothing was measured."""
     return tuple(
         [
             _candidate(terms, grounds, measurement, workers)
@@ -131,11 +131,11 @@ def candidates(terms: PlanTerms, grounds: PlanGrounds) -> tuple[Candidate, ...]:
 
 
 def choose(terms: PlanTerms, found: Sequence[Candidate]) -> Candidate:
-    """The one to serve by, of at least one.
+    """The best of at least one candidate.
 
-    Those that keep the objective go before those that cannot; if none can, those that come nearest. Without one, those
-    that are not `too_slow` for one row. Of these, the fewest workers that nearly have the best throughput, because they
-    use less memory and answer sooner; and then the fewest threads that are nearly as good.
+    Candidates that keep the objective are preferred; if none does, those that come nearest. Without an objective, those
+    that are not `too_slow` for one row are preferred. Among these, it is the fewest workers that have nearly the best
+    throughput, because they use less memory and answer sooner; and then the fewest threads that are nearly as good.
     """
     slow = too_slow(terms, found)
     kept = [each for each in found if each.keeps(terms.objective_s) and each not in slow]
@@ -151,7 +151,7 @@ def choose(terms: PlanTerms, found: Sequence[Candidate]) -> Candidate:
 
 
 def too_slow(terms: PlanTerms, found: Sequence[Candidate]) -> list[Candidate]:
-    """Those that are left out because one row would take `MOST_SLOWDOWN` times as long as at best."""
+    """The candidates that are left out because one row would take more than `MOST_SLOWDOWN` times the best time."""
     if terms.objective_s is not None:
         return []
     most_s = MOST_SLOWDOWN * min(each.answer_s for each in found)
@@ -159,16 +159,15 @@ def too_slow(terms: PlanTerms, found: Sequence[Candidate]) -> list[Candidate]:
 
 
 def unmeasured(terms: PlanTerms, grounds: PlanGrounds) -> tuple[int, int, int]:
-    """Workers, threads and rows for a model that could not be measured: what was set, and careful defaults."""
+    """Workers, threads and rows for a model that could not be measured: what was set, or else careful defaults."""
     rows = terms.max_rows or UNMEASURED_ROWS
     return terms.count or 1, thread_choices(terms)[0], rows if grounds.signature.batched else 1
 
 
 def worker_bytes(grounds: PlanGrounds, rows: int) -> int:
-    """Memory of one worker and its arena for batches of so many rows; in proportion to rows beyond what was measured.
+    """The memory of one worker and its arena for batches of so many rows; beyond what was measured, in proportion.
 
-    The number of threads makes no difference worth telling, so the first measurement speaks for all: the process was
-    fresh then.
+    It is taken from the first measurement, when the process was fresh: the number of threads makes little difference.
     """
     first = grounds.measurements[0]
     grown = 0

@@ -1,4 +1,4 @@
-"""A plan, with plain sentences that say why it is so. Pure."""
+"""Makes a plan, with plain sentences that say why it is so. Does no I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sluice.inference.planning.plan import (
 from sluice.inference.serving_plan import PlanTerms, ServingPlan
 
 MOST_NAMES = 3
-"""Inputs that a sentence names."""
+"""The most inputs that a sentence names."""
 
 _MIB = 1 << 20
 _BESIDE = f"with the {BATCH_COST_S * 1e6:g} µs that a batch costs beside the engine"
@@ -32,7 +32,7 @@ _LEAST_S = 1e-9
 
 
 def make_plan(terms: PlanTerms, grounds: PlanGrounds) -> ServingPlan:
-    """The plan for a model of which at least one measurement was tried."""
+    """The plan for a model of which at least one measurement was tried, with its reasons."""
     found = candidates(terms, grounds)
     if not found:
         workers, threads, rows = unmeasured(terms, grounds)
@@ -58,7 +58,7 @@ def ways(workers: int, threads: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """`0.25 s`, `12.5 ms` or `7 µs`: three digits, in the unit that suits them, and never an exponent."""
+    """`0.25 s`, `12.5 ms` or `7 µs`: a time with three digits, in a unit that needs no exponent."""
     digits = float(f"{seconds:.3g}")  # before the unit is chosen: 999.9 µs are 1 ms
     if 0 < digits < _LEAST_S:
         return f"less than {span(_LEAST_S)}"
@@ -91,7 +91,7 @@ def _why_workers(terms: PlanTerms, chosen: Candidate, found: Sequence[Candidate]
 
 
 def _others(chosen: Candidate, found: Sequence[Candidate]) -> list[Candidate]:
-    """For each number of threads the way with the best rate; of the chosen number, only if its rate is better."""
+    """The best candidate for each number of threads; for the chosen number, only if it has a better rate."""
     best: dict[int, Candidate] = {chosen.threads: chosen}
     for each in found:
         if each.threads not in best or each.rows_per_s > best[each.threads].rows_per_s:
@@ -143,7 +143,7 @@ def _why_rows(terms: PlanTerms, grounds: PlanGrounds, chosen: Candidate) -> str:
 
 
 def _row_takes(time: str) -> str:
-    """The table has the engine's time alone, and this must not seem to contradict it."""
+    """The time of a row, and that it includes more than the run time, which is all that the table shows."""
     return f"a row takes {time} then, {_BESIDE}"
 
 

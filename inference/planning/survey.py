@@ -1,4 +1,4 @@
-"""What the first worker of a version does before it serves: try the model out, measure it, and plan by that."""
+"""What the first worker of a version does before it serves: it tries the model, measures it, and makes the plan."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from sluice.inference.planning.warmup import Trial, warm
 from sluice.inference.serving_plan import PlanTerms, ServingPlan
 
 SLOW_LOAD_S = 2.0
-"""A model that takes longer to load is not loaded again for other numbers of threads."""
+"""A model that takes longer to load is not loaded again to measure other numbers of threads."""
 
 SURVEY_S = 10.0
-"""How long it may take to measure all numbers of threads, beside loading. Beyond it there is at most one run that was
-thought to end within it, and the two smallest sizes with the first number of threads."""
+"""How long measuring all numbers of threads may take, without loading. Only the two smallest sizes with the first
+number of threads are measured even if they take longer."""
 
 
 class Surveyed(msgspec.Struct, frozen=True):
-    """A model that is loaded as the plan says, and warm."""
+    """A model that is loaded with the plan's number of threads, and warm."""
 
     backend: Backend
     trial: Trial
@@ -44,10 +44,10 @@ def survey(
     terms: PlanTerms,
     instruments: Instruments = INSTRUMENTS,
 ) -> Surveyed:
-    """Loads the model with each number of threads that is worth it, one after another, and makes the plan.
+    """Loads and measures the model with each number of threads that is worth it, one after another. Makes the plan.
 
-    The most threads come first, for a slow model may leave no time for fewer. `open_backend` loads it with so many
-    threads, and `try_out` is asked once. Raises what they raise. Never has the model in memory twice.
+    The largest number comes first, since a slow model may leave no time for others. `open_backend` loads the model with
+    a number of threads; `try_out` is called once. Raises what these raise. The model is never in memory twice.
     """
     choices = thread_choices(terms)
     began_s = instruments.clock()
@@ -86,7 +86,7 @@ def survey(
 
 
 def _unexplored(last: Measurement, threads: int, load_s: float, left_s: float) -> str | None:
-    """Why so many threads are not tried after the last measurement, nor fewer; `None` where they are."""
+    """Why this number of threads, and smaller ones, are not tried after the last measurement; `None` if they are."""
     if not last.knots:
         return "the model could not be measured"
     if load_s > SLOW_LOAD_S:

@@ -1,4 +1,4 @@
-"""Trying a freshly loaded model, before it serves: it is warm then, and known to keep rows apart or not."""
+"""Tries a model that was just loaded: afterwards it is warm, and the decision whether it is batched is made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Signature, 
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What came of it: how the model is served, why, and inputs that it takes, or `None` where it took none."""
+    """The result: how the model is served, why, and which inputs it takes, or `None` if none were found."""
 
     signature: Signature
     findings: Findings
@@ -37,11 +37,11 @@ def try_out(
     sample: Path | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Trial:
-    """Runs zeros, one row of them and then two, then whatever the evidence for or against batching still wants.
+    """Runs one row of zeros, then two, and then whatever is needed to decide whether the model is batched.
 
-    `proof` is asked once, and only where the operator has not decided. A model that the graph proves is tried with two
-    plain rows, and one of which the graph tells nothing is tried hard, with the rows of `sample`, a file, among others.
-    Raises `ModelLoadError` where `batched` is true and the model is not to be batched.
+    `proof` is called once, and only if the operator has not decided. If the graph proves that rows are kept apart, the
+    model is tried with two plain rows. If the graph tells nothing, it is tried hard, also with the rows of the file
+    `sample`. Raises `ModelLoadError` if `batched` is true and the model cannot be batched.
     """
     one = _run(backend, _zeros(backend.inputs, rows=1), [spec.name for spec in backend.outputs])
     outputs = backend.outputs if one is None else _with_known_rank(backend.outputs, one)
@@ -75,7 +75,7 @@ def try_out(
 
 
 def warm(backend: Backend, signature: Signature, taken: AcceptedInputs | None) -> None:
-    """Runs a row, and two where they may be batched, of what the model takes."""
+    """Runs one row of what the model takes, and two if it is batched."""
     names = [spec.name for spec in signature.outputs]
     rows = None if taken is None else RandomRows(backend.inputs, taken)
     _run(backend, _zeros(backend.inputs, 1) if rows is None else rows.request(), names)
@@ -91,7 +91,7 @@ def _verdict(
     sample: Arrays | None,
     clock: Callable[[], float],
 ) -> TrialResult:
-    """What trying different rows shows, where that can still matter."""
+    """The result of a trial with different rows; empty if a trial could change nothing."""
     if grounds.proof.verdict is Independence.MIXED or grounds.lost is not None:
         return TrialResult()
     if grounds.proof.verdict is Independence.PROVEN:
@@ -111,7 +111,7 @@ def _run(backend: Backend, arrays: Arrays, names: Sequence[str]) -> Arrays | Non
 
 
 def _sample(backend: Backend, file: Path | None) -> tuple[Arrays | None, tuple[str, ...]]:
-    """The inputs of the sample, if there is one that the model takes, and words for one that cannot be used."""
+    """The inputs of the sample, if there is one and the model takes it, and a note if it cannot be used."""
     if file is None:
         return None, ()
     try:
@@ -136,7 +136,7 @@ def _zero(spec: TensorSpec, rows: int) -> Array:
 
 
 def _with_known_rank(specs: Sequence[TensorSpec], arrays: Arrays) -> tuple[TensorSpec, ...]:
-    """The specs, with axes of any size for an output whose rank the engine could not tell and a run showed."""
+    """The specs, with axes of any size for outputs whose rank is known from a run only."""
     return tuple(
         [
             TensorSpec(spec.name, spec.datatype, (None,) * array.ndim) if not spec.shape else spec
@@ -146,7 +146,7 @@ def _with_known_rank(specs: Sequence[TensorSpec], arrays: Arrays) -> tuple[Tenso
 
 
 def _rows_fail(backend: Backend, outputs: Sequence[TensorSpec], one: Arrays) -> str | None:
-    """Why zeros show that the outputs do not follow the rows. A declared size is the better reason, if there is one."""
+    """Why the outputs do not follow the rows, as zeros show; `None` if they do. A declared size is preferred."""
     lost = rows_lost(outputs, one, rows=1)
     if lost is None:
         try:

@@ -1,1 +1,1 @@
-"""The model repository: which versions there are, the files of each, and whether they are still the same."""
+"""The model repository on disk: which models and versions it has, the files of each, and whether they have changed."""

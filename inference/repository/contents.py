@@ -1,7 +1,7 @@
-"""What a version's answers depend on: the files that loading it reads, and their digest.
+"""The files on which a version's answers depend, and their digest.
 
-That is whatever lies in the version's folder, behind links and under hidden names too; whatever the graph names,
-wherever it lies; and the tokenizer and the names of classes that stand beside `model.toml`.
+These are all files in the version's folder, including hidden ones and those behind links; all files that the model
+names, wherever they lie; and the tokenizer and the class names that lie beside `model.toml`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from sluice.inference.errors import RepositoryError
 from sluice.inference.repository.snapshot import FileState, Snapshot, changed_file, read
 
 MAX_ENTRIES = 10_000
-"""Files and folders in one version's folder, at most, with those behind its links."""
+"""The most files and folders in one version's folder, including those behind links."""
 
 MAX_BYTES = 256 * GIB
-"""What one version reads, at most: beyond that, a link leads to what is nobody's model."""
+"""The most that is read for one version. If there is more, a link probably leads to something that is not the model."""
 
 KUBERNETES = ".."
-"""What the names begin with under which Kubernetes mounts a volume's files before it links to them; it changes them
-with every write to the volume, though the files may be the same."""
+"""The beginning of the names of the folders in which Kubernetes puts a volume's files; the visible names are links into
+them. These names change with every write to the volume, even if the files stay the same."""
 
 MOST_TOKENIZER_BYTES = 256 * MIB
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """The files that the engine loads, the tokenizer, if there is one, and the digest of all that loading reads.
+    """The files that the engine loads, the tokenizer, if there is one, and the digest of all files of the version.
 
-    `passed_over` says, in a line each, what of the folder is not in the digest, since nobody can read it.
+    `passed_over` has a line for each thing in the folder that is not part of the digest, and why.
     """
 
     engine: Snapshot
@@ -46,10 +46,10 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 def contents(model_file: Path, config: ModelConfig, fence: Fence, folder: Path | None) -> Contents:
-    """What a version consists of. `folder` is its own; a bare file has none, and so no tokenizer either.
+    """What a version consists of. `folder` is the version's own; `None` for a bare file, which has no tokenizer.
 
-    Raises `RepositoryError` for files that are missing, lie outside the fence or change meanwhile, and for a folder
-    beyond the bounds, and `OSError` where what the engine needs cannot be read.
+    Raises `RepositoryError` for files that are missing, lie outside the fence or change while they are read, and for a
+    folder beyond the bounds; `OSError` if a file that the engine needs cannot be read.
     """
     named = {name: _named(model_file, name, fence) for name in engine_of(model_file).external_files(model_file)}
     needed = {model_file.name: model_file} | {os.path.normpath(name): file for name, file in named.items()}
@@ -74,7 +74,7 @@ def contents(model_file: Path, config: ModelConfig, fence: Fence, folder: Path |
 
 
 def tokenizer_file(folder: Path, config: ModelConfig) -> Path | None:
-    """Where a version's tokenizer lies: in its folder, or else beside `model.toml`; `None` where it has none there."""
+    """A version's tokenizer file: in the version's folder, or else beside `model.toml`; `None` if there is none."""
     if config.text is None:
         return None
     places = (folder / config.text.tokenizer, folder.parent / config.text.tokenizer)
@@ -82,7 +82,7 @@ def tokenizer_file(folder: Path, config: ModelConfig) -> Path | None:
 
 
 def _named(model_file: Path, name: str, fence: Fence) -> Path:
-    """A file that the graph names. Raises `RepositoryError` where there is none, or it is none of the repository's."""
+    """A file that the model names. Raises `RepositoryError` if it does not exist or lies outside the fence."""
     file = model_file.parent / name
     says = f"{model_file}: its weights are to be in {name!r}"
     if "\0" in name or not name:
@@ -103,17 +103,17 @@ def _named(model_file: Path, name: str, fence: Fence) -> Path:
 
 
 def _is_apart(model_file: Path, name: str) -> bool:
-    """Whether the engine would refuse to go and read a file: it does, unless it lies below the model's own folder."""
+    """Whether the engine would refuse to read a file by itself: it reads files below the model's own folder only."""
     file = model_file.parent / name
     real = os.path.realpath(file)
     if not os.path.exists(real) or not os.path.samefile(real, file):
-        return True  # behind /proc/PID/root links lead elsewhere than they say, and the engine believes them
+        return True  # a link under /proc/PID/root leads elsewhere than its text says, and the engine goes by the text
     folders = (os.path.realpath(model_file.parent), os.path.dirname(os.path.realpath(model_file)))
     return os.path.isabs(name) or not any(is_below(real, folder) for folder in folders)
 
 
 def _files_below(folder: Path, passed_over: list[str]) -> Iterator[tuple[str, Path]]:
-    """The files of a folder and all folders in it, by their names from there. Links are followed, but in no circle."""
+    """The files in a folder and in all folders below it, by relative name. Follows links, but never in a circle."""
     left = MAX_ENTRIES
     kernels = kernel_devices()
     pending: list[tuple[Path, tuple[tuple[int, int], ...]]] = [(folder, ())]
@@ -147,14 +147,14 @@ def _files_below(folder: Path, passed_over: list[str]) -> Iterator[tuple[str, Pa
 
 
 def _names_in(folder: Path, at_most: int) -> list[str]:
-    """What a folder holds, in order; one name too many where there are more than `at_most`."""
+    """The names in a folder, sorted; if there are more than `at_most`, one more than that."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in islice(entries, at_most + 1)]
     return sorted(name for name in names if not name.startswith(KUBERNETES))
 
 
 def _readable(files: Mapping[str, Path], passed_over: list[str]) -> Mapping[str, FileState]:
-    """The states of files that the engine does not need, as far as they can be read."""
+    """The states of those files that can be read; the engine needs none of them."""
     states: dict[str, FileState] = {}
     for name, file in files.items():
         try:
@@ -176,13 +176,12 @@ def _check_size(files: Sequence[Path], of: Path) -> None:
 def _digest(
     files: Mapping[str, FileState], tokenizer: FileState | None, labels: Mapping[str, tuple[str, ...] | str]
 ) -> str:
-    """Over each file's name and the digest of its content, then over what lies beside `model.toml`."""
+    """The digest of each file's name and content, then of what lies beside `model.toml`."""
     whole = hashlib.sha256()
     for name, state in sorted(files.items()):
-        # The fixed length of a digest, and the zero that no name contains, keep one file's end from being read
-        # as the next one's beginning.
+        # Names contain no zero byte, and digests have a fixed length: so no two sets of files give the same bytes here.
         whole.update(os.fsencode(name) + b"\0" + bytes.fromhex(state.sha256))
-    # No file's name is empty, so that nothing of the following can be taken for a file.
+    # No file has an empty name, so what follows cannot be taken for a file.
     if tokenizer is not None:
         whole.update(b"\0tokenizer\0" + bytes.fromhex(tokenizer.sha256))
     if labels:

@@ -1,4 +1,4 @@
-"""What the files and folders of a model repository are by their names, and what to say where one is wrong."""
+"""What the files and folders of a model repository are, by their names, and messages for what is wrong with them."""
 
 from __future__ import annotations
 

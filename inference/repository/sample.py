@@ -1,7 +1,7 @@
-"""A sample: a valid request that lies beside a model, so that it can be tried with rows as they come.
+"""A sample: a valid request in a file beside a model, so that the model can be tried with realistic rows.
 
-It is `sample.json`, a request of the Open Inference Protocol V2, or `sample.npz`, an archive of numpy with an array for
-each input. It lies beside the version's file or in the model's folder; the first one counts.
+It is `sample.json`, a request of the Open Inference Protocol V2, or `sample.npz`, a numpy archive with an array for
+each input. It lies beside the version's file or in the model's folder; the first one found is used.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from sluice.inference.types import FLOATS, STORAGE, Array, Arrays, Datatype, Sig
 SAMPLE_NAMES = ("sample.json", "sample.npz")
 
 SAMPLE_BYTES = 64 << 20
-"""A larger file is not read, and nor is an archive with more in it."""
+"""The largest sample that is read, and the most bytes in an archive when it is unpacked."""
 
 
 SAMPLE_ROWS = 8
-"""Rows of a request that are recorded, and that a model is tried with."""
+"""How many rows of a request are recorded, and how many of a sample a model is tried with."""
 
 JSON_BYTES = 6
-"""A byte of an input takes at most about so many in JSON."""
+"""About how many bytes of JSON one byte of an input takes at most."""
 
 _UNREADABLE = (ValueError, ArithmeticError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What broken files are answered with. `RuntimeError`: lists in lists without end, archives that are encrypted."""
+"""What reading a broken file raises. `RuntimeError`: too deeply nested lists, and encrypted archives."""
 
 
 class SampleFile(msgspec.Struct, frozen=True):
-    """A sample as it lies on disk: another file, or one that was written since, is another sample."""
+    """A sample file on disk. A different file, or the same one written again, is a different sample."""
 
     path: Path
     size_bytes: int
@@ -52,13 +52,13 @@ class SampleFault(Exception):
 
 
 def find_sample(model_file: Path) -> SampleFile | None:
-    """The sample of a model file, if it has one that can be looked at."""
+    """The sample of a model file; `None` if there is none that can be read."""
     folders = [model_file.parent]
     if model_file.parent.name.isdigit():
         folders.append(model_file.parent.parent)
     files = [folder / name for folder in folders for name in SAMPLE_NAMES]
     for file in files:
-        with suppress(OSError):  # a sample is only ever a help
+        with suppress(OSError):  # a model can be served without its sample
             if file.is_file() and _lies_with(file, model_file):
                 found = file.stat()
                 return SampleFile(file, found.st_size, found.st_mtime_ns)
@@ -66,7 +66,7 @@ def find_sample(model_file: Path) -> SampleFile | None:
 
 
 def _lies_with(file: Path, model_file: Path) -> bool:
-    """Whether a sample really lies in the repository of its model, or in the store that both are links to."""
+    """Whether the real path of a sample is in its model's repository, or in the store that both are links into."""
     folder = model_file.parent
     root = folder.parent.parent if folder.name.isdigit() else folder
     try:
@@ -77,13 +77,13 @@ def _lies_with(file: Path, model_file: Path) -> bool:
 
 
 def sample_place(model_file: Path) -> Path:
-    """Where a sample of this model belongs that is for all of its versions."""
+    """The path of a sample that is for all versions of this model."""
     folder = model_file.parent
     return (folder.parent if folder.name.isdigit() else folder) / SAMPLE_NAMES[0]
 
 
 def sample_json(inputs: Sequence[Tensor]) -> bytes:
-    """A request with these inputs, of which the first rows are taken where all have as many. Raises `SampleFault`."""
+    """A request with these inputs, cut to `SAMPLE_ROWS` rows if they have the same number. Raises `SampleFault`."""
     rows = {tensor.array.shape[0] if tensor.array.ndim else None for tensor in inputs}
     cut = slice(SAMPLE_ROWS) if len(rows) == 1 and None not in rows else Ellipsis
     arrays = [tensor.array[cut] for tensor in inputs]
@@ -172,7 +172,7 @@ def _flat(data: list[Any]) -> list[Any]:
 
 def _array(flat: list[Any], datatype: Datatype) -> Array:
     if None in flat:
-        raise TypeError("there is a null among them")  # numpy would make it a number that is none
+        raise TypeError("there is a null among them")  # numpy would make it NaN
     if datatype is Datatype.BYTES:
         if not all(isinstance(element, str) for element in flat):
             raise TypeError("there are elements that are no text")
@@ -196,15 +196,15 @@ def _from_npz(file: Path, inputs: Sequence[TensorSpec]) -> list[Tensor]:
     with np.load(file, allow_pickle=False) as arrays:
         found = [(name, arrays[name]) for name in arrays.files]
     for name, array in found:
-        if not isinstance(array, np.ndarray):  # numpy hands out whatever else lies in an archive as bytes
+        if not isinstance(array, np.ndarray):  # numpy returns other files of an archive as bytes
             raise ValueError(f"{name!r} is no array of numpy")
     return [_of_numpy(name, array, datatypes.get(name)) for name, array in found]
 
 
 def _of_numpy(name: str, array: Array, datatype: Datatype | None) -> Tensor:
-    """An array as an input of the datatype; of floats and texts, whatever numpy has for them is taken."""
+    """An array as an input of the datatype; for floats and texts, any numpy dtype of that kind is converted."""
     if datatype is None:
-        return Tensor(name, Datatype.FP32, array)  # an unknown name, which is said
+        return Tensor(name, Datatype.FP32, array)  # an unknown name, which `conform` reports
     if datatype is Datatype.BYTES and array.dtype.kind in "SU":
         texts = np.empty(array.size, np.object_)
         texts[:] = [each if isinstance(each, bytes) else each.encode() for each in array.ravel().tolist()]

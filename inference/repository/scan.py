@@ -1,4 +1,4 @@
-"""The model repository: which models and versions there are, told from the file names alone.
+"""The model repository: which models and versions there are. Their names and places tell; no registry is kept.
 
     models/
         <name>/
@@ -6,11 +6,11 @@
             sample.json             optional: a request that the model takes, as Open Inference Protocol V2 JSON
             <version>/
                 model.onnx
-                sample.json         optional: so too, of this version; or sample.npz (see `sample`)
-                ...                 whatever model.onnx refers to, such as external weights
+                sample.json         optional: such a request for this version alone; or sample.npz (see `sample`)
+                ...                 the files that model.onnx refers to, such as external weights
 
-What is no model is passed over, and so is every folder whose name begins with a dot. What seems to be a model and
-cannot be served is broken, and keeps no other from being served.
+Folders that are no models are passed over, and so is every folder whose name begins with a dot. What seems to be a
+model but cannot be served is broken; the other models are served all the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import msgspec
 from sluice.inference.backends.base import Engine
 from sluice.inference.backends.registry import engine_of, is_model_file
 from sluice.inference.config.fence import Fence
-from sluice.inference.config.model_config import ModelConfig, load_model_config
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.config.model_toml import load_model_config
 from sluice.inference.errors import RepositoryError
 from sluice.inference.repository.contents import contents
 from sluice.inference.repository.folders import (
@@ -50,13 +51,13 @@ SAMPLE_FILE = "sample.json"
 
 
 class ModelVersion(msgspec.Struct, frozen=True):
-    """One version of a model, as it lies on disk.
+    """One version of a model on disk.
 
-    `file` is the ONNX file. `digest` is the sha256, in hexadecimal, of the names and contents of all that loading
-    reads: two versions with equal digests give equal answers. `files` are those that the engine loads, and `tokenizer`
-    is the one that its texts go through, as they were when the digest was taken. `sample` is a request to try the model
-    with, in V2 JSON; nobody has looked into it. `tried_with` is the file of the request with which the model is tried
-    when it loads: that one, or another that lies nearer.
+    `file` is the model file. `digest` is the sha256, in hexadecimal, of the names and contents of all files of the
+    version: two versions with equal digests give equal answers. `files` are those that the engine loads, and
+    `tokenizer` is the file of the tokenizer, both as they were when the digest was taken. `sample` is a request for the
+    model in V2 JSON, which was not checked. `tried_with` is the sample with which the model is tried when it loads:
+    the same file, or one in the version's own folder.
     """
 
     name: str
@@ -81,7 +82,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
 
 
 class BrokenModel(msgspec.Struct, frozen=True):
-    """A version that cannot be served, or a whole model. `reason`: what is wrong, where, and what would be right."""
+    """A version, or a whole model, that cannot be served. `reason`: what is wrong, where, and what would be right."""
 
     name: str
     version: int | None
@@ -89,7 +90,7 @@ class BrokenModel(msgspec.Struct, frozen=True):
 
 
 class ScannedRepository(msgspec.Struct, frozen=True):
-    """What lies at a path: versions by name and number, what is broken, and a line for whatever was passed over."""
+    """What lies at a path: versions by name and number, what is broken, and a line for each thing passed over."""
 
     versions: tuple[ModelVersion, ...] = ()
     broken: tuple[BrokenModel, ...] = ()
@@ -99,10 +100,10 @@ class ScannedRepository(msgspec.Struct, frozen=True):
 def look(path: Path, defaults: ModelConfig | None = None, allowed: Iterable[Path] = ()) -> ScannedRepository:
     """Every model at a path: at least one version, or something broken.
 
-    `path` is a repository folder, or one `.onnx` file, which becomes version 1 of the model named by its stem. A
-    `model.toml` overrides `defaults` key by key. Files that a graph names lie below `path` or below an `allowed` one.
-    Raises `RepositoryError`, naming the path, what was wrong with it and what would be right, where nothing there can
-    be a model. Reads every file once, in pieces.
+    `path` is a repository, the folder of one model, or one model file, which becomes version 1 of the model named by
+    its stem. A `model.toml` overrides `defaults` key by key. Files that a model names must lie below `path` or below
+    one of `allowed`. Reads every file once, in pieces. Raises `RepositoryError` if there is no model at all, and says
+    what would be right.
     """
     try:
         scan = _Scan(path, defaults or ModelConfig(), tuple(allowed))
@@ -117,16 +118,16 @@ def look(path: Path, defaults: ModelConfig | None = None, allowed: Iterable[Path
 
 
 def scan(path: Path, defaults: ModelConfig | None = None, allowed: Iterable[Path] = ()) -> tuple[ModelVersion, ...]:
-    """As `look`, where nothing may be broken. Raises `RepositoryError` that names all that is, a line for each."""
+    """As `look`, but raises `RepositoryError` if anything is broken, with a line for each broken model."""
     return _whole(look(path, defaults, allowed))
 
 
 def scan_model(
     path: Path, name: str, defaults: ModelConfig | None = None, allowed: Iterable[Path] = ()
 ) -> tuple[ModelVersion, ...]:
-    """The versions of one model at a path, as `scan` would find them; none if it holds no such model.
+    """The versions of one model at a path, as `scan` would find them; none if there is no such model.
 
-    Whatever is wrong with other models is no matter. Raises `RepositoryError`.
+    Other models may be broken. Raises `RepositoryError` if this one is.
     """
     try:
         scan = _Scan(path, defaults or ModelConfig(), tuple(allowed))
@@ -142,7 +143,7 @@ def scan_model(
 
 
 def model_names(path: Path) -> tuple[str, ...]:
-    """The names of the models that seem to lie at a path, in alphabetical order; none where it cannot be read."""
+    """The names of what seem to be models at a path, in alphabetical order; none if it cannot be read."""
     try:
         return tuple(names_at(path))
     except OSError:
@@ -150,7 +151,7 @@ def model_names(path: Path) -> tuple[str, ...]:
 
 
 class _Scan:
-    """One walk through a repository: what it found so far. Raises `OSError` where the root cannot be read."""
+    """One scan of a repository, and what it found so far. Raises `OSError` if the root cannot be read."""
 
     def __init__(self, path: Path, defaults: ModelConfig, allowed: tuple[Path, ...]) -> None:
         self._path = path
@@ -178,7 +179,7 @@ class _Scan:
                 self.entry(entry)
 
     def entry(self, entry: Path) -> None:
-        """Whatever lies in the root of a repository."""
+        """Scans one entry in the root of a repository."""
         hidden = entry.name.startswith(".")
         try:
             if entry.is_dir() and hidden:
@@ -213,7 +214,7 @@ class _Scan:
         self._version(path.stem, path, self._defaults, sample=None, bare=True)
 
     def _model(self, folder: Path, name: str) -> None:
-        """A folder that may be a model's."""
+        """Scans a folder that may be a model's."""
         entries = sorted(folder.iterdir())
         numbered = [entry for entry in entries if VERSION.fullmatch(entry.name)]
         others = [entry for entry in entries if entry not in numbered and is_folder(entry)]
@@ -241,7 +242,7 @@ class _Scan:
             breaks(f"{folder}: has no versions; put the first one at {folder / '1' / MODEL_FILE}")
         config_file = folder / CONFIG_FILE
         try:
-            # A link that leads nowhere is no leave to serve the model without its settings.
+            # A model.toml that is a broken link must not be ignored: the model would be served without its settings.
             there = config_file.exists() or config_file.is_symlink()
             config = load_model_config(config_file, self._defaults, self._fence) if there else self._defaults
         except RepositoryError as error:
@@ -255,7 +256,7 @@ class _Scan:
             self._version(name, entry, config, sample)
 
     def _version(self, name: str, place: Path, config: ModelConfig, sample: Path | None, *, bare: bool = False) -> None:
-        """A version in a folder named by its number, or the only version of a bare file."""
+        """Takes up a version: a folder named by its number, or a bare file."""
         version = 1 if bare else int(place.name)
         try:
             file = place if bare else model_file_in(place)

@@ -1,8 +1,8 @@
-"""The files that an engine loads, as they were when their digest was taken, so that no others are taken for them later.
+"""The files that an engine loads, as they were when their digest was taken, so that changed ones are noticed.
 
-They are compared by what is in them. How a file lies on disk only saves reading it again: a copy put in its place, a
-volume mounted anew, a `..data` link that Kubernetes swaps and a network's file system that numbers its files afresh
-all change that, and the version is the same.
+Files are compared by their content. Their state on disk (inode, size, times) only saves reading them again: it also
+changes when a copy is put in a file's place, a volume is mounted again, Kubernetes swaps its `..data` link, or a
+network file system gives files new numbers, and the version is still the same.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sluice.inference.backends.registry import engine_of
 from sluice.inference.errors import ModelLoadError
 
 
-class Lie(msgspec.Struct, frozen=True):
-    """How a file lies on disk: whatever is written to it through the file system changes one of these."""
+class DiskState(msgspec.Struct, frozen=True):
+    """The state of a file on disk. Every write through the file system changes one of these values."""
 
     device: int
     inode: int
@@ -30,18 +30,18 @@ class Lie(msgspec.Struct, frozen=True):
 
 
 class FileState(msgspec.Struct, frozen=True):
-    """A file, how it lay when it was read, and the sha256 of what was in it, in hexadecimal."""
+    """A file, its state on disk when it was read, and the sha256 of its content, in hexadecimal."""
 
     file: Path
-    lie: Lie
+    disk: DiskState
     sha256: str
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The model file, by the path that it was given as, and the files that it names, each as it was when it was read.
+    """The model file, by the path that was given, and the files that it names, each as it was when it was read.
 
-    `files` begins with the model file. `apart` are those that the engine would not go and read by itself, since they
-    lie outside the model's folder, by the names that the model has for them.
+    `files` begins with the model file. `apart` are the files outside the model's folder, which the engine would not
+    read by itself, by the model's names for them.
     """
 
     model_file: Path
@@ -49,23 +49,23 @@ class Snapshot(msgspec.Struct, frozen=True):
     apart: tuple[str, ...] = ()
 
 
-class Held:
-    """Says whether the files of a snapshot are still the same. Threads may share it.
+class SnapshotCheck:
+    """Tells whether the files of a snapshot are still the same. Threads may share it.
 
-    A file that does not lie as it did is read again, once for each way it comes to lie. `overwritten` is for engines
-    that have a file mapped and read on.
+    A file whose state on disk has changed is read again, once for each new state. `overwritten` is for engines that map
+    a file and go on reading it.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._files = snapshot.files
         copied = {snapshot.model_file, *[snapshot.model_file.parent / name for name in snapshot.apart]}
         self._mapped = [state for state in snapshot.files if state.file not in copied]
-        self._same = {state.file: state.lie for state in snapshot.files}
-        self._other: dict[Path, Lie] = {}
+        self._same = {state.file: state.disk for state in snapshot.files}
+        self._other: dict[Path, DiskState] = {}
         self._reading = threading.Lock()
 
     def check(self) -> None:
-        """Raises `ModelLoadError`, naming the file, if one of them is not what it was. Blocks while it reads."""
+        """Raises `ModelLoadError`, naming the file, if the content of one has changed. Blocks while it reads."""
         file = self.changed()
         if file is not None:
             raise ModelLoadError(
@@ -74,57 +74,60 @@ class Held:
             )
 
     def changed(self) -> Path | None:
-        """The first file that is not what it was; `None` where all of them are. Blocks while it reads."""
+        """The first file whose content has changed; `None` if none has. Blocks while it reads."""
         return next((state.file for state in self._files if not self._is_same(state)), None)
 
     def overwritten(self) -> Path | None:
-        """The first file of weights that was written into since: an engine that runs has it mapped, and sees that."""
+        """The first file of weights that was written into; `None` if none was.
+
+        An engine that has such a file mapped already computes with the new content. Blocks while it reads.
+        """
         for state in self._mapped:
-            lie = _lie(state.file)
-            in_place = lie is not None and (lie.device, lie.inode) == (state.lie.device, state.lie.inode)
+            disk = _state_at(state.file)
+            in_place = disk is not None and (disk.device, disk.inode) == (state.disk.device, state.disk.inode)
             if in_place and not self._is_same(state):
                 return state.file
         return None
 
     def _is_same(self, state: FileState) -> bool:
-        lie = _lie(state.file)
-        if lie == self._same[state.file]:
+        disk = _state_at(state.file)
+        if disk == self._same[state.file]:
             return True
-        if lie is None or lie.size_bytes != state.lie.size_bytes or not state.sha256:
+        if disk is None or disk.size_bytes != state.disk.size_bytes or not state.sha256:
             return False
         with self._reading:
-            if lie == self._same[state.file]:
+            if disk == self._same[state.file]:
                 return True
-            if self._other.get(state.file) == lie:
+            if self._other.get(state.file) == disk:
                 return False
             try:
                 now = read(state.file)
             except OSError:
-                return _is_untouched(self._same[state.file], lie)
+                return _is_untouched(self._same[state.file], disk)
             if now.sha256 != state.sha256:
-                self._other[state.file] = now.lie
+                self._other[state.file] = now.disk
                 return False
-            self._same[state.file] = now.lie
+            self._same[state.file] = now.disk
             return True
 
 
 def read(file: Path) -> FileState:
     """The state of a file, which is read whole, in pieces. Raises `OSError`."""
     with file.open("rb") as content:
-        lie = _lie_of(os.fstat(content.fileno()))  # before the content is read, so that a change in between is seen
-        return FileState(file, lie, hashlib.file_digest(content, "sha256").hexdigest())
+        disk = _state_of(os.fstat(content.fileno()))  # before the content is read, so that a change in between is seen
+        return FileState(file, disk, hashlib.file_digest(content, "sha256").hexdigest())
 
 
 def changed_file(states: Iterable[FileState]) -> Path | None:
-    """The first file that holds something else than when it was read; `None` where none does."""
+    """The first file whose content has changed since it was read; `None` if none has."""
     states = tuple(states)
-    return Held(Snapshot(states[0].file, states)).changed() if states else None
+    return SnapshotCheck(Snapshot(states[0].file, states)).changed() if states else None
 
 
 def take_snapshot(model_file: Path) -> Snapshot:
-    """The state of a model file and of the files that it names, as far as they are there.
+    """The state of a model file and of those files that it names and that exist.
 
-    What is no regular file has no content to compare. Raises `OSError` where the model file cannot be read.
+    The content of pipes and devices is not compared. Raises `OSError` if the model file cannot be read.
     """
     names = engine_of(model_file).external_files(model_file)
     named = [file for name in names if (file := model_file.parent / name).exists()]
@@ -132,20 +135,20 @@ def take_snapshot(model_file: Path) -> Snapshot:
 
 
 def _read_if_regular(file: Path) -> FileState:
-    return read(file) if file.is_file() else FileState(file, _lie_of(os.stat(file)), "")
+    return read(file) if file.is_file() else FileState(file, _state_of(os.stat(file)), "")
 
 
-def _is_untouched(before: Lie, now: Lie) -> bool:
-    """Whether nothing was written to a file that may not be read any more: only who may has changed, or its name."""
+def _is_untouched(before: DiskState, now: DiskState) -> bool:
+    """Whether nothing was written to a file that cannot be read any more: only its permissions or its name changed."""
     return msgspec.structs.replace(before, changed_ns=now.changed_ns) == now
 
 
-def _lie(file: Path) -> Lie | None:
+def _state_at(file: Path) -> DiskState | None:
     try:
-        return _lie_of(os.stat(file))
-    except (OSError, ValueError):  # the latter for a name that no file can have
+        return _state_of(os.stat(file))
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
 
 
-def _lie_of(found: os.stat_result) -> Lie:
-    return Lie(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+def _state_of(found: os.stat_result) -> DiskState:
+    return DiskState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

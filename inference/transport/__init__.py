@@ -1,1 +1,1 @@
-"""What goes between the gateway and a worker: messages over a socket, and tensors in memory that both share."""
+"""What the gateway and a worker exchange: messages over sockets, and tensors in memory that both share."""

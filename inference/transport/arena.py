@@ -1,4 +1,4 @@
-"""Memory that the gateway and one worker share: the slots of the arena, and buffers for what does not fit a slot."""
+"""Memory that the gateway and one worker share: the arena with its slots, and buffers for what does not fit a slot."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ SLOTS = 2
 SMALLEST_AREA_BYTES = 1 << 20
 GUESSED_AREA_BYTES = 16 << 20
 LARGEST_AREA_BYTES = 64 << 20
-"""Bounds of a slot's area. Its pages come into being when they are written first, so a generous area costs nothing."""
+"""Bounds of a slot's areas. The kernel provides a page when it is first written, so a large area costs nothing."""
 
 _NEVER_RESIZED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class SharedMemory:
-    """A memory file, mapped here, whose descriptor the other side can be given.
+    """A memory file that is mapped here, and whose descriptor can be sent to the other side.
 
-    The creator owns the mapping and the descriptor until `close`; whoever attaches owns a mapping of its own. A
-    descriptor on its way in a message keeps the memory alive, so the sender may close as soon as it has sent. The file
-    is sealed against any change of its size: a mapped page cannot be taken away by the other side.
+    The creator owns the mapping and the descriptor until `close`; the receiver owns a mapping of its own. A descriptor
+    that is on its way in a message keeps the memory alive, so the sender may close it as soon as it has sent it. The
+    file is sealed against any change of its size, so the other side cannot take a mapped page away.
     """
 
     def __init__(self, descriptor: int, size_bytes: int) -> None:
@@ -44,7 +44,7 @@ class SharedMemory:
 
     @classmethod
     def create(cls, size_bytes: int) -> Self:
-        """New memory, all zeros. Raises `OSError` where the machine has no more memory or descriptors to give."""
+        """New memory, all zeros. Raises `OSError` if there is no memory or no descriptor left."""
         descriptor = os.memfd_create("sluice", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(descriptor, size_bytes)
@@ -55,13 +55,13 @@ class SharedMemory:
         return cls(descriptor, size_bytes)
 
     def close_descriptor(self) -> None:
-        """Closes the descriptor; the mapping stays."""
+        """Closes the descriptor and keeps the mapping."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Gives the memory back, now or, if an array still looks at it, when that array goes."""
+        """Releases the memory now, or, if arrays still refer to it, with the last of them."""
         self.close_descriptor()
         with suppress(BufferError):
             self.buffer.close()
@@ -74,15 +74,15 @@ class SharedMemory:
 
 
 class LentMemory(mmap.mmap):
-    """A memory file of another process, mapped for reading, which may be lent on. Owns its descriptor.
+    """A memory file of another process, mapped for reading, whose descriptor may be sent on. Owns the descriptor.
 
-    Both go with the last array that looks at it.
+    The mapping and the descriptor are released with the last array that refers to the memory.
     """
 
     descriptor: int
 
     def __new__(cls, descriptor: int, size_bytes: int) -> Self:
-        """Maps the file; the descriptor is closed, be it after an `OSError`."""
+        """Maps the file. If that raises `OSError`, the descriptor is closed."""
         try:
             self = super().__new__(cls, descriptor, size_bytes, access=mmap.ACCESS_READ)
         except BaseException:
@@ -96,7 +96,7 @@ class LentMemory(mmap.mmap):
 
 
 def lender(arrays: Sequence[Array]) -> tuple[LentMemory, tuple[int, ...]] | None:
-    """The one lent memory that all of the arrays lie in as they are, and where in it; `None` if there is none."""
+    """The lent memory in which all of the arrays lie, and their offsets; `None` if they do not lie in a single one."""
     found: LentMemory | None = None
     for array in arrays:
         owner: object = array
@@ -117,14 +117,14 @@ def _address(array: Array) -> int:
 
 
 class ArenaShape(msgspec.Struct, frozen=True, array_like=True):
-    """How an arena is cut: `SLOTS` slots, each an area for inputs and then one for outputs."""
+    """How an arena is divided: `SLOTS` slots, each with an area for inputs and then one for outputs."""
 
     input_bytes: int
     output_bytes: int
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the whole arena."""
+        """The size of the whole arena."""
         return SLOTS * (self.input_bytes + self.output_bytes)
 
     def input_start(self, slot: int) -> int:
@@ -137,7 +137,7 @@ class ArenaShape(msgspec.Struct, frozen=True, array_like=True):
 
 
 def arena_shape(signature: Signature, max_batch_rows: int) -> ArenaShape:
-    """Slots that the largest batch fits, as far as the signature tells its size and the bounds of an area allow."""
+    """Slots into which the largest batch fits, if the signature tells its size and the bounds of an area allow it."""
     rows = max_batch_rows if signature.batched else 1
     return ArenaShape(_area_bytes(signature.inputs, rows), _area_bytes(signature.outputs, rows))
 

@@ -19,10 +19,10 @@ PACKET_BYTES = 128 << 10
 """The largest message: a few thousand tensors. The kernel's default limit for a packet is larger."""
 
 TEXT_BYTES = 4 << 10
-"""The longest words of an engine that are passed on, in UTF-8."""
+"""The longest text in a message, such as the words of an engine, in UTF-8."""
 
 NAMES_BYTES = 64 << 10
-"""Names of classes in one message, all together."""
+"""The most bytes of class names in one message, all together."""
 
 _PASSING = frozenset(
     {errno.EAGAIN, errno.EINTR, errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ETOOMANYREFS}
@@ -36,13 +36,13 @@ ReceivedT = TypeVar("ReceivedT")
 
 
 class Ends(msgspec.Struct, frozen=True):
-    """One side's two sockets."""
+    """The two sockets of one side."""
 
     sends: socket.socket
     receives: socket.socket
 
     def descriptors(self) -> tuple[int, int]:
-        """Of `sends` and of `receives`."""
+        """The descriptors of `sends` and of `receives`."""
         return self.sends.fileno(), self.receives.fileno()
 
     def close(self) -> None:
@@ -52,9 +52,9 @@ class Ends(msgspec.Struct, frozen=True):
 
 
 class Channel(Generic[ReceivedT]):
-    """Messages over one side's sockets. Owns the sockets.
+    """Sends and receives messages over one side's sockets, and owns them.
 
-    Blocks as they do. A packet is received whole or refused with `WireError`.
+    Blocks if the sockets do. A packet is received as a whole or refused with `WireError`.
     """
 
     def __init__(self, ends: Ends, decoder: msgspec.msgpack.Decoder[ReceivedT]) -> None:
@@ -66,7 +66,7 @@ class Channel(Generic[ReceivedT]):
         self._room = socket.CMSG_SPACE(_DESCRIPTOR_BYTES)
 
     def fileno(self) -> int:
-        """The descriptor that is readable when there is something to receive; -1 once closed."""
+        """A descriptor that is readable when there is something to receive; -1 once the channel is closed."""
         return self._receives.fileno()
 
     def send(self, message: msgspec.Struct, descriptor: int | None = None) -> None:
@@ -86,9 +86,9 @@ class Channel(Generic[ReceivedT]):
             raise kind(f"the socket did not take a message: {refused.strerror}") from refused
 
     def receive(self) -> tuple[ReceivedT, int | None]:
-        """The next message, and the descriptor that came with it, now the caller's.
+        """The next message, and the descriptor that came with it, which the caller now owns.
 
-        Raises `PeerGone`, and `BlockingIOError` if the socket does not block and there is nothing to read.
+        Raises `PeerGone`, `WireError`, and `BlockingIOError` if the socket does not block and there is no message.
         """
         size, ancillary, flags, _ = self._receives.recvmsg_into([self._packet], self._room, _CLOSE_ON_EXEC)
         descriptor = _descriptor(ancillary) if ancillary else None
@@ -104,30 +104,30 @@ class Channel(Generic[ReceivedT]):
             raise WireError(str(unreadable)) from unreadable
 
     def close(self) -> None:
-        """Closes the sockets, which the other side sees as `PeerGone`."""
+        """Closes the sockets. The other side's next `send` or `receive` raises `PeerGone`."""
         self._ends.close()
 
 
 class PeerGone(Exception):
-    """The other end is closed, or its process has ended."""
+    """The other side has closed its sockets, or its process has ended."""
 
 
 class WireError(Exception):
-    """A message that cannot be sent, or is none of those above."""
+    """A message cannot be sent, or what was received is no known message."""
 
 
 class NotSent(WireError):
-    """This one message is too large, or the kernel has no room for it now. The channel is as it was."""
+    """This one message is too large, or the kernel has no room for it now. Other messages can still be sent."""
 
 
 def clipped(text: str) -> str:
-    """The text, or its first `TEXT_BYTES` and an ellipsis: whatever an engine says, it can be sent."""
+    """The text, cut to its first `TEXT_BYTES` and an ellipsis if it is longer, so that it can be sent."""
     encoded = text.encode(errors="replace")
     return encoded.decode() if len(encoded) <= TEXT_BYTES else encoded[:TEXT_BYTES].decode(errors="ignore") + "…"
 
 
 def connected() -> tuple[Ends, Ends]:
-    """Both sides' ends: Unix sockets that keep packets apart, inherited only by a process that they are passed to."""
+    """The ends of both sides: Unix sockets that keep packets apart. A child process inherits only what it is passed."""
     our_sends, their_receives = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         their_sends, our_receives = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -1,7 +1,7 @@
-"""How arrays lie one after another in a buffer: planned first, then written, then read back.
+"""The layout of arrays in a buffer: their places are planned first, then they are written, then read back.
 
-Fixed-size elements lie as numpy has them. BYTES elements lie as in the binary form of the Open Inference Protocol: each
-one's length in four bytes, little-endian, then the bytes themselves.
+Elements of a fixed size are stored as in numpy. BYTES elements are stored as in the binary form of the Open Inference
+Protocol: the length of each in four bytes, little-endian, and then its bytes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sluice.inference.transport.arena import SharedMemory
 from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Shape
 
 ALIGNMENT_BYTES = 64
-"""A cache line, and what vector instructions want at most."""
+"""The size of a cache line, and the largest alignment that vector instructions need."""
 
 _LENGTH_BYTES = 4
 
 
 class Placed(msgspec.Struct, frozen=True, array_like=True):
-    """Where one tensor lies, counted from the start of its buffer (or of its slot's area)."""
+    """The place of one tensor. `offset_bytes` is counted from the start of its buffer, or of its slot's area."""
 
     offset_bytes: int
     size_bytes: int
@@ -36,7 +36,7 @@ Content: TypeAlias = "Sequence[Array] | bytes"
 
 
 class BufferPlan(msgspec.Struct, frozen=True):
-    """Tensors that have a place and are not written yet. `contents` are arrays to stack, or BYTES already encoded."""
+    """Tensors with their places, not written yet. `contents` are arrays to stack, or BYTES that are already encoded."""
 
     placed: tuple[Placed, ...]
     contents: tuple[Content, ...]
@@ -44,7 +44,7 @@ class BufferPlan(msgspec.Struct, frozen=True):
 
 
 def plan(tensors: Sequence[Sequence[Array]]) -> BufferPlan:
-    """Places for tensors, each given as the arrays to be stacked along axis 0; one array is taken as it is."""
+    """Places for tensors, each given as the arrays to be stacked along axis 0. A single array keeps its shape."""
     placed: list[Placed] = []
     contents: list[Content] = []
     end = 0
@@ -65,7 +65,7 @@ def plan(tensors: Sequence[Sequence[Array]]) -> BufferPlan:
 
 
 def write(planned: BufferPlan, buffer: mmap.mmap, start: int) -> None:
-    """Puts the tensors into the buffer from `start` on: one copy, no array in between."""
+    """Writes the tensors into the buffer, from `start` on. Each element is copied once."""
     for place, content in zip(planned.placed, planned.contents, strict=True):
         offset = start + place.offset_bytes
         if isinstance(content, bytes):
@@ -79,7 +79,7 @@ def write(planned: BufferPlan, buffer: mmap.mmap, start: int) -> None:
 
 
 def write_file(planned: BufferPlan, memory: SharedMemory) -> None:
-    """As `write`, to memory that nobody has touched yet: written to as a file, it costs half as much."""
+    """As `write`, into new memory. Writing to it as a file costs half as much as writing to its mapping."""
     for place, content in zip(planned.placed, planned.contents, strict=True):
         if not isinstance(content, bytes) and (len(content) > 1 or not content[0].flags.c_contiguous):
             write(BufferPlan((place,), (content,), place.size_bytes), memory.buffer, 0)
@@ -92,9 +92,9 @@ def write_file(planned: BufferPlan, memory: SharedMemory) -> None:
 
 
 def views(buffer: mmap.mmap, start: int, placed: Sequence[Placed], datatypes: Sequence[Datatype]) -> Arrays:
-    """The tensors as they lie in the buffer, to be let go before the buffer is written again or closed.
+    """The tensors as views of the buffer. They must be released before the buffer is written again or closed.
 
-    BYTES are the exception: they are read out into arrays of their own.
+    Only BYTES are copied, into arrays of their own.
     """
     arrays: list[Array] = []
     for place, datatype in zip(placed, datatypes, strict=True):
@@ -107,7 +107,7 @@ def views(buffer: mmap.mmap, start: int, placed: Sequence[Placed], datatypes: Se
 
 
 def copies(buffer: mmap.mmap, start: int, placed: Sequence[Placed], datatypes: Sequence[Datatype]) -> Arrays:
-    """The tensors, taken out of the buffer."""
+    """The tensors, copied out of the buffer."""
     return tuple(
         [array if array.dtype.hasobject else array.copy() for array in views(buffer, start, placed, datatypes)]
     )

@@ -1,4 +1,4 @@
-"""What the gateway and a worker say to each other.
+"""The messages between the gateway and a worker, and their order.
 
     gateway                      worker
     Load            ->
@@ -26,7 +26,7 @@ from sluice.inference.types import Signature
 
 
 class KnownVersion(msgspec.Struct, frozen=True, array_like=True):
-    """What the first worker of a version found out, and the others are told."""
+    """What the first worker of a version found out. Further workers are given it."""
 
     signature: Signature
     findings: Findings
@@ -35,9 +35,10 @@ class KnownVersion(msgspec.Struct, frozen=True, array_like=True):
 class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """The first order to a worker: the model, what to run it on, and the plan to serve it by.
 
-    The first worker of a version is given the terms instead, tries and measures the model, and makes the plan. `apart`
-    are files of weights that lie outside the model's folder, by the model's names for them. `sample` is the file of a
-    valid request to try it with. The others are given what is `known` since, and try nothing.
+    The first worker of a version is given terms in place of a plan: it tries and measures the model, and makes the
+    plan. Further workers are given that plan and what is `known`, and try nothing. `apart` are files of weights that
+    lie outside the model's folder, by the model's names for them. `sample` is the file of a valid request to try the
+    model with.
     """
 
     model_file: str
@@ -50,13 +51,13 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class ShareArena(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """The arena, which comes with this message."""
+    """The arena's descriptor comes with this message."""
 
     shape: ArenaShape
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """One batch. `outputs` are the wanted ones, as places in the signature."""
+    """One batch to run. `outputs` are the places of the wanted outputs in the signature."""
 
     slot: int
     inputs: tuple[Placed, ...]
@@ -65,10 +66,10 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """The model is loaded, and warm unless it could not be tried.
+    """The model is loaded. It is warm unless no input was found that it takes.
 
-    `notes` say in plain words what is served otherwise than the file has it. `class_names` are those that the file has
-    for the columns of an output, by output.
+    `notes` say in plain words in which ways the served outputs differ from the file's. `class_names` are the file's
+    names for the columns of an output, by output.
     """
 
     signature: Signature
@@ -85,7 +86,7 @@ class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """The oldest batch has its outputs. `began_s`, when the engine began, is on the clock of the whole machine."""
+    """The outputs of the oldest batch. `began_s` is when the engine began, on the machine's monotonic clock."""
 
     outputs: tuple[Placed, ...]
     own_bytes: int

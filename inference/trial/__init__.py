@@ -1,1 +1,1 @@
-"""Whether a model keeps the rows of a batch apart: the rows it is tried with, what they show, and the decision."""
+"""Tries whether a model keeps the rows of a batch apart: the rows, the comparison of answers, and the decision."""

@@ -1,4 +1,4 @@
-"""Finding out what inputs a model takes: sizes, integers, values. Most models take the first that they are given."""
+"""Finds out which inputs a model takes: sizes, ranges of integers, values. Most models take the first ones tried."""
 
 from __future__ import annotations
 
@@ -22,52 +22,53 @@ from sluice.inference.trial.random_inputs import (
 from sluice.inference.types import FLOATS, Arrays, Datatype, TensorSpec
 
 OPEN_SIZES = (3, 1, 8, 32, 64, 224)
-"""Sizes for the axes of any size, in the order in which they are tried. A model that mixes rows by a wrong reshape or
-transposition does not show it at size 1, and detectors of any height and width refuse pictures of few pixels."""
+"""Sizes for the axes of any size, in the order in which they are tried. At size 1, a model that mixes rows by a wrong
+reshape or transposition would not show it; detectors of any height and width refuse small pictures."""
 
 CHANNELS = (3, 1)
-"""Sizes for axis 1 where all of one size are refused: pictures have channels before their height and width."""
+"""Sizes for axis 1 if the same size for all axes is refused: pictures have channels before height and width."""
 
 MOST_ROW_ELEMENTS = 1 << 22
-"""Sizes that make larger rows are not tried."""
+"""The most elements in one row of an input; sizes that make it larger are not tried."""
 
 MOST_INTEGER = 1 << 20
-"""Integers beyond it are not tried. No usual vocabulary is larger."""
+"""The largest integer that is tried. No usual vocabulary is larger."""
 
 GROWTH = 4
-"""The largest integer is sought in steps of so many times the last one."""
+"""While the largest integer is searched, each step is so many times the last one."""
 
 SLOWER = 4.0
 SLOW_RUN_S = 0.002
-"""An integer that makes a run take so many times as long, and longer than this, sets how much the model works."""
+"""An integer that makes a run take more than `SLOWER` times as long, and more than `SLOW_RUN_S`, is taken for an amount
+of work, such as a number of steps."""
 
 TRIES = 2
-"""So many runs with an integer must be slow, one after another."""
+"""A run with an integer counts as slow if so many runs in a row are."""
 
 LARGER = 16
 LARGE_BYTES = 64 << 10
-"""So does one that makes the answer so many times as large, and larger than this."""
+"""So is one that makes the answer more than `LARGER` times as large, and larger than `LARGE_BYTES`."""
 
 FIND_S = 1.0
-"""How long anything that the model takes may be sought."""
+"""How long to search for any input that the model takes."""
 
 PROBE_S = 0.4
-"""How long the integers of one input may be sought."""
+"""How long to search for the range of integers of one input."""
 
 NEARLY = 0.125
-"""In that time, all of the range but this part has to be found."""
+"""The part of the range that may be left uncertain when that time is over."""
 
 _INTEGERS = frozenset(Datatype) - {*FLOATS, Datatype.BOOL, Datatype.BYTES}
 
 
 class InputsRefused(msgspec.Struct, frozen=True):
-    """The model took nothing that it was given; the words are the engine's, of the first refusal."""
+    """The model took none of the inputs that were tried. `because` has the engine's words for the first of them."""
 
     because: str
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What a model takes, and its answer to one `request` of that, as `RandomRows` makes it."""
+    """Inputs that a model takes, a `request` that `RandomRows` made of them, and the model's answer to it."""
 
     taken: AcceptedInputs
     request: Arrays
@@ -79,8 +80,8 @@ def find_taken(
 ) -> Answered | InputsRefused:
     """The first sizes and values that the model takes as one row.
 
-    Of a valid `sample` only the sizes are tried, with random values; where those are refused, it is all there is. So it
-    is where rows are not `stacked` in any case.
+    If there is a valid `sample`, its sizes are tried with random values. If those are refused, or if rows are not
+    `stacked` anyway, the sample itself is used.
     """
     until_s = clock() + FIND_S
     refusal: str | None = None
@@ -106,7 +107,7 @@ def takes(backend: Backend, arrays: Arrays) -> bool:
 
 
 def other_sizes(backend: Backend, taken: AcceptedInputs) -> tuple[AcceptedInputs, ...]:
-    """The same, in the other sizes of `OPEN_SIZES` that fit the bound on rows, as far as they are taken."""
+    """The same inputs in the other sizes of `OPEN_SIZES`, as far as they are small enough and the model takes them."""
     specs = backend.inputs
     shapes = [shapes_of(specs, sizes) for sizes in _sizes(specs, (None,))]
     others = [msgspec.structs.replace(taken, shapes=each, sample=None) for each in shapes if each != taken.shapes]
@@ -114,7 +115,7 @@ def other_sizes(backend: Backend, taken: AcceptedInputs) -> tuple[AcceptedInputs
 
 
 def smallest(backend: Backend, found: Answered) -> Answered:
-    """The same with size 1 for the axes of any size, where that is taken: what is measured by."""
+    """The same inputs with size 1 for the axes of any size, if the model takes that. Measurements use them."""
     least = msgspec.structs.replace(found.taken, shapes=shapes_of(backend.inputs, Sizes(1)))
     if least.shapes == found.taken.shapes or least.sample is not None:
         return found
@@ -125,12 +126,12 @@ def smallest(backend: Backend, found: Answered) -> Answered:
 def with_ranges(
     backend: Backend, found: Answered, sample: Arrays | None, clock: Callable[[], float]
 ) -> tuple[AcceptedInputs, str | None]:
-    """What is taken, with the integers that each input takes while the others are as in the request.
+    """What the model takes, with the range of integers of each input, and why the ranges are not known, or `None`.
 
-    Ids are looked up in a table: the model takes as many as that has entries, and refuses the next. Integers that make
-    it slower or its answer larger, such as a number of steps, are not sought to their end, nor those beyond
-    `MOST_INTEGER`. Where they cannot be sought, those of a sample count, and without one the second says why they are
-    not known; else it is `None`.
+    A range is searched while the other inputs are as in the request. Ids are looked up in a table: the model takes
+    those that the table has, and refuses the next one. The search ends at `MOST_INTEGER`, and at integers that make the
+    model slower or its answer larger, such as a number of steps. If ranges cannot be searched, those of the sample
+    count; only without a sample they are not known.
     """
     taken = found.taken
     places = [place for place, spec in enumerate(backend.inputs) if spec.datatype in _INTEGERS]
@@ -153,7 +154,7 @@ def with_ranges(
 def _sought(
     backend: Backend, found: Answered, places: Sequence[int], clock: Callable[[], float]
 ) -> tuple[tuple[Range, ...] | None, str]:
-    """The range of each input, or `None` and why not."""
+    """The range of each input, or `None`, and why it is `None`."""
     began_s = clock()
     if not takes(backend, found.request):
         return None, "the model took a row at first, and refused the same one afterwards"
@@ -170,16 +171,16 @@ def _sought(
 
 
 class _Bounds(msgspec.Struct, frozen=True):
-    """A run that takes longer, or whose answer is larger, is as good as refused."""
+    """A run that takes longer, or whose answer is larger, counts as refused."""
 
     run_s: float
     answer_bytes: int
 
 
 class _Probe:
-    """Runs one row with an integer in every place of one input.
+    """Searches the range of one input, by runs of one row in which all its elements are the same integer.
 
-    `complete` is false where not even the part of the range that `NEARLY` speaks of was found in time.
+    `complete` is false if more than the part `NEARLY` of the range was uncertain when the time was over.
     """
 
     def __init__(
@@ -194,14 +195,14 @@ class _Probe:
         self._bounds = bounds
 
     def range(self) -> Range:
-        """The range; from 0 if not from below."""
+        """The range. It begins at 0 unless negative integers are taken, too."""
         limits = np.iinfo(self._ground[self._place].dtype)
         most = self._most(min(MOST_INTEGER, int(limits.max)))
         lowest = max(-most, int(limits.min))
         return Range(lowest if lowest < 0 and self._accepts(lowest) else 0, most)
 
     def _most(self, bound: int) -> int:
-        """The largest accepted value up to a bound, if every smaller one is accepted too; 0 is taken for granted."""
+        """The largest accepted value up to a bound, assuming that all smaller ones from 0 are accepted, too."""
         good, bad = 0, 1
         while good < bound and self._accepts(bad):
             good, bad = bad, min(bound, bad * GROWTH)
@@ -219,7 +220,7 @@ class _Probe:
         ground, place = self._ground, self._place
         arrays = (*ground[:place], np.full_like(ground[place], value), *ground[place + 1 :])
         try:
-            # What is slow once is tried again: the machine may have been busy.
+            # A slow run is repeated: the machine may have been busy.
             return any(self._is_cheap(arrays) for _ in range(TRIES))
         except ModelFailed:
             return False

@@ -1,4 +1,4 @@
-"""Whether two answers to the same row are the same, up to what rounding explains. Pure."""
+"""Compares answers to the same row, up to differences that rounding explains. Does no I/O."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sluice.inference.types import FLOATS, Array, Arrays, Datatype, TensorSpec
 class Strictness(msgspec.Struct, frozen=True):
     """How far two answers may differ.
 
-    `tolerances` are parts of the value itself, or of the largest value that was seen at its place in a row, whichever
-    is larger; values below `least_scale` are held to that. Of the elements that are no floats, this `flipped_part` may
-    differ. Where sums may be made in another order, one of huge values may overflow to another of what is not finite:
-    with `exact` these, too, must be the same.
+    `tolerances` are relative to the value itself, to the largest value that was seen at its place in a row, or to
+    `least_scale`, whichever is largest. Of the elements that are not floats, the part `flipped_part` may differ. If
+    sums are computed in another order, a sum of huge values may become another non-finite value; with `exact`,
+    non-finite values must be equal, too.
     """
 
     tolerances: Mapping[Datatype, float]
@@ -32,14 +32,15 @@ _TIGHT = {Datatype.FP64: 1e-5, Datatype.FP32: 1e-5, Datatype.FP16: 2e-3, Datatyp
 OTHER_SIZE = Strictness(
     {Datatype.FP64: 1e-3, Datatype.FP32: 1e-3, Datatype.FP16: 3e-2, Datatype.BF16: 3e-2}, 1e-3, 0.01
 )
-"""For batches of other sizes: an engine may compute two rows by other means, and another order of sums, than one. What
-is left of a difference of equal numbers is rounding alone, and rounding decides between two classes as likely."""
+"""For batches of different sizes: an engine may use other kernels, and sum in another order, for two rows than for one.
+The difference of two nearly equal numbers may be rounding alone, and rounding may decide between two equally likely
+classes."""
 
 OTHER_PLACE = Strictness(_TIGHT, 1e-3, 0.0)
-"""For batches of one size: the means are the same, but where vectors end may depend on a row's place."""
+"""For different places in batches of the same size: kernels are the same, but vectors may end elsewhere in a row."""
 
 SAME_PLACE = Strictness(_TIGHT, 0.0, 0.0, exact=True)
-"""For the same place in batches of one size: every step is the same, so the scale of the values does not matter."""
+"""For the same place in batches of the same size: every step is the same, so the scale of the values is irrelevant."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -50,10 +51,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def scale_of(specs: Sequence[TensorSpec], answers: Sequence[Arrays]) -> Arrays:
-    """How large the values at each place of a row are: the scale by which answers to like rows are compared.
+    """The largest value at each place of a row: the scale by which answers to rows of the same kind are compared.
 
-    `answers` are to one row each or more. The values of one place say nothing of another's: boxes are larger than
-    scores. Answers of another shape than the first one do not count.
+    Each answer has one row or more. Each place has a scale of its own, since, for example, boxes are larger than
+    scores. Answers with another shape than the first one are left out.
     """
     scales = []
     for place, spec in enumerate(specs):
@@ -70,9 +71,9 @@ def scale_of(specs: Sequence[TensorSpec], answers: Sequence[Arrays]) -> Arrays:
 def first_change(
     specs: Sequence[TensorSpec], one: Arrays, other: Arrays, scale: Sequence[Arrays], strictness: Strictness
 ) -> Difference | None:
-    """Where two answers of as many rows differ, and `None` where they do not.
+    """The first difference of two answers with the same number of rows; `None` if there is none.
 
-    `scale` has `scale_of` for each row: that of the answers to rows of its kind.
+    `scale` has for each row the `scale_of` the answers to rows of its kind.
     """
     for place, spec in enumerate(specs):
         a, b = one[place], other[place]
@@ -85,7 +86,7 @@ def first_change(
 
 
 def _changed_rows(datatype: Datatype, a: Array, b: Array, scale: Sequence[Array], strictness: Strictness) -> Array:
-    """For each row whether it differs."""
+    """For each row, whether it differs."""
     inner = tuple(range(1, a.ndim))
     if datatype not in FLOATS:
         row_elements = math.prod(a.shape[1:])

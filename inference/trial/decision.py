@@ -1,4 +1,4 @@
-"""Deciding by evidence whether a model is batched: what is proven or well tried is, the rest is served alone. Pure."""
+"""Decides by evidence whether a model is batched. Only a proof or a good trial is enough. Does no I/O."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TOLD_ALONE = "model.toml or the settings say so"
 
 
 def declared_alone(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str | None:
-    """Why the declared shapes have no common batch axis; `None` where they may have one.
+    """Why the declared shapes have no common batch axis; `None` if they may have one.
 
-    A fixed axis 0 of an output does not count: exporters of tree ensembles declare labels of one row.
+    A fixed axis 0 of an output is no reason: exporters of tree ensembles declare labels of one row.
     """
     if not inputs:
         return "the model has no inputs"
@@ -42,7 +42,7 @@ def declared_alone(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) 
 
 
 def fixed_output(outputs: Sequence[TensorSpec]) -> str | None:
-    """Plain words for the first output whose axis 0 is declared with a fixed size."""
+    """A sentence about the first output whose axis 0 is declared with a fixed size; `None` if there is none."""
     for spec in outputs:
         if spec.shape and spec.shape[0] is not None:
             return f"axis 0 of output {spec.name!r} has the fixed size {spec.shape[0]}"
@@ -57,9 +57,9 @@ def with_rows(outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
 def unlike_axes(
     inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], axis_names: Mapping[str, str]
 ) -> str | None:
-    """Why the names of axis 0 say that it is not one batch axis; `None` where they do not.
+    """Why axis 0 need not be one batch axis, going by its names; `None` if the names do not tell.
 
-    `axis_names` has the name that the model gives to axis 0 of an input or output, of those to which it gives one.
+    `axis_names` has the model's name for axis 0 of an input or output, for those that have one.
     """
     named = {spec.name: axis_names[spec.name] for spec in inputs if spec.name in axis_names}
     if len(set(named.values())) > 1:
@@ -75,10 +75,10 @@ def unlike_axes(
 
 
 class RowsGrounds(msgspec.Struct, frozen=True):
-    """All that a decision rests on.
+    """All that a decision is based on.
 
-    `declared` is why the shapes have no batch axis, `lost` what zeros showed of it, `unlike` what the names of the axes
-    say. `verdict` is the trial's, of a model that may be batched.
+    `declared` is why the shapes have no batch axis, `lost` how a run with zeros showed that there is none, and `unlike`
+    why the names of the axes suggest that there is none. `verdict` is the result of the trial.
     """
 
     proof: RowsProof
@@ -89,7 +89,7 @@ class RowsGrounds(msgspec.Struct, frozen=True):
 
 
 def decide(batched: Batched, grounds: RowsGrounds) -> tuple[bool, Findings]:
-    """Whether the model is batched, and the findings. Raises `ModelLoadError` where the operator demands it in vain."""
+    """Whether the model is batched, and the findings. Raises `ModelLoadError` if `batched` is true and it is not."""
     together, findings = _decide(batched, grounds)
     if batched is True and not together:
         demanded = "batching.batched = true demands that requests share batches, but"
@@ -138,5 +138,5 @@ def _decide(batched: Batched, grounds: RowsGrounds) -> tuple[bool, Findings]:
 
 
 def served(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], *, batched: bool) -> Signature:
-    """The signature to serve by: of a batched model, axis 0 of each output is of any size, whatever is declared."""
+    """The signature that is served. For a batched model, axis 0 of each output is of any size, whatever is declared."""
     return Signature(inputs, with_rows(outputs) if batched else outputs, batched)

@@ -1,4 +1,4 @@
-"""Inputs for a model that nobody has called yet: rows to be compared, and batches to be timed."""
+"""Random inputs for a model that was not called yet: rows to compare, and batches to measure."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from sluice.inference.storage import stored
 from sluice.inference.types import FLOATS, Array, Arrays, Datatype, Shape, TensorSpec
 
 DIFFERENT_ROWS = 8
-"""As many rows of a batch to be timed differ; making millions of random numbers takes longer than running them."""
+"""The number of different rows in a batch to measure: making millions of random numbers takes longer than running."""
 
 
 class Fill(StrEnum):
-    """What inputs are filled with until more is known of what the model takes."""
+    """How inputs are filled until more is known about what the model takes."""
 
     PLAIN = "plain"
     """Floats of the normal distribution, integers 0 and 1, the texts "0" and "1"."""
 
     NO_INTEGERS = "no integers"
-    """So too, but integers are 0: places in a table of one entry."""
+    """The same, but integers are 0, for models that look them up in a table with one entry."""
 
     ZEROS = "zeros"
-    """0, and the empty text."""
+    """Numbers are 0, texts are empty."""
 
     ONES = "ones"
-    """1, and the text "1"."""
+    """Numbers are 1, texts are "1"."""
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -41,8 +41,8 @@ class Range(msgspec.Struct, frozen=True):
 class AcceptedInputs(msgspec.Struct, frozen=True):
     """Inputs that a model takes.
 
-    `shapes` has the shape of each input with one row; where axis 0 is of any size, there may be more. `ranges` has one
-    for each input, and is of no meaning to floats and texts. `sample` are the inputs of a valid request, or `None`.
+    `shapes` has the shape of each input with one row; if axis 0 is of any size, there may be more rows. `ranges` has a
+    range for each input; it has no meaning for floats and texts. `sample` has the inputs of a valid request, or `None`.
     """
 
     shapes: tuple[Shape, ...]
@@ -52,7 +52,7 @@ class AcceptedInputs(msgspec.Struct, frozen=True):
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """Sizes for the axes of any size: axis 1 of an input with four axes or more has `channels`, all others `rest`."""
+    """Sizes for the axes of any size: `channels` for axis 1 of an input with four axes or more, else `rest`."""
 
     rest: int
     channels: int | None = None
@@ -64,15 +64,15 @@ def shapes_of(specs: Sequence[TensorSpec], sizes: Sizes) -> tuple[Shape, ...]:
 
 
 def untried(specs: Sequence[TensorSpec]) -> AcceptedInputs:
-    """What most models take: size 1 for the axes of any size."""
+    """Inputs that most models take, with size 1 for the axes of any size."""
     return AcceptedInputs(shapes_of(specs, Sizes(1)), (Range(),) * len(specs))
 
 
 class RandomRows:
-    """Batches of random inputs that a model takes. Beyond a few, rows repeat: they are to be run, and not compared.
+    """Batches of random inputs that a model takes. Rows repeat after `DIFFERENT_ROWS`: they are not for comparisons.
 
-    They have the shapes and the fill of `taken`, or are its sample, if it has one. An input whose axis 0 has a fixed
-    size, or that has no axis, is as it is declared.
+    They have the shapes and the fill of `taken`, or are its sample, if it has one. An input without axes, or whose axis
+    0 has a fixed size, has the declared shape.
     """
 
     def __init__(self, specs: Sequence[TensorSpec], taken: AcceptedInputs | None = None) -> None:
@@ -83,7 +83,7 @@ class RandomRows:
         self._pools: Arrays = taken.sample or filled(rng, specs, taken, DIFFERENT_ROWS)
 
     def batch(self, rows: int) -> Arrays:
-        """So many rows of each input."""
+        """A batch of so many rows."""
         return tuple(
             [
                 np.resize(pool, (rows, *pool.shape[1:])) if open_ else pool
@@ -92,12 +92,12 @@ class RandomRows:
         )
 
     def request(self) -> Arrays:
-        """One request, for a model whose rows are not stacked: the sample as it is, or one row of each input."""
+        """One request, for a model whose rows are not stacked: the sample itself, or one row of each input."""
         return self._pools if self._whole else self.batch(1)
 
 
 def filled(rng: np.random.Generator, specs: Sequence[TensorSpec], taken: AcceptedInputs, rows: int) -> Arrays:
-    """So many different rows of what a model takes first of all."""
+    """So many different rows in the shapes and with the fill of `taken`."""
     shapes = _with_rows(specs, taken.shapes, rows)
     return tuple([_filled(rng, spec.datatype, shape, taken.fill) for spec, shape in zip(specs, shapes, strict=True)])
 
@@ -110,9 +110,9 @@ def constant(spec: TensorSpec, shape: Shape, value: int) -> Array:
 
 
 class RowKind(msgspec.Struct, frozen=True):
-    """One way to draw rows: floats of a shape, integers of a shape within a range, and so many texts.
+    """One way to make random rows: floats of a shape, integers of a shape within a range, and a number of texts.
 
-    `largest` says how large the floats are, about.
+    `largest` is about the size of the largest floats.
     """
 
     name: str
@@ -125,7 +125,7 @@ class RowKind(msgspec.Struct, frozen=True):
 def drawn(
     rng: np.random.Generator, kind: RowKind, specs: Sequence[TensorSpec], taken: AcceptedInputs, rows: int
 ) -> tuple[Arrays, ...]:
-    """So many rows of a kind, one by one, in the shapes and ranges that the model takes."""
+    """So many single rows of a kind, in the shapes and ranges that the model takes."""
     shapes = _with_rows(specs, taken.shapes, rows)
     inputs = [
         _drawn(rng, kind, spec.datatype, shape, range_)
@@ -160,7 +160,7 @@ def _filled(rng: np.random.Generator, datatype: Datatype, shape: Shape, fill: Fi
         return stored(np.asarray(rng.standard_normal(shape, np.float32)), datatype)
     bits = rng.integers(0, 2, shape)
     if bits.ndim and len(bits) > 1:
-        bits[1] = 1 - bits[0]  # by chance, small rows would be equal
+        bits[1] = 1 - bits[0]  # small rows would often be equal by chance
     if datatype is Datatype.BYTES:
         return np.where(bits, b"1", b"0").astype(np.object_)
     return stored(bits if fill is Fill.PLAIN else np.zeros(shape), datatype)

@@ -1,4 +1,4 @@
-"""Running rows alone and together, and comparing what comes out: as many as go in, and none changed by the others."""
+"""Runs rows alone and together, and compares the answers: there must be one for each row, the same in both cases."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from sluice.inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLAC
 from sluice.inference.types import FLOATS, Array, Arrays, TensorSpec
 
 REPEATS = 3
-"""As many more answers to the same batch tell a model that mixes rows from one that never says the same twice."""
+"""So many further runs of the same batch tell a model that mixes rows from one whose answers always vary."""
 
 NUDGE = 1e-6
-"""A row that is changed by so small a part of its values, and answered otherwise, makes much of rounding: where its
-answer changes in a batch, that says nothing of the others in it."""
+"""If a row's answer changes when its values change by this part, the row is sensitive to rounding: when its answer is
+another one in a batch, that says nothing about the other rows."""
 
 BESIDE = "changes with the rows beside it"
 PLACE = "changes with its place in the batch"
 
 
 class Mixed(Exception):
-    """Rows influence each other, or cannot travel together; the words say which and how."""
+    """Rows influence each other, or cannot be in one batch; the message says which rows and how."""
 
 
 class Varies(Exception):
-    """The model does not say the same of the same batch twice; the words say what was seen."""
+    """The model answers the same batch differently the next time; the message says what was seen."""
 
 
 class Slow(Exception):
-    """The first of some rows takes longer than it may."""
+    """The first of some rows took too long."""
 
 
 class TriedRow(msgspec.Struct, frozen=True, eq=False):
-    """A row, its answer alone, and the scale of the answers to rows of its kind."""
+    """A row, the answer to it alone, and the scale of the answers to rows of its kind."""
 
     row: Arrays
     answer: Arrays
@@ -47,7 +47,7 @@ class TriedRow(msgspec.Struct, frozen=True, eq=False):
 
 
 def rows_lost(outputs: Sequence[TensorSpec], arrays: Arrays, rows: int) -> str | None:
-    """Plain words for the first output that does not have so many rows; `None` where all of them do."""
+    """A sentence about the first output that does not have so many rows; `None` if all have."""
     for spec, array in zip(outputs, arrays, strict=True):
         if not array.ndim or array.shape[0] != rows:
             size = array.shape[0] if array.ndim else "no"
@@ -56,7 +56,7 @@ def rows_lost(outputs: Sequence[TensorSpec], arrays: Arrays, rows: int) -> str |
 
 
 def answers_vary(backend: Backend, outputs: Sequence[TensorSpec], request: Arrays, answer: Arrays) -> str | None:
-    """Plain words for the first output of which a request has another answer the next time; `None` where none has."""
+    """A sentence about the first output that differs when a request is run again; `None` if none does."""
     try:
         again = backend.run(request, [spec.name for spec in outputs])
     except ModelFailed:
@@ -67,9 +67,10 @@ def answers_vary(backend: Backend, outputs: Sequence[TensorSpec], request: Array
 
 
 class Comparison:
-    """Rows of one model, alone and together. Counts the `rows` that ran, the `batches`, and their `most_rows`.
+    """Runs rows of one model, alone and together, and compares their answers.
 
-    `row_s` is how long the first row took of those that ran alone last.
+    Counts the `rows` and `batches` that ran; `most_rows` is the size of the largest batch. `row_s` is how long the
+    first row took in the last call of `alone`.
     """
 
     def __init__(self, backend: Backend, outputs: Sequence[TensorSpec], clock: Callable[[], float]) -> None:
@@ -84,9 +85,9 @@ class Comparison:
         self._names = [spec.name for spec in outputs]
 
     def alone(self, rows: Sequence[Arrays], kind: str, slow_s: float = math.inf) -> tuple[list[TriedRow], str | None]:
-        """Those of the rows that the model takes, with their answers, and its words on the first of the others.
+        """Runs each row alone. Returns those that the model takes, and its words about the first that it refuses.
 
-        Raises `Mixed` where the answer to one row is not one row, and `Slow`.
+        Raises `Mixed` if the answer to one row is not one row, and `Slow` if the first row takes longer than `slow_s`.
         """
         answered: list[tuple[Arrays, Arrays]] = []
         refusal: str | None = None
@@ -97,7 +98,7 @@ class Comparison:
                 if answered:
                     self.row_s = row_s
                 elif self.row_s > slow_s:
-                    answer = self._timed(row)  # the first time, the machine may have been busy
+                    answer = self._timed(row)  # the machine may have been busy during the first run
             except ModelFailed as error:
                 refusal = refusal or str(error)
                 continue
@@ -112,7 +113,7 @@ class Comparison:
         return [TriedRow(row, answer, scale, kind) for row, answer in answered], refusal
 
     def together(self, rows: Sequence[TriedRow]) -> Arrays:
-        """The answer to a batch of rows, each of which is answered as alone. Raises `Mixed` and `Varies`."""
+        """The answer to a batch of rows. Raises `Mixed` if a row is not answered as alone, and `Varies`."""
         answer = self._run(rows)
         self.batches += 1
         self.most_rows = max(self.most_rows, len(rows))
@@ -129,16 +130,17 @@ class Comparison:
         return answer
 
     def same_place(self, rows: Sequence[TriedRow], answer: Arrays, others: Sequence[TriedRow], other: Arrays) -> None:
-        """Holds the answers to rows that stand at the same place of two batches of one size against each other.
+        """Compares the answers to rows that are at the same place in two batches of the same size.
 
-        The sharpest proof: the engine does the very same for such a row, so hardly any difference is rounding.
+        This is the sharpest test: the engine does the same steps for such a row, so rounding explains hardly any
+        difference. Raises `Mixed` and `Varies`.
         """
         places = [place for place, tried in enumerate(rows) if tried is others[place]]
         one, two = _taken(answer, places), _taken(other, places)
         self._hold([rows[place] for place in places], one, two, SAME_PLACE, BESIDE, whole=(rows, answer))
 
     def other_place(self, rows: Sequence[TriedRow], answer: Arrays, others: Sequence[TriedRow], other: Arrays) -> None:
-        """Holds the answers to rows that stand at other places of two batches of one size against each other."""
+        """Compares the answers to rows at different places in two batches of the same size. Raises likewise."""
         where = {id(tried): place for place, tried in enumerate(others)}
         moved = [place for place, tried in enumerate(rows) if id(tried) in where]
         one = _taken(answer, moved)
@@ -146,9 +148,9 @@ class Comparison:
         self._hold([rows[place] for place in moved], one, two, OTHER_PLACE, PLACE, whole=(rows, answer))
 
     def differing_outputs(self, rows: Sequence[TriedRow]) -> set[str]:
-        """The outputs whose answers to some of these rows, alone, are not those to others.
+        """The outputs that differ between these rows, each run alone.
 
-        Rows of which nothing was learnt, because they make much of rounding, do not count.
+        Rows that are sensitive to rounding are left out, since nothing was learnt from them.
         """
         rows = [tried for tried in rows if all(tried is not unsure for unsure in self._unsure)]
         found: set[str] = set()
@@ -160,7 +162,7 @@ class Comparison:
         return found
 
     def check_repeatable(self, rows: Sequence[TriedRow], answer: Arrays) -> None:
-        """Raises `Varies` if the batch is answered otherwise the next time."""
+        """Runs the batch again. Raises `Varies` if the answer differs."""
         again = self._run(rows)
         scales = [tried.scale for tried in rows]
         change = first_change(self._outputs, answer, again, scales, SAME_PLACE)
@@ -205,7 +207,7 @@ class Comparison:
                 self._check_repeatable(*(whole or (rows, other)))
                 checked = True
             place = left[change.row]
-            if strictness is SAME_PLACE or not self._makes_much_of_rounding(rows[place], change.output):
+            if strictness is SAME_PLACE or not self._is_sensitive_to_rounding(rows[place], change.output):
                 raise Mixed(f"row {place} of output {change.output!r} {fault}")
             self._unsure.append(rows[place])
             left.remove(place)
@@ -214,8 +216,8 @@ class Comparison:
         for _ in range(REPEATS):
             self.check_repeatable(rows, answer)
 
-    def _makes_much_of_rounding(self, tried: TriedRow, output: str) -> bool:
-        """Whether the output changes, too, where the row alone is changed by as little as rounding may."""
+    def _is_sensitive_to_rounding(self, tried: TriedRow, output: str) -> bool:
+        """Whether the output changes as well if the row, alone, is changed by as little as rounding may change it."""
         nudged = tuple([_nudged(spec, array) for spec, array in zip(self._backend.inputs, tried.row, strict=True)])
         try:
             answer = self._backend.run(nudged, self._names)

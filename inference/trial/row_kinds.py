@@ -1,4 +1,4 @@
-"""The kinds of rows that a model is tried with. Each would show an influence that the others leave hidden."""
+"""The kinds of rows that a model is tried with. Each shows influences that the others would not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sluice.inference.trial.random_inputs import Range, RowKind
 from sluice.inference.types import Array, Shape
 
 SPARSE_PART = 0.05
-"""So many of the elements of a sparse row are not zero."""
+"""The part of the elements of a sparse row that is not zero."""
 
 WORDS = ("red", "apple", "Straße", "日本語", "stone,", "7", "-3.5", "über-lang" * 8)
 
@@ -33,7 +33,7 @@ def _of_every_size(rng: np.random.Generator, shape: Shape) -> Array:
 
 
 def _few(rng: np.random.Generator, shape: Shape) -> Array:
-    """Where a sparse row is not zero: at one place at least."""
+    """A mask of where a sparse row is not zero, which is at least one place."""
     few = np.asarray(rng.random(shape, np.float32)) < SPARSE_PART
     for row in few.reshape(shape[0] if shape else 1, -1):
         if row.size:
@@ -100,7 +100,7 @@ KINDS = (
     RowKind("huge", 1e6, _normal(1e6), _logarithmic, _words(100)),
     RowKind("of every size", 1e6, _of_every_size, _whole, _words(3)),
 )
-"""In the order in which they are tried. The first ones tell the most where there is no time for all; large values come
-late, for some models do more work for them, such as those that cut regions out of pictures."""
+"""In the order in which they are tried. The first ones tell most, if there is no time for all. Large values come late,
+because they make some models do more work, such as those that cut regions out of pictures."""
 
 PLAIN = KINDS[0]

@@ -1,9 +1,9 @@
-"""Trying whether a model keeps the rows of a batch apart, hard enough that it could have failed.
+"""Tries whether a model keeps the rows of a batch apart, in such a way that an influence would probably show.
 
-Rows of every kind (see `row_kinds`), and those of a sample, are run alone, and then beside others: of their own kind
-and of others, in batches of two to many, each row in every place, beside copies of itself, and once more with
-other neighbours. Whatever then differs by more than rounding is an influence. An output that says the same of all rows
-could not have shown one, so nothing is known of it.
+Rows of every kind (see `row_kinds`), and those of a sample, are run alone, and then beside others: of the same kind
+and of other kinds, in batches of two to many, each row in every place, beside copies of itself, and again with other
+neighbours. Any difference that is larger than rounding is an influence. If an output is the same for all rows, it could
+not have shown an influence, so nothing is known about it.
 """
 
 from __future__ import annotations
@@ -26,38 +26,37 @@ from sluice.inference.trial.row_kinds import KINDS, PLAIN
 from sluice.inference.types import Arrays, Shape, TensorSpec
 
 TRIAL_S = 2.0
-"""How long a trial may take. What is left out then, beyond the first batches, is said."""
+"""How long a trial may take. Only the first batches always run; what else is left out, the result says."""
 
 ROWS_OF_KIND = 3
 ROWS_OF_LIKES = 18
-"""Rows of each kind that are tried; and as many are run for those of a kind, alone and in batches."""
+"""Rows of each kind that are tried, and how many rows that makes to run, alone and in batches."""
 
 MANY_OF_KINDS = 2
 MANY_ROWS = 8
-"""Of the first kinds, so many rows in one batch: an influence may need several rows of the same kind."""
+"""For the first `MANY_OF_KINDS` kinds there is a batch of `MANY_ROWS`: an influence may need several rows of a kind."""
 
 BATCH_ROWS = (2, 8, 17, 64)
-"""Rows of all kinds in one batch: two, as wide as most vectors, no multiple of that, and many."""
+"""Sizes of batches with rows of all kinds: two, the width of most vectors, no multiple of that, and many."""
 
 EVERY_PLACE_ROWS = 8
-"""Batches of so many rows are tried in every order, round and round, and larger ones in two orders."""
+"""Batches of up to so many rows are tried in every rotation, and larger ones in two."""
 
 MOST_BYTES = 64 << 20
-"""Rows and answers of one batch together, at most."""
+"""The most memory for the rows and answers of one batch."""
 
 KEPT_BYTES = 4 * MOST_BYTES
-"""Rows and answers that are kept to be tried together, at most."""
+"""The most memory for rows and answers that are kept for later batches."""
 
 HALVINGS = 5
-"""How often the range of integers is halved while none of a kind's rows is taken."""
+"""How often the range of integers is halved while the model refuses all rows of a kind."""
 
 
 class TrialResult(msgspec.Struct, frozen=True):
-    """What a trial found. Of rows that are well known to be kept apart, the first three are `None`.
+    """What a trial found. If it showed that rows are kept apart, the first three are `None`.
 
-    `mixed_because` has plain words for rows that influence each other, or cannot travel together; `erratic_because` for
-    a model that does not say the same twice; `unknown_because` for what the trial could not show. `said` is how it was
-    tried.
+    `mixed_because` says how rows influence each other, or that they cannot be in one batch; `erratic_because` that the
+    model answers the same row differently; `unknown_because` why the trial shows nothing. `said` is how it was tried.
     """
 
     mixed_because: str | None = None
@@ -67,7 +66,7 @@ class TrialResult(msgspec.Struct, frozen=True):
 
 
 def try_plain(backend: Backend, outputs: Sequence[TensorSpec], taken: AcceptedInputs) -> TrialResult:
-    """A short trial with two plain rows: what a proof from the graph is checked by. It may leave everything unknown."""
+    """A short trial with two plain rows, to check a proof from the graph. The result may be empty."""
     rows = single_rows(
         filled(np.random.default_rng(0), backend.inputs, taken, 2) if taken.sample is None else taken.sample
     )
@@ -87,7 +86,7 @@ def try_plain(backend: Backend, outputs: Sequence[TensorSpec], taken: AcceptedIn
 def try_hard(
     backend: Backend, outputs: Sequence[TensorSpec], found: Answered, sample: Arrays | None, clock: Callable[[], float]
 ) -> TrialResult:
-    """The whole trial. `sample` has valid rows, in the shapes of what was found to be taken, or is `None`."""
+    """The whole trial. `sample` has valid rows in the shapes that the model was found to take, or is `None`."""
     trial = _Trial(backend, outputs, clock)
     try:
         trial.run(found, sample)
@@ -99,7 +98,7 @@ def try_hard(
 
 
 class _Trial:
-    """One trial of one model. Raises `Mixed` and `Varies`, whichever is seen first."""
+    """One trial of one model. Raises `Mixed` or `Varies`, whichever is seen first."""
 
     def __init__(self, backend: Backend, outputs: Sequence[TensorSpec], clock: Callable[[], float]) -> None:
         self._backend = backend
@@ -120,7 +119,7 @@ class _Trial:
         self._largest = math.inf
 
     def run(self, found: Answered, sample: Arrays | None) -> None:
-        """Every step in its order: the first in any case, and the others while there is time."""
+        """Runs all steps in order: the first always, the others while there is time."""
         taken = found.taken
         wide, self._unsought = with_ranges(self._backend, found, sample, self._clock)
         self._first(wide, sample)
@@ -142,7 +141,7 @@ class _Trial:
                     self._like(self._drawn(KINDS[-1], other, 1) + self._drawn(PLAIN, other, 2))
 
     def verdict(self) -> TrialResult:
-        """What is known where no row was changed by another."""
+        """The result, if no row was changed by another."""
         unknown = self._unknown()
         if unknown is not None:
             return TrialResult(unknown_because=unknown)
@@ -170,7 +169,7 @@ class _Trial:
         return self._unsought
 
     def _first(self, taken: AcceptedInputs, sample: Arrays | None) -> None:
-        """What is tried however long it takes: rows of the sample, or some of different kinds."""
+        """Tries rows of the sample, or a few rows of different kinds, however long that takes."""
         rows: list[TriedRow] = []
         if sample is not None:
             given, self._refusal = self._comparison.alone(single_rows(sample)[:SAMPLE_ROWS], "of the sample")
@@ -183,7 +182,7 @@ class _Trial:
         self._like(rows)
 
     def _drawn(self, kind: RowKind, taken: AcceptedInputs, count: int) -> list[TriedRow]:
-        """Rows of a kind that the model takes; of integers, those of half the range where others are refused."""
+        """Rows of a kind that the model takes. If it refuses all, the range of integers is halved."""
         if kind.largest > self._largest:
             self._left_out.append(f"rows {kind.name}, since large values make the model slow")
             return []
@@ -205,7 +204,7 @@ class _Trial:
         return found
 
     def _like(self, rows: list[TriedRow]) -> None:
-        """Rows of one origin, in every order of places and beside others; kept for batches with the rest."""
+        """Tries rows of one kind or of a sample together, in every rotation. Keeps them for batches with other rows."""
         rows = rows[: self._fitting(rows)]
         if len(rows) > 1:
             answer = _beside_others(self._comparison, rows, (0, -1))
@@ -218,7 +217,7 @@ class _Trial:
             self._kept_bytes += row_bytes
 
     def _unlike(self, size: int) -> None:
-        """A batch of rows of all origins, in every order of places while there is time, and of copies of one row."""
+        """Tries a batch of rows of all kinds, in its rotations while there is time, and beside copies of one row."""
         same = [tried for tried in self._rows if _shapes(tried) == _shapes(self._rows[0])]
         mingled = _mingled(same)
         rows = [mingled[place % len(mingled)] for place in range(min(size, self._fitting(mingled)))]
@@ -228,12 +227,12 @@ class _Trial:
         self._differing |= self._comparison.differing_outputs(rows)
 
     def _fitting(self, rows: Sequence[TriedRow]) -> int:
-        """As many rows as one batch may have in memory."""
+        """How many of these rows one batch may have, by its memory."""
         row_bytes = max([sum([array.nbytes for array in (*each.row, *each.answer)]) for each in rows], default=1)
         return max(ROWS_OF_KIND, MOST_BYTES // max(1, row_bytes))
 
     def _in_time(self, what: str, rows: int) -> bool:
-        """Whether so many more rows should be run in time, if they are as quick as those before; else it is noted."""
+        """Whether there is time for so many more rows, if they are as quick as those before. Notes `what` if not."""
         now_s = self._clock()
         row_s = (now_s - self._began_s) / max(1, self._comparison.rows)
         if now_s + rows * row_s <= self._began_s + TRIAL_S:
@@ -243,7 +242,7 @@ class _Trial:
 
 
 def _beside_others(comparison: Comparison, rows: Sequence[TriedRow], places: Sequence[int]) -> Arrays:
-    """The answer to a batch, of which rows at some places are held against the same beside their own copies."""
+    """Runs a batch, and compares the rows at some places with the same rows beside copies of themselves."""
     answer = comparison.together(rows)
     for place in places:
         copies = [rows[place]] * len(rows)
@@ -254,7 +253,7 @@ def _beside_others(comparison: Comparison, rows: Sequence[TriedRow], places: Seq
 def _in_every_place(
     comparison: Comparison, rows: Sequence[TriedRow], answer: Arrays, in_time: Callable[[], bool]
 ) -> None:
-    """Holds the answer to the rows in their order against those to their other orders, round and round."""
+    """Compares the answer to the rows in their order with the answers to their rotations."""
     for shift in range(1, len(rows)) if len(rows) <= EVERY_PLACE_ROWS else (len(rows) // 2,):
         if not in_time():
             break
@@ -263,7 +262,7 @@ def _in_every_place(
 
 
 def _mingled(rows: Sequence[TriedRow]) -> list[TriedRow]:
-    """The rows in an order in which neighbours are of different kinds, as far as there are several."""
+    """The rows, ordered so that neighbours are of different kinds as far as possible."""
     by_kind: dict[str, list[TriedRow]] = {}
     for tried in rows:
         by_kind.setdefault(tried.kind, []).append(tried)

@@ -1,8 +1,8 @@
 """The worker process: one model, one gateway, one batch after another.
 
-Started by `workers.spawn`, never by hand. Loads the model that the first message names, answers runs in their order,
-and ends when the gateway closes its ends of the sockets or has ended itself, in the middle of a run and when it has
-been stopped, too.
+`workers.spawn` starts it. It loads the model that the first message names, and then answers `Run` orders in turn. It
+ends when the gateway closes its ends of the sockets or has ended itself, even in the middle of a run or while it is
+stopped by a signal.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ from sluice.inference.worker.runner import Runner
 PR_SET_PDEATHSIG = 1
 
 MOST_NOTES = 4
-"""Notes that are passed on."""
+"""The most notes in `Findings` that are sent to the gateway."""
 
 
 def main(sends: int, receives: int) -> None:
-    """Serves the gateway at the other ends of the two sockets, until they are closed."""
-    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the gateway still needs its workers then
+    """Serves the gateway at the other ends of the two sockets, given by descriptors, until they are closed."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, when the gateway still needs its workers
         signal.signal(stop, signal.SIG_IGN)
     _die_before_the_gateway()
     _die_with_the_gateway()
@@ -70,22 +70,22 @@ def main(sends: int, receives: int) -> None:
 
 
 def _die_before_the_gateway() -> None:
-    """When memory runs out, the kernel is to end a worker, which is replaced, and never the gateway."""
+    """Makes the kernel kill a worker, which is replaced, rather than the gateway when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _die_with_the_gateway() -> None:
-    """A worker that is stopped could not see that the gateway has ended, and would stay for ever: the kernel kills it.
+    """Makes the kernel kill this process when the gateway ends: a stopped process could not see closed sockets.
 
-    Source: prctl(2). Should the gateway have ended before this, the sockets tell.
+    Source: prctl(2). If the gateway ended before this call, the closed sockets end the worker.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _end_with_gateway(receives: int) -> None:
-    """Watches for the other end to close: the main thread may be deep in a run that never ends."""
+    """Ends the process when the other end is closed, even if the main thread is in a run that never ends."""
     poll = select.poll()
     poll.register(receives, select.POLLRDHUP)
     poll.poll()
@@ -106,14 +106,17 @@ def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
         channel.send(Loaded(trial.signature, loaded.plan, _clipped(trial.findings), notes, names))
     except PeerGone:
         raise
-    except Exception as error:  # whatever it is, the gateway tells the operator
+    except Exception as error:  # the gateway reports any error to the operator
         channel.send(LoadFailed(clipped(str(error) if isinstance(error, ModelLoadError) else repr(error))))
         return None
     return loaded.backend, trial.signature
 
 
 def load_model(order: Load, model: UnloadedModel) -> Surveyed:
-    """Loads a model as ordered. The first worker of a version tries and measures it, and plans how to serve it."""
+    """Loads a model as ordered. Raises `ModelLoadError`, or whatever the engine raises.
+
+    The first worker of a version tries the model, measures it, and plans how to serve it.
+    """
 
     def open_backend(threads: int) -> Backend:
         return model.load(order.device, threads, order.apart)
@@ -121,7 +124,7 @@ def load_model(order: Load, model: UnloadedModel) -> Surveyed:
     if order.known is not None and isinstance(order.plan, ServingPlan):
         return _load_known(open_backend, order.known, order.plan)
     with ThreadPoolExecutor(1, "proof") as pool:
-        # Beside opening the session, which takes longer and lets other threads run.
+        # The proof runs while the engine loads the model, which takes longer and lets other threads run.
         proof = pool.submit(model.prove) if order.batched in (None, True) else None
 
         def try_model(backend: Backend) -> Trial:
@@ -135,7 +138,7 @@ def load_model(order: Load, model: UnloadedModel) -> Surveyed:
 
 
 def _load_known(open_backend: Callable[[int], Backend], known: KnownVersion, plan: ServingPlan) -> Surveyed:
-    """Another worker of a model that was tried. One that reports another signature than it had tells it."""
+    """Loads a model that an earlier worker has tried. If its signature is another one now, that one is reported."""
     backend = open_backend(plan.intra_op_threads)
     signature = known.signature
     same = backend.inputs == signature.inputs and _names(backend.outputs) == _names(signature.outputs)
@@ -161,12 +164,12 @@ def _clipped(findings: Findings) -> Findings:
 
 
 def _class_names(model: UnloadedModel) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """The names of classes, by output, as far as one message has room for them, and the notes, which say so."""
+    """The class names by output, as far as one message has room, and the notes, with one for each output left out."""
     names: dict[str, tuple[str, ...]] = {}
     notes = model.notes
     left_bytes = NAMES_BYTES
     for output, classes in model.class_names.items():
-        size_bytes = sum([len(name.encode()) + 5 for name in classes])  # each with its own head
+        size_bytes = sum([len(name.encode()) + 5 for name in classes])  # msgpack puts up to 5 bytes before each
         if size_bytes <= left_bytes:
             names[output] = classes
             left_bytes -= size_bytes

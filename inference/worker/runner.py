@@ -1,4 +1,4 @@
-"""The worker's side of one batch: inputs out of shared memory, through the model, outputs into shared memory."""
+"""The worker's side of one batch: takes inputs from shared memory, runs the model, puts outputs into shared memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice.inference.types import Arrays, Signature
 
 
 class Runner:
-    """Answers `Run` orders, one at a time. Owns the arena's mapping for as long as the process lives."""
+    """Answers `Run` orders, one at a time. Owns the mapping of the arena until the process ends."""
 
     def __init__(self, backend: Backend, signature: Signature, shape: ArenaShape, arena: SharedMemory) -> None:
         self._backend = backend
@@ -25,7 +25,7 @@ class Runner:
         self._names = tuple([spec.name for spec in signature.outputs])
 
     def answer(self, channel: Channel[Order], order: Run, descriptor: int | None) -> None:
-        """Sends `Done` with the outputs or `Failed`. `descriptor` is of inputs that did not fit the slot."""
+        """Runs one batch and sends `Done` or `Failed`. `descriptor`: memory of inputs that did not fit the slot."""
         try:
             outputs, began_s, compute_s = self._run(order, descriptor)
             planned = plan([(array,) for array in outputs])
@@ -40,7 +40,7 @@ class Runner:
             channel.send(Failed(clipped(f"the worker could not run the batch: {error!r}"), False))
 
     def _run(self, order: Run, descriptor: int | None) -> tuple[Arrays, float, float]:
-        """The outputs, when the engine began and the seconds that it took. Lets go of the inputs before it returns."""
+        """The outputs, when the engine began, and how long it ran. Releases the inputs before it returns."""
         with ExitStack() as held:
             buffer, start = self._arena.buffer, self._shape.input_start(order.slot)
             if order.own_bytes:
@@ -56,7 +56,7 @@ class Runner:
         return outputs, began_s, compute_s
 
     def _send_apart(self, channel: Channel[Order], planned: BufferPlan, began_s: float, compute_s: float) -> None:
-        """Outputs larger than the slot: in memory of their own, which the gateway has once it is sent."""
+        """Sends outputs larger than the slot in memory of their own, which the gateway owns from then on."""
         with SharedMemory.create(planned.size_bytes) as own:
             write(planned, own.buffer, 0)
             channel.send(Done(planned.placed, planned.size_bytes, began_s, compute_s), own.descriptor)

@@ -1,4 +1,4 @@
-"""What workers die of: a death told from how the process ended and from what else happened then."""
+"""The cause of a worker's death, told from how its process ended and from what else happened at that time."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from sluice.inference.planning.machine import oom_kills
 from sluice.inference.types import Cause, Death
 
 SAME_MOMENT_S = 1.0
-"""Deaths within so long of each other are taken together."""
+"""Deaths that are at most so far apart count as simultaneous."""
 
 FAULTS = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS}
 )
-"""Signals that the kernel raises for what a process does itself."""
+"""Signals that the kernel raises for something that the process itself did."""
 
 _ALIKE = {
     Cause.KILLED: {Cause.KILLED, Cause.FROZEN},
     Cause.FROZEN: {Cause.KILLED, Cause.FROZEN},
     Cause.OUT_OF_MEMORY: {Cause.OUT_OF_MEMORY, Cause.KILLED},
 }
-"""Deaths that tell of the machine where several come at once, whatever ran. Other causes do so only in idle workers."""
+"""For each cause, the causes of simultaneous deaths that point to the machine, whatever the workers ran. For any other
+cause, only deaths of idle workers by the same cause do."""
 
 
 class Register:
-    """All deaths of this process' workers, of whatever model. Pure but for `count`, which reads the kernel's count.
+    """Tells the causes of all workers' deaths in this gateway, of any model. Does no I/O but `count`.
 
-    A SIGKILL that the kernel's count of processes killed for want of memory accounts for is `OUT_OF_MEMORY`; each one
-    that it counts accounts for one death, within `SAME_MOMENT_S` of when it is seen. Keeps the deaths of the last
-    `SAME_MOMENT_S` only. `now_s` is monotonic time.
+    `count` reads the kernel's number of processes that it killed because memory ran out. When that number grows by one,
+    one death by SIGKILL within `SAME_MOMENT_S` is `OUT_OF_MEMORY`. Keeps the deaths of the last `SAME_MOMENT_S` only.
+    `now_s` is on the monotonic clock.
     """
 
     def __init__(self, count: Callable[[], int] = oom_kills) -> None:
@@ -41,7 +42,7 @@ class Register:
         self._lately: deque[tuple[float, Death]] = deque()
 
     def look(self, now_s: float) -> None:
-        """Take in what was counted until now, so that it does not account for a death that comes much later."""
+        """Reads the kernel's count now, so that an earlier kill does not explain a much later death."""
         counted = self._count()
         if counted > self._counted:
             self._unexplained += counted - self._counted
@@ -51,17 +52,17 @@ class Register:
         self._counted = counted
 
     def enter(self, exit_code: int | None, ran_s: float | None, now_s: float) -> Death:
-        """A worker that the gateway did not kill has ended. `exit_code` is `None` where it is not known in time."""
+        """Registers a worker that the gateway did not kill. `exit_code` is `None` if it is not known in time."""
         cause, how = self._told_by(exit_code, now_s)
         return self._entered(cause, how if ran_s is None else f"{how}, {ran_s:.3g} s into a batch", ran_s, now_s)
 
     def enter_killed(self, cause: Cause, how: str, ran_s: float | None, now_s: float) -> Death:
-        """The gateway has killed a worker for this cause."""
+        """Registers a worker that the gateway killed for this cause."""
         return self._entered(cause, how, ran_s, now_s)
 
     def _told_by(self, exit_code: int | None, now_s: float) -> tuple[Cause, str]:
         if exit_code is None:
-            return Cause.KILLED, "ended, nobody knows how"
+            return Cause.KILLED, "ended in an unknown way"
         if exit_code >= 0:
             return Cause.CRASHED, how_it_ended(exit_code)
         if -exit_code in FAULTS:
@@ -85,7 +86,7 @@ class Register:
 
 
 def _is_alike(cause: Cause, other: Death) -> bool:
-    """Whether the other death says that the machine may be behind one of this cause."""
+    """Whether the other death suggests that the machine may be the reason for a death by this cause."""
     return other.cause in _ALIKE[cause] if cause in _ALIKE else other.cause is cause and other.ran_s is None
 
 
@@ -100,4 +101,4 @@ def how_it_ended(exit_code: int) -> str:
 
 
 REGISTER = Register()
-"""One for the process, as the machine is: what befalls the workers of all models at once, no model sees alone."""
+"""One for the whole gateway: deaths of several models' workers at once can only be seen together."""

@@ -1,4 +1,4 @@
-"""The gateway's side of one batch's memory: parts stacked into shared memory, outputs taken out of it."""
+"""The gateway's side of one batch's memory: stacks parts into shared memory, and takes outputs out of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sluice.inference.transport.messages import Answer, Done, Run, ShareArena
 from sluice.inference.types import Arrays, Datatype, Signature
 
 LEND_FROM_BYTES = 1 << 20
-"""Inputs from this size on are lent where they can be: to map them costs the worker less than a copy costs here."""
+"""From this size on, inputs in shared memory are lent: mapping them costs the worker less than a copy costs here."""
 
 
 class WantedOutputs(msgspec.Struct, frozen=True):
-    """The outputs that a batch is to give: their names, and their places and datatypes in the signature."""
+    """The wanted outputs of a batch: their names, and their places and datatypes in the signature."""
 
     names: Sequence[str]
     places: tuple[int, ...]
@@ -30,8 +30,8 @@ class WantedOutputs(msgspec.Struct, frozen=True):
 class Exchange:
     """One worker's arena. Owns it until `close`, and knows which of its slots are free.
 
-    Making one raises `OSError` where there is no memory for it, `PeerGone` or `WireError` where the worker does not
-    take it.
+    The constructor sends the arena to the worker. It raises `OSError` if there is no memory for it, and `PeerGone` or
+    `WireError` if the worker does not take it.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Exchange:
         self._max_answer_bytes = max_answer_bytes
         self._free = list(range(SLOTS))
         self._parts = [1] * SLOTS
+        self._rows: list[int | None] = [None] * SLOTS
         self._places = {spec.name: place for place, spec in enumerate(signature.outputs)}
         self._datatypes = tuple([spec.datatype for spec in signature.outputs])
         self._arena = SharedMemory.create(self._shape.size_bytes)
@@ -58,7 +59,7 @@ class Exchange:
 
     @property
     def free_slots(self) -> int:
-        """Batches that may be sent now."""
+        """How many batches may be sent now."""
         return len(self._free)
 
     def wanted(self, outputs: Sequence[str]) -> WantedOutputs:
@@ -67,13 +68,14 @@ class Exchange:
         return WantedOutputs(outputs, places, [self._datatypes[place] for place in places])
 
     def send(self, parts: Sequence[Arrays], wanted: WantedOutputs) -> int:
-        """Stacks the parts and sends them off; the slot that they hold until `take` or `release`.
+        """Stacks the parts and sends them. Returns the slot that they occupy until `release`.
 
-        Raises `ModelFailed` if the machine has no memory for parts that do not fit the slot, `PeerGone` or `WireError`
-        if the worker does not take them. The slot stays free then.
+        Raises `ModelFailed` if the machine has no memory for parts that do not fit the slot, and `PeerGone` or
+        `WireError` if the worker does not take them; the slot then stays free.
         """
         slot = self._free[-1]
         self._parts[slot] = len(parts)
+        self._rows[slot] = None if len(parts) == 1 else sum([part[0].shape[0] for part in parts])
         if len(parts) == 1 and self._lend(slot, parts[0], wanted):
             return self._free.pop()
         planned = plan(list(zip(*parts, strict=True)))
@@ -85,7 +87,7 @@ class Exchange:
         return self._free.pop()
 
     def _lend(self, slot: int, inputs: Arrays, wanted: WantedOutputs) -> bool:
-        """Large inputs that lie in shared memory already are not copied: the worker is given that memory."""
+        """Sends large inputs that lie in shared memory without a copy. False if they do not, and nothing was sent."""
         if sum([array.nbytes for array in inputs]) < LEND_FROM_BYTES or (lent := lender(inputs)) is None:
             return False
         memory, offsets = lent
@@ -96,7 +98,7 @@ class Exchange:
         return True
 
     def _send_apart(self, slot: int, planned: BufferPlan, wanted: WantedOutputs) -> None:
-        """Inputs larger than the slot: in memory of their own, which the worker has once it is sent."""
+        """Sends inputs larger than the slot in memory of their own, which the worker owns from then on."""
         try:
             own = SharedMemory.create(planned.size_bytes)
         except OSError as error:
@@ -106,10 +108,11 @@ class Exchange:
             self._channel.send(Run(slot, planned.placed, wanted.places, planned.size_bytes), own.descriptor)
 
     def take(self, slot: int, done: Done, descriptor: int | None, wanted: WantedOutputs) -> Arrays:
-        """The outputs, copied out. `descriptor` is of outputs that did not fit the slot.
+        """The outputs, copied out. `descriptor` is the memory of outputs that did not fit the slot, or `None`.
 
-        Nothing is copied of outputs that are larger than the answers to the batch's parts may be: of a single part that
-        raises `RequestTooLarge`, of several `ModelFailed`, for nobody knows yet whose they are.
+        Outputs larger than the answers to all parts together may be are not copied. For a single part that raises
+        `RequestTooLarge`; for several parts `ModelFailed`, since it is not known which of them has the large outputs.
+        Raises `ModelFailed`, too, where the outputs of several parts do not have their rows along axis 0.
         """
         parts = self._parts[slot]
         size_bytes = sum([placed.size_bytes for placed in done.outputs])
@@ -117,6 +120,12 @@ class Exchange:
             if descriptor is not None:
                 os.close(descriptor)
             raise self._too_large(size_bytes, parts)
+        outputs = self._copied(slot, done, descriptor, wanted)
+        if (rows := self._rows[slot]) is not None:
+            _check_rows(rows, wanted.names, outputs)
+        return outputs
+
+    def _copied(self, slot: int, done: Done, descriptor: int | None, wanted: WantedOutputs) -> Arrays:
         if not done.own_bytes:
             return copies(self._arena.buffer, self._shape.output_start(slot), done.outputs, wanted.datatypes)
         if descriptor is None:
@@ -140,12 +149,22 @@ class Exchange:
         )
 
     def release(self, slot: int) -> None:
-        """The slot is free again."""
+        """Makes the slot free again."""
         self._free.append(slot)
 
     def close(self) -> None:
         """Gives the arena back."""
         self._arena.close()
+
+
+def _check_rows(rows: int, names: Sequence[str], outputs: Arrays) -> None:
+    """Raises `ModelFailed` for an output of a stacked batch that cannot be cut into the parts' answers."""
+    for name, output in zip(names, outputs, strict=True):
+        if not output.ndim or output.shape[0] != rows:
+            raise ModelFailed(
+                f"output {name!r} has the shape {list(output.shape)} for a batch of {rows} rows; "
+                "axis 0 must have the rows for a batch to be taken apart"
+            )
 
 
 def _no_memory(size_bytes: int, error: OSError) -> ModelFailed:

@@ -1,4 +1,4 @@
-"""The worker processes of one model version, as one place to run batches."""
+"""The worker processes of one model version, which run its batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice.inference.errors import ModelLoadError, WorkerDied
 from sluice.inference.findings import Findings
 from sluice.inference.planning.options import WorkerOptions, plan_terms
 from sluice.inference.repository.sample import find_sample
-from sluice.inference.repository.snapshot import Held, Snapshot, take_snapshot
+from sluice.inference.repository.snapshot import Snapshot, SnapshotCheck, take_snapshot
 from sluice.inference.serving_plan import ServingPlan
 from sluice.inference.transport.messages import Load
 from sluice.inference.types import Arrays, BatchResult, Death, Signature, Vacancy
@@ -23,15 +23,16 @@ from sluice.inference.workers.process import WorkerLimits, WorkerProcess
 from sluice.inference.workers.supervisor import Events, WorkerSupervisor, known_order
 
 LOOK_S = 0.5
-"""How often the files of weights are looked at that an engine has mapped."""
+"""How often mapped files of weights are checked for changes."""
 
 __all__ = ["WorkerOptions", "Workers", "WorkersStatistics"]
 
 
 class WorkersStatistics(msgspec.Struct, frozen=True):
-    """What stands at one moment. `restarts` counts every start of a replacement, successful or not.
+    """The state of the workers at one moment. `restarts` counts every start of a replacement, successful or not.
 
-    `failing_since_s` is since when none lives and every start failed, on the monotonic clock; `None` in better days.
+    `failing_since_s` is since when no worker has lived and every start has failed, on the monotonic clock; `None` if a
+    worker lives.
     """
 
     alive: int
@@ -42,38 +43,38 @@ class WorkersStatistics(msgspec.Struct, frozen=True):
 
 
 class Workers:
-    """The worker processes of one model version. An async context manager, which owns them while it is entered.
+    """The worker processes of one model version. An async context manager that owns them while it is entered.
 
-    Entering starts the first one, which tries the model out, measures it, and plans how many there are to be; then the
-    others, all at once, so that nothing disturbs the measurement. Raises `ModelLoadError` with the engine's words if
-    one cannot load the model; nothing is left running then. Afterwards a lost worker is replaced without end, as
-    planned. Leaving ends them; batches still in flight then raise `WorkerDied`.
+    Entering starts the first worker, which tries the model, measures it, and plans how many workers there will be. Then
+    it starts the others, all at once, so that they do not disturb the measurement. Raises `ModelLoadError` with the
+    engine's words if a worker cannot load the model; no process is left running then. From then on a lost worker is
+    always replaced, by the same plan. Leaving ends the workers; batches still in flight then raise `WorkerDied`.
 
-    All of them load the files of `files`, a snapshot of `model_file` from the time when its digest was taken; without
-    one it is taken here. A worker whose files have changed since is refused: until they are back, none is replaced. The
-    engine maps files of weights, and sees what is written into them at once; so they are looked at every `LOOK_S`, and
-    workers that may have seen other weights are killed.
+    All workers load the files of `files`, a snapshot of `model_file` from the time when its digest was taken; without
+    one, it is taken here. If the files have changed since, no replacement is started until they are as they were. An
+    engine that maps files of weights sees at once what is written into them. So these files are checked every `LOOK_S`,
+    and workers that may have seen other weights are killed.
 
-    `on_vacancy` is called when there is room that was not there before: after each answer, and for each replacement.
-    `on_restart` is called at each start of a replacement, `on_death` when a worker was lost, with what it died of, and
-    `on_overwritten` when workers were killed for what was written into their weights. All are called from the event
-    loop, between two steps of other tasks, and must not block.
+    `on_vacancy` is called when a worker can take a further batch: after each answer, and for each replacement.
+    `on_restart` is called at each start of a replacement, `on_death` when a worker was lost, and `on_overwritten` when
+    workers were killed because their weights were written into. All are called by the event loop, never from inside
+    another call of this class, and must not block.
     """
 
     signature: Signature
-    """As the engine reported it. There once the workers are entered."""
+    """As the engine reported it. Set once the workers are entered."""
 
     findings: Findings
-    """What is known of its rows, and why they are batched or not. There once the workers are entered."""
+    """What is known of the model's rows, and why they are batched or not. Set once the workers are entered."""
 
     notes: tuple[str, ...]
-    """What is served otherwise than the file has it, in plain words. There once the workers are entered."""
+    """In which ways the served outputs differ from the file's, in plain words. Set once the workers are entered."""
 
     class_names: Mapping[str, Sequence[str]]
-    """What the file calls the columns of an output, by output. There once the workers are entered."""
+    """The file's names for the columns of an output, by output. Set once the workers are entered."""
 
     plan: ServingPlan
-    """How many workers, threads and rows, and why. There once the workers are entered."""
+    """The number of workers, threads and rows, and why. Set once the workers are entered."""
 
     def __init__(
         self,
@@ -91,8 +92,8 @@ class Workers:
         self._options = options
         self._model_file = model_file
         self._files = files or _snapshot(model_file)
-        self._held = Held(self._files)
-        self._posts: tuple[WorkerSupervisor, ...] = ()
+        self._check = SnapshotCheck(self._files)
+        self._supervisors: tuple[WorkerSupervisor, ...] = ()
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -132,10 +133,10 @@ class Workers:
         await self._leave()
 
     def vacancy(self) -> Vacancy:
-        """The room that there is now."""
+        """How many batches the workers can take now."""
         idle = spare = alive = 0
-        for post in self._posts:
-            worker = post.worker
+        for supervisor in self._supervisors:
+            worker = supervisor.worker
             if worker is None or not worker.alive:
                 continue
             alive += 1
@@ -146,17 +147,17 @@ class Workers:
         return Vacancy(idle, spare, alive)
 
     async def run(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float = math.inf) -> BatchResult:
-        """Runs one batch on the worker with the fewest in flight and the first to be done. Only into a vacancy.
+        """Runs one batch on the worker with the fewest in flight that will be free first. Only if there is a vacancy.
 
         `parts` has the arrays of each job, in the signature's order, in storage dtypes, equal in all axes but the
-        first; they are stacked along it before the first suspension, and free to go then. A model that is not batched
-        takes one part. `outputs` names the wanted outputs in the wanted order, at least one.
-        A worker that runs this batch for longer than `limit_s`, or than the `run_timeout_s` of all, or that is found
+        first. They are stacked along it before the first suspension, and are not needed after that. A model that is not
+        batched takes one part. `outputs` names the wanted outputs in the wanted order, at least one.
+        A worker that runs this batch for longer than `limit_s` or the `run_timeout_s` of the options, or that is found
         stopped meanwhile, is killed and replaced. The time that the batch waits behind another does not count.
 
-        Raises `ModelFailed`, also where the outputs of several parts do not have their rows along axis 0; `WorkerDied`
-        where the worker ended before its answer, with `running` false for a batch that it had not begun or could not be
-        given. Of a caller that is cancelled, the batch is run to its end and its answer dropped.
+        Raises `ModelFailed`, also if the outputs of several parts do not have their rows along axis 0. Raises
+        `WorkerDied` if the worker ended before its answer, with `running` false for a batch that it had not begun or
+        could not be given. If the caller is cancelled, the batch still runs to its end, and its answer is dropped.
         """
         worker = self._least_loaded()
         if worker is None:
@@ -164,20 +165,24 @@ class Workers:
         return await worker.submit(parts, outputs, limit_s)
 
     def statistics(self) -> WorkersStatistics:
-        """What stands now."""
-        workers = [post.worker for post in self._posts if post.worker is not None and post.worker.alive]
+        """The state of the workers now."""
+        workers = self._living()
         return WorkersStatistics(
             alive=len(workers),
             in_flight=sum([worker.in_flight for worker in workers]),
-            restarts=sum([post.restarts for post in self._posts]),
+            restarts=sum([supervisor.restarts for supervisor in self._supervisors]),
             pids=tuple([worker.pid for worker in workers]),
             failing_since_s=None if workers else self._failing_since_s(),
         )
 
+    def _living(self) -> list[WorkerProcess]:
+        workers = [each.worker for each in self._supervisors]
+        return [worker for worker in workers if worker is not None and worker.alive]
+
     def _failing_since_s(self) -> float | None:
-        """When the last post began to fail, if all of them do."""
-        since_s = [post.failing_since_s for post in self._posts if post.failing_since_s is not None]
-        return max(since_s) if since_s and len(since_s) == len(self._posts) else None
+        """When the last of the supervisors began to fail, if all of them do."""
+        since_s = [each.failing_since_s for each in self._supervisors if each.failing_since_s is not None]
+        return max(since_s) if since_s and len(since_s) == len(self._supervisors) else None
 
     def _tell_vacancy(self) -> None:
         self.on_vacancy()
@@ -190,8 +195,8 @@ class Workers:
 
     def _least_loaded(self) -> WorkerProcess | None:
         best: WorkerProcess | None = None
-        for post in self._posts:
-            worker = post.worker
+        for supervisor in self._supervisors:
+            worker = supervisor.worker
             if worker is None or not worker.room:
                 continue
             # Of equals, the one that has run its batch for the longest is the first to be done with it.
@@ -200,21 +205,21 @@ class Workers:
         return best
 
     async def _fill(self, order: Load, count: int) -> list[WorkerProcess]:
-        """Starts so many more workers at the same time."""
+        """Starts `count` more workers at the same time."""
         options = self._options
         limits = WorkerLimits(options.run_timeout_s, options.load_timeout_s, options.max_answer_bytes)
         events = Events(self._tell_vacancy, self._tell_restart, self._tell_death)
-        posts = [WorkerSupervisor(order, self._held, limits, events) for _ in range(count)]
-        self._posts += tuple(posts)
+        supervisors = [WorkerSupervisor(order, self._check, limits, events) for _ in range(count)]
+        self._supervisors += tuple(supervisors)
         async with asyncio.TaskGroup() as group:
-            starts = [group.create_task(post.fill()) for post in posts]
+            starts = [group.create_task(supervisor.fill()) for supervisor in supervisors]
         return [start.result() for start in starts]
 
     async def _watch_weights(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            file = await asyncio.to_thread(self._held.overwritten)
-            workers = [post.worker for post in self._posts if post.worker is not None and post.worker.alive]
+            file = await asyncio.to_thread(self._check.overwritten)
+            workers = self._living()
             if file is None or not workers:
                 continue
             for worker in workers:
@@ -227,7 +232,7 @@ class Workers:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
-        ends = await asyncio.gather(*[post.leave() for post in self._posts], return_exceptions=True)
+        ends = await asyncio.gather(*[supervisor.leave() for supervisor in self._supervisors], return_exceptions=True)
         for error in ends:
             if error is not None:
                 raise error

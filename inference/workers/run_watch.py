@@ -1,4 +1,4 @@
-"""The watch over one batch that runs: whether its worker computes, stands still, or has had its time."""
+"""Watches one running batch: whether its worker computes, stands still, or has run for too long."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from sluice.inference.types import Cause
 from sluice.inference.workers.vitals import LOOK_S, STOPPED_LOOKS, Vitals, vitals
 
 AT_WORK_PART = 0.1
-"""A worker that had a processor for less than this part of the time did not compute: its run may be a short one."""
+"""A worker that had a processor for less than this part of the time did not compute. Its batch may be a quick one."""
 
 SHORTEST_S = 0.5
-"""Over less, the kernel's count of processor time is too coarse to say anything."""
+"""The shortest time over which processor time is compared: the kernel counts it too coarsely for less."""
 
 
 class RunWatch:
-    """Looks at a worker while it runs one batch, `LOOK_S` after its beginning and then as often.
+    """Looks at a worker every `LOOK_S` while it runs one batch.
 
-    Tells two ways in which a batch does not end: the worker computes for longer than it may, or it does not compute.
-    It is stopped, or gets no processor, or waits for something; whatever ran in it then is not shown to take long.
-    Time in which this process stood still does not count: the worker may have stood still with it.
+    Tells apart two reasons why a batch does not end. Either the worker computes for longer than the batch may take, or
+    it does not compute at all: it is stopped, gets no processor time, or waits for something. In the latter case the
+    batch is not to blame. Time in which this process stood still does not count, for the worker may have stood still
+    with it.
 
-    Times are monotonic. `look_at` is for tests.
+    Times are on the monotonic clock. `look_at` is for tests.
     """
 
     def __init__(self, pid: int, look_at: Callable[[int], Vitals | None] = vitals) -> None:
@@ -34,18 +35,18 @@ class RunWatch:
 
     @property
     def due_s(self) -> float:
-        """When to look again."""
+        """When to call `look` next."""
         return min(self._next_s, self._ends_s)
 
     def begin(self, limit_s: float, now_s: float) -> None:
-        """A batch that may run for `limit_s` begins."""
+        """Begins to watch a batch that may run for `limit_s`."""
         self._limit_s, self._ends_s = limit_s, now_s + limit_s
         self._next_s = now_s + min(LOOK_S, 0.5 * limit_s)
         self._first = None
         self._stopped = 0
 
     def look(self, now_s: float) -> tuple[Cause, str] | None:
-        """For what to kill the worker now, and in which words; `None` if it may go on. Call it when it is due."""
+        """Why the worker must be killed now, with plain words; `None` if it may go on. To be called at `due_s`."""
         if now_s < self.due_s:
             return None
         late_s = now_s - self.due_s

@@ -1,4 +1,4 @@
-"""Starting a worker process, waiting for its model, and seeing it off."""
+"""Starting a worker process, waiting until its model is loaded, and ending it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from sluice.inference.workers.vitals import LOOK_S, STOPPED_LOOKS, vitals
 EXIT_PATIENCE_S = 2.0
 """How long a worker whose sockets were closed has to end by itself."""
 
-# The worker takes the package from where the gateway has it, whatever else on its path is called so. The place is taken
-# off the path again: what the package imports in turn is found as ever.
+# The worker imports the package from where the gateway has it, even if its path has another one of that name. Then the
+# folder is removed from the path, so that other imports are not affected.
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); import sluice; del sys.path[0]; "
     "from sluice.inference.worker.main import main; main(*map(int, sys.argv[2:]))"
@@ -34,7 +34,7 @@ AnswerT = TypeVar("AnswerT")
 
 
 async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
-    """A worker that waits for its first order, and the channel to it, as `fresh` makes them."""
+    """Starts a worker that waits for its first order, as `fresh` does. Raises `ModelLoadError`."""
     if sys.platform != "linux":
         raise ModelLoadError(f"worker processes need Linux (memory files, descriptor passing); this is {sys.platform}")
     try:
@@ -46,11 +46,11 @@ async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
 async def fresh(
     boot: str, packages: str, answers: msgspec.msgpack.Decoder[AnswerT], *arguments: int
 ) -> tuple[asyncio.subprocess.Process, Channel[AnswerT]]:
-    """A fresh interpreter that runs `boot`, and the channel to it, which does not block.
+    """Starts a fresh interpreter that runs `boot`. Returns the process, and the channel to it, which does not block.
 
-    `boot` is given the place of the packages, the numbers of its sockets, and the other arguments. The process is in a
-    session of its own, where a terminal's Ctrl-C does not reach it. What it prints goes to standard error. Raises
-    `OSError` where none can be started.
+    The arguments of `boot` are the folder of the packages, the descriptors of its two sockets, and `arguments`. The
+    process is in a session of its own, so a terminal's Ctrl-C does not reach it. Its standard output goes to standard
+    error. Raises `OSError` if it cannot be started.
     """
     ours, theirs = connected()
     ours.sends.setblocking(False)
@@ -66,7 +66,7 @@ async def fresh(
         )
     )
     try:
-        # Shielded: event loops differ in what they leave of a process whose creation is cancelled.
+        # Shielded: event loops differ in what they do with a process whose creation is cancelled.
         process = await asyncio.shield(creating)
     except asyncio.CancelledError:
         ours.close()
@@ -83,10 +83,10 @@ async def fresh(
 
 
 async def load(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> Loaded:
-    """Has the worker load its model. Raises `ModelLoadError`, after which the process is still to be ended.
+    """Makes the worker load its model. Raises `ModelLoadError`; the caller must then end the process.
 
-    So it does for a replacement that somebody has stopped, and that would keep its place empty for as long as a load
-    may take. The first worker of a model may be in the hands of a debugger.
+    Raises it, too, for a replacement that was stopped by a signal: it would keep its place empty until the load times
+    out. The first worker of a version may be stopped, since somebody may debug it.
     """
     try:
         channel.send(order)
@@ -108,9 +108,9 @@ async def load(process: asyncio.subprocess.Process, channel: Channel[Answer], or
 
 
 async def end(process: asyncio.subprocess.Process) -> int:
-    """The exit code of a worker whose sockets are closed; one that does not end by itself is killed. Reaps it.
+    """Waits until a worker whose sockets are closed has ended, and returns its exit code. Reaps the process.
 
-    A caller that is cancelled has the process killed at once, and reaped all the same.
+    A process that does not end within `EXIT_PATIENCE_S` is killed; if the caller is cancelled, at once.
     """
     try:
         return await asyncio.wait_for(process.wait(), EXIT_PATIENCE_S)
@@ -124,10 +124,10 @@ async def end(process: asyncio.subprocess.Process) -> int:
 
 
 def kill(process: asyncio.subprocess.Process) -> None:
-    """Ends the process now, if it has not ended."""
+    """Kills the process, if it has not ended."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)  # process.kill() would reap it, and the event loop miss its exit code
+            os.kill(process.pid, signal.SIGKILL)  # process.kill() would reap it and lose its exit code
 
 
 async def _readable_unless_stopped(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> None:
@@ -140,7 +140,7 @@ async def _readable_unless_stopped(process: asyncio.subprocess.Process, channel:
 
 
 async def _readable(channel: Channel[Answer], patience_s: float | None = None) -> bool:
-    """Waits until there is something to receive; whether there is."""
+    """Waits until there is something to receive. False if there is nothing after `patience_s`."""
     loop = asyncio.get_running_loop()
     arrived = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""One worker's post: a worker process that is replaced whenever it is lost."""
+"""The supervisor of one worker process: it replaces the worker whenever it is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from sluice.inference.errors import ModelLoadError
-from sluice.inference.repository.snapshot import Held
+from sluice.inference.repository.snapshot import SnapshotCheck
 from sluice.inference.transport.messages import KnownVersion, Load, Loaded
 from sluice.inference.types import Death
 from sluice.inference.workers.process import WorkerLimits, WorkerProcess
@@ -19,15 +19,15 @@ FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0
 
 RAN_FAILURES = 5
-"""Workers that died of what they ran do not make the next one wait for longer than so many failed starts."""
+"""Workers that die while they run a batch delay the next start at most as much as so many failed starts do."""
 
 _log = logging.getLogger("sluice.workers")
 
 
 def restart_delay_s(failures: int) -> float:
-    """How long to wait before the next start, after so many workers in a row that ended without serving anything.
+    """How long to wait before the next start, after `failures` workers in a row that ended without an answer.
 
-    The first is replaced at once; then the delay doubles from `FIRST_DELAY_S` to `LONGEST_DELAY_S`.
+    The first one is replaced at once; then the delay doubles from `FIRST_DELAY_S` up to `LONGEST_DELAY_S`.
     """
     if failures <= 1:
         return 0.0
@@ -35,9 +35,10 @@ def restart_delay_s(failures: int) -> float:
 
 
 def failures_with(failures: int, answered: int, lived_s: float, *, ran: bool = False) -> int:
-    """The failures in a row, once another worker is lost: the first again after one that answered or lived long.
+    """The number of failures in a row, including the worker that was just lost.
 
-    `ran`: it was lost while it ran a batch, so that it is no fault of the place that it was started in.
+    It is 1 if that worker had answered a batch or lived for longer than `LONGEST_DELAY_S`. `ran` is true if it was lost
+    while it ran a batch, so that starting it was no mistake.
     """
     if answered or lived_s > LONGEST_DELAY_S:
         return 1
@@ -45,12 +46,12 @@ def failures_with(failures: int, answered: int, lived_s: float, *, ran: bool = F
 
 
 def known_order(order: Load, loaded: Loaded) -> Load:
-    """The order for another worker of the same model: what the first one found out and planned holds for it too."""
+    """The order for a further worker of the same model, with what the first one found out and planned."""
     return msgspec.structs.replace(order, plan=loaded.plan, known=KnownVersion(loaded.signature, loaded.findings))
 
 
 class Events(msgspec.Struct, frozen=True):
-    """Whom a post tells: when a worker has room again, when one is started anew, and what one died of."""
+    """What a supervisor calls when a worker can take a batch again, when a replacement starts, and when one died."""
 
     on_vacancy: Callable[[], None]
     on_restart: Callable[[], None]
@@ -60,13 +61,13 @@ class Events(msgspec.Struct, frozen=True):
 class WorkerSupervisor:
     """Keeps one worker running from `fill` until `leave`, and owns it.
 
-    A lost worker is replaced at once, and after growing delays while replacements end before they have served anything,
-    without end: a machine that recovers finds its workers again. A replacement loads the files of the snapshot or none.
-    `worker` is `None` in between. What goes wrong meanwhile is logged, and the next start is tried all the same.
-    `failing_since_s` is when the first of the starts failed that have all failed since, on the monotonic clock.
+    A lost worker is replaced at once, and after growing delays if replacements end before they have answered anything.
+    It never gives up, so that workers come back when the machine recovers. A replacement loads the same files as the
+    first worker, or fails. Until there is one, `worker` is `None`. Errors are logged, and the next start is tried.
+    `failing_since_s` is since when every start has failed, on the monotonic clock; `None` if the last one did not.
     """
 
-    def __init__(self, order: Load, files: Held, limits: WorkerLimits, events: Events) -> None:
+    def __init__(self, order: Load, files: SnapshotCheck, limits: WorkerLimits, events: Events) -> None:
         self.worker: WorkerProcess | None = None
         self.restarts = 0
         self.failing_since_s: float | None = None
@@ -95,7 +96,7 @@ class WorkerSupervisor:
                 await worker.close()
 
     async def _start(self, order: Load) -> WorkerProcess:
-        """A worker with the model of the snapshot: whatever changed before or while it was read is seen afterwards."""
+        """Starts a worker. Raises `ModelLoadError`, also if the files changed before it had loaded them."""
         await asyncio.to_thread(self._files.check)
         worker = await WorkerProcess.start(order, self._limits, self._events.on_vacancy)
         try:
@@ -131,7 +132,10 @@ class WorkerSupervisor:
             asyncio.get_running_loop().call_soon(self._events.on_death, death)
 
     async def _replace(self, lost: WorkerProcess, failures: int) -> tuple[WorkerProcess, int]:
-        """The next worker that loads the same model, and the failures up to it. It measures nothing again."""
+        """Starts workers until one has loaded the same model. Returns it, and the number of failures in a row.
+
+        The plan is kept, and nothing is measured again.
+        """
         signature = lost.loaded.signature
         order = known_order(self._order, lost.loaded)
         while True:
@@ -154,5 +158,5 @@ class WorkerSupervisor:
 
 
 def _soon(listener: Callable[[], None]) -> None:
-    """Calls a listener from the event loop and not from the keeper, which a fault of the listener's would end."""
+    """Calls a listener from the event loop: an error in it would end the supervising task otherwise."""
     asyncio.get_running_loop().call_soon(listener)

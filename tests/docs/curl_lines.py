@@ -14,6 +14,9 @@ from tests.integration.server import PATIENCE_S
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
 CURL = shutil.which("curl")
+CONSOLE = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
+"""A block in which lines after `$ ` are commands, and those below them what they print."""
+
 PAIRS = re.compile(r"\n    (curl [^\n]*(?:\\\n[^\n]*)*)\n\nanswers\n\n    ([^\n]*)\n")
 
 
@@ -27,6 +30,16 @@ def curl(command: str, addresses: Mapping[str, str]) -> str:
     for written, here in addresses.items():
         command = command.replace(written, here)
     done = subprocess.run(
-        [*shlex.split(command), "-sS"], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+        [*shlex.split(command), "-sS"], cwd=DOCS.parent, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
+    return done.stdout
+
+
+def shell(command: str, addresses: Mapping[str, str]) -> str:
+    """What a whole command line prints, pipes and all, with addresses replaced in the same way."""
+    for written, here in addresses.items():
+        command = command.replace(written, here)
+    done = subprocess.run(
+        command, shell=True, cwd=DOCS.parent, capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
     return done.stdout

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sluice.inference.config.model_config import ModelConfig, load_model_config
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.config.model_toml import load_model_config
 from tests.docs.curl_lines import CURL, DOCS, EXAMPLES, PAIRS, curl, section
 from tests.integration.server import SluiceProcess, serving
 from tests.integration.test_management_api import free_port

@@ -1,4 +1,4 @@
-"""Many callers of one model at the same time, in the house's own batches, and what each would be told alone."""
+"""Many callers of one model at the same time, batched as in service, and the answers that each would get alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Call: TypeAlias = dict[str, Array]
 
 CALLERS = 32
 ROWS = (1, 2, 3)
-"""Rows in one call. The callers take turns, and every fourth has as many as are given: some models take no others."""
+"""Rows in one call, by turns. Every fourth caller has as many rows as are given, since some models take no others."""
 
 MOST_ROWS = 24
 BATCH_ROWS = 256
@@ -54,7 +54,7 @@ class InProcess:
 
 
 class Watched:
-    """An executor that is looked at: as many calls travelled in the largest batch as `batch_jobs` says."""
+    """An executor that records `batch_jobs`, the number of calls in its largest batch."""
 
     def __init__(self, executor: Executor) -> None:
         self.batch_jobs = 0
@@ -84,7 +84,7 @@ def callers_of(model: str, given: Sequence[tuple[str, Array]], *, apart: bool = 
 
 
 def alone(backend: Backend, call: Call) -> Arrays | None:
-    """What the engine answers to one call by itself; `None` where it fails."""
+    """The engine's answer to one call alone; `None` if it fails."""
     taken = tuple([call[spec.name] for spec in backend.inputs])
     try:
         return backend.run(taken, [spec.name for spec in backend.outputs])
@@ -93,7 +93,7 @@ def alone(backend: Backend, call: Call) -> Arrays | None:
 
 
 async def together(executor: Executor, signature: Signature, calls: Sequence[Call]) -> list[Arrays | SluiceError]:
-    """What the callers are answered when all of them ask in the same turn of the event loop."""
+    """The answers to all callers when they ask in the same turn of the event loop."""
     names = tuple([spec.name for spec in signature.outputs])
     limits = BatchLimits(BATCH_ROWS if signature.batched else 1, 1 << 20, 1 << 30)
 
@@ -114,7 +114,7 @@ async def together(executor: Executor, signature: Signature, calls: Sequence[Cal
 
 
 def difference(signature: Signature, right: Arrays, found: Arrays) -> str | None:
-    """The first output in which an answer is another than it should be, by more than rounding, and how."""
+    """The first output that differs from the expected one by more than rounding, and how; `None` if none does."""
     for spec, one, other in zip(signature.outputs, right, found, strict=True):
         if one.shape != other.shape:
             return f"output {spec.name!r} has the shape {list(other.shape)} in place of {list(one.shape)}"

@@ -1,4 +1,4 @@
-"""The node tests of the `onnx` package as models for many callers: an axis of what they take is made free."""
+"""The node tests of the `onnx` package as models for many callers: one axis of their inputs is made free."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _has_rows(declared: Any, array: Array) -> bool:
 
 
 def _declare_rows(value: Any, array: Any) -> None:
-    """Has an output say that its first axis is the rows, whether it is or not, and nothing of its other axes."""
+    """Declares the first axis of an output as the rows, whether it is or not, and its other axes as of any size."""
     stored = _stored(array)
     if stored is None or not stored.ndim:
         return
@@ -154,7 +154,7 @@ def _declare_rows(value: Any, array: Any) -> None:
 
 
 def _move_rows(model: Any) -> None:
-    """Has the model take its rows, which are along the second axis, along the first one, and give them so, too."""
+    """Makes a model whose rows are along the second axis take and give them along the first one."""
     graph = model.graph
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -191,7 +191,7 @@ def _weights(given: Any, name: str) -> Any:
 
 
 def _stored(given: Any) -> Array | None:
-    """A test's tensor as the house stores it; `None` for what is no tensor, or of no datatype that is served."""
+    """A test's tensor in storage dtypes; `None` if it is no tensor, or of a datatype that is not served."""
     if isinstance(given, onnx.TensorProto):
         given = numpy_helper.to_array(given)
     if given is None or isinstance(given, list):

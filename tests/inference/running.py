@@ -20,7 +20,7 @@ PATIENCE_S = 30.0
 
 ENDLESS: Arrays = (np.zeros((1, 1), np.float32), np.array([[2**62]]))
 SHORT: Arrays = (np.full((1, 1), 3, np.float32), np.array([[2]]))
-"""Inputs of `models.loop`: one that holds its worker for ever, and one whose answer is 5."""
+"""Inputs of `models.loop`: one whose run never ends, and one whose answer is 5."""
 
 
 TURNS = 100
@@ -30,7 +30,7 @@ ONE_WORKER = WorkerOptions(count=1, intra_op_threads=1)
 
 
 class Listener:
-    """Hears of vacancies and restarts."""
+    """Counts vacancies and restarts."""
 
     def __init__(self) -> None:
         self.vacancies = 0
@@ -65,9 +65,9 @@ async def running(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Lets everything else go on until the condition holds, for what nobody announces.
+    """Waits until the condition holds, where no event tells of it.
 
-    What this process does itself takes some turns of its loop; for what others do, it leaves them the processor.
+    What this process does itself takes some turns of its loop; for what others do, the wait leaves them the processor.
     """
     async with asyncio.timeout(PATIENCE_S):
         for turn in count():
@@ -108,7 +108,7 @@ def shared_mappings(pid: int | None = None) -> int:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """No process, open file or mapping more at the end than at the beginning."""
+    """Checks that there are no more processes, open files and mappings at the end than at the beginning."""
     before = (children(), descriptors(), shared_mappings())
     yield
     assert (children(), descriptors(), shared_mappings()) == before

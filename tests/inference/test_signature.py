@@ -110,7 +110,7 @@ def _conformed(signature: Signature, given: list[Tensor]) -> tuple[Arrays, int, 
 
 
 def _told(take: Callable[[], tuple[Arrays, int, tuple[Shape, ...]]]) -> object:
-    """What comes of it: the arrays themselves, the rows and the key, or the refusal's words."""
+    """The result: the arrays, the rows and the key, or the words of the refusal."""
     try:
         arrays, rows, key = take()
     except InvalidRequest as refusal:
@@ -124,7 +124,7 @@ def test_taking_in_is_conforming_counting_and_keying(signature: Signature, given
 
 
 def test_names_that_a_caller_made_up_by_the_thousand_are_told_in_short() -> None:
-    """And in no more time than it takes to count them."""
+    """The time is in proportion to the number of tensors."""
     given = [
         Tensor(f"{number % 50_000}-{'n' * 1000}", Datatype.FP32, np.zeros(1, np.float32)) for number in range(10**5)
     ]

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from sluice.batching.batcher import Batcher, BatchLimits
-from sluice.gateway.serving.audit.auditor import Auditor, Look
-from sluice.gateway.serving.audit.examine import Finding
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.serving.audit.auditor import Auditor, RowAudit
+from sluice.gateway.serving.audit.examine import AuditFinding
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.inference.types import Array
 from sluice.inference.workers.pool import WorkerOptions
 from tests import models
@@ -34,7 +34,7 @@ from tests.waiting import eventually
 UNCHECKED = WorkerOptions(count=1, intra_op_threads=1, batched="unchecked")
 
 ON = '[batching]\nbatched = "unchecked"\naudit_share = 1.0\n[workers]\ncount = 1\n[cache]\nadaptive = false\n'
-"""As if the model had passed its trial: looked at again, though nobody checked it."""
+"""As if the model had passed its trial: its rows are audited although they were never compared."""
 
 CACHED = {"Cache-Control": ""}
 
@@ -44,8 +44,8 @@ class Parts:
 
     def __init__(self, auditor: Auditor, batcher: Batcher) -> None:
         self.auditor, self.batcher = auditor, batcher
-        self.looks: list[Look] = []
-        self.found: Finding | None = None
+        self.looks: list[RowAudit] = []
+        self.found: AuditFinding | None = None
 
     async def ask(self, x: Array) -> Array:
         result = await self.batcher.submit((x,), len(x), ((2,), ("y",)), ("y",))
@@ -60,13 +60,13 @@ async def parts(model: bytes, folder: Path, share: float = 1.0) -> AsyncIterator
             workers,
             workers.signature.outputs,
             share,
-            on_look=lambda look: made.looks.append(look),
+            on_audit=lambda look: made.looks.append(look),
             on_mixed=lambda finding: mixed(finding),
         )
         batcher = Batcher(auditor, BatchLimits(64), on_batch=lambda report: auditor.ran(report.compute_s))
         made = Parts(auditor, batcher)
 
-        async def mixed(finding: Finding) -> None:
+        async def mixed(finding: AuditFinding) -> None:
             made.found = finding
             batcher.unbatch()
 
@@ -86,7 +86,7 @@ async def test_a_late_mixer_is_found_out_with_real_workers(tmp_path: Path) -> No
             while made.found is None:
                 seed += 1
                 await asyncio.gather(*[made.ask(large(1, 100 * seed + n)) for n in range(4)])
-            assert (made.found.outcome, made.found.output) == (LookOutcome.MIXED, "y")
+            assert (made.found.outcome, made.found.output) == (AuditOutcome.MIXED, "y")
             rows = [large(1, n) for n in range(16)]
             answers = await asyncio.gather(*[made.ask(row) for row in rows])
             assert all(np.array_equal(row, answer) for row, answer in zip(rows, answers, strict=True))
@@ -106,7 +106,7 @@ async def test_a_worker_that_is_killed_during_a_look_fails_nobody(tmp_path: Path
             assert answer.shape == (8, 10)
         await until(lambda: bool(made.looks))
         assert made.found is None
-        assert {look.finding.outcome for look in made.looks} <= {LookOutcome.UNFINISHED, LookOutcome.ALIKE}
+        assert {look.finding.outcome for look in made.looks} <= {AuditOutcome.UNFINISHED, AuditOutcome.ALIKE}
 
 
 async def test_it_is_left_during_a_look(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def numbers(answer: httpx.Response) -> list[float]:
 
 
 def provoke(server: SluiceProcess, until: Callable[[], bool], seed: int = 0) -> None:
-    """Calls of several at once, each of two rows, until something is so. Nobody is failed."""
+    """Call with several clients at once, two rows each, until a condition holds. No call may fail."""
     deadline_s = time.monotonic() + PATIENCE_S
     with ThreadPoolExecutor(8) as pool:
         while not until():
@@ -225,7 +225,7 @@ def is_in_flight(server: SluiceProcess, batches: int) -> bool:
 
 
 def in_company(server: SluiceProcess, rows: Sequence[Array]) -> list[list[float]]:
-    """The answers to calls that wait for their worker until all are there, and travel in one batch."""
+    """The answers to calls that wait for the worker together, and then share one batch."""
     (worker,) = server.workers()
     worker.suspend()
     with ThreadPoolExecutor(len(rows) + 2) as pool:

@@ -102,7 +102,7 @@ def test_closed_standard_streams_are_no_matter(tmp_path: Path, closing: str) -> 
             process.wait()
 
 
-SHADOWS = ("inference", "cache", "gateway", "batching")
+SHADOWS = ("inference", "cache", "gateway", "batching", "loadgen")
 
 
 @pytest.mark.parametrize("kind", ["package", "module", "broken"])

@@ -11,7 +11,7 @@ from benchmarks.closed_loop import ClosedLoop
 from sluice.loadgen.arrivals import Times
 from sluice.loadgen.figures import CountedWindow, Figures, figures
 from sluice.loadgen.generator import SWEEP_S
-from sluice.loadgen.ledger import Ledger, Requests
+from sluice.loadgen.ledger import EndedRequests, Ledger
 from sluice.loadgen.pacing import OpenLoop, PacedConnection, Pacing
 
 OBJECTIVE_S = 0.05
@@ -85,7 +85,7 @@ class World:
         """What an open-loop run sees of the server, over all of its time."""
         return figures(self.requests(due_s, connections, timeout_s), self._whole(), OBJECTIVE_S)
 
-    def requests(self, due_s: Times, connections: int, timeout_s: float = TIMEOUT_S) -> Requests:
+    def requests(self, due_s: Times, connections: int, timeout_s: float = TIMEOUT_S) -> EndedRequests:
         """Every request of an open-loop run."""
         ledger = Ledger()
         self.lines = [VirtualLine(self) for _ in range(connections)]

@@ -1,1 +1,1 @@
-"""`sluice profile`: measures a model, shows its plan with reasons, draws it, explains it, and writes it down."""
+"""`sluice profile`: measures a model, and shows, draws, explains or writes what follows for serving it."""

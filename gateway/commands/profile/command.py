@@ -1,4 +1,4 @@
-"""What `sluice profile` does: one model after another, and what is known of one survives the failure of the next."""
+"""Carries out `sluice profile` for one model after another. If one fails, the results of the others are still shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLANNED = (("batching", "max_rows"), ("workers", "count"), ("workers", "intra_op
 
 
 class ProfileOrder(msgspec.Struct, frozen=True):
-    """What was asked for: the models at a path, or the named one of them, and what to do with their plans."""
+    """What was asked for: the models at a path, or only the one named, and what to do with their plans."""
 
     models: Path
     defaults: ModelConfig
@@ -43,10 +43,10 @@ class ProfileOrder(msgspec.Struct, frozen=True):
 
 
 async def carry_out(order: ProfileOrder, say: Callable[[str], None], note: Callable[[str], None]) -> None:
-    """Measures each model, and shows and writes its plan as soon as it is known; JSON and pictures come at the end.
+    """Measures each model, and shows and writes its plan as soon as it is known. JSON and plots come at the end.
 
-    `say` is told what was asked for, `note` what goes on. Raises `StartError`: at once for an order that cannot be
-    carried out, and with every failure at the end, when the other models are done.
+    `say` is called with results, `note` with progress. Raises `StartError`: at once for an order that cannot be carried
+    out, and otherwise at the end, with every failure.
     """
     sources, failures = picked(look(order.models, order.defaults, order.allowed), order.name)
     configs = [_config(each, order, note) for each in sources]
@@ -76,10 +76,10 @@ async def carry_out(order: ProfileOrder, say: Callable[[str], None], note: Calla
 def planned_anew(
     config: ModelConfig, defaults: ModelConfig, toml: Mapping[str, Any]
 ) -> tuple[ModelConfig, tuple[str, ...]]:
-    """The configuration as if `model.toml`, whose tables are given, set nothing of what a plan decides.
+    """The configuration without the `PLANNED` keys of the `model.toml`, and these keys with their values.
 
-    An earlier plan may have been written there, for another objective. What `defaults` sets, the operator set for all
-    models, and it stays. The second are the keys that do not count, with their values.
+    An earlier plan may have been written there for another objective. Values from `defaults`, which the operator set
+    for all models, are kept. `toml` has the tables of the file.
     """
     dropped: list[str] = []
     for table, key in PLANNED:
@@ -92,7 +92,7 @@ def planned_anew(
 
 
 def _config(source: ModelVersion, order: ProfileOrder, note: Callable[[str], None]) -> ModelConfig:
-    """What the model is measured and planned under. Raises `RepositoryError`."""
+    """The configuration by which the model is measured and planned. Raises `RepositoryError`."""
     config = under(without_plan(source.config) if order.afresh else source.config, order.objective_ms)
     if order.afresh or order.objective_ms is None or order.models.is_file():
         return config
@@ -104,7 +104,7 @@ def _config(source: ModelVersion, order: ProfileOrder, note: Callable[[str], Non
 
 
 def _plotted(found: Sequence[Profile], file: Path, note: Callable[[str], None]) -> list[str]:
-    """Draws the curves that there are. The faults, in words."""
+    """Draws the curves that were measured. Returns what went wrong, in words."""
     curves = [each for each in found if each.plan.knots]
     faults = [curveless(each) for each in found if not each.plan.knots]
     if not curves:

@@ -1,4 +1,4 @@
-"""What `sluice profile --explain` says: operator by operator, where the rows of a batch stay apart or stop doing so."""
+"""The output of `sluice profile --explain`: operator by operator, whether the rows of a batch are kept apart."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SAID = {
 
 
 def explain_models(there: ScannedRepository, name: str | None, say: Callable[[str], None], *, as_json: bool) -> None:
-    """Says of the models that are there, or of the named one, what their graphs prove.
+    """Shows what the graphs of the models prove, or that of the named one.
 
-    Raises `StartError`, when the others are done, for what is broken.
+    Raises `StartError` for broken models, after the others are shown.
     """
     sources, broken = picked(there, name)
     found = [(source, source.engine.explain(source.file)) for source in sources]
@@ -35,7 +35,7 @@ def explain_models(there: ScannedRepository, name: str | None, say: Callable[[st
 
 
 def as_text(source: ModelVersion, explanation: Explanation) -> str:
-    """A line for each output of each operator, indented as deep as it stands in loops and functions."""
+    """A line for each output of each operator, indented by its depth in loops and functions."""
     proof = explanation.proof
     told: set[str] = set()
     cells = [

@@ -1,4 +1,4 @@
-"""`sluice profile`: measuring a model as serving it would, and showing the curve, the plan and its reasons."""
+"""Measures a model as serving it would, and shows the curve, the plan and its reasons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARK = "<- max_rows"
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """What one model version was found to do, and how it would be served."""
+    """What was measured and found out about one model version, and how it would be served."""
 
     source: ModelVersion
     objective_ms: float | None
@@ -37,8 +37,8 @@ class Profile(msgspec.Struct, frozen=True):
 async def profile(source: ModelVersion, config: ModelConfig) -> Profile:
     """Starts the workers of a version as serving it would, and ends them.
 
-    Raises `ModelLoadError`, and `RepositoryError`, before anything is measured, for a `[padding]` that does not suit
-    the model.
+    Raises `ModelLoadError`. Raises `RepositoryError` for a `[padding]` that does not suit the model, before anything is
+    measured.
     """
     options = worker_options(config)
     if config.padding.inputs or config.padding.outputs:
@@ -49,9 +49,9 @@ async def profile(source: ModelVersion, config: ModelConfig) -> Profile:
 
 
 def picked(found: ScannedRepository, name: str | None) -> tuple[tuple[ModelVersion, ...], list[str]]:
-    """The highest version of each model, or of the named one, and why what is broken of them is.
+    """The highest version of each model, or of the named one, and what is wrong with those that are broken.
 
-    Raises `RepositoryError` where there is none.
+    Raises `RepositoryError` if there is no such model.
     """
     highest = {version.name: version for version in sorted(found.versions, key=lambda each: each.version)}
     broken = [each.reason for each in found.broken if name in (None, each.name)]
@@ -65,7 +65,7 @@ def picked(found: ScannedRepository, name: str | None) -> tuple[tuple[ModelVersi
 
 
 def under(config: ModelConfig, objective_ms: float | None) -> ModelConfig:
-    """The same configuration with this objective, if one is given. Raises `RepositoryError` for one that cannot be."""
+    """The configuration with this objective, if one is given. Raises `RepositoryError` unless it is above 0."""
     if objective_ms is None:
         return config
     if not 0 < objective_ms < math.inf:
@@ -75,14 +75,14 @@ def under(config: ModelConfig, objective_ms: float | None) -> ModelConfig:
 
 
 def without_plan(config: ModelConfig) -> ModelConfig:
-    """The same configuration as if nothing were set of what a plan decides."""
+    """The configuration without the values that a plan decides."""
     batching = config.batching.model_copy(update={"max_rows": None})
     workers = config.workers.model_copy(update={"count": None, "intra_op_threads": None})
     return config.model_copy(update={"batching": batching, "workers": workers})
 
 
 def as_table(found: Profile) -> str:
-    """The curve, a line for each measured size, and the plan with its reasons."""
+    """The curve, with a line for each measured size, and the plan with its reasons."""
     plan = found.plan
     said = [f"{found.source.name}, version {found.source.version}", ""]
     if plan.knots:
@@ -98,17 +98,17 @@ def as_json_text(found: Sequence[Profile]) -> str:
 
 
 def rows_per_s(plan: ServingPlan, rows: int, run_s: float) -> float:
-    """What all workers of a plan give in batches of so many rows, if none holds another up."""
+    """The throughput of all workers in batches of so many rows, if they do not slow each other down."""
     return plan.workers * rows / (run_s + BATCH_COST_S)
 
 
 def rate_heading(plan: ServingPlan) -> str:
-    """What `rows_per_s` is of."""
+    """The heading for `rows_per_s`."""
     return f"rows/s, {_counted(plan.workers, 'worker')} x {_counted(plan.intra_op_threads, 'thread')}"
 
 
 async def _check_padding(source: ModelVersion, config: ModelConfig, options: WorkerOptions) -> None:
-    """Loads the model once more, with a plan already made, for its signature alone."""
+    """Checks `[padding]` against the model's signature, for which the model is loaded once without measuring it."""
     batching = config.batching
     nothing_to_measure = ServingPlan(1, options.intra_op_threads or 1, 1, (), ())
     apart = () if source.files is None else source.files.apart
@@ -125,7 +125,7 @@ async def _check_padding(source: ModelVersion, config: ModelConfig, options: Wor
 
 
 def _of_rows(found: Profile) -> list[str]:
-    """Whether rows share batches, on which evidence, and what is missing if anything is."""
+    """Whether rows share batches, on which evidence, and what is missing, if anything."""
     findings = found.findings
     evidence = "" if findings.evidence is Evidence.NONE else f" ({findings.evidence})"
     said = [f"rows: {'batched' if found.batched else 'served alone'}{evidence}: {findings.because}"]
@@ -184,4 +184,4 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _nothing() -> None:
-    """There is nobody to tell."""
+    """Does nothing: here no batches wait for workers."""

@@ -1,4 +1,4 @@
-"""Drawing the curve that `sluice profile` measured. The one file that knows matplotlib, which is an extra."""
+"""Draws the curves that `sluice profile` measured. Only this file imports matplotlib, which is an optional extra."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MISSING = "--plot needs matplotlib, which is not installed: pip install 'sluice
 
 
 def check_plot(file: Path) -> None:
-    """Raises `StartError` where nothing can be drawn, so that nobody has measured in vain."""
+    """Raises `StartError` if nothing can be drawn, before time is spent on measuring."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401 - here and below: an optional extra, and slow to import
     except ImportError as error:
         raise StartError(_MISSING) from error
     if file.suffix.lower() != ".png":
@@ -30,7 +30,7 @@ def check_plot(file: Path) -> None:
 
 
 def plot(found: Sequence[Profile], file: Path) -> None:
-    """One line of pictures for each model: run time by rows, and rows per second.
+    """Draws two plots for each model: run time, and rows per second, by rows in a batch.
 
     Raises `StartError` for a file that cannot be written, and for a model that could not be measured.
     """
@@ -50,7 +50,7 @@ def plot(found: Sequence[Profile], file: Path) -> None:
 
 
 def curveless(found: Profile) -> str:
-    """Why nothing can be drawn of a model without a measured curve."""
+    """A message for a model that could not be measured, and so cannot be drawn."""
     return f"--plot: {found.source.name!r} could not be measured, so there is no curve to draw"
 
 

@@ -1,4 +1,4 @@
-"""Writing a plan into a model's `model.toml`, beside what already stands there. The one file that knows tomlkit."""
+"""Writes a plan into a model's `model.toml`, and keeps everything else in it. Only this file imports tomlkit."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FIRST_LINE = "# The plan was written by `sluice profile --write`."
 
 
 def model_toml(source: ModelVersion, models: Path) -> Path:
-    """Where the model's `model.toml` is or would be. Raises `RepositoryError` for a bare file, which has none.
+    """The path of the model's `model.toml`, which need not exist. Raises `RepositoryError` for a bare file.
 
-    A version's file that is given by itself is a bare one too: it is served without the `model.toml` above it.
+    If `models` is the file of one version, it is a bare file, too: it is served without the `model.toml` above it.
     """
     if models.is_file() and models.name == source.engine.model_file and models.absolute().parent.name.isdecimal():
         raise RepositoryError(
@@ -37,10 +37,9 @@ def model_toml(source: ModelVersion, models: Path) -> Path:
 
 
 def settings_of(found: Profile, objective_ms: float | None) -> dict[str, dict[str, int | float]]:
-    """The tables and keys that hold a plan. `objective_ms` is the one that was asked for with it.
+    """The tables and keys of a plan. `objective_ms` is the one that was given on the command line.
 
-    Raises `RepositoryError` for a model that could not be measured: its plan is a guess, and written down it would
-    pass for more.
+    Raises `RepositoryError` for a model that could not be measured: its plan is only a guess.
     """
     if not found.plan.knots:
         raise RepositoryError(
@@ -60,9 +59,10 @@ def settings_of(found: Profile, objective_ms: float | None) -> dict[str, dict[st
 
 
 def write_plan(file: Path, settings: Mapping[str, Mapping[str, int | float]]) -> str:
-    """Sets the keys in the file, which is made if it is not there, and leaves all else in it as it stands.
+    """Sets the keys in the file and keeps everything else in it. Creates it if it does not exist.
 
-    The file is replaced as a whole or not at all. Raises `RepositoryError` where it cannot be. Returns what was set.
+    The file is replaced as a whole or not at all. Returns what was set, in words. Raises `RepositoryError` if it cannot
+    be written.
     """
     try:
         file = file.resolve()
@@ -74,7 +74,7 @@ def write_plan(file: Path, settings: Mapping[str, Mapping[str, int | float]]) ->
 
 
 def _with(file: Path, old: str | None, settings: Mapping[str, Mapping[str, int | float]]) -> str:
-    import tomlkit
+    import tomlkit  # here, since only `--write` needs it
 
     document = tomlkit.parse(f"{_FIRST_LINE}\n" if old is None else old)
     for name, keys in settings.items():

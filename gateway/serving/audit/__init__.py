@@ -1,1 +1,1 @@
-"""Looking again while serving: whether rows that were answered in batches come out the same alone."""
+"""Audits rows while serving: whether rows that were answered in a batch get the same answer when they run alone."""

@@ -1,4 +1,4 @@
-"""The auditor: stands between a batcher and the workers, keeps a row now and then, and runs it alone."""
+"""The auditor stands between a batcher and its workers. Now and then it keeps a row and runs it again, alone."""
 
 from __future__ import annotations
 
@@ -13,50 +13,52 @@ import msgspec
 from sluice.batching.batcher import Executor
 from sluice.batching.policy import after_dispatch
 from sluice.gateway.serving.audit.budget import Budget
-from sluice.gateway.serving.audit.examine import Examination, Finding, Suspicions, examine
+from sluice.gateway.serving.audit.examine import AuditFinding, Examination, Suspicions, examine
 from sluice.gateway.serving.audit.sample import Choice, Sample, rows_of, sample_of
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.gateway.telemetry.logs import log
 from sluice.inference.errors import ModelFailed, RequestTooLarge, WorkerDied
 from sluice.inference.types import Arrays, BatchResult, TensorSpec, Vacancy
 
 SPACING_S = 0.1
-"""Two looks are so far apart: a small model would pay more of the gateway's time for them than of the engine's."""
+"""The least time between two looks. They cost the gateway more time than the engine where a model is small."""
 
 SETTLE_S = 0.01
-"""The workers have nothing to do if for so long nobody gave them anything."""
+"""The workers count as idle once they have been given nothing for so long."""
 
 PATIENCE_S = 0.3
-"""So long a look waits for that. Then it takes the next place that is free, so that load hides nothing."""
+"""How long a look waits for idle workers. Then it takes the next free place, so that rows are audited under load."""
 
 MOST_SKIPPED = 8
-"""Up to so many batches, by chance, are passed over first, so that no rhythm of the traffic hides a kind of row. Those
-of a single request count for so much less: most of what is looked at had company of others."""
+"""Before a batch is chosen, a random number of them is skipped, up to so many, so that no rhythm of the traffic hides a
+kind of row. A batch of a single request counts only for one part in so many: most audited rows should have shared their
+batch with rows of other requests."""
 
 RECOVERY_S = 10.0
-"""So long there is no look after one during which a worker died: whatever the reason, it must not happen for ever."""
+"""The pause after a look during which a worker died: if looks were the reason, workers would die without end."""
 
 INLINE_BYTES = 1 << 17
-"""Comparing more than so much is for a thread: the event loop has others to serve."""
+"""Samples larger than this are compared in a thread, so that the event loop is not blocked."""
 
 
-class Look(msgspec.Struct, frozen=True):
-    """One look at a row: what came of it, and how long the engine ran for it, in seconds."""
+class RowAudit(msgspec.Struct, frozen=True):
+    """One audited row: what was found, and how long the engine ran for it, in seconds."""
 
-    finding: Finding
+    finding: AuditFinding
     compute_s: float
 
 
 class Auditor:
-    """The workers as a batcher sees them, and a task that looks again at rows of its batches.
+    """Passes batches on to the workers, and audits a row of them now and then.
 
-    Implements `batching.batcher.Executor`, and passes everything on to `workers`. Now and then the rows of a batch are
-    kept with their answers, `KEPT_BYTES` at the most, and one of them is run alone: while the workers are idle, or
-    after a moment wherever there is room. `examine` says what a difference means, `Budget` how much all that may cost.
+    Implements `batching.batcher.Executor`. Now and then the rows of a batch are kept with their answers, `KEPT_BYTES`
+    at most, and one of them is run alone: while the workers are idle, or after `PATIENCE_S` wherever there is room.
+    Such a run with its comparison is a look. `examine` says what a difference means, and `Budget` how much looks may
+    cost.
 
-    `on_look` hears of each look. Once rows turn out to influence each other, `on_mixed` is awaited, and there are no
-    more looks. Nothing that happens here fails or holds up a batch, but that a look may run before it. An async context
-    manager that owns the task; to be left after the batcher and before the workers.
+    `on_audit` is called after each look. Once rows turn out to influence each other, `on_mixed` is awaited, and there
+    are no more looks. Looks never make a batch fail; one may run before a batch and so delay it. An async context
+    manager that owns the task: leave it after the batcher and before the workers.
     """
 
     def __init__(
@@ -65,15 +67,15 @@ class Auditor:
         specs: Sequence[TensorSpec],
         share: float,
         *,
-        on_look: Callable[[Look], None],
-        on_mixed: Callable[[Finding], Awaitable[None]],
+        on_audit: Callable[[RowAudit], None],
+        on_mixed: Callable[[AuditFinding], Awaitable[None]],
         random: Random | None = None,
     ) -> None:
         self.on_vacancy: Callable[[], None] = lambda: None
-        """Whom to tell that there may be room. The workers are to tell `room`."""
+        """Called when there may be room. The workers have to call `room`."""
         self._workers = workers
         self._specs = {spec.name: spec for spec in specs}
-        self._on_look = on_look
+        self._on_audit = on_audit
         self._on_mixed = on_mixed
         self._budget = Budget(share)
         self._random = random or Random()
@@ -113,7 +115,7 @@ class Auditor:
 
     @property
     def spent_s(self) -> float:
-        """How long it has run for looks."""
+        """How long the engine has run for looks."""
         return self._budget.spent_s
 
     @property
@@ -122,16 +124,16 @@ class Auditor:
         return self._sample
 
     def ran(self, compute_s: float) -> None:
-        """A batch has ended, for which the engine ran so long."""
+        """Take note of a batch that has ended, for which the engine ran so long."""
         self._budget.earn(compute_s)
 
     def vacancy(self) -> Vacancy:
-        """The room that there is now, less the place that a look is waiting for."""
+        """The room that there is now, without the place for which a look is waiting."""
         vacancy = self._workers.vacancy()
         return after_dispatch(vacancy) if self._claims and (vacancy.idle or vacancy.spare) else vacancy
 
     def room(self) -> None:
-        """There may be room that was not there before."""
+        """Take note that there may be room that was not there before."""
         self._freed.set()
         self.on_vacancy()
 
@@ -145,7 +147,7 @@ class Auditor:
         return self._workers.run(parts, outputs, limit_s)
 
     async def _watched(self, parts: Sequence[Arrays], outputs: Sequence[str], limit_s: float) -> BatchResult:
-        """A batch of which some rows are kept, once its callers are answered."""
+        """Run a batch, and keep some of its rows once its callers are answered."""
         self._looking_out = False
         try:
             result = await self._workers.run(parts, outputs, limit_s)
@@ -166,7 +168,7 @@ class Auditor:
         try:
             await self._look_for_ever()
         except Exception as error:
-            log.error("rows are not looked at again any more", exc_info=error)
+            log.error("the auditing of rows has stopped through a bug", exc_info=error)
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -176,7 +178,7 @@ class Auditor:
                 continue
             finding, rest_s = await self._look(self._sample)
             self._sample = None
-            if finding.outcome is LookOutcome.MIXED:
+            if finding.outcome is AuditOutcome.MIXED:
                 await self._on_mixed(finding)
                 return
             await asyncio.sleep(rest_s)
@@ -184,19 +186,19 @@ class Auditor:
             self._skip = 0 if self._suspicions.open else self._random.randrange(MOST_SKIPPED**2)
             self._looking_out = True
 
-    async def _look(self, sample: Sample) -> tuple[Finding, float]:
-        """What came of a look, and for how long there is to be no other."""
+    async def _look(self, sample: Sample) -> tuple[AuditFinding, float]:
+        """What one look found, and how long to wait before the next one."""
         spent_s, rest_s = self._budget.spent_s, SPACING_S
         try:
             await self._until_idle()
             finding = await self._examined(sample)
         except WorkerDied as death:
-            finding, rest_s = Finding(LookOutcome.UNFINISHED, because=str(death)), RECOVERY_S
+            finding, rest_s = AuditFinding(AuditOutcome.UNFINISHED, because=str(death)), RECOVERY_S
         finding = self._suspicions.weigh(finding, sample.content)
-        self._on_look(Look(finding, self._budget.spent_s - spent_s))
+        self._on_audit(RowAudit(finding, self._budget.spent_s - spent_s))
         return finding, rest_s
 
-    async def _examined(self, sample: Sample) -> Finding:
+    async def _examined(self, sample: Sample) -> AuditFinding:
         specs = [self._specs[name] for name in sample.outputs]
         steps = examine(sample, specs)
         heavy = sample.size_bytes > INLINE_BYTES
@@ -204,7 +206,7 @@ class Auditor:
         first_s: float | None = None
         while True:
             step = await asyncio.to_thread(_next, steps, answer) if heavy else _next(steps, answer)
-            if isinstance(step, Finding):
+            if isinstance(step, AuditFinding):
                 self._budget.learn(first_s or 0.0, sample.batch_s)
                 return step
             answer, compute_s = await self._run_alone(step, sample.outputs)
@@ -212,7 +214,7 @@ class Auditor:
                 first_s = compute_s
 
     async def _until_idle(self) -> None:
-        """Until nobody has given the workers anything for a while, or for so long as a look may wait."""
+        """Return once the workers have been idle for a while, or after `PATIENCE_S`."""
         left_s, pause_s = PATIENCE_S, SETTLE_S
         while left_s > 0.0:
             ran_s = self._budget.engine_s
@@ -224,14 +226,14 @@ class Auditor:
             pause_s *= 2
 
     async def _run_alone(self, inputs: Arrays, outputs: Sequence[str]) -> tuple[Arrays | None, float]:
-        """The outputs and the engine's time; of a model that refuses, nothing and an estimate."""
+        """The outputs and the engine's time; `None` and 0 where the model refuses, and an estimate is spent."""
         self._claims = True
         try:
             while not self._has_room():
                 self._freed.clear()
                 await self._freed.wait()
             self._claims = False
-            self.on_vacancy()  # to the place behind this run
+            self.on_vacancy()  # there is room again behind this run
             result = await self._workers.run([inputs], outputs, math.inf)
         except (ModelFailed, RequestTooLarge):
             self._budget.spend(self._budget.look_s)
@@ -246,10 +248,10 @@ class Auditor:
         return vacancy.idle + vacancy.spare > 0
 
 
-def _next(steps: Examination, answer: Arrays | None) -> Arrays | Finding:
-    """What is to be run next, or the finding. The first answer that is sent has to be `None`."""
+def _next(steps: Examination, answer: Arrays | None) -> Arrays | AuditFinding:
+    """The inputs to run next, or the finding. The first answer that is sent has to be `None`."""
     try:
         return steps.send(answer)
     except StopIteration as end:
-        finding: Finding = end.value
+        finding: AuditFinding = end.value
         return finding

@@ -1,4 +1,4 @@
-"""Whether a row that was answered in a batch was answered as it is alone, and what a difference means. Pure."""
+"""Compares the answer to a row in its batch with the answer to the row alone. Says what a difference means. Pure."""
 
 from __future__ import annotations
 
@@ -9,61 +9,63 @@ import msgspec
 import numpy as np
 
 from sluice.gateway.serving.audit.sample import Sample, row_of
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.inference.trial.comparison import OTHER_PLACE, OTHER_SIZE, SAME_PLACE, Strictness, first_change, scale_of
 from sluice.inference.trial.row_independence import rows_lost
 from sluice.inference.types import FLOATS, Array, Arrays, TensorSpec
 
 GROSS = Strictness(dict.fromkeys(FLOATS, 5e-2), 1e-3, 0.01)
-"""What rounding does not make of a row that is not on a knife's edge, whatever the engine computes in."""
+"""Differences larger than rounding makes in any precision, unless rounding decides between two classes or the like."""
 
 JITTER = {np.dtype(np.float16): 2.0**-9, np.dtype(np.float32): 2.0**-20, np.dtype(np.float64): 2.0**-20}
 JITTERED = 2
-"""The row is run so often with inputs that differ by hardly more than rounding."""
+"""How often the row is run with inputs that differ by hardly more than rounding."""
 
 SUSPECTS, SUSPECT_PART, LOOKS = 3, 0.25, 16
-"""Of rows whose neighbours do not matter, and that are answered otherwise alone, so many different ones are a verdict,
-if they are this part of all that were looked at since the first; after so many looks one begins anew."""
+"""So many different suspects are a verdict: rows that get another answer alone although their neighbours do not matter.
+They have to be at least `SUSPECT_PART` of the rows that were audited since the first of them. The count begins anew
+after `LOOKS` looks."""
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """What came of one look, and in which output; `because` has plain words for it."""
+class AuditFinding(msgspec.Struct, frozen=True):
+    """What one look found, and in which output. `because` says it in plain words."""
 
-    outcome: LookOutcome
+    outcome: AuditOutcome
     output: str = ""
     because: str = ""
 
 
-Examination: TypeAlias = Generator[Arrays, Arrays | None, Finding]
-"""Yields inputs to be run by themselves, in one part, is sent the outputs, or `None` where the model refused them."""
+Examination: TypeAlias = Generator[Arrays, Arrays | None, AuditFinding]
+"""Yields inputs that have to be run by themselves, and is sent the outputs, or `None` where the model refused them."""
 
-_ALIKE = Finding(LookOutcome.ALIKE)
+_ALIKE = AuditFinding(AuditOutcome.ALIKE)
 
 
 def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
-    """Compares the sample's row with the row alone; `specs` are the outputs that the batch was to give.
+    """Compare the answer to the sample's row in its batch with the answer to the row alone.
 
-    One run is enough where they are alike. A difference is believed once the row alone and the kept rows together are
-    answered twice in the same way, and in a batch of the same size, at the same place, beside copies of itself alone,
-    the row is answered in another. The engine does the very same there, so that rounding is no excuse. Where that makes
-    no difference, the size of the batch or the row's place may be why, or the rounding that comes with them.
+    `specs` are the outputs that the batch had to give. One run is enough where the answers are alike. A difference
+    counts once the row alone and the kept rows together have each been answered twice in the same way, while the row
+    gets another answer at the same place of a batch of the same size that has only copies of itself. The engine
+    computes exactly the same there, so rounding cannot be the reason. If the copies make no difference, the reason may
+    be the size of the batch, the row's place in it, or the rounding that comes with them.
     """
     lost = rows_lost(specs, sample.answers, sample.rows)
     if lost is not None:
         again = yield sample.inputs
         if again is None or rows_lost(specs, again, sample.rows) is None:
-            return Finding(LookOutcome.NOISE, because=f"{lost}, but not again")
-        return Finding(LookOutcome.MIXED, _first_lost(specs, again, sample.rows), lost)
+            return AuditFinding(AuditOutcome.NOISE, because=f"{lost}, but not again")
+        return AuditFinding(AuditOutcome.MIXED, _first_lost(specs, again, sample.rows), lost)
     alone = yield sample.row
     if alone is None:
-        return Finding(LookOutcome.UNFINISHED, because="the model refused the row alone")
+        return AuditFinding(AuditOutcome.UNFINISHED, because="the model refused the row alone")
     seen, given = [sample.answers, alone], row_of(sample.answers, sample.place)
     changed = _changed(specs, alone, given, seen, OTHER_SIZE)
     if changed is None:
         return _ALIKE
     again = yield sample.row
     if again is None or _changed(specs, alone, again, seen, SAME_PLACE) is not None:
-        return Finding(LookOutcome.NOISE, changed, "the model does not answer the same row in the same way twice")
+        return AuditFinding(AuditOutcome.NOISE, changed, "the model does not answer the same row in the same way twice")
     if sample.rows > 1:
         finding = yield from _beside_others(sample, specs, given, changed)
         if finding is not None:
@@ -73,21 +75,21 @@ def examine(sample: Sample, specs: Sequence[TensorSpec]) -> Examination:
 
 def _beside_others(
     sample: Sample, specs: Sequence[TensorSpec], given: Arrays, changed: str
-) -> Generator[Arrays, Arrays | None, Finding | None]:
-    """Whether the rows beside it change the row; `None` where they do not."""
+) -> Generator[Arrays, Arrays | None, AuditFinding | None]:
+    """Whether the other rows of the batch change the answer to the row; `None` where they do not."""
     copies = tuple([np.repeat(array, sample.rows, axis=0) for array in sample.row])
-    fickle = Finding(LookOutcome.NOISE, changed, "the model does not answer the same batch in the same way twice")
+    fickle = AuditFinding(AuditOutcome.NOISE, changed, "the model does not answer the same batch in the same way twice")
     seen, mixed = [sample.answers], changed
     first: tuple[Arrays, Arrays] | None = None
     for _ in range(2):
         with_others, with_copies = (yield sample.inputs), (yield copies)
         if with_others is None or with_copies is None:
-            return Finding(LookOutcome.UNFINISHED, changed, "the model refused rows that it had taken before")
+            return AuditFinding(AuditOutcome.UNFINISHED, changed, "the model refused rows that it had taken before")
         if rows_lost(specs, with_others, sample.rows) is not None:
             return fickle
         lost = rows_lost(specs, with_copies, sample.rows)
         if lost is not None:
-            return Finding(LookOutcome.MIXED, _first_lost(specs, with_copies, sample.rows), lost)
+            return AuditFinding(AuditOutcome.MIXED, _first_lost(specs, with_copies, sample.rows), lost)
         pair = (row_of(with_others, sample.place), row_of(with_copies, sample.place))
         before = first or (given if sample.whole else pair[0], pair[1])
         if any([_changed(specs, one, other, seen, SAME_PLACE) for one, other in zip(before, pair, strict=True)]):
@@ -96,30 +98,33 @@ def _beside_others(
         if difference is None:
             return None
         first, mixed = pair, difference
-    return Finding(LookOutcome.MIXED, mixed, f"a row of output {mixed!r} changes with the rows beside it")
+    return AuditFinding(AuditOutcome.MIXED, mixed, f"a row of output {mixed!r} changes with the rows beside it")
 
 
 def _by_itself(sample: Sample, specs: Sequence[TensorSpec], alone: Arrays, given: Arrays) -> Examination:
-    """Whether a difference that the neighbours do not make is more than rounding."""
+    """Whether a difference for which the other rows are not the reason is more than rounding."""
     seen = [sample.answers, alone]
     gross = _gross_change(specs, alone, given, seen)
     if gross is None:
-        return Finding(LookOutcome.NOISE, because="rounding differs with the size of the batch")
+        return AuditFinding(AuditOutcome.NOISE, because="rounding differs with the size of the batch")
     rng = np.random.default_rng(sample.content)
     for _ in range(JITTERED):
         jittered = tuple([_jittered(array, rng) for array in sample.row])
         near = yield jittered
         if near is not None and _changed(specs, alone, near, seen, OTHER_SIZE) is not None:
-            return Finding(LookOutcome.NOISE, gross, "the row is on a knife's edge: rounding decides")
-    return Finding(
-        LookOutcome.SUSPECT,
+            return AuditFinding(AuditOutcome.NOISE, gross, "the row is on a knife's edge: rounding decides")
+    return AuditFinding(
+        AuditOutcome.SUSPECT,
         gross,
         f"a row of output {gross!r} changes with its place in the batch, or with the batch's size",
     )
 
 
 def _gross_change(specs: Sequence[TensorSpec], one: Arrays, other: Arrays, seen: Sequence[Arrays]) -> str | None:
-    """The first output that differs grossly. Classes and the like flip where rounding decides, so numbers go first."""
+    """The first output that differs grossly.
+
+    Only floating-point outputs are compared if there are any: classes and the like flip where rounding decides.
+    """
     for place, spec in enumerate(specs):
         if one[place].shape != other[place].shape:
             return spec.name
@@ -136,7 +141,7 @@ def _gross_change(specs: Sequence[TensorSpec], one: Arrays, other: Arrays, seen:
 def _changed(
     specs: Sequence[TensorSpec], one: Arrays, other: Arrays, seen: Sequence[Arrays], strictness: Strictness
 ) -> str | None:
-    """The first output in which two answers to one row differ; `seen` are answers that tell how large values are."""
+    """The first output in which two answers to one row differ. `seen` are answers that show how large values are."""
     scale = scale_of(specs, seen)
     change = first_change(specs, one, other, [scale] * one[0].shape[0], strictness)
     return None if change is None else change.output
@@ -162,7 +167,7 @@ def _first_lost(specs: Sequence[TensorSpec], arrays: Arrays, rows: int) -> str:
 
 
 class Suspicions:
-    """Adds up looks, none of which is a verdict by itself. Bounded: it forgets after `LOOKS` of them."""
+    """Adds up suspect rows until they are a verdict. It forgets them after `LOOKS` looks."""
 
     def __init__(self) -> None:
         self._suspects: set[int] = set()
@@ -170,19 +175,19 @@ class Suspicions:
 
     @property
     def open(self) -> bool:
-        """Whether there is a suspicion to be cleared up."""
+        """Whether any row is suspect at the moment."""
         return bool(self._suspects)
 
-    def weigh(self, finding: Finding, content: int) -> Finding:
-        """The finding, or the verdict that it completes. `content` tells one row from another."""
-        if finding.outcome is LookOutcome.SUSPECT:
+    def weigh(self, finding: AuditFinding, content: int) -> AuditFinding:
+        """The finding, or the verdict that it completes. `content` distinguishes rows."""
+        if finding.outcome is AuditOutcome.SUSPECT:
             self._suspects.add(content)
             suspects = len(self._suspects)
             if suspects >= SUSPECTS and suspects >= SUSPECT_PART * (suspects + self._alike):
-                return msgspec.structs.replace(finding, outcome=LookOutcome.MIXED)
+                return msgspec.structs.replace(finding, outcome=AuditOutcome.MIXED)
         elif not self._suspects:
             return finding
-        self._alike += finding.outcome is LookOutcome.ALIKE
+        self._alike += finding.outcome is AuditOutcome.ALIKE
         self._looks += 1
         if self._looks >= LOOKS:
             self._suspects.clear()

@@ -1,4 +1,4 @@
-"""A row that was answered in a batch, with as much of the batch as is worth keeping. Pure."""
+"""A row that was answered in a batch, kept with other rows of the batch. Pure."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sluice.batching.job import size_bytes
 from sluice.inference.types import Array, Arrays, BatchResult
 
 KEPT_BYTES = 16 << 20
-"""Inputs and answers together, at most: two rows of a large detector. A row larger than that is not looked at."""
+"""Inputs and answers of a sample together, at most: two rows of a large detector. A larger row is never audited."""
 
 BY_CHANCE = 0.5
-"""So often any row is taken; otherwise the one that is least like those that were looked at."""
+"""The probability that any row is chosen; otherwise it is the one that is least like those audited before."""
 
 KNOWN_KINDS = 64
 LARGEST = 1e100
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """Rows of one batch, in their order, with what the batch gave for them; one of them is to be looked at.
+    """Rows of one batch, in their order, with their answers; one of them will be audited.
 
-    `inputs` has the rows that were kept: all of the batch if it is `whole`. `answers` has a row for each of them,
-    unless the batch's outputs did not have its rows. `place` is where the row stands in both, and `batch_s` what the
-    engine took for the whole batch. Nothing of it is shared with the batch.
+    `inputs` has the rows that were kept: all rows of the batch if it is `whole`. `answers` has a row for each of them,
+    unless the batch's outputs lost their rows. `place` is the index of the audited row in both, and `batch_s` the
+    engine's time for the whole batch. Arrays are copies.
     """
 
     inputs: Arrays
@@ -40,12 +40,12 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def rows(self) -> int:
-        """How many were kept."""
+        """How many rows were kept."""
         return int(self.inputs[0].shape[0])
 
     @property
     def whole(self) -> bool:
-        """Whether all of the batch was."""
+        """Whether all rows of the batch were kept."""
         return self.rows == self.batch_rows
 
     @property
@@ -55,12 +55,12 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """The memory that is kept."""
+        """The memory that the sample takes."""
         return size_bytes(self.inputs) + size_bytes(self.answers)
 
     @property
     def content(self) -> int:
-        """A number that is the same for the same row."""
+        """A checksum of the row."""
         seen = 0
         for array in self.row:
             seen = crc32(b"\0".join(array.ravel()) if array.dtype.hasobject else array.tobytes(), seen)
@@ -73,14 +73,14 @@ def row_of(arrays: Arrays, place: int) -> Arrays:
 
 
 def rows_of(parts: Sequence[Arrays]) -> int:
-    """The rows of a batch that is made of these parts."""
+    """How many rows a batch of these parts has."""
     return sum([part[0].shape[0] for part in parts])
 
 
 def sample_of(
     parts: Sequence[Arrays], outputs: Sequence[str], result: BatchResult, choice: Choice, kept_bytes: int = KEPT_BYTES
 ) -> Sample | None:
-    """What is kept of a batch; `None` where one row of it is too much."""
+    """The sample of a batch; `None` where even one row of it is too large."""
     rows = rows_of(parts)
     row_bytes = max(1, (sum(map(size_bytes, parts)) + size_bytes(result.outputs)) // rows)
     lost = any([array.shape[:1] != (rows,) for array in result.outputs])
@@ -107,9 +107,10 @@ def _cut(arrays: Sequence[Array], start: int, stop: int) -> Array:
 
 
 class Choice:
-    """Which row is looked at. Knows how large the values of the rows were that have been, for each kind of row.
+    """Chooses the row to audit. For each kind of row, it remembers the range of values that audited rows had.
 
-    A model that treats rows well until something is large, small or long is found sooner by the rows that are so.
+    Rows outside of this range are preferred: they find a model sooner that mixes rows only when a value is large, small
+    or long.
     """
 
     def __init__(self, random: Random) -> None:
@@ -117,7 +118,7 @@ class Choice:
         self._known: OrderedDict[Hashable, tuple[Array, Array]] = OrderedDict()
 
     def place(self, outputs: tuple[str, ...], inputs: Arrays) -> int:
-        """The place of a row to look at, which counts as looked at from now on."""
+        """The index of a row to audit, which counts as audited from now on."""
         traits = _traits(inputs)
         rows = len(traits)
         key = (outputs, tuple([array.shape[1:] for array in inputs]))
@@ -134,7 +135,7 @@ class Choice:
 
 
 def _traits(inputs: Arrays) -> Array:
-    """For each row, the largest, the smallest and the mean value of each input; of BYTES, of their lengths."""
+    """For each row, the largest, the smallest and the mean value of each input; for BYTES, of the lengths."""
     columns: list[Array] = []
     for array in inputs:
         rows = array.shape[0]
@@ -151,6 +152,6 @@ def _traits(inputs: Arrays) -> Array:
 
 
 def _outside(traits: Array, low: Array, high: Array) -> Array:
-    """How far each row's traits are outside of these, at the most, where what lies between them is 1."""
+    """How far each row's traits lie outside of the range at most, in units of the range."""
     beyond = np.maximum(traits - high, low - traits)
     return np.asarray((beyond / np.maximum(high - low, 1e-9)).max(axis=1, initial=0.0))

@@ -1,4 +1,5 @@
-"""Tracing: spans of calls and batches for an OpenTelemetry collector. Nothing here is imported while it is off.
+"""Tracing: spans of calls and batches for an OpenTelemetry collector.
 
-The event loop only writes down times and ids (`tracer`); a thread makes spans of them and sends them (`otlp`).
+The event loop only records times and ids (`tracer`); a thread makes spans of them and sends them (`otlp`). `otlp` is
+only imported where tracing is on.
 """

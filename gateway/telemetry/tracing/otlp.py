@@ -1,7 +1,7 @@
 """Spans for an OpenTelemetry collector, by OTLP over HTTP (https://opentelemetry.io/docs/specs/otlp/).
 
-The one door of OpenTelemetry. Spans are made when their call is over, with the times that were written down. Names of
-attributes follow the semantic conventions for HTTP servers where there is one, and else begin with `sluice.`.
+No other file imports OpenTelemetry. Spans are made when their call is over, from the times that were recorded. Names
+of attributes follow the semantic conventions for HTTP servers; those without a convention begin with `sluice.`.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from sluice.batching.report import BatchOutcome
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.logs import log
-from sluice.gateway.telemetry.tracing.traces import BatchTrace, CallTrace
+from sluice.gateway.telemetry.traces import BatchTrace, CallTrace
 
 TRACES_PATH = "/v1/traces"
 STATUS_ATTRIBUTES = MappingProxyType({"grpc": "rpc.grpc.status_code"})
-"""What OpenTelemetry calls the status of a dialect's answers, where that is not HTTP's."""
+"""The attribute for the status of a dialect's answers, where it is not HTTP's."""
 
 ANSWERED = frozenset({CallOutcome.SUCCESS, CallOutcome.LATE})
 OURS = frozenset({CallOutcome.REFUSED, CallOutcome.TIMEOUT, CallOutcome.FAILED})
-"""Outcomes that are no mistake of the caller, and so an error of the span of a server."""
+"""Outcomes that are not the caller's mistake: the span of the call is marked as an error."""
 
 _RECORDED = TraceFlags(TraceFlags.SAMPLED)
 
@@ -52,7 +52,7 @@ Attributes = Mapping[str, str | int | float | bool]
 
 
 class _Ids(IdGenerator):
-    """The ids that calls and batches were given when they began, and random ones for the spans within."""
+    """Generates the ids that calls and batches were given when they began, and random ids for the spans within."""
 
     trace_id = 0
     span_id: int | None = None
@@ -66,7 +66,7 @@ class _Ids(IdGenerator):
 
 
 class _Ended(SpanProcessor):
-    """Gathers the spans that ended."""
+    """Collects the spans that ended."""
 
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
@@ -76,17 +76,17 @@ class _Ended(SpanProcessor):
 
 
 class OtlpExporter:
-    """Sends the spans of calls to the collector at `endpoint`. Implements `gateway.telemetry.tracing.tracer.Exporter`.
+    """Sends the spans of calls to the collector at `endpoint`. Implements `tracer.Exporter`.
 
-    `endpoint` is the address of the collector, to which `/v1/traces` is added unless it is there. One `send` takes
-    `timeout_s` at most, with all tries. It tells the log when the collector stops taking spans, and when it takes them
-    again. The library also heeds its own variables, such as `OTEL_RESOURCE_ATTRIBUTES`.
+    `/v1/traces` is added to `endpoint` unless it is there. One `send` takes `timeout_s` at most, with all retries. It
+    logs when the collector stops taking spans, and when it takes them again. The library also reads its own environment
+    variables, such as `OTEL_RESOURCE_ATTRIBUTES`.
     """
 
     def __init__(
         self, endpoint: str, headers: Mapping[str, str], timeout_s: float, service_name: str, version: str
     ) -> None:
-        # They tell of every try, with the whole address; a collector that is down is told of once, below.
+        # They log every try, with the whole address. A collector that is down is logged once, below.
         for name in ("opentelemetry.exporter", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         address = endpoint.rstrip("/")
@@ -95,7 +95,7 @@ class OtlpExporter:
         )
         self._ids, self._ended = _Ids(), _Ended()
         provider = TracerProvider(
-            sampler=ALWAYS_ON,  # what is not to be traced does not come here
+            sampler=ALWAYS_ON,  # only traced calls come here
             resource=Resource.create({"service.name": service_name, "service.version": version}),
             shutdown_on_exit=False,
             id_generator=self._ids,
@@ -105,12 +105,12 @@ class OtlpExporter:
         self._reached = True
 
     def send(self, calls: Sequence[CallRecord]) -> bool:
-        """Whether the collector has the spans of these calls, and of the batches that they were in."""
+        """Send the spans of these calls and of their batches. Returns whether the collector took them."""
         clock = _Clock(time.time_ns() - time.monotonic_ns())
         for call in calls:
             if call.trace is not None:
                 self._call(call, call.trace, clock)
-            time.sleep(0)  # the event loop may be waiting for the interpreter, which it would get in 5 ms only
+            time.sleep(0)  # let the event loop have the interpreter lock, if it waits for it
         spans, self._ended.spans = self._ended.spans, []
         reached = self._exporter.export(spans) is SpanExportResult.SUCCESS
         if reached != self._reached:
@@ -122,11 +122,11 @@ class OtlpExporter:
         return reached
 
     def give_up(self) -> None:
-        """Let a `send` that waits for the collector end at once."""
+        """Make a `send` that waits for the collector return at once."""
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _call(self, call: CallRecord, trace: CallTrace, clock: _Clock) -> None:
-        name = f"predict {call.model}" if call.metrics.known else "predict"  # a made-up name makes no new kind of span
+        name = f"predict {call.model}" if call.metrics.known else "predict"  # unknown names make no new span names
         self._ids.trace_id, self._ids.span_id = trace.trace_id, trace.span_id
         span = self._tracer.start_span(
             name, _context_of(trace), SpanKind.SERVER, _call_attributes(call), start_time=clock.ns(call.started_s)
@@ -151,7 +151,7 @@ class OtlpExporter:
         span.end(clock.ns(call.ended_s))
 
     def _ride(self, enqueued_s: float, batch: BatchTrace, walk: Context, clock: _Clock) -> None:
-        """What one call saw of a batch: the wait for it, and the batch with the engine's run in it."""
+        """The spans of one call's batch: the wait for it, and the batch with the engine's run in it."""
         report = batch.report
         sent_s = report.ended_s - report.wall_s
         self._phase("queue", walk, clock.span(enqueued_s, sent_s))
@@ -160,7 +160,7 @@ class OtlpExporter:
         self._run(batch, inside, clock)
 
     def _batch(self, batch: BatchTrace, clock: _Clock) -> None:
-        """The batch itself, in a trace of its own that links to the calls in it."""
+        """The spans of a batch, in a trace of its own that is linked to the calls in it."""
         report = batch.report
         links = [Link(_context_in(trace)) for trace, _ in report.traced if isinstance(trace, CallTrace)]
         self._ids.trace_id, self._ids.span_id = batch.trace_id, batch.span_id
@@ -181,7 +181,7 @@ class OtlpExporter:
         attributes: Attributes | None = None,
         links: Sequence[Link] = (),
     ) -> Context:
-        """A whole span, and what to put others into it with."""
+        """Make a span with its beginning and end. Returns the context in which spans are its children."""
         start_ns, end_ns = times
         span = self._tracer.start_span(name, inside, attributes=attributes, links=links, start_time=start_ns)
         if attributes is not None and attributes.get("sluice.batch.outcome", BatchOutcome.ANSWERED) != "answered":
@@ -191,7 +191,7 @@ class OtlpExporter:
 
 
 class _Clock(NamedTuple):
-    """From monotonic seconds to nanoseconds since 1970."""
+    """Converts monotonic seconds into nanoseconds since 1970."""
 
     offset_ns: int
 
@@ -207,7 +207,7 @@ def _context_in(trace: CallTrace) -> SpanContext:
 
 
 def _context_of(trace: CallTrace) -> Context:
-    """What the call's own span is in: the caller's span, or nothing."""
+    """The context of the call's own span: the caller's span, or nothing."""
     parent = trace.parent
     if parent is None:
         return Context()

@@ -1,4 +1,4 @@
-"""Which calls are traced, and how what is known of them comes to the thread that sends spans."""
+"""Picks the calls that are traced, and hands them to the thread that sends spans."""
 
 from __future__ import annotations
 
@@ -15,44 +15,43 @@ from sluice.batching.report import BatchReport
 from sluice.gateway.headers.trace_context import TraceParent
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.metrics import TracedCalls
-from sluice.gateway.telemetry.tracing.traces import BatchTrace, CallTrace
+from sluice.gateway.telemetry.traces import BatchTrace, CallTrace
 
 WAITING_CALLS = 2048
-"""Calls that wait to be sent, at most. More are dropped and counted: a trace is never worth a prediction."""
+"""How many calls may wait to be sent. Further ones are dropped and counted: predictions come first."""
 
 SENT_CALLS = 128
-"""Calls that are sent together; as soon as so many wait, the thread is woken."""
+"""How many calls are sent together. As soon as so many wait, the thread is woken."""
 
 PERIOD_S = 1.0
-"""How long a call waits to be sent with others, at most."""
+"""How long a call waits for others to be sent with, at most."""
 
 SWITCH_S = 0.0005
-"""How long the thread may keep the interpreter from the event loop. By default it is 5 ms, each time that the loop lets
-go of it to read or write a socket: a tenth of a second of spans would cost every caller some of those."""
+"""How long the thread may keep the interpreter lock when the event loop wants it. Python's default is 5 ms. The loop
+releases the lock whenever it reads or writes a socket, so while spans are made every call would wait several times."""
 
 FLUSH_S, GIVE_UP_S = 2.0, 1.0
-"""How long leaving waits for the last calls to be sent, and then for the sender to give up."""
+"""How long leaving waits for the last calls to be sent, and then for the exporter to give up."""
 
 
 class Exporter(Protocol):
-    """Makes spans of calls and sends them. Belongs to the tracer's thread, but for `give_up`."""
+    """Makes spans of calls and sends them. Only the tracer's thread calls it, except for `give_up`."""
 
     def send(self, calls: Sequence[CallRecord]) -> bool:
-        """Whether the collector has them now. Never raises, and blocks for a bounded time."""
+        """Send the spans of these calls, in a bounded time. Whether the collector took them. Never raises."""
         ...
 
     def give_up(self) -> None:
-        """Let a `send` that waits for the collector end at once."""
+        """Make a `send` that waits for the collector return at once."""
         ...
 
 
 class Tracer:
-    """Picks the calls that are traced, and has them sent by a thread. An async context manager that owns that thread.
+    """Picks the calls that are traced. An async context manager that owns the thread that sends them.
 
-    A caller that records its own trace is followed, and one that says that it does not is not; of all others a part of
-    `sample_ratio` is picked. No more than `max_per_s` are traced in any second of the clock, whoever wants it: a traced
-    call costs several times what a small prediction costs. All methods belong to the event loop's thread, and none
-    waits for the collector.
+    A call with a `traceparent` is traced if its caller records the trace; of other calls, `sample_ratio` are picked.
+    At most `max_per_s` are traced in one second of the clock: a traced call costs several times as much as a small
+    prediction. Methods are for the thread of the event loop alone, and none waits for the collector.
     """
 
     def __init__(self, exporter: Exporter, sample_ratio: float, max_per_s: int, counts: TracedCalls) -> None:
@@ -80,19 +79,19 @@ class Tracer:
             await asyncio.to_thread(self._thread.join, GIVE_UP_S)
 
     def begin(self, parent: TraceParent | None) -> CallTrace | None:
-        """The trace of a call that begins now, if it is to be traced."""
+        """The trace of a call that begins now, or `None` if it is not traced."""
         if parent is not None:
             if not parent.sampled or not self._admit():
                 return None
             return CallTrace(int(parent.trace_id, 16), _new_id(), parent, [])
-        # By the lower half of the id, as OpenTelemetry's samplers do it.
+        # The lower half of the id decides, as in OpenTelemetry's samplers.
         low = random.getrandbits(64)
         if low >= self._below or not self._admit():
             return None
         return CallTrace(random.getrandbits(64) << 64 | low or 1, _new_id(), None, [])
 
     def batch_ended(self, report: BatchReport) -> None:
-        """Tell the traced calls of a batch that they were in it."""
+        """Add a batch to the traces of the calls in it."""
         if report.traced:
             batch = BatchTrace(_new_id() << 64 | _new_id(), _new_id(), report)
             for trace, enqueued_s in report.traced:
@@ -100,7 +99,7 @@ class Tracer:
                     trace.batches.append((enqueued_s, batch))
 
     def call_ended(self, record: CallRecord) -> None:
-        """Have the spans of a traced call sent, or drop them where too many wait."""
+        """Have the spans of a traced call sent, or drop them if too many wait."""
         if len(self._waiting) >= WAITING_CALLS:
             self._counts.dropped.value += 1
             return

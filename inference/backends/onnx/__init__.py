@@ -1,1 +1,1 @@
-"""All that knows of ONNX: the engine's session, which worker processes alone import, and what a file says of itself."""
+"""ONNX Runtime as an engine: sessions, which only worker processes import, and what is read from ONNX files."""

@@ -1,7 +1,7 @@
-"""What an ONNX file says of itself that the engine does not tell.
+"""Reads from an ONNX file what the engine does not report.
 
-That is which files beside it hold weights, which inputs have no shape, and which operators draw random numbers. Only
-the structure is read: weights, which may be gigabytes, are skipped.
+That is: which other files hold weights, which inputs have no shape, and which operators draw random numbers. Only the
+structure is read; weights, which may be gigabytes, are skipped.
 
 Source: onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from sluice.inference.backends.onnx.protobuf import Field, fields_of, only, read
 
-# The messages on the way to external data, by the numbers of their fields.
+# The messages that lead to external data, by field number.
 _WITHIN: Mapping[str, Mapping[int, str]] = {
     "Model": {7: "Graph", 25: "Function"},
     "Function": {7: "Node"},
@@ -27,7 +27,7 @@ _WITHIN: Mapping[str, Mapping[int, str]] = {
 _MODEL_GRAPH, _GRAPH_INPUT, _INPUT_NAME, _INPUT_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE = 7, 11, 1, 2, 1, 2
 _KEY, _VALUE = 1, 2
 
-# The messages on the way to every operator: those of functions, and of the graphs that loops and branches hold, too.
+# The messages that lead to every operator, including those of functions, and of graphs inside loops and branches.
 _TO_NODES: Mapping[str, Mapping[int, str]] = {
     "Model": {7: "Graph", 25: "Function"},
     "Function": {7: "Node"},
@@ -43,21 +43,22 @@ RANDOM = frozenset(
         *("BiasDropout", "BitmaskBiasDropout", "BitmaskDropout", "Sampling"),
     }
 )
-"""Operators that draw random numbers: ONNX's own, and those that ONNX Runtime adds. A seed changes nothing: it is set
-once per session, and each run goes on from where the last one ended."""
+"""Operators that draw random numbers: ONNX's own, and those of ONNX Runtime. A seed makes no difference: it is set
+once for a session, and each run continues where the last one ended."""
 
 DROPOUT = "Dropout"
 TRAINING_MODE = 2
-"""Which input of a Dropout makes it drop elements. A file need not say whether it is true; being there is enough."""
+"""The input of a Dropout that makes it drop elements. Its value may not be known, so it counts if it is there."""
 
-# An attribute has values of one kind: after the first of these no tensors come, but there may be millions like it.
+# An attribute has values of one kind. After the first field of one of these lists there are no tensors, but there may
+# be millions of such fields.
 _ATTRIBUTE_LISTS = (7, 8, 9)
 
 
 def external_files(model_file: Path) -> tuple[str, ...]:
-    """The files that hold weights of the model, as it names them, relative to its folder.
+    """The files that hold weights of the model, by its names for them, relative to its folder.
 
-    Empty for a file that is no ONNX model: the engine will say so.
+    Empty for a file that is no ONNX model: the engine reports that when it loads it. Raises `OSError`.
     """
     if not model_file.is_file():
         return ()
@@ -82,7 +83,7 @@ def external_files(model_file: Path) -> tuple[str, ...]:
 
 
 def shapeless_inputs(model_file: Path) -> frozenset[str]:
-    """The names of the inputs that declare no shape, which is not the shape `[]` of a single value."""
+    """The names of the inputs that declare no shape. A single value, of the shape `[]`, is not one of them."""
     found: set[str] = set()
     with model_file.open("rb") as file:
         try:
@@ -102,9 +103,9 @@ def shapeless_inputs(model_file: Path) -> frozenset[str]:
 
 
 def random_operators(model_file: Path) -> tuple[str, ...]:
-    """The kinds of operators that draw random numbers, in alphabetical order, wherever in the model they stand.
+    """The kinds of operators that draw random numbers, anywhere in the model, in alphabetical order.
 
-    Empty for a file that is no ONNX model, and for one that cannot be read any more.
+    Empty for a file that is no ONNX model, and for one that cannot be read.
     """
     found: set[str] = set()
     try:
@@ -125,7 +126,7 @@ def random_operators(model_file: Path) -> tuple[str, ...]:
 
 
 def _draws(file: BinaryIO, node: Sequence[Field]) -> set[str]:
-    """The operator of a node, if it draws random numbers."""
+    """The operator of a node if it draws random numbers, else nothing."""
     operator = b"".join([read(file, field) for field in node if field.number == _NODE_OPERATOR]).decode()
     inputs = [field for field in node if field.number == _NODE_INPUT]
     trains = operator == DROPOUT and len(inputs) > TRAINING_MODE and bool(read(file, inputs[TRAINING_MODE]))

@@ -1,6 +1,6 @@
-"""What a graph gives and which of its operators makes it: as much of an ONNX file as says how its outputs come about.
+"""The outline of a graph in an ONNX file: its outputs, and the operators that make them.
 
-Only the structure of the graph itself is read, not of the graphs within its operators, and no weights.
+Only the structure of the graph itself is read: no graphs inside its operators, and no weights.
 
 Source: onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
@@ -31,7 +31,7 @@ class GraphOutput(msgspec.Struct, frozen=True):
 
 
 class Node(msgspec.Struct, frozen=True):
-    """An operator of the graph. `holds_graphs` is true of branches and loops, which may use any tensor by its name."""
+    """An operator of the graph. `holds_graphs` is true for branches and loops, which may use any tensor by its name."""
 
     place: Field
     operator: str
@@ -42,30 +42,30 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Nodes(msgspec.Struct, frozen=True):
-    """The operators of a graph, in their order, the names that its tensors have, and where types of tensors stand."""
+    """The operators of a graph in order, the names of its tensors, and where the file declares types of tensors."""
 
     nodes: tuple[Node, ...]
     names: frozenset[str]
     types: dict[str, Field]
 
     def users(self, tensor: str) -> tuple[Node, ...]:
-        """The operators that are seen to take a tensor."""
+        """The operators that take a tensor as an input."""
         return tuple([node for node in self.nodes if tensor in node.inputs])
 
 
 def graph_of(file: BinaryIO, size_bytes: int) -> Field | None:
-    """The graph of a model; `None` where there is none, or more than one."""
+    """The graph of a model; `None` if there is none, or more than one. Raises as `fields_of` does."""
     found = only(file, 0, size_bytes, _MODEL_GRAPH)
     return found[0] if len(found) == 1 else None
 
 
 def outputs_of(file: BinaryIO, graph: Field) -> tuple[GraphOutput, ...]:
-    """The graph's outputs. Raises `ValueError` or `EOFError` for what is no message."""
+    """The graph's outputs. Raises as `fields_of` does."""
     return tuple([_output(place, read(file, place)) for place in only(file, graph.start, graph.end, _OUTPUT)])
 
 
 def nodes_of(file: BinaryIO, graph: Field) -> Nodes:
-    """The graph's operators. Raises `ValueError` or `EOFError` for what is no message."""
+    """The graph's operators. Raises as `fields_of` does."""
     nodes: list[Node] = []
     names: set[str] = set()
     types: dict[str, Field] = {}
@@ -84,7 +84,7 @@ def nodes_of(file: BinaryIO, graph: Field) -> Nodes:
 
 
 def texts_or_numbers(file: BinaryIO, node: Node, *attributes: str) -> tuple[str, ...]:
-    """The elements of the node's attributes of these names, which are lists of strings or of integers, as text."""
+    """The elements of the node's attributes with these names, lists of strings or of integers, as text."""
     found: list[str] = []
     for place in only(file, node.place.start, node.place.end, _NODE_ATTRIBUTE):
         parts = list(values_of(read(file, place)))

@@ -1,4 +1,4 @@
-"""The encoding of protocol buffers: where the fields of a message lie in a file, and what small messages hold.
+"""Reads and writes the encoding of protocol buffers, field by field, without loading whole messages.
 
 Source: https://protobuf.dev/programming-guides/encoding/
 """
@@ -13,7 +13,7 @@ _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5
 
 
 class Field(NamedTuple):
-    """A field that has a length, where it begins in the file, and where its content lies there."""
+    """A length-delimited field of a file: its number, where its content starts and ends, and where it begins itself."""
 
     number: int
     start: int
@@ -22,9 +22,9 @@ class Field(NamedTuple):
 
 
 def fields_of(file: BinaryIO, start: int, end: int, last: Sequence[int] = ()) -> Iterator[Field]:
-    """The fields with a length, in their order, up to one of the numbers `last`.
+    """The length-delimited fields in order, up to the first whose number is in `last`.
 
-    Raises `ValueError` or `EOFError` for what is no message.
+    Raises `ValueError` or `EOFError` if there is no valid message.
     """
     at = start
     while at < end:
@@ -45,7 +45,7 @@ def fields_of(file: BinaryIO, start: int, end: int, last: Sequence[int] = ()) ->
 
 
 def values_of(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The numbers and contents of a small message's fields, in their order: integers as they stand, the rest as bytes.
+    """The numbers and contents of a small message's fields, in order: integers as numbers, other contents as bytes.
 
     Floats are left out. Raises as `fields_of` does.
     """
@@ -74,18 +74,18 @@ def varints_of(content: bytes) -> list[int]:
 
 
 def only(file: BinaryIO, start: int, end: int, number: int) -> list[Field]:
-    """The fields of one number."""
+    """The length-delimited fields with this number."""
     return [field for field in fields_of(file, start, end) if field.number == number]
 
 
 def read(file: BinaryIO, field: Field) -> bytes:
-    """A field's content."""
+    """The content of a field."""
     file.seek(field.start)
     return file.read(field.end - field.start)
 
 
 def varint(file: BinaryIO) -> int:
-    """The integer of variable length that begins here."""
+    """The integer of variable length at the file's position."""
     value = shift = 0
     while shift < 70:
         byte = file.read(1)
@@ -99,18 +99,18 @@ def varint(file: BinaryIO) -> int:
 
 
 def signed(value: int) -> int:
-    """An int64 from the integer that stands for it."""
+    """The int64 that a decoded varint stands for."""
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
 
 
 def head(number: int, size: int) -> bytes:
-    """What stands before the content of a field that has this length."""
+    """The tag and the length that come before the content of a length-delimited field."""
     return _varint_bytes(number << 3 | _DELIMITED) + _varint_bytes(size)
 
 
 def written(number: int, content: bytes) -> bytes:
-    """A field that has a length, as it is written."""
+    """A length-delimited field, encoded."""
     return head(number, len(content)) + content
 
 
@@ -122,7 +122,7 @@ def _tag(file: BinaryIO) -> tuple[int, int]:
 
 
 def _skipped(file: BinaryIO, kind: int) -> int:
-    """Where a value without a length ends."""
+    """The position after a value that is not length-delimited."""
     if kind == _VARINT:
         varint(file)
         return file.tell()

@@ -1,4 +1,4 @@
-"""ONNX Runtime. The one module that imports it, itself imported in worker processes alone.
+"""Sessions of ONNX Runtime. Only this module imports it, and only worker processes import this module.
 
 Source: the Python API of ONNX Runtime, https://onnxruntime.ai/docs/api/python/api_summary.html
 """
@@ -22,7 +22,7 @@ from sluice.inference.backends.onnx.tensor_outputs import TensorOutputs, edited,
 from sluice.inference.errors import ModelFailed, ModelLoadError
 from sluice.inference.types import Array, Arrays, Datatype, TensorSpec
 
-# Its Linux builds report models and machine to their maker unless this says otherwise when they are imported.
+# Linux builds send telemetry about models and the machine unless this is set before they are imported.
 os.putenv("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
@@ -59,16 +59,16 @@ _ERROR, _FATAL = 3, 4
 class OnnxBackend:
     """One ONNX model in a session of its own. See `Backend`.
 
-    Raises `ModelLoadError` where the engine cannot load the file, the model has an input or output that is no tensor of
-    an Open Inference Protocol datatype, an input without a shape, or both BF16 and BYTES, or the session did not get
-    the device asked for.
+    The constructor raises `ModelLoadError` if the engine cannot load the file; if an input or output is no tensor of an
+    Open Inference Protocol datatype; if an input has no shape; if there are both BF16 and BYTES tensors; or if the
+    session did not get the requested device.
 
-    `shown` says what is served of the file, and is found out where it is not given.
+    `shown` says which outputs are served; without it, that is read from the file.
 
-    BYTES are UTF-8 text to ONNX Runtime: an input element that is not fails as an invalid input.
+    ONNX Runtime takes BYTES as UTF-8 text: an input element that is not UTF-8 fails as an invalid input.
 
-    `apart` are files of weights that the engine would refuse to read, since they lie outside the model's folder, by the
-    model's names for them. Whether they may be read has been decided by whoever names them here.
+    `apart` are files of weights outside the model's folder, by the model's names for them. The engine would refuse to
+    read them by itself; the caller has checked that they may be read.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class OnnxBackend:
                     maps = [stack.enter_context(_mapped(model_file.parent / name)) for name in apart]
                     options.add_external_initializers_from_files_in_memory(apart, maps, [len(each) for each in maps])
                 self._session = _session(model_file, shown, options, provider)
-        except Exception as error:  # the engine's errors have no common base
+        except Exception as error:  # the engine's errors have no common base class
             raise ModelLoadError(engine_text(error)) from error
         _check_provider(self._session.get_providers(), provider[0], device)
         inputs = [_spec("input", node) for node in self._session.get_inputs()]
@@ -107,7 +107,7 @@ class OnnxBackend:
             )
         self._has_bfloat16 = Datatype.BF16 in datatypes
         self._run_options = ort.RunOptions()
-        self._run_options.log_severity_level = _FATAL  # a failed run is told to its caller, not to the log as well
+        self._run_options.log_severity_level = _FATAL  # the caller is told about a failed run; the log need not be
 
     def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:
         """The named outputs. See `Backend.run`."""
@@ -119,7 +119,7 @@ class OnnxBackend:
             values = self._run_bound(feed, outputs) if self._has_bfloat16 else self._run(feed, outputs)
         except InvalidArgument as error:
             raise ModelFailed(engine_text(error), invalid_input=True) from error
-        except Exception as error:  # the engine's errors have no common base
+        except Exception as error:  # the engine's errors have no common base class
             raise ModelFailed(engine_text(error)) from error
         return tuple([_from_text(value) if value.dtype.hasobject else value for value in values])
 
@@ -128,7 +128,7 @@ class OnnxBackend:
         return values
 
     def _run_bound(self, feed: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """As `_run`, for models with BF16, which the engine takes and gives as bound values only."""
+        """As `_run`, for models with BF16: the engine takes and gives BF16 only as bound values."""
         binding = self._session.io_binding()
         for spec in self.inputs:
             array = feed[spec.name]
@@ -145,7 +145,7 @@ class OnnxBackend:
 
 
 def engine_text(error: Exception) -> str:
-    """The first line of what the engine says, without its error codes, source lines and asserted expressions."""
+    """The first line of the engine's message, without error codes, source lines and asserted expressions."""
     text = str(error).strip() or type(error).__name__
     text = text.splitlines()[0]
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text)
@@ -159,16 +159,16 @@ def _session(
 ) -> ort.InferenceSession:
     if not shown.edits:
         return ort.InferenceSession(model_file, options, providers=[provider], enable_fallback=0)
-    # Of bytes the engine does not know where the weights beside them are.
+    # From bytes in memory, the engine cannot tell in which folder the weights are.
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(model_file.parent))
     session = ort.InferenceSession(edited(model_file, shown), options, providers=[provider], enable_fallback=0)
-    session._model_bytes = None  # kept for a second try on another device, which there never is
+    session._model_bytes = None  # the session keeps them for a second try on another device, which is never made
     return session
 
 
 @contextmanager
 def _mapped(file: Path) -> Iterator[mmap.mmap | bytes]:
-    """What is in a file, for as long as the engine makes its own copy of it."""
+    """The content of a file, mapped while the engine copies it."""
     with file.open("rb") as content:
         if not os.fstat(content.fileno()).st_size:
             yield b""
@@ -182,9 +182,10 @@ def _session_options(intra_op_threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # It would warn of each batch whose outputs are not as large as is declared, such as labels of one row.
+    # No warnings: there would be one for each batch whose outputs differ from the declared size, such as labels of one
+    # row.
     options.log_severity_level = _ERROR
-    # Threads that spin while they wait would take the cores that the gateway needs between two batches.
+    # Threads that spin while they wait would use cores that the gateway needs between two batches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
@@ -202,13 +203,13 @@ def _provider(device: str) -> tuple[str, dict[str, str]]:
 
 
 def _check_provider(actual: Sequence[str], wanted: str, device: str) -> None:
-    """Holds the session to its device: without a usable GPU the engine falls back to the CPU and does not say so."""
+    """Raises `ModelLoadError` unless the session runs on its device: the engine falls back to the CPU silently."""
     if not actual or actual[0] != wanted:
         raise _no_cuda(device)
 
 
 def _check_shapes(model_file: Path, inputs: Sequence[Any]) -> None:
-    """Refuses inputs of unknown rank. The engine reports them as it does single values, so the file itself is asked."""
+    """Refuses inputs of unknown rank. The engine reports them like single values, so the file is read to tell them."""
     if all(node.shape for node in inputs):
         return
     shapeless = shapeless_inputs(model_file)
@@ -234,7 +235,7 @@ def _spec(kind: str, node: Any) -> TensorSpec:
 
 
 def _shaped(spec: TensorSpec, told: Mapping[str, tuple[int | None, ...]]) -> TensorSpec:
-    """The spec, with what the file tells of a shape where the engine knows nothing."""
+    """The spec, with sizes that only the file knows."""
     shape = told.get(spec.name, ())
     if not spec.shape:
         return TensorSpec(spec.name, spec.datatype, shape)
@@ -245,7 +246,7 @@ def _shaped(spec: TensorSpec, told: Mapping[str, tuple[int | None, ...]]) -> Ten
 
 
 def _no_tensor(kind: str, type_name: str) -> str:
-    """What is wrong with an input or output of this type, and what would be right."""
+    """What is wrong with an input or output of this type that is no usable tensor, and what would be right."""
     if type_name.startswith("tensor("):
         known = ", ".join(known[7:-1] for known in _DATATYPES)
         return f"has the type {type_name}, which no request can carry; give it one of the types {known}"
@@ -281,7 +282,7 @@ def _from_text(array: Array) -> Array:
 
 
 def _bits(value: Any) -> Array:
-    """The 16 bits of each BF16 element. The engine has no numpy array for them, only their address."""
+    """The 16 bits of each BF16 element. The engine cannot make a numpy array of them, but gives their address."""
     shape = tuple(value.shape())
     size = math.prod(shape)
     if size == 0:

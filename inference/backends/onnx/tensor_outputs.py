@@ -1,8 +1,8 @@
-"""Which tensors a file's outputs are served as. Requests carry tensors alone, and some exports end in something else.
+"""Which tensors are served for the outputs of a file. Responses carry only tensors; some models give something else.
 
-Classifiers of scikit-learn and LightGBM are exported with a ZipMap at their end, which makes a map from class to
-probability for each row, and those with several outputs with a SequenceConstruct. The operator is left out: what it
-takes is served under the output's name. The file stays as it is; the engine is given the bytes of an edited one.
+Classifiers of scikit-learn and LightGBM are exported with a ZipMap at the end, which makes a map from class to
+probability for each row; those with several outputs have a SequenceConstruct. These operators are left out: their
+inputs are served under the output's name. The file is not changed; the engine is given an edited copy in memory.
 
 Source: https://github.com/onnx/onnx/blob/main/docs/Operators-ml.md, ZipMap; Operators.md, SequenceConstruct
 """
@@ -37,8 +37,8 @@ _PIECE_BYTES = 1 << 20
 class TensorOutput(msgspec.Struct, frozen=True):
     """An output as it is served.
 
-    `tensor` is the one of the file's graph that it has the values of. `classes` are the names of its columns, where the
-    file has them. `shape` is for an output of which the engine cannot tell it.
+    `tensor` is the tensor of the file's graph that has its values. `classes` are the names of its columns, if the file
+    has them. `shape` is set for an output whose shape the engine cannot tell.
     """
 
     name: str
@@ -48,7 +48,7 @@ class TensorOutput(msgspec.Struct, frozen=True):
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """Other bytes for those of the file from `begins` to `ends`."""
+    """Replaces the bytes of the file from `begins` to `ends`."""
 
     begins: int
     ends: int
@@ -56,11 +56,11 @@ class Edit(msgspec.Struct, frozen=True):
 
 
 class TensorOutputs(msgspec.Struct, frozen=True):
-    """The outputs that are served, in their order, and how the file must be edited for the engine to give them.
+    """The outputs that are served, in order, and how the file must be edited for the engine to give them.
 
-    Without `edits` the file is right as it is. `added` is what its graph ends in. `notes` say in plain words what is
-    served otherwise than the file has it. There are no outputs for a file that is no ONNX model: the engine will say
-    so, as it will of outputs that are no tensors and stay so.
+    Without `edits` the file is used unchanged. `added` is appended to its graph. `notes` say in plain words how the
+    served outputs differ from the file's. A file that is no ONNX model has no outputs here: the engine reports that, as
+    it reports outputs that are no tensors.
     """
 
     outputs: tuple[TensorOutput, ...] = ()
@@ -70,12 +70,12 @@ class TensorOutputs(msgspec.Struct, frozen=True):
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """The tensors of the file's own graph that stand behind the outputs."""
+        """The tensors of the file's own graph that have the outputs' values."""
         return tuple([output.tensor for output in self.outputs])
 
 
 def tensor_outputs(model_file: Path) -> TensorOutputs:
-    """What is to be served of a file. Its operators are read only where an output is none that can be as it is."""
+    """What is served for a file. Raises nothing. Operators are read only if an output cannot be served unchanged."""
     try:
         with model_file.open("rb") as file:
             graph = graph_of(file, model_file.stat().st_size)
@@ -90,7 +90,7 @@ def tensor_outputs(model_file: Path) -> TensorOutputs:
 
 
 def edited(model_file: Path, shown: TensorOutputs) -> bytes:
-    """The model as the engine is to have it. Raises `OSError`, `ValueError` or `EOFError` if the file has changed."""
+    """The edited model, for the engine. Raises `OSError`, `ValueError` or `EOFError` if the file has changed."""
     size = model_file.stat().st_size
     with model_file.open("rb") as file:
         graph = graph_of(file, size)
@@ -112,7 +112,7 @@ def edited(model_file: Path, shown: TensorOutputs) -> bytes:
 
 
 class _Decision:
-    """What becomes of each output of one graph, gathered output by output."""
+    """Decides for each output of one graph how it is served, and collects the edits."""
 
     def __init__(self, file: BinaryIO, nodes: Nodes) -> None:
         self._file = file
@@ -142,26 +142,25 @@ class _Decision:
         return [_as_it_is(output)]
 
     def _origin(self, tensor: str, through: tuple[str, ...]) -> tuple[Node | None, list[str]]:
-        """What makes a tensor, looking through operators that pass it on, and the tensors on the way to it."""
+        """The operator that makes a tensor, behind operators that only pass it on, and the tensors in between."""
         way = [tensor]
         node = self._makers.get(tensor)
         while node is not None and node.domain in _DEFAULT_DOMAINS and node.operator in through:
             tensor = node.inputs[0]
-            if tensor in way:  # a circle is no model
+            if tensor in way:  # a circle: no valid model
                 return None, way
             way.append(tensor)
             node = self._makers.get(tensor)
         return node, way
 
     def _label(self, output: GraphOutput, way: list[str]) -> TensorOutput:
-        """LightGBM's converter declares `[1]` for what has a class for each row."""
+        """Corrects a shape: LightGBM's converter declares `[1]` for an output with a class for each row."""
         self._retype(output, way)
         self._notes.append(f"output {output.name!r} declares the shape [1], and has a class for each row")
         return TensorOutput(output.name, output.name, shape=(None,))
 
     def _without_maps(self, output: GraphOutput, node: Node, way: list[str]) -> TensorOutput:
-        # An operator that passes on in its place: whatever names there are, and whoever else takes what it takes,
-        # nothing has to be called otherwise.
+        # An Identity takes the place of the operator, so no tensor has to be renamed, whatever else uses them.
         self._edits[node.place] = written(_NODE, _identity(node.inputs[0], node.outputs[0]))
         self._retype(output, way)
         classes = texts_or_numbers(self._file, node, "classlabels_strings", "classlabels_int64s")
@@ -184,7 +183,7 @@ class _Decision:
         return members
 
     def _retype(self, output: GraphOutput, way: Iterable[str]) -> None:
-        """Has the engine find out what the tensors on the way to an output are, in place of what the file declares."""
+        """Removes the declared types of the tensors that lead to an output, so that the engine infers them."""
         self._edits[output.place] = _untyped(output.name)
         self._untype(way)
 
@@ -194,7 +193,7 @@ class _Decision:
                 self._edits[self._nodes.types[tensor]] = b""
 
     def _free(self, name: str) -> str:
-        """The name, or one like it that no tensor has."""
+        """The name, with underscores added until no tensor has it."""
         while name in self._names:
             name += "_"
         self._names.add(name)
@@ -206,7 +205,7 @@ def _as_it_is(output: GraphOutput) -> TensorOutput:
 
 
 def _untyped(name: str) -> bytes:
-    """An output of which the engine has to find out what it is."""
+    """An encoded output without a type, which the engine infers."""
     return written(_OUTPUT, written(_VALUE_NAME, _encoded(name)))
 
 

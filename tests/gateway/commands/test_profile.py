@@ -38,7 +38,7 @@ def profiled(*arguments: str | Path) -> Result:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Two models that are measured in no time: one with two versions, and one whose rows mix."""
+    """Two models that are measured quickly: one with two versions, and one whose rows mix."""
     for place, model in (("a/1", models.linear()), ("a/2", models.tiny()), ("b/1", models.centred())):
         models.place(model, tmp_path / "models" / place)
     for name in ("a", "b"):

@@ -15,7 +15,7 @@ from hpack import Decoder, Encoder
 
 from sluice.gateway.connections.connection_budget import ConnectionBudget
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.doors.acceptor import Acceptor
 from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.connection import GrpcConnection
@@ -104,7 +104,7 @@ class Served:
 async def served(
     limits: GrpcLimits | None = None, *, max_held_bytes: int = 64 * MIB, max_connections: int = 100, **wire: Any
 ) -> AsyncIterator[Served]:
-    limits = limits or GrpcLimits(wire=LaneLimits(**wire))
+    limits = limits or GrpcLimits(wire=ConnectionLimits(**wire))
     held, budget = HeldBytes(max_held_bytes), ConnectionBudget(max_connections)
     coders = ThreadPoolExecutor(1)
     context = ServerContext(METHODS, limits, held, budget, coders)

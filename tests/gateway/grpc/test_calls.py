@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.frames import DATA, END_STREAM, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame
 from sluice.gateway.grpc.limits import STREAM_WINDOW_BYTES, GrpcLimits
@@ -160,7 +160,7 @@ async def test_answers_may_be_compressed_behind_one_that_is_not() -> None:
 
 
 async def test_what_a_message_must_not_be_is_told() -> None:
-    limits = GrpcLimits(wire=LaneLimits(), max_message_bytes=1000)
+    limits = GrpcLimits(wire=ConnectionLimits(), max_message_bytes=1000)
     bomb = gzip.compress(bytes(MIB))
     gzipped = (b"grpc-encoding", b"gzip")
     cases = [
@@ -200,7 +200,7 @@ async def test_who_speaks_no_grpc_is_told_in_http() -> None:
 
 
 async def test_a_deadline_ends_a_stream() -> None:
-    limits = GrpcLimits(wire=LaneLimits(), keepalive_timeout_s=0.1)
+    limits = GrpcLimits(wire=ConnectionLimits(), keepalive_timeout_s=0.1)
     async with served(limits) as server, peer(server) as client:
         client.send(client.head(1, request(b"/t/Never", (b"grpc-timeout", b"20m"))))
         assert (await client.answer(1)).status == Code.DEADLINE_EXCEEDED

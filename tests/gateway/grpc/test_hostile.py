@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.connection import GrpcConnection
 from sluice.gateway.grpc.frames import (
@@ -268,7 +268,7 @@ async def test_unfinished_messages_are_counted_and_bounded() -> None:
     """40 callers with an unfinished message each: what is held stays within the bound, and the rest is told."""
     window = b"\x00\x04" + (2**31 - 1).to_bytes(4, "big")
     most = 0
-    async with served(GrpcLimits(wire=LaneLimits()), max_held_bytes=2 * MIB) as server:
+    async with served(GrpcLimits(wire=ConnectionLimits()), max_held_bytes=2 * MIB) as server:
         refused = 0
 
         async def one() -> None:
@@ -283,7 +283,7 @@ async def test_unfinished_messages_are_counted_and_bounded() -> None:
         await asyncio.gather(*[one() for _ in range(40)])
         assert refused == 40
         assert await is_served(server)
-    async with served(GrpcLimits(wire=LaneLimits()), max_held_bytes=2 * MIB) as server:
+    async with served(GrpcLimits(wire=ConnectionLimits()), max_held_bytes=2 * MIB) as server:
         # Each would fit alone; together they do not.
         clients = []
         framed = frame(DATA, 0, 1, b"\x00" + (10**6).to_bytes(4, "big")) + frame(DATA, 0, 1, bytes(16_000)) * 4
@@ -314,7 +314,7 @@ async def test_a_window_opens_only_for_what_is_taken() -> None:
 
 
 async def test_answers_that_nobody_takes_are_counted_and_end(caplog: pytest.LogCaptureFixture) -> None:
-    limits = GrpcLimits(wire=LaneLimits(write_timeout_s=0.05), keepalive_timeout_s=0.1)
+    limits = GrpcLimits(wire=ConnectionLimits(write_timeout_s=0.05), keepalive_timeout_s=0.1)
     async with served(limits) as server, peer(server, settings=b"\x00\x04" + bytes(4)) as client:
         client.call(1, b"/t/Echo", b"x" * 10_000)
         assert (await client.answer(1)).reset == ErrorCode.CANCEL
@@ -326,7 +326,9 @@ async def test_answers_that_nobody_takes_are_counted_and_end(caplog: pytest.LogC
 
 async def test_those_who_take_nothing_make_room_for_others(caplog: pytest.LogCaptureFixture) -> None:
     limits = GrpcLimits(
-        wire=LaneLimits(write_timeout_s=1000, crowded_grace_s=0.02), keepalive_time_s=1000, keepalive_timeout_s=0.1
+        wire=ConnectionLimits(write_timeout_s=1000, crowded_grace_s=0.02),
+        keepalive_time_s=1000,
+        keepalive_timeout_s=0.1,
     )
     async with served(limits, max_held_bytes=15_000) as server, peer(server, settings=b"\x00\x04" + bytes(4)) as idle:
         idle.call(1, b"/t/Echo", b"x" * 10_000)
@@ -339,12 +341,12 @@ async def test_those_who_take_nothing_make_room_for_others(caplog: pytest.LogCap
             server.held.now_bytes -= 10_000
             reader.call(3, b"/t/Echo", b"y")
             assert (await reader.answer(3)).messages == [b"y"]
-    assert "made room for others" in caplog.text
+    assert "takes its answers too slowly" in caplog.text
 
 
 async def test_silence_has_an_end() -> None:
     """Before the preface, before the first call, within a frame, within a list of headers, and within a message."""
-    limits = GrpcLimits(wire=LaneLimits(request_read_timeout_s=0.1, linger_s=0.2))
+    limits = GrpcLimits(wire=ConnectionLimits(request_read_timeout_s=0.1, linger_s=0.2))
     async with served(limits) as server:
         async with peer(server, greets=False) as client:
             await client.hung_up()
@@ -396,7 +398,7 @@ def test_long_lists_of_headers_are_decoded_one_in_each_turn() -> None:
 
 
 async def test_metadata_have_a_bound_on_their_number_and_count() -> None:
-    limits = GrpcLimits(wire=LaneLimits(max_headers=50))
+    limits = GrpcLimits(wire=ConnectionLimits(max_headers=50))
     async with served(limits, max_held_bytes=20_000) as server, peer(server) as client:
         client.call(1, b"/t/Echo", b"", *[(b"a", b"")] * 51)
         assert (await client.answer(1)).status == Code.RESOURCE_EXHAUSTED

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, Self
 
 import uvicorn
 import uvloop
@@ -108,7 +108,8 @@ class Served:
         found: list[Any] = []
 
         def look() -> list[Any]:
-            found[:] = [c for c in self.server.server_state.connections if getattr(c, "client", None) == name]
+            connections = self.server.server_state.connections
+            found[:] = [c for c in connections if c.transport.get_extra_info("peername") == name]
             return found
 
         self.until(look)
@@ -123,38 +124,42 @@ class Answer:
     head: str = field(compare=False, default="")
 
 
-class Client:
-    """One connection. Reads time out after `PATIENCE_S`, so that a test that would hang fails."""
+class Endpoint(Protocol):
+    """What a conversation needs of a socket."""
 
-    def __init__(
-        self, address: tuple[str, int], context: ssl.SSLContext | None = None, receive_buffer_bytes: int | None = None
-    ) -> None:
-        raw = socket.socket()
-        if receive_buffer_bytes is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        raw.settimeout(PATIENCE_S)
-        raw.connect(address)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket = context.wrap_socket(raw, server_hostname="localhost") if context is not None else raw
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def recv(self, size_bytes: int, /) -> bytes: ...
+
+    def settimeout(self, timeout_s: float, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Conversation:
+    """A client's side of one connection."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
         self._heard = b""
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.socket.close()
+        self._endpoint.close()
 
     def send(self, *pieces: bytes) -> None:
         for piece in pieces:
-            self.socket.sendall(piece)
+            self._endpoint.sendall(piece)
 
     def send_what_is_taken(self, pieces: Iterable[bytes]) -> None:
         """Send on until the server no longer listens."""
         with suppress(BrokenPipeError, ConnectionResetError):
             for piece in pieces:
-                self.socket.sendall(piece)
+                self._endpoint.sendall(piece)
 
     def answer(self, method: str = "GET") -> Answer:
         head = self._until(b"\r\n\r\n").decode("latin-1")
@@ -169,18 +174,18 @@ class Client:
 
     def hears(self, patience_s: float) -> bool:
         """Whether the server says something, or closes, within this time."""
-        self.socket.settimeout(patience_s)
+        self._endpoint.settimeout(patience_s)
         try:
-            self._heard += self.socket.recv(65536)
+            self._heard += self._endpoint.recv(65536)
         except TimeoutError:
             return False
         finally:
-            self.socket.settimeout(PATIENCE_S)
+            self._endpoint.settimeout(PATIENCE_S)
         return True
 
     def read(self, size_bytes: int) -> int:
         """Read on by at most so many bytes, and throw nothing away; how many they were."""
-        part = self.socket.recv(size_bytes)
+        part = self._endpoint.recv(size_bytes)
         self._heard += part
         return len(part)
 
@@ -191,12 +196,12 @@ class Client:
     def ended(self) -> bool:
         """Whether the server has closed the connection, and said nothing more before."""
         with suppress(ConnectionResetError):
-            self._heard += self.socket.recv(65536)
+            self._heard += self._endpoint.recv(65536)
         return not self._heard
 
     def ended_without_reset(self) -> bool:
         """Whether the server has said nothing more, and closed in an orderly way."""
-        return not self._heard and not self.socket.recv(65536)
+        return not self._heard and not self._endpoint.recv(65536)
 
     def is_open(self) -> bool:
         """Whether a further request is answered."""
@@ -205,11 +210,6 @@ class Client:
             return self.answer().status == 200
         except (ConnectionError, EOFError):
             return False
-
-    def reset(self) -> None:
-        """Close with a reset instead of an orderly end."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self.socket.close()
 
     def _chunks(self) -> bytes:
         body = b""
@@ -228,7 +228,7 @@ class Client:
     def _exactly(self, size: int) -> bytes:
         parts, have = [self._heard], len(self._heard)
         while have < size:
-            part = self.socket.recv(1 << 20)
+            part = self._endpoint.recv(1 << 20)
             if not part:
                 raise EOFError(f"{have} of {size} bytes of a body")
             parts.append(part)
@@ -238,10 +238,31 @@ class Client:
         return heard[:size]
 
     def _hear(self) -> None:
-        heard = self.socket.recv(65536)
+        heard = self._endpoint.recv(65536)
         if not heard:
             raise EOFError("the server has closed the connection")
         self._heard += heard
+
+
+class Client(Conversation):
+    """A connection to a server. Reads time out after `PATIENCE_S`, so that a test that would hang fails."""
+
+    def __init__(
+        self, address: tuple[str, int], context: ssl.SSLContext | None = None, receive_buffer_bytes: int | None = None
+    ) -> None:
+        raw = socket.socket()
+        if receive_buffer_bytes is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        raw.settimeout(PATIENCE_S)
+        raw.connect(address)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = context.wrap_socket(raw, server_hostname="localhost") if context is not None else raw
+        super().__init__(self.socket)
+
+    def reset(self) -> None:
+        """Close with a reset instead of an orderly end."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.socket.close()
 
 
 def request(

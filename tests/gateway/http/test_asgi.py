@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.asgi import AsgiLane, Message, Receive, Scope, Send, target
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 
@@ -91,7 +91,7 @@ async def test_a_server_that_gives_up_cancels_the_answer() -> None:
 
 async def test_a_refused_client_that_never_ends_its_body() -> None:
     plane = PuppetPlane(max_body_bytes=10)
-    lane = AsgiLane(plane, PuppetApp(plane), LaneLimits(linger_s=0.01))
+    lane = AsgiLane(plane, PuppetApp(plane), ConnectionLimits(linger_s=0.01))
     told = Conversation(_body(b"x" * 11, more=True))
     await lane(_scope("/v2/echo"), told.receive, told.send)
     assert told.heard[0]["status"] == 413

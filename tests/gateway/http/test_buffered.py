@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.http.lane import make_lane
 from sluice.gateway.http.server_context import HttpServerContext
@@ -20,10 +20,10 @@ ID = "X-Request-Id: mine"
 
 @contextmanager
 def served(plane: PuppetPlane) -> Iterator[tuple[Served, HttpServerContext]]:
-    lane = make_lane(plane, LaneLimits(max_buffered_bytes=LIMIT_BYTES))
+    lane = make_lane(plane, ConnectionLimits(max_buffered_bytes=LIMIT_BYTES))
     with Served(AsgiLane(plane, PuppetApp(plane)), http=lane) as server:
-        yield server, lane.door
-        assert lane.door.held.now_bytes == 0
+        yield server, lane.context
+        assert lane.context.held.now_bytes == 0
 
 
 def _pieces(sent: bytes, size_bytes: int) -> list[bytes]:
@@ -95,7 +95,7 @@ def test_what_waits_behind_a_slow_request_counts() -> None:
         assert plane.gate("y").began.wait(10)
         second.send(request("/v2/echo", b"small") * 1000)
         connection = server.connection_of(second)
-        server.until(lambda: connection._ended)
+        server.until(lambda: connection.connection.parser.ended)
         assert server.ask(lambda: door.held.now_bytes) <= LIMIT_BYTES
         plane.gate("y").open()
         assert second.answer().body == b"y"

@@ -44,7 +44,7 @@ def test_a_client_that_goes_takes_what_waits_behind_with_it(lane: Way) -> None:
         calls = lane.plane.calls
         client.send(request("/v2/echo"))
         connection = lane.served.connection_of(client)
-        lane.served.until(lambda: connection.pipeline)
+        lane.served.until(lambda: connection.connection.order.waiting)
         client.reset()
         # A queued request stops the reading, so that the reset shows when the first answer is written.
         gate.open()

@@ -1,4 +1,7 @@
-"""The same bytes to the lane, to the ASGI way, and to uvicorn alone: the same answers, or a reason why not."""
+"""The same bytes to the lane, to the ASGI way, and to uvicorn alone: the same answers, or a reason why not.
+
+The lane's answers once more from its connection alone, without a server and without sockets.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from typing import Literal
 
 import pytest
 
+from tests.gateway.http.bare import BareSide
 from tests.gateway.http.conftest import Way
 from tests.gateway.http.planes import MAX_BODY_BYTES
-from tests.gateway.http.servers import Answer, Client, chunked, request
+from tests.gateway.http.servers import Answer, Conversation, chunked, request
 
 ANY = b"<any>"
 Name = Literal["lane", "asgi", "uvicorn"]
@@ -293,7 +297,7 @@ LARGE = [
 ]
 
 
-def _outcome(client: Client, case: Case, expected: Outcome) -> Outcome:
+def _outcome(client: Conversation, case: Case, expected: Outcome) -> Outcome:
     answers: list[Answer] = [client.answer(case.method) for _ in expected.answers]
     seen = [
         (answer.status, ANY if want[1] == ANY else answer.body)
@@ -311,6 +315,23 @@ def test_in_one_piece(way: Way, case: Case) -> None:
     with way.client() as client:
         client.send_what_is_taken([case.sent])
         assert _outcome(client, case, expected) == expected
+
+
+@pytest.mark.parametrize("case", [*SOUND, *BROKEN, *LARGE], ids=lambda case: case.name)
+def test_without_sockets(case: Case) -> None:
+    with Conversation(BareSide()) as client:
+        client.send_what_is_taken([case.sent])
+        assert _outcome(client, case, case.outcome) == case.outcome
+
+
+@pytest.mark.parametrize("case", [*SOUND, *BROKEN], ids=lambda case: case.name)
+@pytest.mark.parametrize("size_bytes", [1, 7, 4096, 4097])
+def test_piece_by_piece_without_sockets(case: Case, size_bytes: int) -> None:
+    if len(case.sent) / size_bytes > 20_000:
+        size_bytes = 997
+    with Conversation(BareSide()) as client:
+        client.send_what_is_taken(case.sent[i : i + size_bytes] for i in range(0, len(case.sent), size_bytes))
+        assert _outcome(client, case, case.outcome) == case.outcome
 
 
 @pytest.mark.parametrize("case", [case for case in [*SOUND, *BROKEN] if len(case.sent) < 5000], ids=lambda c: c.name)

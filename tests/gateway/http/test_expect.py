@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sluice.gateway.http.request_parser import BODY
 from tests.gateway.http.conftest import Way
 from tests.gateway.http.planes import MAX_BODY_BYTES
 from tests.gateway.http.servers import request
@@ -52,7 +53,7 @@ def test_an_old_client_is_not_asked(lane: Way, prefix: str) -> None:
     with lane.client() as client:
         client.send(request(f"{prefix}/echo", b"", EXPECT, "Content-Length: 5", version="1.0", length=False))
         connection = lane.served.connection_of(client)
-        lane.served.until(lambda: connection.cycle is not None)
+        lane.served.until(lambda: connection.connection.parser.stage == BODY)
         client.send(b"hello")
         answer = client.answer()
         assert (answer.status, answer.body) == (200, b"hello")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from sluice.gateway.connections.held_bytes import HeldBytes
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.server_context import HttpServerContext
 from tests.gateway.http.conftest import Way
 from tests.gateway.http.planes import MAX_BODY_BYTES, PuppetPlane
@@ -30,7 +30,7 @@ def test_faults_fill_no_log(lane: Way, caplog: pytest.LogCaptureFixture, sent: b
 
 
 def test_our_own_faults_are_told_whatever_callers_bring_about(caplog: pytest.LogCaptureFixture) -> None:
-    door = HttpServerContext(PuppetPlane(), LaneLimits(), lambda: False, HeldBytes(1))
+    door = HttpServerContext(PuppetPlane(), ConnectionLimits(), lambda: False, HeldBytes(1))
     logger = logging.getLogger("sluice.http")
     for _ in range(100):
         door.log_fault(logger, logging.WARNING, "a caller's")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.gateway.connections.limits import LaneLimits, connection_cap, surplus_connections
+from sluice.gateway.connections.limits import ConnectionLimits, connection_cap, surplus_connections
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.http.lane import make_lane
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
@@ -20,7 +20,7 @@ SOON_S = 0.25
 
 
 @contextmanager
-def served(limits: LaneLimits, plane: PuppetPlane | None = None, **config: Any) -> Iterator[Served]:
+def served(limits: ConnectionLimits, plane: PuppetPlane | None = None, **config: Any) -> Iterator[Served]:
     plane = plane or PuppetPlane()
     with Served(AsgiLane(plane, PuppetApp(plane)), http=make_lane(plane, limits), **config) as server:
         yield server
@@ -38,7 +38,7 @@ def served(limits: LaneLimits, plane: PuppetPlane | None = None, **config: Any) 
     ],
 )
 def test_a_slow_sender_is_told_so(sent: bytes) -> None:
-    limits = LaneLimits(request_read_timeout_s=SOON_S, min_body_bytes_per_s=10_000_000)
+    limits = ConnectionLimits(request_read_timeout_s=SOON_S, min_body_bytes_per_s=10_000_000)
     with served(limits) as server, Client(server.address) as client:
         client.send(request("/v2/echo", b"quick"), sent)
         assert client.answer().body == b"quick"
@@ -48,7 +48,7 @@ def test_a_slow_sender_is_told_so(sent: bytes) -> None:
 
 def test_a_trickle_does_not_help_a_slow_sender() -> None:
     """The time is that of the whole request, not of each byte."""
-    with served(LaneLimits(request_read_timeout_s=SOON_S)) as server, Client(server.address) as client:
+    with served(ConnectionLimits(request_read_timeout_s=SOON_S)) as server, Client(server.address) as client:
 
         def trickle() -> Iterator[bytes]:
             yield b"POST /v2/echo HTTP/1.1\r\nContent-Length: 1000000\r\n"
@@ -65,7 +65,7 @@ def test_a_trickle_does_not_help_a_slow_sender() -> None:
 def test_a_request_in_hand_is_not_slow() -> None:
     plane = PuppetPlane()
     with (
-        served(LaneLimits(request_read_timeout_s=SOON_S), plane, timeout_keep_alive=SOON_S) as server,
+        served(ConnectionLimits(request_read_timeout_s=SOON_S), plane, timeout_keep_alive=SOON_S) as server,
         Client(server.address) as client,
         Client(server.address) as slow,
     ):
@@ -78,7 +78,7 @@ def test_a_request_in_hand_is_not_slow() -> None:
 
 
 def test_an_idle_connection_is_closed() -> None:
-    with served(LaneLimits(), timeout_keep_alive=SOON_S) as server, Client(server.address) as client:
+    with served(ConnectionLimits(), timeout_keep_alive=SOON_S) as server, Client(server.address) as client:
         client.send(request("/v2/echo", b"once"))
         assert client.answer().body == b"once"
         assert client.ended()
@@ -86,7 +86,7 @@ def test_an_idle_connection_is_closed() -> None:
 
 def test_a_body_that_nobody_waited_for_does_not_keep_a_connection_open() -> None:
     """FastAPI may answer before the body is there: it is thrown away, and then the connection is idle."""
-    with served(LaneLimits(), timeout_keep_alive=1) as server, Client(server.address) as client:
+    with served(ConnectionLimits(), timeout_keep_alive=1) as server, Client(server.address) as client:
         sent = request("/app/early", b"x" * 100_000)
         client.send(sent[:1000])
         assert client.answer().body == b"early"
@@ -99,14 +99,14 @@ def test_a_body_that_nobody_waited_for_does_not_keep_a_connection_open() -> None
 
 
 def test_a_connection_that_never_asks_is_closed() -> None:
-    with served(LaneLimits(request_read_timeout_s=SOON_S)) as server, Client(server.address) as client:
+    with served(ConnectionLimits(request_read_timeout_s=SOON_S)) as server, Client(server.address) as client:
         assert client.ended()
 
 
 @pytest.mark.parametrize("prefix", ["/v2", "/app"])
 def test_a_client_that_never_reads_is_cut_off(prefix: str) -> None:
     with (
-        served(LaneLimits(write_timeout_s=SOON_S)) as server,
+        served(ConnectionLimits(write_timeout_s=SOON_S)) as server,
         Client(server.address, receive_buffer_bytes=4096) as client,
     ):
         client.send(request(f"{prefix}/large/20000000") + request("/v2/echo"))
@@ -116,7 +116,7 @@ def test_a_client_that_never_reads_is_cut_off(prefix: str) -> None:
 
 def test_a_client_that_never_reads_the_last_answer_is_cut_off() -> None:
     with (
-        served(LaneLimits(write_timeout_s=SOON_S)) as server,
+        served(ConnectionLimits(write_timeout_s=SOON_S)) as server,
         Client(server.address, receive_buffer_bytes=4096) as client,
     ):
         client.send(request("/v2/large/20000000", b"", "Connection: close"))
@@ -128,26 +128,26 @@ def test_a_slow_reader_is_served() -> None:
     """Longer than the time limit in all, but never without progress. The time is the test's own."""
     size, limit_s = 20_000_000, 1000.0
     with (
-        served(LaneLimits(write_timeout_s=limit_s), timeout_keep_alive=30) as server,
+        served(ConnectionLimits(write_timeout_s=limit_s), timeout_keep_alive=30) as server,
         Client(server.address, receive_buffer_bytes=65536) as client,
     ):
         client.send(request(f"/v2/large/{size}") + request("/v2/echo", b"next"))
         connection = server.connection_of(client)
         server.until(lambda: connection.transport.get_write_buffer_size())
-        began_s = server.ask(lambda: connection.deadline)
+        began_s = server.ask(lambda: connection.connection.life.deadline)
         for _ in range(4):
             unsent_bytes = server.ask(lambda: connection.transport.get_write_buffer_size())
             while server.ask(lambda: connection.transport.get_write_buffer_size()) == unsent_bytes:
                 assert client.read(65536)
-            server.ask(lambda: connection.overdue(connection.deadline))
-        assert server.ask(lambda: connection.deadline) == began_s + 4 * limit_s
+            server.ask(lambda: connection.connection.life.overdue(connection.connection.life.deadline))
+        assert server.ask(lambda: connection.connection.life.deadline) == began_s + 4 * limit_s
         assert len(client.answer().body) == size
         assert client.answer().body == b"next"
 
 
 def test_a_reader_that_stops_is_cut_off() -> None:
     with (
-        served(LaneLimits(write_timeout_s=1000.0)) as server,
+        served(ConnectionLimits(write_timeout_s=1000.0)) as server,
         Client(server.address, receive_buffer_bytes=65536) as client,
     ):
         client.send(request("/v2/large/20000000"))
@@ -155,11 +155,11 @@ def test_a_reader_that_stops_is_cut_off() -> None:
         server.until(lambda: connection.transport.get_write_buffer_size())
         client.begun()
         # Once what the kernel holds has found its way, nothing more moves.
-        server.ask(lambda: connection.overdue(connection.deadline))
+        server.ask(lambda: connection.connection.life.overdue(connection.connection.life.deadline))
         unsent_bytes = -1
         while unsent_bytes != server.ask(lambda: connection.transport.get_write_buffer_size()):
             unsent_bytes = server.ask(lambda: connection.transport.get_write_buffer_size())
-            server.ask(lambda: connection.overdue(connection.deadline))
+            server.ask(lambda: connection.connection.life.overdue(connection.connection.life.deadline))
         server.until_connections(0)
 
 
@@ -167,20 +167,20 @@ def test_a_reader_that_stops_is_cut_off() -> None:
 def test_a_long_body_may_take_longer(chunks: bool) -> None:
     body = b"x" * 200_000
     sent = chunked("/v2/echo", body) if chunks else request("/v2/echo", body)
-    limits = LaneLimits(request_read_timeout_s=SOON_S, min_body_bytes_per_s=1000)
+    limits = ConnectionLimits(request_read_timeout_s=SOON_S, min_body_bytes_per_s=1000)
     with served(limits) as server, Client(server.address) as client:
         client.send(sent[:-1])
         connection = server.connection_of(client)
-        server.until(lambda: connection._filling is not None)
-        begun_s = server.ask(lambda: connection.deadline)
+        server.until(lambda: connection.connection.parser.filling is not None)
+        begun_s = server.ask(lambda: connection.connection.life.deadline)
         # The time is over, and more is granted.
-        server.until(lambda: connection.deadline > begun_s + 100)
+        server.until(lambda: connection.connection.life.deadline > begun_s + 100)
         client.send(sent[-1:])
         assert client.answer().body == body
 
 
 def test_a_long_body_may_not_take_any_time() -> None:
-    limits = LaneLimits(request_read_timeout_s=SOON_S, min_body_bytes_per_s=1_000_000)
+    limits = ConnectionLimits(request_read_timeout_s=SOON_S, min_body_bytes_per_s=1_000_000)
     with served(limits) as server, Client(server.address) as client:
         client.send(request("/v2/echo", b"x" * 200_000)[:-1])
         assert client.answer().status == 408
@@ -191,7 +191,7 @@ def test_an_answer_that_is_not_read_holds_the_next_request_back() -> None:
     plane = PuppetPlane()
     size = 8_000_000
     with (
-        served(LaneLimits(), plane) as server,
+        served(ConnectionLimits(), plane) as server,
         Client(server.address, receive_buffer_bytes=65536) as client,
         Client(server.address) as other,
     ):
@@ -212,7 +212,7 @@ def test_an_answer_that_is_not_read_holds_the_next_request_back() -> None:
 @pytest.mark.parametrize("pieces", [1, 40])
 @pytest.mark.parametrize("prefix", ["/v2", "/app"])
 def test_too_many_headers(prefix: str, pieces: int) -> None:
-    with served(LaneLimits(max_headers=100)) as server, Client(server.address) as client:
+    with served(ConnectionLimits(max_headers=100)) as server, Client(server.address) as client:
         client.send(request(f"{prefix}/echo", b"body", *["a: b"] * 98))
         assert client.answer().body == b"body"
         sent = request(f"{prefix}/echo", b"body", *["a: b"] * 4000)
@@ -223,7 +223,7 @@ def test_too_many_headers(prefix: str, pieces: int) -> None:
 
 
 def test_one_connection_too_many() -> None:
-    with served(LaneLimits(max_connections=2)) as server, Client(server.address) as first:
+    with served(ConnectionLimits(max_connections=2)) as server, Client(server.address) as first:
         with Client(server.address) as second:
             assert first.is_open()
             assert second.is_open()
@@ -240,7 +240,7 @@ def test_one_connection_too_many() -> None:
 
 
 def test_far_too_many_connections_are_not_even_told() -> None:
-    with served(LaneLimits(max_connections=1, linger_s=30)) as server:
+    with served(ConnectionLimits(max_connections=1, linger_s=30)) as server:
         clients = [Client(server.address) for _ in range(20)]
         try:
             with pytest.raises((EOFError, ConnectionResetError)):
@@ -253,7 +253,7 @@ def test_far_too_many_connections_are_not_even_told() -> None:
 
 def test_a_refused_client_may_send_on_and_read_the_refusal() -> None:
     plane = PuppetPlane(max_body_bytes=1000)
-    with served(LaneLimits(), plane) as server, Client(server.address) as client:
+    with served(ConnectionLimits(), plane) as server, Client(server.address) as client:
         client.send(request("/v2/echo", b"x" * 3_000_000))
         assert client.answer().status == 413
         assert client.ended_without_reset()
@@ -261,7 +261,7 @@ def test_a_refused_client_may_send_on_and_read_the_refusal() -> None:
 
 def test_a_client_that_has_sent_too_much_behind_its_last_request_hears_the_answer() -> None:
     plane = PuppetPlane()
-    with served(LaneLimits(linger_bytes=1_000_000), plane) as server, Client(server.address) as client:
+    with served(ConnectionLimits(linger_bytes=1_000_000), plane) as server, Client(server.address) as client:
         client.send(request("/v2/wait/last", b"", "Connection: close") + b"x" * 1_600_000)
         connection = server.connection_of(client)
         server.until(lambda: not connection.transport.is_reading())
@@ -272,7 +272,7 @@ def test_a_client_that_has_sent_too_much_behind_its_last_request_hears_the_answe
 
 def test_a_refused_client_may_not_send_on_for_ever() -> None:
     plane = PuppetPlane(max_body_bytes=1000)
-    with served(LaneLimits(linger_bytes=100_000), plane) as server, Client(server.address) as client:
+    with served(ConnectionLimits(linger_bytes=100_000), plane) as server, Client(server.address) as client:
         head = b"POST /v2/echo HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n"
         client.send_what_is_taken([head, *[b"x" * 100_000] * 1000])
         server.until_connections(0)
@@ -280,7 +280,7 @@ def test_a_refused_client_may_not_send_on_for_ever() -> None:
 
 def test_a_refused_client_may_not_stay() -> None:
     plane = PuppetPlane(max_body_bytes=1000)
-    with served(LaneLimits(linger_s=SOON_S), plane) as server, Client(server.address) as client:
+    with served(ConnectionLimits(linger_s=SOON_S), plane) as server, Client(server.address) as client:
         client.send(b"POST /v2/echo HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
         assert client.answer().status == 413
         server.until_connections(0)
@@ -327,4 +327,4 @@ def test_as_many_connections_as_there_is_room_for(max_connections: int, descript
 )
 def test_limits_must_be_limits(name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        LaneLimits(**{name: 0})
+        ConnectionLimits(**{name: 0})

@@ -42,7 +42,9 @@ def test_what_waits_is_bounded(lane: Way) -> None:
         assert gate.began.wait(10)
         client.send(request("/app/echo") * 400)
         connection = lane.served.connection_of(client)
-        assert lane.served.ask(lambda: len(connection.pipeline)) <= 4096 // len(request("/app/echo")) + 1
+        assert (
+            lane.served.ask(lambda: len(connection.connection.order.waiting)) <= 4096 // len(request("/app/echo")) + 1
+        )
         gate.open()
         assert client.answer().body == name.encode()
         assert {client.answer().status for _ in range(400)} == {200}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.asgi import AsgiLane
-from sluice.gateway.http.connection import HEAD
 from sluice.gateway.http.lane import make_lane
+from sluice.gateway.http.request_parser import HEAD
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 from tests.gateway.http.servers import Client, Served, request
 
@@ -20,7 +20,7 @@ from tests.gateway.http.servers import Client, Served, request
 def served(
     plane: PuppetPlane,
     draining: Callable[[], bool] = lambda: False,
-    limits: LaneLimits | None = None,
+    limits: ConnectionLimits | None = None,
     **config: Any,
 ) -> Iterator[Served]:
     app = AsgiLane(plane, PuppetApp(plane))
@@ -31,7 +31,7 @@ def served(
 @pytest.mark.parametrize("prefix", ["/v2", "/app"])
 def test_a_request_on_its_way_to_a_connection_that_looked_idle_is_answered(prefix: str) -> None:
     """The server has closed its port, and so has seen nothing of these requests when it said farewell."""
-    limits = LaneLimits(farewell_s=60)
+    limits = ConnectionLimits(farewell_s=60)
     with (
         served(PuppetPlane(), limits=limits) as server,
         Client(server.address) as fresh,
@@ -44,9 +44,9 @@ def test_a_request_on_its_way_to_a_connection_that_looked_idle_is_answered(prefi
         message = request(f"{prefix}/echo", b"after")
         halfway.send(message[:20])
         connections = [server.connection_of(client) for client in (fresh, used, halfway)]
-        server.until(lambda: connections[-1]._stage == HEAD)
+        server.until(lambda: connections[-1].connection.parser.stage == HEAD)
         server.stop()
-        server.until(lambda: all(connection._leaving for connection in connections))
+        server.until(lambda: all(connection.connection.leaving for connection in connections))
         halfway.send(message[20:])
         for client in (fresh, used):
             client.send(message)

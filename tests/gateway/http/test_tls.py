@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sluice.gateway.connections.limits import LaneLimits
+from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.asgi import AsgiLane
 from sluice.gateway.http.lane import make_lane
 from tests.gateway.http.planes import MAX_BODY_BYTES, PuppetApp, PuppetPlane
@@ -65,7 +65,7 @@ def plane() -> PuppetPlane:
 
 @pytest.fixture(scope="module")
 def served(certificate: tuple[Path, Path], plane: PuppetPlane) -> Iterator[Served]:
-    app, lane = AsgiLane(plane, PuppetApp(plane)), make_lane(plane, LaneLimits(linger_s=0.2))
+    app, lane = AsgiLane(plane, PuppetApp(plane)), make_lane(plane, ConnectionLimits(linger_s=0.2))
     with Served(app, http=lane, ssl_certfile=certificate[0], ssl_keyfile=certificate[1]) as server:
         yield server
 
@@ -104,12 +104,12 @@ def test_an_answer_that_is_not_read_counts_until_it_is(
 ) -> None:
     """Also where TLS says that nothing waits."""
     protocol: Any = served.server.config.http_protocol_class
-    door = protocol.door
+    door = protocol.context
     with Client(served.address, context, receive_buffer_bytes=4096) as client:
         client.send(request(f"{prefix}/large/10000000"))
         served.until(lambda: door.held.now_bytes >= 10_000_000)
         connection = served.connection_of(client)
-        assert served.ask(lambda: connection.unsent_bytes) > 0
+        assert served.ask(lambda: connection.connection.life.unsent_bytes) > 0
         assert len(client.answer().body) == 10_000_000
         served.until(lambda: door.held.now_bytes == 0)
         assert client.is_open()
@@ -117,11 +117,11 @@ def test_an_answer_that_is_not_read_counts_until_it_is(
 
 def test_a_client_that_never_reads_is_cut_off(certificate: tuple[Path, Path], context: ssl.SSLContext) -> None:
     plane = PuppetPlane()
-    lane = make_lane(plane, LaneLimits(write_timeout_s=0.25))
+    lane = make_lane(plane, ConnectionLimits(write_timeout_s=0.25))
     app = AsgiLane(plane, PuppetApp(plane))
     with Served(app, http=lane, ssl_certfile=certificate[0], ssl_keyfile=certificate[1]) as server:
         with Client(server.address, context, receive_buffer_bytes=4096) as client:
             client.send(request("/v2/large/20000000"))
             client.begun()
             server.until_connections(0)
-        assert lane.door.held.now_bytes == 0
+        assert lane.context.held.now_bytes == 0

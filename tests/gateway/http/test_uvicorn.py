@@ -30,7 +30,11 @@ def protocol() -> HttpToolsProtocol:
 
 
 @pytest.mark.parametrize(
-    "name", ["parser", "pipeline", "cycle", "flow", "transport", "tasks", "connections", "server_state", "loop", "app"]
+    "name",
+    [
+        *("parser", "cycle", "flow", "transport", "loop", "server", "client", "scheme"),
+        *("headers", "expect_100_continue", "server_state"),
+    ],
 )
 def test_a_connection_has(protocol: HttpToolsProtocol, name: str) -> None:
     assert hasattr(protocol, name)
@@ -48,9 +52,12 @@ def test_a_connection_has(protocol: HttpToolsProtocol, name: str) -> None:
         (HttpToolsProtocol, "handle_websocket_upgrade", ["self"]),
         (HttpToolsProtocol, "_should_upgrade", ["self"]),
         (HttpToolsProtocol, "_start_asgi_task", ["self", "cycle", "app"]),
-        (HttpToolsProtocol, "shutdown", ["self"]),
+        (HttpToolsProtocol, "connection_lost", ["self", "exc"]),
+        (FlowControl, "__init__", ["self", "transport"]),
         (FlowControl, "pause_reading", ["self"]),
         (FlowControl, "resume_reading", ["self"]),
+        (FlowControl, "pause_writing", ["self"]),
+        (FlowControl, "resume_writing", ["self"]),
     ],
 )
 def test_a_method_is_called_as_before(owner: type, name: str, parameters: list[str]) -> None:
@@ -59,7 +66,15 @@ def test_a_method_is_called_as_before(owner: type, name: str, parameters: list[s
 
 def test_a_request_has_the_fields_that_the_lane_reads_and_writes() -> None:
     source = inspect.getsource(RequestResponseCycle.__init__)
-    for name in ("disconnected", "keep_alive", "response_started", "response_complete", "message_event"):
+    for name in (
+        "transport",
+        "body",
+        "disconnected",
+        "keep_alive",
+        "response_started",
+        "response_complete",
+        "message_event",
+    ):
         assert f"self.{name} = " in source
 
 

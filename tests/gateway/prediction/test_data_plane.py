@@ -5,9 +5,8 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,17 +22,12 @@ from sluice.gateway.prediction.data_plane import PredictionPlane
 from sluice.gateway.prediction.observer import Observer
 from sluice.gateway.reading.body_reading import BodyReading
 from sluice.gateway.serving.catalogue import Catalogue
-from sluice.gateway.serving.model import ServedModel
 from sluice.gateway.serving.repeated_calls import Repeats
-from sluice.gateway.serving.version_loader import LoadedVersion
 from sluice.gateway.settings.load import Settings
-from sluice.gateway.settings.sections import ModelsSettings
 from sluice.gateway.telemetry.call_log import CallLog
 from sluice.gateway.telemetry.logs import configure_logs
 from sluice.gateway.telemetry.metrics import Metrics
 from sluice.inference import errors
-from sluice.inference.config.model_config import ModelConfig
-from sluice.inference.repository.scan import ModelVersion
 from sluice.inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
 from tests import logs
 from tests.gateway.dialects.bodies import body_of, callee_of
@@ -110,7 +104,7 @@ def refuses(error: Exception) -> Walk:
 
 
 async def test_a_target_that_names_no_version_costs_no_more_each_time() -> None:
-    """Its route is remembered with its error, which must not gather a traceback with each call, nor hold its body."""
+    """Its route is remembered with the error, which must not collect a traceback per call, nor keep a body alive."""
     plane = Bench().plane
     route = plane.recognise(b"/v2/models/digits/versions/latest/infer")
     assert route is not None
@@ -249,38 +243,6 @@ async def test_a_body_may_name_the_model_and_be_decoded_elsewhere() -> None:
     assert (await bench.plane.answer(route, "PUT", (), b"other " + body)).status == 404
     refused = await bench.plane.answer(route, "POST", (), b"m " + body)
     assert (refused.status, dict(refused.headers)[b"allow"]) == (405, b"PUT")
-
-
-def standing(version: int, config: ModelConfig, name: str = "m") -> LoadedVersion:
-    served = cast(ServedModel, SimpleNamespace(name=name, callee=SimpleNamespace(config=config), version=version))
-    return LoadedVersion(served, cast(ModelVersion, None), AsyncExitStack())
-
-
-def test_a_call_without_a_model_means_the_only_one_or_the_one_that_is_set() -> None:
-    def catalogue(default: str | None, *names: str) -> Catalogue:
-        settings = Settings(models=ModelsSettings(default=default))
-        made = Catalogue((), settings, Metrics("0"), Cache(CacheOptions(0)))
-        for name in names:
-            made._put(name, [standing(1, ModelConfig(), name)])
-        return made
-
-    assert catalogue(None, "a").resolve("", None).name == "a"
-    assert catalogue("b", "a", "b").resolve("", None).name == "b"
-    for nobody in (catalogue(None, "a", "b"), catalogue(None), catalogue("c", "a")):
-        with pytest.raises(errors.ModelNotFound):
-            nobody.resolve("", None)
-
-
-def test_a_label_stands_for_a_version() -> None:
-    made = Catalogue((), Settings(), Metrics("0"), Cache(CacheOptions(0)))
-    config = ModelConfig(version_labels={"stable": 1, "gone": 7})
-    made._put("m", [standing(1, config), standing(2, config)])
-    assert made.resolve("m", None).version == 2
-    assert made.resolve("m", None, "stable").version == 1
-    with pytest.raises(errors.ModelNotFound, match=r"no version label 'canary'; it has 'stable', 'gone'"):
-        made.resolve("m", None, "canary")
-    with pytest.raises(errors.ModelNotFound, match="'m' version 7 is not found"):
-        made.resolve("m", None, "gone")
 
 
 async def test_a_large_answer_is_counted_while_it_is_put_into_words() -> None:

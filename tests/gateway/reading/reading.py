@@ -1,4 +1,4 @@
-"""Bodies for readers, and readers to give them to, as the tests want them."""
+"""Bodies for readers, and the readers' processes, for the tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def read(
     headers: Sequence[Header] = (),
     patience_s: float = PATIENCE_S,
 ) -> InferenceRequest:
-    """The request in a body, as a reader has it."""
+    """The request in a body, read by a reader."""
     number = number_of(dialect)
     assert number is not None
     with shared(body) as given:
@@ -50,7 +50,7 @@ async def read(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Goes on as soon as it holds, and lets others go on until then."""
+    """Return as soon as the condition holds, and let other tasks run until then."""
     while True:
         if condition():
             return
@@ -71,7 +71,7 @@ def is_reader(process: psutil.Process) -> bool:
 
 @contextmanager
 def stopped(*which: int) -> Iterator[None]:
-    """Readers that do nothing, until the block ends; some may be dead by then."""
+    """Stop these processes until the block ends. Some of them may have ended by then."""
     for pid in which:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -83,7 +83,7 @@ def stopped(*which: int) -> Iterator[None]:
 
 
 def facts(request: InferenceRequest) -> dict[str, Any]:
-    """All that a request is."""
+    """Everything in a request, to compare."""
     whole = {name: getattr(request, name) for name in request.__struct_fields__}
     return whole | {
         "inputs": [contents(tensor) for tensor in request.inputs],
@@ -94,7 +94,7 @@ def facts(request: InferenceRequest) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A reply, its kind and its fields, whatever kinds of sequences and mappings hold them."""
+    """A reply's kind and fields, whatever kinds of sequences and mappings hold them."""
     if isinstance(value, Tensor):
         return contents(value)
     fields = getattr(value, "__struct_fields__", None)

@@ -176,7 +176,7 @@ def text_callee(folder: Path) -> Callee:
 
 
 async def test_texts_are_the_same_request(readers: Readers, tmp_path: Path) -> None:
-    """The embedder is the gateway's own, so that answers can be made of what the model gives."""
+    """The embedder is the gateway's own, so that it can make answers of the model's outputs."""
     to = text_callee(tmp_path)
     for asked in ("one", ["one two", "three", "four five"], [[1, 2], [3]], [], [""], 1):
         body = json.dumps({"model": "texts", "input": asked, "encoding_format": "base64"}).encode()

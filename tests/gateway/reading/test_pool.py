@@ -16,7 +16,7 @@ from sluice.gateway.dialects.base import Call, Callee
 from sluice.gateway.dialects.openai.codec import OpenAI
 from sluice.gateway.dialects.tfs.codec import TfsPredict
 from sluice.gateway.dialects.v2.codec import V2
-from sluice.gateway.reading import body_bounds, process
+from sluice.gateway.reading import process, reader_bounds
 from sluice.gateway.reading.codecs import number_of
 from sluice.gateway.reading.faults import BodyRefused, told
 from sluice.gateway.reading.pool import Readers, planned_readers
@@ -103,7 +103,7 @@ async def test_a_reader_that_died_at_rest_is_not_missed(readers: Readers) -> Non
 async def test_a_body_that_readers_die_of_is_refused(
     readers: Readers, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], said: str
 ) -> None:
-    """By a signal from outside it need not be to blame; by one of its own it is."""
+    """If a signal from outside killed the reader, the body need not be the reason; if the reader crashed, it is."""
     ask = ReaderProcess.ask
 
     def asked(self: ReaderProcess, *arguments: object) -> object:
@@ -163,16 +163,16 @@ async def test_a_reader_that_does_not_run_is_replaced(readers: Readers, monkeypa
 
 async def test_memory_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = await warm(readers)
-    monkeypatch.setattr(body_bounds, "OWN_BYTES", 0)
-    monkeypatch.setattr(body_bounds, "LEAST_BYTES", -(1 << 30))
-    monkeypatch.setattr(body_bounds, "MEMORY_TIMES", -1_000_000)
+    monkeypatch.setattr(reader_bounds, "OWN_BYTES", 0)
+    monkeypatch.setattr(reader_bounds, "LEAST_BYTES", -(1 << 30))
+    monkeypatch.setattr(reader_bounds, "MEMORY_TIMES", -1_000_000)
     with stopped(pid), pytest.raises(RequestTooLarge, match="times its length in memory; send fewer"):
         await (await reading(readers))
     assert readers.statistics().ends == {ReaderEnd.MEMORY: 1}
 
 
 async def test_a_body_that_takes_much_memory_is_refused_and_leaves_nothing(readers: Readers) -> None:
-    """Three bytes for an object, which takes some 70: over the bound, be it the system's or the look that finds it."""
+    """Each object has three bytes and takes some 70: too many for the system's limit, or for the gateway's check."""
     body = b'{"inputs": [], "x": [' + b"{}," * (20 << 20) + b"{}]}"
     with pytest.raises((RequestTooLarge, InvalidRequest)):
         await read(readers, V2(), body, CALLEE)
@@ -180,7 +180,7 @@ async def test_a_body_that_takes_much_memory_is_refused_and_leaves_nothing(reade
 
 
 async def test_short_bodies_of_many_strings_are_read(readers: Readers) -> None:
-    """Also by a reader that has taken all that it may keep."""
+    """Even by a reader that already has all the memory that it may keep."""
     words = TensorSpec("x", Datatype.BYTES, (None,))
     callee = Callee("words", 1, Signature((words,), (words,), True), ModelConfig())
     body = b'{"instances": [' + b'"a",' * 59_999 + b'"b"]}'
@@ -197,7 +197,7 @@ def test_a_lack_of_memory_is_the_bodys() -> None:
 
 async def test_time_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = await warm(readers)
-    monkeypatch.setattr(body_bounds, "READ_S", 0.05)
+    monkeypatch.setattr(reader_bounds, "READ_S", 0.05)
     with stopped(pid), pytest.raises(RequestTooLarge, match=r"takes more than 0.05 s; send fewer"):
         await (await reading(readers))
 
@@ -280,8 +280,8 @@ async def test_models_that_have_left_are_forgotten(readers: Readers) -> None:
 
 async def test_a_reader_that_grew_is_replaced(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = await warm(readers)
-    monkeypatch.setattr(body_bounds, "OWN_BYTES", 1)
-    monkeypatch.setattr(body_bounds, "MEMORY_TIMES", 1 << 30)
+    monkeypatch.setattr(reader_bounds, "OWN_BYTES", 1)
+    monkeypatch.setattr(reader_bounds, "MEMORY_TIMES", 1 << 30)
     await read(readers, V2(), BODY, CALLEE)
     await until(lambda: pid not in pids())
     assert readers.statistics().ends == {ReaderEnd.GREW: 1}

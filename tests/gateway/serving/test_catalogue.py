@@ -6,21 +6,28 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from sluice.cache.cache import Cache, CacheOptions
 from sluice.gateway.assembly import Gateway
 from sluice.gateway.commands.banner import banner
+from sluice.gateway.serving.catalogue import Catalogue
+from sluice.gateway.serving.model import ServedModel
 from sluice.gateway.serving.repository_index import IndexEntry, VersionState
+from sluice.gateway.serving.version_loader import LoadedVersion
 from sluice.gateway.settings.load import Settings
 from sluice.gateway.settings.sections import ModelsSettings
-from sluice.inference.config.model_config import WorkersConfig
+from sluice.gateway.telemetry.metrics import Metrics
+from sluice.inference.config.model_config import ModelConfig, WorkersConfig
 from sluice.inference.errors import ModelLoadError, ModelNotFound, ModelNotReady, RepositoryError, StartError
-from sluice.inference.repository.scan import look, model_names, scan_model
+from sluice.inference.repository.scan import ModelVersion, look, model_names, scan_model
 from tests import models
 
 BODY = b'{"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [3]}]}'
@@ -38,7 +45,7 @@ def times(factor: float) -> bytes:
 
 
 def put(root: Path, name: str, version: int, factor: float) -> Path:
-    """A version whose file is another one than before, as a deployment makes it: written beside, then moved."""
+    """Put a version with a new file in place, as a deployment does: the file is written beside and then moved."""
     file = models.place(times(factor), root / name / str(version), "new.onnx")
     return file.rename(file.with_name("model.onnx"))
 
@@ -313,3 +320,35 @@ async def test_equal_files_that_lie_in_another_way_are_the_same_version(tmp_path
         file.touch()
         await gateway.catalogue.load("m")
         assert gateway.catalogue.resolve("m", 1) is kept
+
+
+def loaded(version: int, config: ModelConfig, name: str = "m") -> LoadedVersion:
+    served = cast(ServedModel, SimpleNamespace(name=name, callee=SimpleNamespace(config=config), version=version))
+    return LoadedVersion(served, cast(ModelVersion, None), AsyncExitStack())
+
+
+def test_a_call_without_a_model_means_the_only_one_or_the_one_that_is_set() -> None:
+    def catalogue(default: str | None, *names: str) -> Catalogue:
+        settings = Settings(models=ModelsSettings(default=default))
+        made = Catalogue((), settings, Metrics("0"), Cache(CacheOptions(0)))
+        for name in names:
+            made._put(name, [loaded(1, ModelConfig(), name)])
+        return made
+
+    assert catalogue(None, "a").resolve("", None).name == "a"
+    assert catalogue("b", "a", "b").resolve("", None).name == "b"
+    for nobody in (catalogue(None, "a", "b"), catalogue(None), catalogue("c", "a")):
+        with pytest.raises(ModelNotFound):
+            nobody.resolve("", None)
+
+
+def test_a_label_stands_for_a_version() -> None:
+    made = Catalogue((), Settings(), Metrics("0"), Cache(CacheOptions(0)))
+    config = ModelConfig(version_labels={"stable": 1, "gone": 7})
+    made._put("m", [loaded(1, config), loaded(2, config)])
+    assert made.resolve("m", None).version == 2
+    assert made.resolve("m", None, "stable").version == 1
+    with pytest.raises(ModelNotFound, match=r"no version label 'canary'; it has 'stable', 'gone'"):
+        made.resolve("m", None, "canary")
+    with pytest.raises(ModelNotFound, match="'m' version 7 is not found"):
+        made.resolve("m", None, "gone")

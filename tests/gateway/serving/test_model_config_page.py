@@ -176,11 +176,6 @@ def test_what_was_set_is_shown_as_it_was_set() -> None:
     assert shown["instance_group"] == [{"name": "m_0", "kind": "KIND_GPU", "count": 2, "gpus": [1]}]
 
 
-def test_the_page_is_a_configuration_that_would_be_taken() -> None:
-    effective = in_force(ModelConfig(), PLAN, BATCHED)
-    assert ModelConfig.model_validate(effective.model_dump()) == effective
-
-
 def test_the_live_curves_are_shown_in_milliseconds() -> None:
     curves: dict[str, Sequence[Knot]] = {"x[4]": (Knot(1, 0.0005), Knot(2, 0.00075))}
     assert page(curves=curves)["sluice"]["curves"] == [

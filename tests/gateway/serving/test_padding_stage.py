@@ -25,7 +25,7 @@ CONFIG = PaddingConfig.model_validate({"inputs": {"x": {"buckets": [8, LONG], "v
 
 
 class Stage:
-    """The stage before a model that gives its input back."""
+    """The padding stage before a model that returns its input."""
 
     def __init__(self) -> None:
         self.turns = Turns()

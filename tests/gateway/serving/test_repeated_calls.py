@@ -25,7 +25,7 @@ BODY = b'{"inputs": []}'
 
 
 class Standing(msgspec.Struct):
-    """An entry that stands until the test says otherwise."""
+    """An entry that the cache has until the test says otherwise."""
 
     stands: bool = True
     size_bytes: int = 100
@@ -91,7 +91,7 @@ def test_so_many_calls_are_remembered_and_the_oldest_go_first() -> None:
 
 
 def test_the_entries_that_they_stand_by_count() -> None:
-    """A call that tells the best class of a million is short, and what it was told of is not."""
+    """An answer with the best class of a million is short, and the entry from which it was made is not."""
     repeats = Repeats()
     for number in range(1000):
         recall = Standing(size_bytes=100_000)

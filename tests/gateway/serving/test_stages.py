@@ -1,4 +1,4 @@
-"""What a request meets between its decoding and the workers: bounds first, then a real cache and a real batcher."""
+"""A request between its decoding and the workers: bounds first, then a real cache and a real batcher."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SIGNATURE = Signature(
 
 
 class Run:
-    """One batch in the workers' hands. Ends when the test says so."""
+    """One batch that runs until the test ends it."""
 
     def __init__(self, parts: Sequence[Arrays]) -> None:
         self.x = np.concatenate([part[0] for part in parts])
@@ -54,7 +54,7 @@ class Run:
 
 
 class Hands:
-    """Stands where the workers are, and has always one idle."""
+    """Stands in for the workers, of which one is always idle."""
 
     def __init__(self) -> None:
         self.runs: list[Run] = []
@@ -84,7 +84,7 @@ class Ways:
         return asyncio.ensure_future(self.walk(request, None))
 
     async def run(self) -> Run:
-        """The batch that comes next."""
+        """The next batch."""
         async with asyncio.timeout(30):
             while not (out := [run for run in self.hands.runs if not run.end.done()]):  # noqa: ASYNC110
                 await asyncio.sleep(0)
@@ -120,7 +120,7 @@ async def test_rows_of_no_length_are_counted_before_anything_is_done_for_each(
 
 
 async def test_equal_rows_are_as_many_as_they_are() -> None:
-    """They would be one to the cache: so what is refused does not depend on what the rows hold."""
+    """The cache would see them as one row: so a refusal does not depend on the content of the rows."""
     async with ways() as version:
         with pytest.raises(RequestTooLarge, match="2001 rows"):
             await version.ask(np.zeros((MAX_ROWS + 1, 1), np.float32))
@@ -168,7 +168,7 @@ async def test_an_answer_of_unknown_size_is_measured(cached: bool) -> None:
 
 
 async def test_equal_rows_do_not_make_an_answer_of_any_size() -> None:
-    """The model gives one row, of which the answer would have as many copies as were asked for."""
+    """The model computes one row, and the answer would have as many copies of it as were asked for."""
     async with ways() as version:
         asked = version.ask(np.zeros((5, 1), np.float32), ("z",))
         (await version.run()).finish_with(np.zeros((1, MAX_ANSWER_BYTES // 16), np.float32))

@@ -12,8 +12,8 @@ from sluice.batching.report import BatchOutcome, BatchReport
 from sluice.gateway.headers.trace_context import TraceParent
 from sluice.gateway.telemetry.call_record import CallRecord
 from sluice.gateway.telemetry.metrics import Metrics
+from sluice.gateway.telemetry.traces import CallTrace
 from sluice.gateway.telemetry.tracing.tracer import WAITING_CALLS, Tracer
-from sluice.gateway.telemetry.tracing.traces import CallTrace
 
 PARENT = TraceParent("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True)
 

@@ -1,4 +1,4 @@
-"""What a model names lies with the model: no name and no link leads to another file of the machine."""
+"""Files that a model names must lie with the model: no name and no link leads to another file of the machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sluice.inference.config.fence import Fence, plain_name
-from sluice.inference.config.model_config import MOST_LABELS_BYTES, ModelConfig, load_model_config
+from sluice.inference.config.model_config import ModelConfig
+from sluice.inference.config.model_toml import MOST_LABELS_BYTES, load_model_config
 from sluice.inference.errors import RepositoryError
 from sluice.inference.repository.sample import find_sample
 from sluice.inference.repository.scan import look
@@ -20,7 +21,7 @@ TEXT = '[text]\npooling = "mean"\n'
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A file beside the repository, which is nobody's business."""
+    """A file beside the repository, which no model may read."""
     file = tmp_path / "outside" / "environ"
     file.parent.mkdir()
     file.write_text(SECRET)

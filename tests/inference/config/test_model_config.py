@@ -1,4 +1,4 @@
-"""`model.toml`: what it may say, and what is said of it where it is wrong."""
+"""`model.toml`: its tables and keys, and the messages about what is wrong in it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sluice.inference.config.model_config import (
     PaddedInput,
     PaddingConfig,
     WorkersConfig,
-    load_model_config,
 )
+from sluice.inference.config.model_toml import load_model_config
 from sluice.inference.errors import RepositoryError
 
 MAX_ROWS = "expected a whole number from 1 to 65536"
@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.toml", "classes.txt"])
 @pytest.mark.parametrize("make", [os.mkfifo, lambda file: file.symlink_to("/dev/zero")])
 def test_pipes_and_devices_are_not_read(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
-    """The first would be waited for, and the second has no end."""
+    """Reading the first would block, and reading the second would never end."""
     (tmp_path / "model.toml").write_text('labels.y = "classes.txt"\n')
     (tmp_path / name).unlink(missing_ok=True)
     make(tmp_path / name)

@@ -143,7 +143,7 @@ def test_an_input_may_come_before_the_one_that_it_is_like() -> None:
 
 @pytest.mark.parametrize(("ids", "mask"), [(3, 4), (4, 3), (4, 1), (17, 18)])
 def test_inputs_that_are_to_be_equally_long_are_refused_where_they_are_not(ids: int, mask: int) -> None:
-    """Padded to the same length they would run, and the model would not notice what is wrong."""
+    """Padded to the same length, they would run, and their difference would stay unnoticed."""
     expected = f"input 'mask' has {mask} elements along axis 1; expected {ids}, as many as input 'ids' has along axis 1"
     with pytest.raises(InvalidRequest) as caught:
         of_texts().pad((ints(2, ids), ints(2, mask)))

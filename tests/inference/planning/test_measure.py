@@ -1,4 +1,4 @@
-"""Measuring, with an engine and a clock that do as they are told."""
+"""Measuring, with a fake engine and a fake clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_BOUND = MeasuringBounds(grown_bytes=None)
 
 
 class Puppet:
-    """An engine whose runs take the time, and grow the process by the bytes, that a function of the rows says."""
+    """An engine whose run time and memory growth are functions of the rows."""
 
     def __init__(
         self, run_s: Callable[[int], float], bytes_: Callable[[int], int] = lambda rows: 0, most_rows: int = 1 << 20

@@ -1,4 +1,4 @@
-"""Plans from measurements that were made up."""
+"""Plans from made-up measurements."""
 
 from __future__ import annotations
 

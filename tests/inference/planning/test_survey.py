@@ -1,4 +1,4 @@
-"""What the first worker does before it serves, with engines that do as they are told."""
+"""What the first worker does before it serves, with fake engines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sluice.inference.types import Arrays, Datatype, TensorSpec
 
 
 class Engines:
-    """Opens engines, and knows how many are open. A run takes what a function of threads and rows says."""
+    """Opens fake engines and counts those that are open. Their run time is a function of threads and rows."""
 
     def __init__(self, run_s: Callable[[int, int], float], load_s: float = 0.1) -> None:
         self.opened: list[int] = []

@@ -13,9 +13,9 @@ from sluice.inference.types import STORAGE, Arrays, Datatype, Shape, Signature, 
 
 
 class PuppetBackend:
-    """Has the declared shapes, and answers with zeros of the shapes that it is told, by rows; `None` refuses.
+    """Has the declared shapes, and answers with zeros of shapes given by rows; it refuses the rows of `None`.
 
-    Where `row_shape` is given, it answers any rows, each with its own sum.
+    With a `row_shape`, it answers any number of rows, each with its own sum.
     """
 
     def __init__(self, declared_input: tuple[int | None, ...], declared_output: tuple[int | None, ...]) -> None:

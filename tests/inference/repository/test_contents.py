@@ -105,10 +105,10 @@ def test_a_volume_of_kubernetes_is_the_same_after_its_links_were_swapped(tmp_pat
     (folder / "..swap").rename(folder / "..data")
     shutil.rmtree(folder / "..2026_11_01")
     assert read(folder, tmp_path).digest == one.digest
-    assert snapshot.Held(one.engine).changed() is None
+    assert snapshot.SnapshotCheck(one.engine).changed() is None
     put(folder / "..2026_11_02/w.bin", b"heavier!")
     assert read(folder, tmp_path).digest != one.digest
-    assert snapshot.Held(one.engine).changed() == folder / "w.bin"
+    assert snapshot.SnapshotCheck(one.engine).changed() == folder / "w.bin"
 
 
 TEXT = ModelConfig(text=TextConfig(pooling="mean"))
@@ -179,7 +179,7 @@ def test_weights_behind_a_link_out_of_the_repository_are_refused(tmp_path: Path)
 
 
 def test_a_way_out_of_a_linked_folder_is_none_back_in(tmp_path: Path) -> None:
-    """`sub/../w.bin` is `w.bin` to who reads names, and `elsewhere/../w.bin` to the system, which follows the link."""
+    """As text, `sub/../w.bin` is `w.bin`; the system follows the link `sub` first, to `elsewhere/../w.bin`."""
     root = tmp_path / "repository"
     folder = version(root / "m/1", "sub/../w.bin", weights=None)
     put(tmp_path / "w.bin", WEIGHTS)

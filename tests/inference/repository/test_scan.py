@@ -1,4 +1,4 @@
-"""What the repository finds, and what it says where it finds nothing."""
+"""What a scan of the repository finds, and what it says if it finds nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as the same files, and how often they are read to know."""
+"""Which files count as the same, and how often they are read to tell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from sluice.inference.errors import ModelLoadError
 from sluice.inference.repository import snapshot
-from sluice.inference.repository.snapshot import FileState, Held, Snapshot, take_snapshot
+from sluice.inference.repository.snapshot import FileState, Snapshot, SnapshotCheck, take_snapshot
 from tests import models
 
 ONE, OTHER = b"\0\0\0@\0\0@@", b"\0\0@@\0\0\0@"
@@ -45,7 +45,7 @@ def replace(file: Path, content: bytes) -> None:
 
 
 def test_files_that_lie_as_they_did_are_not_read_again(file: Path, reads: list[Path]) -> None:
-    held = Held(take_snapshot(file))
+    held = SnapshotCheck(take_snapshot(file))
     reads.clear()
     held.check()
     assert held.overwritten() is None
@@ -54,7 +54,7 @@ def test_files_that_lie_as_they_did_are_not_read_again(file: Path, reads: list[P
 
 @pytest.mark.parametrize("name", ["model.onnx", "w.bin"])
 def test_equal_bytes_are_the_same_however_they_lie(file: Path, name: str, reads: list[Path]) -> None:
-    held = Held(take_snapshot(file))
+    held = SnapshotCheck(take_snapshot(file))
     subject = file.with_name(name)
     changes: tuple[Callable[[], object], ...] = (
         lambda: replace(subject, subject.read_bytes()),
@@ -73,7 +73,7 @@ def test_equal_bytes_are_the_same_however_they_lie(file: Path, name: str, reads:
 
 @pytest.mark.parametrize("name", ["model.onnx", "w.bin"])
 def test_other_bytes_are_refused_until_they_are_put_back(file: Path, name: str, reads: list[Path]) -> None:
-    held = Held(take_snapshot(file))
+    held = SnapshotCheck(take_snapshot(file))
     subject = file.with_name(name)
     before = subject.read_bytes()
     replace(subject, before[::-1])
@@ -89,7 +89,7 @@ def test_other_bytes_are_refused_until_they_are_put_back(file: Path, name: str, 
 def test_a_change_that_sets_the_time_back_is_seen(file: Path) -> None:
     weights = file.with_name("w.bin")
     lay = weights.stat()
-    held = Held(take_snapshot(file))
+    held = SnapshotCheck(take_snapshot(file))
     with weights.open("r+b") as content:
         content.write(OTHER)
     os.utime(weights, ns=(lay.st_atime_ns, lay.st_mtime_ns))
@@ -99,7 +99,7 @@ def test_a_change_that_sets_the_time_back_is_seen(file: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["model.onnx", "w.bin"])
 def test_files_that_are_gone_are_refused_unread(file: Path, missing: str, reads: list[Path]) -> None:
-    held = Held(take_snapshot(file))
+    held = SnapshotCheck(take_snapshot(file))
     shutil.move(file.with_name(missing), file.with_name("kept"))
     reads.clear()
     assert held.changed() == file.with_name(missing)
@@ -108,7 +108,7 @@ def test_files_that_are_gone_are_refused_unread(file: Path, missing: str, reads:
 
 
 def test_files_of_another_size_are_refused_unread(file: Path, reads: list[Path]) -> None:
-    held = Held(take_snapshot(file))
+    held = SnapshotCheck(take_snapshot(file))
     reads.clear()
     replace(file.with_name("w.bin"), ONE + ONE)
     assert held.changed() == file.with_name("w.bin")
@@ -117,7 +117,7 @@ def test_files_of_another_size_are_refused_unread(file: Path, reads: list[Path])
 
 def test_weights_that_are_written_into_are_told_from_those_that_are_replaced(file: Path) -> None:
     weights = file.with_name("w.bin")
-    held = Held(take_snapshot(file))
+    held = SnapshotCheck(take_snapshot(file))
     with weights.open("r+b") as content:
         content.write(ONE)
     assert held.overwritten() is None, "the same bytes again"
@@ -135,7 +135,7 @@ def test_weights_that_may_not_be_read_any_more_are_the_same_unless_they_were_wri
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = file.parent / "w.bin"
-    held = Held(take_snapshot(file))
+    held = SnapshotCheck(take_snapshot(file))
 
     def denied(path: Path) -> FileState:
         raise PermissionError(13, "Permission denied", str(path))
@@ -155,7 +155,7 @@ def test_weights_that_the_engine_has_a_copy_of_may_be_written_into(tmp_path: Pat
     weights.write_bytes(ONE)
     file = models.place(models.external_weights("../w.bin"), tmp_path / "m")
     taken = take_snapshot(file)
-    mapped, copied = Held(taken), Held(Snapshot(taken.model_file, taken.files, ("../w.bin",)))
+    mapped, copied = SnapshotCheck(taken), SnapshotCheck(Snapshot(taken.model_file, taken.files, ("../w.bin",)))
     weights.write_bytes(OTHER)
     there = file.parent / "../w.bin"
     assert (mapped.overwritten(), copied.overwritten()) == (there, None)

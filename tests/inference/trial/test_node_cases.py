@@ -1,12 +1,13 @@
-"""No caller of a node test of the `onnx` package is told what another caller's rows make of it.
+"""No caller of a node test of the `onnx` package gets an answer that another caller's rows have changed.
 
-Each operator becomes a model with an axis that is free, of one input or of all, and 32 callers with rows of their own
-ask it at the same time. Whether they share batches is decided as it is in a worker; whatever was decided, each is told
-what the engine tells it alone, and batches also what it tells each of its rows alone, since the cache may ask so.
+Each operator becomes a model with a free axis, of one input or of all, and 32 callers with rows of their own ask it at
+the same time. Whether they share batches is decided as in a worker. Either way, each caller gets the engine's answer to
+its call alone; if the model is batched, that is also the engine's answer to each row alone, since the cache may ask so.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ UNTOLD = ("not loaded", "random", "never answers")
 
 
 class WrongAnswers(Exception):
-    """Somebody was told what he would not be told alone."""
+    """A caller got another answer than it would get alone."""
 
 
 class Decided(NamedTuple):
@@ -57,14 +58,14 @@ class Decided(NamedTuple):
 
 
 def decided(backend: Backend, file: Path) -> Decided:
-    """What a worker decides of a model that it has loaded. The one place that knows how."""
-    trial = try_out(backend, None, lambda: prove(file, tensor_outputs(file).tensors or None))
+    """A worker's decision about a model that it has loaded, made in the same way here."""
+    trial = try_out(backend, None, lambda: prove(file, tensor_outputs(file).tensors or None), clock=time.process_time)
     served = "batched" if trial.signature.batched else "alone"
     return Decided(trial.signature, f"{served}, {trial.findings.evidence}")
 
 
 class Judged(NamedTuple):
-    """What came of a model, and what was wrong with it, if anything was. `shared` is true if callers shared a batch."""
+    """The result for one model, and what was wrong, if anything. `shared` is true if callers shared a batch."""
 
     verdict: str
     fault: str | None = None
@@ -74,7 +75,7 @@ class Judged(NamedTuple):
 def proven(backend: Backend, file: Path) -> Decided:
     """What the proof from the graph alone says: what is not proven is served alone."""
     proof = prove(file, tensor_outputs(file).tensors or None)
-    trial = try_out(backend, "unchecked" if proof.verdict is Independence.PROVEN else False)
+    trial = try_out(backend, "unchecked" if proof.verdict is Independence.PROVEN else False, clock=time.process_time)
     return Decided(trial.signature, str(proof.verdict))
 
 
@@ -84,7 +85,7 @@ DECISIONS = [pytest.param(proven, id="proven"), pytest.param(decided, id="decide
 
 
 async def judged(case: NodeModel, folder: Path, decide: Decision = decided) -> Judged:
-    """Serves a model in this process and has everybody ask it."""
+    """Serves a model in this process, and lets all callers ask it."""
     loaded = _loaded(case, folder)
     if loaded is None:
         return Judged("not loaded")
@@ -106,7 +107,7 @@ async def judged(case: NodeModel, folder: Path, decide: Decision = decided) -> J
 
 
 async def judged_in_workers(case: NodeModel, folder: Path) -> Judged:
-    """Serves a model by a worker process, whose decision it is, and has everybody ask it."""
+    """Serves a model by a worker process, which decides whether it is batched, and lets all callers ask it."""
     loaded = _loaded(case, folder)
     if loaded is None or random_operators(loaded[0]):
         return Judged("not loaded")

@@ -1,4 +1,4 @@
-"""Comparing rows alone and together, with engines that do as they are told."""
+"""Comparing rows alone and together, with fake engines."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_an_answer_that_depends_on_the_place_in_the_batch_is_found() -> None:
 
 
 def test_a_model_that_makes_much_of_rounding_is_not_accused_of_mixing() -> None:
-    """It answers otherwise beside others, and so it does where the row itself is changed by a millionth."""
+    """Its answer changes beside other rows, and it also changes when the row itself is changed by a millionth."""
 
     def chaotic(x: Array) -> Array:
         nudged = x * np.float32(1 + 2e-7 * (len(x) > 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +23,16 @@ from sluice.inference.types import Datatype
 from tests import influences, models
 from tests.inference.backends.onnx.proof.random_graphs import influence, random_graph
 
+CLOCK = time.process_time
+"""The processor time of this process, so that tests that run beside these make no trial late."""
+
 
 def _load(model: bytes, folder: Path) -> OnnxBackend:
     return OnnxBackend(models.place(model, folder), "cpu", 1)
 
 
 def _tried(model: bytes, folder: Path, batched: Batched = None) -> Trial:
-    return try_out(_load(model, folder), batched)
+    return try_out(_load(model, folder), batched, clock=CLOCK)
 
 
 @pytest.mark.parametrize(
@@ -156,34 +160,36 @@ MIXED = RowsProof(Independence.MIXED, "ReduceMean takes the mean over axis 0")
 
 def test_a_proof_batches_what_could_not_be_tried(tmp_path: Path) -> None:
     for place, model in enumerate((models.lookup(0), influences.sum_of_two(), influences.every_row(1e7))):
-        trial = try_out(_load(model, tmp_path / str(place)), True, _told(PROVEN))
+        trial = try_out(_load(model, tmp_path / str(place)), True, _told(PROVEN), clock=CLOCK)
         assert trial.signature.batched
         assert (trial.findings.evidence, trial.findings.because) == (Evidence.PROVEN, PROVEN.because)
 
 
 def test_a_graph_that_mixes_rows_is_not_refuted_by_a_trial(tmp_path: Path) -> None:
     backend = _load(models.tiny(), tmp_path)
-    trial = try_out(backend, None, _told(MIXED))
+    trial = try_out(backend, None, _told(MIXED), clock=CLOCK)
     assert (trial.signature.batched, trial.findings.evidence) == (False, Evidence.PROVEN)
     assert trial.findings.because == MIXED.because
     with pytest.raises(ModelLoadError, match=f"share batches, but {MIXED.because}. Leave"):
-        try_out(backend, True, _told(MIXED))
+        try_out(backend, True, _told(MIXED), clock=CLOCK)
 
 
 def test_no_trial_is_believed_where_rows_may_mix_that_it_does_not_draw(tmp_path: Path) -> None:
     unsure = RowsProof(Independence.UNKNOWN, "ReduceMean takes axis 0 together, where the rows should be", hidden=True)
-    findings = try_out(_load(models.tiny(), tmp_path), None, _told(unsure)).findings
+    findings = try_out(_load(models.tiny(), tmp_path), None, _told(unsure), clock=CLOCK).findings
     assert (findings.evidence, findings.ways) == (Evidence.NONE, WITHOUT_TRIAL)
     assert unsure.because in (findings.missing or "")
     trusted = RowsProof(Independence.UNKNOWN, "an operator is not known")
-    assert try_out(_load(models.tiny(), tmp_path), None, _told(trusted)).findings.evidence is Evidence.TRIED
+    assert (
+        try_out(_load(models.tiny(), tmp_path), None, _told(trusted), clock=CLOCK).findings.evidence is Evidence.TRIED
+    )
 
 
 @pytest.mark.parametrize("model", [models.centred(), models.nonzero(), influences.quantised_dynamically()])
 def test_a_trial_that_contradicts_the_proof_unbatches_the_model_and_raises_an_alarm(
     model: bytes, tmp_path: Path
 ) -> None:
-    trial = try_out(_load(model, tmp_path), None, _told(PROVEN))
+    trial = try_out(_load(model, tmp_path), None, _told(PROVEN), clock=CLOCK)
     assert (trial.signature.batched, trial.findings.evidence) == (False, Evidence.TRIED)
     assert trial.findings.alarm is not None
     assert PROVEN.because in trial.findings.alarm
@@ -256,18 +262,18 @@ def test_a_machine_that_was_busy_for_a_moment_hides_no_integers(stalled: int, tm
 
 
 def test_a_trial_of_random_graphs_batches_none_that_mixes_rows_and_contradicts_no_proof(tmp_path: Path) -> None:
-    """A search over real runs says which do mix. Nothing is known of the graph at first, and then all of the proof."""
+    """A search with real runs tells which graphs mix rows. Each is tried without a proof first, and then with it."""
     found: Counter[tuple[bool, bool]] = Counter()
     for seed in range(150):
         graph = random_graph(seed)
         if graph is None:
             continue
         backend, mixes = _load(graph.model, tmp_path), influence(graph, seed) is not None
-        batched = try_out(backend).signature.batched
+        batched = try_out(backend, clock=CLOCK).signature.batched
         found[mixes, batched] += 1
         assert not (mixes and batched), f"seed {seed}: {' '.join(graph.operators)}"
         proof = prove(tmp_path / "model.onnx")
-        assert try_out(backend, None, _told(proof)).findings.alarm is None, f"seed {seed}"
+        assert try_out(backend, None, _told(proof), clock=CLOCK).findings.alarm is None, f"seed {seed}"
     assert found[False, True] >= 0.9 * (found[False, True] + found[False, False])
     assert found[True, False] > 50
 
@@ -286,11 +292,11 @@ def test_where_integers_cannot_be_sought_those_of_a_sample_count(tmp_path: Path)
     for name, model, batched in (("mixed", _first_row_from_id(1500), False), ("apart", models.lookup(2000), True)):
         backend = _load(model, tmp_path / name)
         backend.checks_integers = False
-        missing = try_out(backend).findings.missing
+        missing = try_out(backend, clock=CLOCK).findings.missing
         assert missing is not None
         assert missing.startswith("integers are not sought on a GPU")
         np.savez(tmp_path / name / "sample.npz", index=np.array([3, 1999]))
-        trial = try_out(backend, sample=tmp_path / name / "sample.npz")
+        trial = try_out(backend, sample=tmp_path / name / "sample.npz", clock=CLOCK)
         assert (trial.signature.batched, trial.findings.evidence) == (batched, Evidence.TRIED)
 
 
@@ -301,6 +307,6 @@ def test_rows_of_a_sample_show_what_random_ones_do_not(tmp_path: Path) -> None:
     ):
         backend = _load(model, tmp_path / name)
         np.savez(tmp_path / name / "sample.npz", x=np.full((1, 8), 2e7, np.float32))
-        trial = try_out(backend, sample=tmp_path / name / "sample.npz")
+        trial = try_out(backend, sample=tmp_path / name / "sample.npz", clock=CLOCK)
         assert trial.findings.evidence is evidence
         assert trial.signature.batched is (name == "every")

@@ -1,4 +1,4 @@
-"""What a worker's death is told from: its exit code, the kernel's count, and what else died in that second."""
+"""The cause of a worker's death, by its exit code, the kernel's count, and other deaths in the same second."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ async def test_a_generous_limit_does_not_lift_the_one_for_all(tmp_path: Path) ->
 
 
 async def test_the_limit_counts_from_when_the_batch_begins_to_run(tmp_path: Path) -> None:
-    """The one behind is tight, and waits for longer than that: the one ahead, by its own limit, is what ends it."""
+    """The second batch waits for longer than its short limit. Only the limit of the running one ends the worker."""
     async with running(models.loop(), tmp_path) as (workers, listener):
         ahead = asyncio.create_task(workers.run([ENDLESS], ["y"], limit_s=0.5))
         behind = asyncio.create_task(workers.run([SHORT], ["y"], limit_s=0.01))
@@ -181,7 +181,7 @@ def test_an_answer_that_a_busy_gateway_has_not_read_yet_saves_its_worker(
             batch = asyncio.create_task(workers.run([SHORT], ["y"], limit_s=limit_s))
             await until_in_flight(workers, 1)
             overdue_s = time.monotonic() + limit_s
-            worker = workers._posts[0].worker
+            worker = workers._supervisors[0].worker
             assert worker is not None
             select.select([worker._channel], [], [], PATIENCE_S)  # the loop does not turn, and has read nothing
             while time.monotonic() < overdue_s:
@@ -311,7 +311,7 @@ async def test_a_replacement_that_is_hit_while_it_loads_is_tried_again(tmp_path:
 
 
 def _loading(first: int, others: set[int]) -> list[int]:
-    """The replacement, once it is past `exec`: one that is stopped before holds up whoever forks it."""
+    """The replacement, once it has passed `exec`: if it were stopped earlier, it would block its parent."""
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):

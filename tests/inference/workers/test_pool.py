@@ -272,7 +272,7 @@ def test_the_gateway_does_not_import_the_engine() -> None:
 
 
 async def test_a_gateway_that_comes_late_to_an_answer_does_not_hold_it_against_the_model(tmp_path: Path) -> None:
-    """Two batches are out while the event loop does something else, mostly for much longer than they run."""
+    """Two batches run while the event loop is busy, mostly for much longer than they take."""
     part = (np.ones((1, 4), np.float32),)
     async with running(models.tiny(), tmp_path) as (workers, _):
         sent_s = time.monotonic()

@@ -33,7 +33,7 @@ def _process() -> Process:
 
 
 def play(process: Process, limit_s: float, *, cpu: float, until_s: float = 1000.0) -> tuple[float, Cause | None]:
-    """When the watch finds something, and what, in a process that gets such a part of a processor."""
+    """When the watch finds something, and what, for a process that gets this part of a processor."""
     watch = RunWatch(1, process.look_at)
     watch.begin(limit_s, 0.0)
     now_s = 0.0

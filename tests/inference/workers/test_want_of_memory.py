@@ -1,4 +1,4 @@
-"""A worker that the kernel kills for want of memory, in a control group of its own, where one can be made."""
+"""A worker that the kernel kills because memory runs out, in a control group of its own, if one can be made."""
 
 from __future__ import annotations
 

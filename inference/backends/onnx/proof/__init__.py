@@ -1,7 +1,8 @@
 """The proof from the graph that a model keeps the rows of a batch apart. Imports no engine.
 
-Every operator says how it treats the axis of the rows (`rules`); `following` takes what is known of the inputs through
-the graph. What is not known is UNKNOWN, by name. See docs/decisions/0017-rows-are-proven-apart.md.
+There is a rule for each operator that says how it treats the axis of the rows (`rules`). `following` applies the rules
+from the inputs through the graph. If a rule is missing, the result is UNKNOWN and names the operator. See
+docs/decisions/0017-rows-are-proven-apart.md.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from sluice.inference.backends.onnx.proof.structure_pb2 import Graph, Model
 from sluice.inference.findings import ExplainedOperator, ExplainedTensor, Explanation, Independence, RowsProof
 
 LIMIT_S = 2.0
-"""How long a proof may take, once the file is read."""
+"""How long a proof may take. It is checked before each operator."""
 
 __all__ = ["LIMIT_S", "explain", "prove"]
 
 
 class _Unprovable(Exception):
-    """What a model declares leaves nothing to prove. The message says what."""
+    """The model's declared inputs have no common batch axis. The message says why."""
 
 
 def prove(
@@ -41,15 +42,15 @@ def prove(
     limit_s: float = LIMIT_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> RowsProof:
-    """What the graph of a file says of the rows of the named tensors, or of all of its outputs. Raises nothing.
+    """What the graph of a file proves about the rows of the named tensors, or of all outputs. Raises nothing.
 
-    MIXED and UNKNOWN name the first output that is so, and the operator that made it so.
+    For MIXED and UNKNOWN, `because` names the first such output, and the operator that is the reason.
     """
     return _examined(model_file, outputs, limit_s, clock, recorded=False)[0]
 
 
 def explain(model_file: Path, outputs: Sequence[str] | None = None, limit_s: float = LIMIT_S) -> Explanation:
-    """The same proof, with what is known of every tensor on the way."""
+    """The same proof, with what is known about each tensor of the graph."""
     proof, steps = _examined(model_file, outputs, limit_s, time.monotonic, recorded=True)
     return Explanation(proof, tuple([_explained(step) for step in steps]))
 
@@ -76,7 +77,7 @@ def _examined(
     except (Unreadable, OutOfBounds) as because:
         proof = RowsProof(Independence.UNKNOWN, f"the graph could not be followed: {because}")
     except Exception as error:
-        # A graph that the engine takes may still be one that no rule foresaw. It is no proof, and no reason to fail.
+        # The engine may accept graphs that no rule foresees. There is no proof then, but the model can be loaded.
         proof = RowsProof(Independence.UNKNOWN, f"the graph could not be followed: {type(error).__name__}: {error}")
     return proof, steps
 
@@ -138,7 +139,7 @@ def _verdict(outputs: dict[str, Fact]) -> RowsProof:
 
 
 def _not_rows(name: str, fact: Fact) -> str | None:
-    """Why an output surely does not have a row for each row; `None` where it has, or nobody knows."""
+    """Why an output surely does not have a row for each row of the inputs; `None` if it has, or that is not known."""
     match fact.kind:
         case Dependence.UNKNOWN:
             return None

@@ -1,4 +1,4 @@
-"""Facts about what stands in the file itself: tensors, and declared inputs."""
+"""Facts about what the file itself contains: tensors, and declared inputs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sluice.inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
 from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute, Tensor, Value
 
 _MADE_UP = re.compile(r"(unk__|s|u)[0-9]+|\?", re.ASCII)
-"""Names that tf2onnx and PyTorch give to axes that have none, another one to each input."""
+"""Names that tf2onnx and PyTorch make up for unnamed axes. They differ from input to input."""
 
 _FLOAT, _INT32, _INT64, _BOOL, _FLOAT16, _DOUBLE = 1, 6, 7, 9, 10, 11
 _RAW = {_FLOAT: "<f4", _INT32: "<i4", _INT64: "<i8", _BOOL: "?", _FLOAT16: "<f2", _DOUBLE: "<f8"}
 
 
 def of_tensor(tensor: Tensor) -> Fact:
-    """A tensor of the file, with its content where that is small."""
+    """A tensor of the file, with its content if that is small."""
     shape = [Size(size) for size in tensor.dims]
     elements = math.prod(tensor.dims)
     if elements > MOST_CONTENT:
@@ -50,12 +50,12 @@ def _elements(tensor: Tensor) -> Sequence[Element] | None:
 
 
 def element(value: int | float | bool) -> Element:
-    """A number of the file as the proof keeps it: whole numbers as sizes."""
+    """A number of the file as an element of a fact: whole numbers become sizes."""
     return Size(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def of_constant(attributes: dict[str, Attribute]) -> Fact:
-    """What a Constant gives."""
+    """The output of a Constant."""
     for name, attribute in attributes.items():
         if attribute.cut:
             return constant()
@@ -80,7 +80,7 @@ def of_constant(attributes: dict[str, Attribute]) -> Fact:
 
 
 def of_input(value: Value, symbols: Symbols) -> Fact | str:
-    """An input of the model, whose axis 0 has the rows; plain words where it has not."""
+    """The fact of an input whose axis 0 has the rows, or a sentence that says why it has not."""
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
         return f"input {value.name!r} declares no shape"
     sizes = value.type.tensor_type.shape.dim
@@ -99,7 +99,7 @@ def of_input(value: Value, symbols: Symbols) -> Fact | str:
 
 
 def batch_name(value: Value) -> str | None:
-    """What the model calls axis 0 of an input; `None` where it has no name, or one that an exporter made up."""
+    """The model's name for axis 0 of an input; `None` if it has none, or one that an exporter made up."""
     sizes = value.type.tensor_type.shape.dim
     name = sizes[0].dim_param if sizes else ""
     return None if not name or _MADE_UP.fullmatch(name) else name

@@ -1,4 +1,4 @@
-"""Small tensors whose elements are followed one by one: shapes, axes, paddings, on their way to who reads them."""
+"""Small tensors whose elements are followed one by one, such as shapes, axes and paddings that the graph computes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Elements: TypeAlias = npt.NDArray[np.object_]
 
 
 def elements_of(fact: Fact) -> Elements | None:
-    """The elements in their shape; `None` where they are not all known."""
+    """The elements in their shape; `None` if not all are known."""
     if fact.content is None or fact.shape is None:
         return None
     sizes = [size.known for size in fact.shape]
@@ -30,18 +30,18 @@ def elements_of(fact: Fact) -> Elements | None:
 
 
 def of_elements(elements: Elements) -> Fact:
-    """The fact of a tensor with these elements, which depends on no more of the rows than how many they are."""
+    """The fact of a tensor with these elements, which may depend on the number of rows, but not on the rows."""
     return count([Size(size) for size in elements.shape], elements.ravel().tolist())
 
 
 def moved(facts: Sequence[Fact], move: Callable[[Sequence[Elements]], Elements]) -> Fact | None:
-    """What becomes of known elements that are put to other places; `None` where they are not known, or too many."""
+    """The fact of elements that `move` has rearranged; `None` if not all are known, or they are too many."""
     known = [elements_of(fact) for fact in facts]
     found = [each for each in known if each is not None]
     if len(found) < len(known):
         return None
     try:
-        put = np.asarray(move(found), np.object_)  # a single element is an array, too
+        put = np.asarray(move(found), np.object_)  # a single element becomes an array
     except (IndexError, ValueError):
         return None  # the engine will refuse it, too
     return of_elements(put) if put.size <= MOST_CONTENT else None

@@ -13,14 +13,14 @@ from sluice.inference.backends.onnx.proof.sizes import ROWS, Size, Symbols
 from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute, Graph, Node
 
 MOST_PASSES = 8
-"""Times that the body of a loop is followed until nothing changes any more."""
+"""How often the body of a loop is followed at most, until its facts do not change any more."""
 
 
 class Block(msgspec.Struct, frozen=True):
     """An operator with graphs in it.
 
-    `follow(graph, facts, alone)` gives the facts of a graph's outputs, where `facts` are those of its inputs; `alone`
-    keeps it from reading rows of the graph around it. `label` is another one for each operator.
+    `follow(graph, facts, alone)` gives the facts of a graph's outputs from the `facts` of its inputs; with `alone`, it
+    must not read rows of the graph around it. `label` is unique for each operator.
     """
 
     label: str
@@ -47,7 +47,7 @@ def _branches(block: Block) -> Sequence[Fact]:
 
 
 def _whole(facts: Sequence[Fact | None], doing: str) -> list[Fact]:
-    """What decides over all rows must not come from one. Raises `Mixes`."""
+    """The facts of inputs that decide for all rows. Raises `Mixes` if one depends on rows, or on their number."""
     found = []
     for fact in facts:
         if fact is None:
@@ -59,13 +59,13 @@ def _whole(facts: Sequence[Fact | None], doing: str) -> list[Fact]:
 
 
 def _without_marks(block: Block) -> None:
-    """Raises `Mixes` where a loop takes in what depends on the batch, other than by rows."""
+    """Raises `Mixes` if an input of a loop has a mark."""
     if any([fact is not None and not fact.plain for fact in block.inputs]):
         raise Mixes("is a loop that takes in the places of rows, or their fillers")
 
 
 def joined(symbols: Symbols, label: str, one: Fact, other: Fact) -> Fact:
-    """What is known of a tensor that is one or the other, whichever it is."""
+    """What is known about a tensor that is either of two."""
     if one == other:
         return one
     worst = max(one, other, key=lambda fact: int(fact.kind))
@@ -98,7 +98,7 @@ def _joined_shape(symbols: Symbols, label: str, one: Fact, other: Fact) -> list[
 def _settled(
     block: Block, body: Graph, states: list[Fact], first: int, make: Callable[[list[Fact]], dict[str, Fact]]
 ) -> tuple[list[Fact], list[Fact]]:
-    """The states of a loop whatever the number of passes, and the facts of its body's outputs then."""
+    """The facts of a loop's states for any number of passes, and those of its body's outputs."""
     began = states
     for _ in range(MOST_PASSES):
         outputs = block.follow(body, make(states), False)
@@ -114,7 +114,7 @@ def _settled(
 
 
 def _last(block: Block, began: Sequence[Fact], given: Sequence[Fact]) -> list[Fact]:
-    """What the states of a loop are behind it: as before it, or as its last pass leaves them, of whatever size."""
+    """The facts of a loop's states after it: as before it, or as its last pass leaves them, in any size."""
     if any([not fact.plain for fact in given]):
         raise Mixes("is a loop that hands on the places of rows, or their fillers")
     return [
@@ -139,14 +139,14 @@ def _loop(block: Block) -> Sequence[Fact]:
     states, outputs = _settled(block, body, states, 1, inside)
     if outputs and outputs[0].kind is not Dependence.CONSTANT:
         if outputs[0].kind is Dependence.UNKNOWN:
-            raise Unclear("goes on for as long as an operator says that is not known here")
+            raise Unclear("repeats for as long as an operator says that is not known here")
         raise Mixes("goes round for all rows until one of them says otherwise")
     passes = block.symbols.of("passes", block.label)
     return [*states, *[_stacked(fact, 0, passes) for fact in outputs[1 + len(states) :]]]
 
 
 def _stacked(fact: Fact, axis: int, passes: Size) -> Fact:
-    """What a body gives in each pass, one after another along a new axis."""
+    """The fact of a body's outputs from all passes, stacked along a new axis."""
     if fact.shape is None or fact.kind >= Dependence.UNKNOWN:
         return msgspec.structs.replace(fact, shape=None, content=None)
     place = axis_of(axis, len(fact.shape) + 1)
@@ -200,7 +200,7 @@ def _row_by_row(
     axes: Sequence[int],
     out_axes: Sequence[int],
 ) -> Sequence[Fact]:
-    """A Scan that steps through the rows, and whose states it hands on as they are: each step has a row for itself."""
+    """A Scan that steps through the rows and does not change its states, so each step handles one row by itself."""
     if any([*(_integers(block, "scan_input_directions") or []), *(_integers(block, "scan_output_directions") or [])]):
         raise Mixes("turns the rows round")
     for fact, axis in zip(scanned, axes, strict=True):

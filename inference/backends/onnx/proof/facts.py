@@ -1,12 +1,12 @@
-"""What is known of a tensor: how it depends on the rows of the batch, its shape, and its content if small. Pure.
+"""What is known about a tensor: how it depends on the rows of the batch, its shape, and its content if small.
 
-The rows along axis 0 of all inputs are the rows of the batch. What follows from them is one of five kinds:
+The rows along axis 0 of all inputs are the rows of the batch. A tensor that is computed from them is of one kind:
 
-    CONSTANT  the same whatever the rows are and however many
+    CONSTANT  the same for any rows and any number of rows
     ROWS      along one axis, each row has its own part, which depends on that row alone
-    COUNT     depends on how many rows there are, and on nothing else of them
+    COUNT     depends on the number of rows, and on nothing else of them
     MIXED     rows may change one another's part, or its place
-    UNKNOWN   an operator on the way is not known, or could not be followed
+    UNKNOWN   an operator is not known, or could not be followed
 
 The layout of an axis with rows: its size is `outer * N * inner`, and the element `(o * N + n) * inner + i` belongs to
 row n. Without reshaping, `outer` and `inner` are 1.
@@ -22,14 +22,14 @@ import msgspec
 from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
 MOST_CONTENT = 256
-"""Elements of a tensor whose content is followed, at most: shapes, axes, permutations."""
+"""The most elements of a tensor whose content is followed: shapes, axes, permutations."""
 
 Element = Size | float | bool
-"""A whole number is a `Size`, which may be negative; bool comes before it, and float only where it is a fraction."""
+"""Whole numbers are a `Size`, which may be negative; other numbers are `float`, and truth values `bool`."""
 
 
 class Dependence(IntEnum):
-    """In order of what prevails where tensors meet."""
+    """The kinds, in rising order of precedence when tensors are combined."""
 
     CONSTANT = 0
     ROWS = 1
@@ -39,39 +39,39 @@ class Dependence(IntEnum):
 
 
 class Padded(msgspec.Struct, frozen=True):
-    """Of ROWS: the last axis is as long as the longest row of the batch, and `filler` stands behind shorter ones."""
+    """A mark of ROWS: the last axis is as long as the batch's longest row, and shorter rows end with `filler`."""
 
     filler: bytes
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Of ROWS: whole numbers from `n * stride` to `n * stride + below - 1` in the part of row n."""
+    """A mark of ROWS: the part of row n has whole numbers from `n * stride` to `n * stride + below - 1`."""
 
     stride: Size
     below: Size
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Of ROWS: along the last axis, the first element is n in the part of row n, and the others are its own."""
+    """A mark of ROWS: along the last axis, the first element in the part of row n is n; the others depend on row n."""
 
 
 class Below(msgspec.Struct, frozen=True):
-    """Of CONSTANT: whole numbers from 0 to `limit - 1`."""
+    """A mark of CONSTANT: the elements are whole numbers from 0 to `limit - 1`."""
 
     limit: Size
 
 
 Mark = Padded | Place | Address | Below
-"""What is known besides. ROWS that have one depend on the batch: only operators that take that into account may read
+"""Further knowledge about a tensor. ROWS with a mark depend on the batch, so only operators that know of marks may read
 them."""
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """What is known of one tensor. `shape` is `None` where not even the rank is known, which ROWS never are.
+    """What is known about one tensor. `shape` is `None` if not even the rank is known; ROWS always have a shape.
 
-    `axis` and `outer` say where the rows are, of ROWS. `content` has the elements, in the order of the last axis first.
-    `because` says in plain words why a tensor is MIXED or UNKNOWN. A MIXED tensor with a shape is one whose elements
-    alone may be changed by other rows. `hidden` is true of UNKNOWN where rows may be mixed as no trial shows.
+    For ROWS, `axis` and `outer` say where the rows are. `content` has the elements in C order. `because` says in plain
+    words why a tensor is MIXED or UNKNOWN. If a MIXED tensor has a shape, other rows may change its elements, but not
+    its shape. `hidden` can be true for UNKNOWN only: rows may be mixed in a way that no trial would show.
     """
 
     kind: Dependence
@@ -85,12 +85,12 @@ class Fact(msgspec.Struct, frozen=True):
 
     @property
     def rank(self) -> int | None:
-        """The number of axes, where it is known."""
+        """The number of axes; `None` if it is not known."""
         return None if self.shape is None else len(self.shape)
 
     @property
     def plain(self) -> bool:
-        """Whether the elements may be read as they are."""
+        """Whether any operator may read the elements: they are not ROWS with a mark."""
         return self.mark is None or self.kind is not Dependence.ROWS
 
     def __str__(self) -> str:
@@ -108,14 +108,14 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 def constant(shape: Sequence[Size] | None = None, content: Sequence[Element] | None = None) -> Fact:
-    """The same for all rows; MIXED where its shape is not."""
+    """The fact of a tensor that is the same for all rows; MIXED if its shape is not."""
     if shape is not None and any([size.counts_rows for size in shape]):
         return mixed("has a size that is the number of rows, and no row for each of them")
     return Fact(Dependence.CONSTANT, None if shape is None else tuple(shape), content=_kept(content))
 
 
 def rows(shape: Sequence[Size], axis: int, outer: Size = ONE) -> Fact:
-    """A part for each row along an axis; MIXED where the shape says otherwise."""
+    """The fact of a tensor with a part for each row along an axis; MIXED if the shape contradicts that."""
     whole = tuple(shape)
     inner = whole[axis].over(outer.times(ROWS))
     if inner is None or inner.counts_rows or outer.counts_rows:
@@ -126,29 +126,29 @@ def rows(shape: Sequence[Size], axis: int, outer: Size = ONE) -> Fact:
 
 
 def count(shape: Sequence[Size] | None, content: Sequence[Element] | None = None) -> Fact:
-    """Depends on how many rows there are. With content that does not, it is a constant."""
+    """The fact of a tensor that depends on the number of rows; CONSTANT if its content is known and does not."""
     if content is not None and not any([isinstance(each, Size) and each.counts_rows for each in content]):
         return constant(shape, content)
     return Fact(Dependence.COUNT, None if shape is None else tuple(shape), content=_kept(content))
 
 
 def mixed(because: str) -> Fact:
-    """Rows may change one another."""
+    """The fact of a tensor in which rows may change one another."""
     return Fact(Dependence.MIXED, because=because)
 
 
 def unknown(because: str) -> Fact:
-    """Nobody knows."""
+    """The fact of a tensor about which nothing is known."""
     return Fact(Dependence.UNKNOWN, because=because)
 
 
 def computed(fact: Fact, content: Sequence[Element] | None = None) -> Fact:
-    """Other elements in the same shape."""
+    """The fact of other elements in the same shape, which depend on the rows in the same way."""
     return msgspec.structs.replace(fact, content=_kept(content), mark=None)
 
 
 def inner_of(fact: Fact) -> Size:
-    """How many elements in a row one row has along its axis, of ROWS."""
+    """For ROWS, how many elements in sequence belong to one row along its axis."""
     assert fact.shape is not None
     inner = fact.shape[fact.axis].over(fact.outer.times(ROWS))
     assert inner is not None
@@ -156,7 +156,7 @@ def inner_of(fact: Fact) -> Size:
 
 
 def sizes_in(fact: Fact | None) -> tuple[Size, ...] | None:
-    """The content as whole numbers; `None` where it is not known, or is none."""
+    """The content as whole numbers; `None` if it is not known, or if there are other elements."""
     if fact is None or fact.content is None:
         return None
     found = [each for each in fact.content if isinstance(each, Size)]
@@ -164,7 +164,7 @@ def sizes_in(fact: Fact | None) -> tuple[Size, ...] | None:
 
 
 def numbers_in(fact: Fact | None) -> tuple[int, ...] | None:
-    """The content as whole numbers without symbols; `None` where they are not known."""
+    """The content as whole numbers without symbols; `None` if they are not known."""
     sizes = sizes_in(fact)
     if sizes is None or any([size.symbols for size in sizes]):
         return None

@@ -1,4 +1,4 @@
-"""Following the rows through a graph, operator by operator."""
+"""Follows the rows through a graph, operator by operator."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sluice.inference.backends.onnx.proof.sizes import Symbols
 from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute, Function, Graph, Model, Node, OperatorSet
 
 MOST_STEPS = 200_000
-"""Operators that are followed, at most; those of loops and of functions count each time."""
+"""The most operators that are followed; those in loops and functions count each time."""
 
 MOST_DEPTH = 40
-"""Graphs and functions within one another, at most."""
+"""The deepest nesting of graphs and functions."""
 
 
 class OutOfBounds(Exception):
@@ -28,7 +28,7 @@ class OutOfBounds(Exception):
 
 
 class FollowedOperator(msgspec.Struct, frozen=True):
-    """One operator that was followed: its name, how deep in loops and functions it stands, and what came out."""
+    """One operator that was followed: its name, its depth in loops and functions, and the facts of its outputs."""
 
     operator: str
     name: str
@@ -37,17 +37,17 @@ class FollowedOperator(msgspec.Struct, frozen=True):
 
 
 class Scope(msgspec.Struct):
-    """The tensors that a node may read, by name; those of the graph around it, too."""
+    """The tensors that a node may read, by name, including those of the graphs around it."""
 
     facts: dict[str, Fact]
     outer: Scope | None = None
     alone: bool = False
-    """Whether rows of the graph around it may not be read."""
+    """Whether rows of the graphs around it must not be read."""
     own: frozenset[str] = frozenset()
-    """All that its nodes give, some of them later: the engine takes nodes in any order."""
+    """The outputs of all its nodes, including later ones: the engine accepts nodes in any order."""
 
     def find(self, name: str) -> Fact:
-        """What is known of a tensor."""
+        """The fact of a tensor."""
         scope: Scope | None = self
         alone = False
         while scope is not None:
@@ -64,7 +64,7 @@ class Scope(msgspec.Struct):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """Where nodes stand: the versions of their operator sets, the attributes of the function around them, the depth."""
+    """The context of nodes: the versions of operator sets, the attributes of the function around them, the depth."""
 
     opsets: Mapping[str, int]
     attributes: Mapping[str, Attribute]
@@ -74,8 +74,8 @@ class Setting(msgspec.Struct, frozen=True):
 class Follower:
     """Follows the graphs of one model, within bounds. Raises `OutOfBounds`.
 
-    `tick` is called before each operator and may raise it, too. `steps` has what was followed, of the main graph and
-    deeper, where `recorded` asks for it.
+    `tick` is called before each operator and may raise it, too. If `recorded`, `steps` has all operators that were
+    followed, in the main graph and deeper.
     """
 
     def __init__(self, model: Model, tick: Callable[[], None], *, recorded: bool = False) -> None:
@@ -88,7 +88,7 @@ class Follower:
         self._turned = False
 
     def follow(self, graph: Graph, scope: Scope, setting: Setting) -> Scope:
-        """The graph's tensors, added to the scope, which has its inputs."""
+        """Follows a graph whose inputs are in the scope. Adds its other tensors to the scope, and returns it."""
         scope.own = frozenset([name for node in graph.node for name in node.output])
         stored = [(tensor.name, of_tensor(tensor)) for tensor in graph.initializer]
         stored += [(sparse.values.name, constant()) for sparse in graph.sparse_initializer]
@@ -159,7 +159,7 @@ class Follower:
         if node.op_type == "Shape" and worst is not None and worst.kind is Dependence.MIXED and worst.shape is not None:
             return rule.follow(operation) if rule is not None else [worst]
         if worst is not None and worst.kind is Dependence.UNKNOWN and takes_first_axis(operation):
-            # The rows need not be there any more, but there they were, and no trial shows what is rare.
+            # The rows may not be along this axis any more. But they may, and a trial would not show a rare influence.
             may_mix = unknown(f"{_title(node)} takes axis 0 together, where the rows should be: {worst.because}")
             return [msgspec.structs.replace(may_mix, hidden=True)] * len(node.output)
         if worst is not None and worst.kind >= Dependence.UNKNOWN:
@@ -170,7 +170,7 @@ class Follower:
             raise Mixes("computes with how many rows there are")
         self._turned = self._turned or node.op_type == "Transpose"
         if node.op_type == "MatMul" and self._turned and any([fact.rank == 1 for fact in given]):
-            # ONNX Runtime makes one operator of the two, and with a vector that one reads other rows' elements.
+            # ONNX Runtime fuses the two operators; with a vector, the fused one reads elements of other rows.
             raise Unclear("multiplies by a vector behind a Transpose, which the engine does wrongly")
         operation.check_flags()
         if not rule.of_marks and not all([fact.plain for fact in given]):
@@ -179,7 +179,7 @@ class Follower:
         return [_titled(node, fact) if fact.because else fact for fact in facts]
 
     def _of_marks(self, node: Node, operation: Operation, rule: Rule) -> Sequence[Fact]:
-        """What an operator computes from the places of rows is mixed; its shape is not, and some want no more of it."""
+        """The facts of outputs computed from the places of rows: MIXED elements, but the shape is known."""
         marks = [fact.mark for fact in operation.inputs if fact is not None and not fact.plain]
         if any([isinstance(mark, Padded) for mark in marks]):
             raise Mixes("reads rows that are filled up to the length of the longest of the batch")
@@ -188,9 +188,10 @@ class Follower:
         return [msgspec.structs.replace(reads, shape=fact.shape) for fact in rule.follow(operation)]
 
     def _all(self, node: Node, given: Sequence[Fact], fact: Fact) -> Sequence[Fact]:
-        """What holds for all outputs; what comes from constants alone is one, whatever is known of the operator.
+        """One fact for all outputs. If all inputs are constants, so are the outputs of any operator.
 
-        Graphs within it may read more than its inputs, and what is drawn is another number each time.
+        That does not hold for an operator with graphs in it, which may read other tensors, nor for one that draws
+        random numbers.
         """
         own = node.op_type not in DRAWING and not any([each.HasField("g") or each.graphs for each in node.attribute])
         if own and all([each.kind is Dependence.CONSTANT for each in given]) and (given or node.op_type in _MAKERS):
@@ -200,10 +201,10 @@ class Follower:
     def _called(
         self, function: Function, inputs: Sequence[Fact | None], given: Mapping[str, Attribute], setting: Setting
     ) -> Sequence[Fact]:
-        """A function of the model, followed with these inputs and attributes.
+        """Follows a function of the model with these inputs and attributes.
 
-        ONNX Runtime prefers its own operator to a function of the same name, and follows functions with the versions of
-        the model's operators and not with theirs.
+        ONNX Runtime prefers its own operator to a function of the same name. It runs functions with the model's
+        versions of operator sets, not with their own.
         """
         if function.domain in RULES:
             raise Unclear("is a function of the model by the name of an operator")
@@ -233,7 +234,7 @@ def _opset(setting: Setting, domain: str) -> int:
 
 
 def versions(sets: Iterable[OperatorSet]) -> dict[str, int]:
-    """The versions of operators by their domains. Raises `OutOfBounds` for a domain of two versions."""
+    """The versions of operator sets by domain. Raises `OutOfBounds` for a domain with two versions."""
     found: dict[str, int] = {}
     for each in sets:
         domain = "" if each.domain == "ai.onnx" else each.domain
@@ -258,19 +259,19 @@ def _around(operator: control.Operator, block: control.Block) -> Rule:
 
 
 def _titled(node: Node, fact: Fact) -> Fact:
-    """With the operator's name before the reason, unless an operator within it has its own there."""
+    """The fact with the operator's name before its reason, unless an inner operator's name is already there."""
     if fact.because.split(" ", 1)[0] == node.op_type or node.op_type in control.OPERATORS:
         return fact
     return msgspec.structs.replace(fact, because=f"{_title(node)}: {fact.because}")
 
 
 def _title(node: Node) -> str:
-    """`Conv 'features/3'`: what an operator is called in a sentence."""
+    """`Conv 'features/3'`: the name of an operator in a sentence."""
     return f"{node.op_type} {node.name!r}" if node.name else node.op_type
 
 
 def _attributes(node: Node, of_function: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """By name; those that a function's caller gives are in the place of their references."""
+    """The node's attributes by name. References to attributes of the function are replaced by what its caller gave."""
     found = {}
     for attribute in node.attribute:
         if not attribute.ref_attr_name:
@@ -281,7 +282,7 @@ def _attributes(node: Node, of_function: Mapping[str, Attribute]) -> dict[str, A
 
 
 def _without_inputs(node: Node, missing: Sequence[str]) -> Node:
-    """The node, without the inputs that a function's caller left out."""
+    """The node without the inputs that the function's caller left out."""
     if not any([name in missing for name in node.input]):
         return node
     copy = Node()

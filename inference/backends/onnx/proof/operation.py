@@ -1,4 +1,4 @@
-"""One operator of a graph, as the rules see it: its attributes, and what is known of its inputs."""
+"""One operator of a graph, as the rules see it: its attributes, and what is known about its inputs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sluice.inference.backends.onnx.proof.structure_pb2 import Attribute
 
 
 class Mixes(Exception):
-    """The operator lets rows change one another. The message says how, after the operator's name."""
+    """The operator lets rows change one another. The message says how; it continues after the operator's name."""
 
 
 class Unclear(Exception):
-    """What the operator does to the rows cannot be told. The message says why, after the operator's name."""
+    """It is not known what the operator does to rows. The message says why; it continues after the operator's name."""
 
 
 class Operation:
     """An operator with its attributes and inputs.
 
-    `inputs` has a fact for each input, and `None` for one that is left out; `opset` is the version of the operator's
-    set; `outputs` counts those that have a name.
+    `inputs` has a fact for each input, and `None` for one that is left out. `opset` is the version of the operator set.
+    `outputs` is the number of outputs.
     """
 
     def __init__(
@@ -44,25 +44,25 @@ class Operation:
         self.attributes = attributes
 
     def input(self, place: int) -> Fact | None:
-        """What is known of an input; `None` where it is left out."""
+        """The fact of an input; `None` if it is left out."""
         return self.inputs[place] if place < len(self.inputs) else None
 
     def needed(self, place: int) -> Fact:
-        """Likewise. Raises `Unclear` where it is left out."""
+        """The fact of an input. Raises `Unclear` if it is left out."""
         fact = self.input(place)
         if fact is None:
             raise Unclear(f"has no input {place}")
         return fact
 
     def shaped(self, place: int) -> tuple[Fact, tuple[Size, ...]]:
-        """An input whose shape is known. Raises `Unclear`."""
+        """The fact and the shape of an input. Raises `Unclear` if the shape is not known."""
         fact = self.needed(place)
         if fact.shape is None:
             raise Unclear(f"has an input {place} of unknown rank")
         return fact, fact.shape
 
     def same_for_all(self, place: int, what: str) -> Fact | None:
-        """An input that may be left out and must not depend on rows. Raises `Mixes`."""
+        """The fact of an input that may be left out. Raises `Mixes` if it depends on rows."""
         fact = self.input(place)
         if fact is not None and fact.kind is not Dependence.CONSTANT:
             raise Mixes(f"takes {what} from the rows, which then hold for all of them")
@@ -78,22 +78,22 @@ class Operation:
         return default if found is None else found.i
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """An attribute that is 0 or 1."""
+        """An attribute that is 0 or 1, as a truth value."""
         return bool(self.integer(name, int(default)))
 
     def check_flags(self) -> None:
-        """Raises `Unclear` for a flag that is neither 0 nor 1: the engine takes it for either, or for nothing to do."""
+        """Raises `Unclear` for a flag that is neither 0 nor 1: the engine may take it for either, or ignore it."""
         for name in FLAGS.intersection(self.attributes):
             if self.integer(name) not in (0, 1):
                 raise Unclear(f"has {self.integer(name)} for {name}, which is 0 or 1")
 
     def integers(self, name: str) -> tuple[int, ...] | None:
-        """An attribute; `None` where it is not set."""
+        """An attribute; `None` if it is not set."""
         found = self.attribute(name)
         return None if found is None else tuple(found.ints)
 
     def reals(self, name: str) -> tuple[float, ...] | None:
-        """An attribute; `None` where it is not set."""
+        """An attribute; `None` if it is not set."""
         found = self.attribute(name)
         return None if found is None else tuple(found.floats)
 
@@ -103,19 +103,19 @@ class Operation:
         return default if found is None else found.s.decode(errors="replace")
 
     def texts(self, name: str) -> tuple[bytes, ...] | None:
-        """An attribute; `None` where it is not set."""
+        """An attribute; `None` if it is not set."""
         found = self.attribute(name)
         return None if found is None else tuple(found.strings)
 
     def attribute(self, name: str) -> Attribute | None:
-        """An attribute of any kind. Raises `Unclear` where it was too large to be read."""
+        """An attribute of any kind. Raises `Unclear` if it was too large to be read."""
         found = self.attributes.get(name)
         if found is not None and found.cut:
             raise Unclear(f"has an attribute {name!r} that is too large to be read")
         return found
 
     def is_cut(self, name: str) -> bool:
-        """Whether an attribute is set, and was too large to be read."""
+        """Whether an attribute is set but was too large to be read."""
         return name in self.attributes and self.attributes[name].cut
 
 
@@ -125,8 +125,8 @@ Function: TypeAlias = Callable[[Operation], Sequence[Fact]]
 class Rule(msgspec.Struct, frozen=True):
     """What an operator does. `follow` gives a fact for each output, and may raise `Mixes` and `Unclear`.
 
-    It is not asked where an input is MIXED or UNKNOWN. Where it is not `of_counts`, COUNT makes all outputs MIXED;
-    where it is not `of_marks`, so do ROWS that may not be read as they are (`Fact.plain`).
+    It is not called if an input is MIXED or UNKNOWN. Without `of_counts`, an input of the kind COUNT makes all outputs
+    MIXED; without `of_marks`, ROWS with a mark do so, too (see `Fact.plain`).
     """
 
     follow: Function
@@ -138,7 +138,7 @@ Rules: TypeAlias = Mapping[str, Rule]
 
 
 def names(text: str) -> tuple[str, ...]:
-    """The words of a text: a list of operators, in as few lines as it fits."""
+    """The words of a text, such as a list of operators."""
     return tuple(text.split())
 
 
@@ -154,7 +154,7 @@ FLAGS = frozenset(
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """An axis counted from the front. Raises `Unclear` for one that is not there."""
+    """An axis, counted from the front. Raises `Unclear` if there is no such axis."""
     counted = axis + rank if axis < 0 else axis
     if not 0 <= counted < rank:
         raise Unclear(f"names the axis {axis} of {rank}")
@@ -162,10 +162,10 @@ def axis_of(axis: int, rank: int) -> int:
 
 
 def like(fact: Fact, shape: Sequence[Size], axis: int) -> Fact:
-    """Other elements, whose rows, if their source has any, lie along `axis` in the same layout.
+    """The fact of other elements, whose rows, if `fact` has any, are along `axis` in the same layout.
 
-    Raises `Mixes` where another axis would change with the number of rows, and where the source may not be read as it
-    is: who may read it, hands it over without its mark.
+    Raises `Mixes` if another axis would change with the number of rows, and if `fact` has a mark: a rule that may read
+    it must remove the mark first.
     """
     if not fact.plain:
         raise Mixes("reads what the batch decides")

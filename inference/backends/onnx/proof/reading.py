@@ -1,4 +1,4 @@
-"""An ONNX file's graph without its weights: large payloads are cut out before anything is parsed.
+"""Reads the graph of an ONNX file without its weights: large payloads are cut out before anything is parsed.
 
 Source: onnx-ml.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx-ml.proto) and the encoding of protocol buffers
 (https://protobuf.dev/programming-guides/encoding/).
@@ -15,20 +15,20 @@ from google.protobuf.message import DecodeError
 from sluice.inference.backends.onnx.proof.structure_pb2 import Model
 
 LARGE_BYTES = 4096
-"""Messages up to this size are kept whole: shapes, axes and scales are smaller, weights are larger."""
+"""Messages up to this size are kept whole. Shapes, axes and scales are smaller; weights are larger."""
 
 SKELETON_BYTES = 64 << 20
 """The largest structure that is parsed. A graph of 20,000 nodes has some 5 MB."""
 
 _CUT = bytes([0x80, 0xB5, 0x18, 1])
-"""The field `cut` of an attribute, which is set: field 50000, a varint, 1."""
+"""The encoded field `cut = true` of an attribute: field 50000, a varint, 1."""
 
 DEEPEST = 64
-"""Graphs within graphs, counted in messages; the parser refuses deeper ones, too."""
+"""The deepest nesting of graphs, counted in messages; the parser refuses deeper ones, too."""
 
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5
 
-# Where payloads lie, by the numbers of fields.
+# The messages that lead to payloads, by field number.
 _WITHIN: Mapping[str, Mapping[int, str]] = {
     "Model": {7: "Graph", 25: "Function"},
     "Function": {7: "Node"},
@@ -47,14 +47,14 @@ _PAYLOADS: Mapping[str, frozenset[int]] = {
 
 
 class Unreadable(Exception):
-    """The file is no ONNX model, or beyond a bound. The message says which."""
+    """The file is no ONNX model, or exceeds a bound. The message says which."""
 
 
 def read_structure(file: Path) -> Model:
     """The graph, functions and small constants of a model. Raises `Unreadable`.
 
-    Payloads of more than `LARGE_BYTES` are left out: such a tensor has its `dims` and no data, such an attribute its
-    name, and `cut`. Weights are neither read nor copied.
+    Payloads of more than `LARGE_BYTES` are left out: such a tensor has its `dims` and no data; such an attribute has
+    its name, and `cut` is set. Weights are neither read nor copied.
     """
     try:
         with file.open("rb") as opened:
@@ -76,7 +76,7 @@ class _Skeleton:
         self._kept = 0
 
     def of(self, message: str, start: int, end: int, depth: int) -> bytearray:
-        """Raises `Unreadable`, and `ValueError` or `IndexError` for what is no message."""
+        """The copied message. Raises `Unreadable`, and `ValueError` or `IndexError` if it is no valid message."""
         if depth > DEEPEST:
             raise Unreadable(f"its graphs lie more than {DEEPEST} messages deep in one another")
         within, payloads = _WITHIN[message], _PAYLOADS.get(message, frozenset())
@@ -139,7 +139,7 @@ class _Skeleton:
 
 
 def _marked(message: str) -> bytes:
-    """What stands in the place of a payload that is left out."""
+    """The bytes that replace a payload that is left out."""
     return _CUT if message == "Attribute" else b""
 
 

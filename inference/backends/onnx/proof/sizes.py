@@ -1,7 +1,7 @@
-"""Sizes of axes as symbols: products of a whole number, of sizes that nobody knows before a call, and of the rows.
+"""Sizes of axes as products of a whole number and of symbols for sizes that are known only in a run.
 
-The rows of a batch are one symbol, `ROWS`. All others are the same for every row that may share a batch: rows travel
-together only where their shapes are equal.
+The number of rows in a batch is one symbol, `ROWS`. All other symbols are the same for every row that may be in the
+same batch, since only rows of equal shapes are stacked.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _ROWS = "N"
 
 
 class Size(msgspec.Struct, frozen=True):
-    """`factor` times the product of `symbols`, which are in alphabetical order and may repeat."""
+    """`factor` times the product of `symbols`, which are in alphabetical order and may occur more than once."""
 
     factor: int
     symbols: tuple[str, ...] = ()
 
     @property
     def known(self) -> int | None:
-        """The number, where there is no symbol in it."""
+        """The number; `None` if there is a symbol in it."""
         return None if self.symbols else self.factor
 
     @property
@@ -31,7 +31,7 @@ class Size(msgspec.Struct, frozen=True):
 
     @property
     def certain(self) -> bool:
-        """Whether it is surely the size of something: 1 or more, or 0 where there is no data at all."""
+        """Whether it is surely the size of an axis: 1 or more, or 0 if there is no data at all."""
         return self.factor >= 0 and not any([symbol.startswith("?") for symbol in self.symbols])
 
     def times(self, other: Size) -> Size:
@@ -40,7 +40,7 @@ class Size(msgspec.Struct, frozen=True):
         return Size(factor, tuple(sorted(self.symbols + other.symbols)) if factor else ())
 
     def over(self, other: Size) -> Size | None:
-        """The quotient, where it is a whole number whatever the symbols stand for; `None` where that is not known."""
+        """The quotient, if it is a whole number for all values of the symbols; `None` if that is not known."""
         if not other.factor or self.factor % other.factor:
             return None
         left = list(self.symbols)
@@ -63,7 +63,7 @@ ZERO = Size(0)
 
 
 def product(sizes: Iterable[Size]) -> Size:
-    """Of all of them; 1 of none."""
+    """The product of all sizes; 1 if there are none."""
     whole = ONE
     for size in sizes:
         whole = whole.times(size)
@@ -71,27 +71,27 @@ def product(sizes: Iterable[Size]) -> Size:
 
 
 class Symbols:
-    """Gives out symbols for sizes that only a run can tell: the same one for the same operation on the same sizes."""
+    """Makes symbols for sizes that only a run can tell: the same one for the same operation on the same sizes."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Size] = {}
         self._fresh = 0
 
     def of(self, operation: str, *operands: object) -> Size:
-        """The size that an operation gives, as a symbol."""
+        """The symbol for the size that an operation gives."""
         key = (operation, *operands)
         if key not in self._known:
             self._known[key] = Size(1, (f"s{len(self._known)}",))
         return self._known[key]
 
     def number(self, operation: str, *operands: object) -> Size:
-        """Likewise of a number that may be negative, a fraction or zero, and so no size."""
+        """The symbol for a number that may be negative, a fraction or zero, and so is no size."""
         key = ("number", operation, *operands)
         if key not in self._known:
             self._known[key] = Size(1, (f"?{len(self._known)}",))
         return self._known[key]
 
     def fresh(self) -> Size:
-        """A size of which nothing is known."""
+        """A new symbol, for a size about which nothing is known."""
         self._fresh += 1
         return Size(1, (f"u{self._fresh}",))

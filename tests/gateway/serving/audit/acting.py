@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 
-from sluice.gateway.serving.audit.examine import Finding, examine
+from sluice.gateway.serving.audit.examine import AuditFinding, examine
 from sluice.gateway.serving.audit.sample import Choice, Sample, sample_of
 from sluice.inference.types import Array, Arrays, BatchResult, Datatype, TensorSpec
 
@@ -52,7 +52,7 @@ def sample(
     kept_bytes: int = 1 << 20,
     outputs: Sequence[str] = ("y",),
 ) -> Sample:
-    """Of a batch whose requests begin at 0 and at `cuts`."""
+    """The sample of a batch whose requests begin at 0 and at `cuts`."""
     parts = [(part,) for part in np.split(x, list(cuts))]
     result = BatchResult(model(x), 0.001 * len(x), 0.001 * len(x))
     taken = sample_of(parts, outputs, result, Choice(Random(0)), kept_bytes)
@@ -62,7 +62,7 @@ def sample(
     return Sample(taken.inputs, taken.answers, taken.outputs, place, taken.batch_rows, taken.batch_s)
 
 
-def finding_of(model: Model, taken: Sample, specs: Sequence[TensorSpec] = Y) -> tuple[Finding, list[int]]:
+def finding_of(model: Model, taken: Sample, specs: Sequence[TensorSpec] = Y) -> tuple[AuditFinding, list[int]]:
     """What the examination finds, and the rows of each run that it asked for."""
     steps = examine(taken, specs)
     runs: list[int] = []
@@ -71,7 +71,7 @@ def finding_of(model: Model, taken: Sample, specs: Sequence[TensorSpec] = Y) -> 
         try:
             (x,) = steps.send(answer)
         except StopIteration as end:
-            finding: Finding = end.value
+            finding: AuditFinding = end.value
             return finding, runs
         runs.append(len(x))
         try:

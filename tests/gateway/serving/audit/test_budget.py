@@ -1,4 +1,4 @@
-"""What looks may cost."""
+"""How much audits may cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sluice.gateway.serving.audit.budget import OWED_LOOKS, SAVED_LOOKS, Budget
 
 
 def due(budget: Budget) -> bool:
-    """As the auditor asks."""
+    """Ask as the auditor does."""
     return budget.engine_s >= budget.from_s and budget.due()
 
 

@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from sluice.gateway.serving.audit.examine import LOOKS, Finding, Suspicions
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.serving.audit.examine import LOOKS, AuditFinding, Suspicions
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.inference.types import Array, Arrays, Datatype, TensorSpec
 from tests.gateway.serving.audit import acting
 from tests.gateway.serving.audit.acting import Model, finding_of, sample
@@ -20,7 +20,7 @@ LABEL_AND_SCORES = (*LABEL, TensorSpec("scores", Datatype.FP32, (None, 3)))
 
 @pytest.mark.parametrize("place", [0, 3, 7])
 def test_a_row_that_is_alike_costs_one_run(place: int) -> None:
-    assert finding_of(acting.doubled, sample(acting.doubled, ROWS, place)) == (Finding(LookOutcome.ALIKE), [1])
+    assert finding_of(acting.doubled, sample(acting.doubled, ROWS, place)) == (AuditFinding(AuditOutcome.ALIKE), [1])
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_row_that_is_alike_costs_one_run(place: int) -> None:
 )
 def test_rows_that_change_each_other_are_found_out(model: Model, x: Array) -> None:
     finding, runs = finding_of(model, sample(model, x, 1, cuts=[1, 2]))
-    assert finding.outcome is LookOutcome.MIXED
+    assert finding.outcome is AuditOutcome.MIXED
     assert finding.output == "y"
     assert "output 'y'" in finding.because
     assert runs == [1, 1, len(x), len(x), len(x), len(x)]
@@ -49,7 +49,7 @@ def test_outputs_that_have_the_rows_by_chance_are_found_out() -> None:
 
     x = np.array([[1], [2], [0]], np.float32)
     finding, _ = finding_of(found, sample(found, x, 1))
-    assert finding.outcome is LookOutcome.MIXED
+    assert finding.outcome is AuditOutcome.MIXED
     assert finding.because == "axis 0 of output 'y' does not follow the rows: 3 in, 6 out"
 
 
@@ -58,18 +58,18 @@ def test_outputs_that_never_had_the_rows_are_found_out() -> None:
         return (np.repeat(x, 2, axis=0),)
 
     finding, runs = finding_of(pairs, sample(pairs, ROWS))
-    assert (finding.outcome, finding.output, runs) == (LookOutcome.MIXED, "y", [8])
+    assert (finding.outcome, finding.output, runs) == (AuditOutcome.MIXED, "y", [8])
 
 
 @pytest.mark.parametrize(("model", "place"), [(acting.first_only, 3), (acting.shared_out, 0)], ids=["place", "size"])
 def test_what_the_place_or_the_size_does_is_suspect(model: Model, place: int) -> None:
     finding, _ = finding_of(model, sample(model, ROWS, place))
-    assert (finding.outcome, finding.output) == (LookOutcome.SUSPECT, "y")
+    assert (finding.outcome, finding.output) == (AuditOutcome.SUSPECT, "y")
     assert "place in the batch" in finding.because
 
 
 def test_what_a_row_that_is_well_placed_does_not_show_is_not_seen() -> None:
-    assert finding_of(acting.first_only, sample(acting.first_only, ROWS, 0))[0].outcome is LookOutcome.ALIKE
+    assert finding_of(acting.first_only, sample(acting.first_only, ROWS, 0))[0].outcome is AuditOutcome.ALIKE
 
 
 def test_a_model_that_never_says_the_same_twice_is_no_mixer() -> None:
@@ -79,7 +79,7 @@ def test_a_model_that_never_says_the_same_twice_is_no_mixer() -> None:
         return (x + rng.standard_normal(x.shape).astype(np.float32),)
 
     for place in range(8):
-        assert finding_of(noisy, sample(noisy, ROWS, place))[0].outcome is LookOutcome.NOISE
+        assert finding_of(noisy, sample(noisy, ROWS, place))[0].outcome is AuditOutcome.NOISE
 
 
 @pytest.mark.parametrize("part", [0.05, 0.3, 0.7])
@@ -91,7 +91,7 @@ def test_a_model_that_has_moods_is_no_mixer(part: float) -> None:
         return (x + np.float32(random.random() < part) * np.float32(random.random()),)
 
     found = [finding_of(moody, sample(moody, ROWS, place % 8))[0].outcome for place in range(2000)]
-    assert set(found) <= {LookOutcome.ALIKE, LookOutcome.NOISE, LookOutcome.SUSPECT}
+    assert set(found) <= {AuditOutcome.ALIKE, AuditOutcome.NOISE, AuditOutcome.SUSPECT}
 
 
 def test_rounding_that_comes_with_the_size_is_no_mixing() -> None:
@@ -101,7 +101,7 @@ def test_rounding_that_comes_with_the_size_is_no_mixing() -> None:
 
     x = np.random.default_rng(3).standard_normal((8, 3)).astype(np.float32)
     for place in range(8):
-        assert finding_of(half, sample(half, x, place))[0].outcome in (LookOutcome.ALIKE, LookOutcome.NOISE)
+        assert finding_of(half, sample(half, x, place))[0].outcome in (AuditOutcome.ALIKE, AuditOutcome.NOISE)
 
 
 def test_a_class_that_rounding_decides_is_no_mixing() -> None:
@@ -113,7 +113,7 @@ def test_a_class_that_rounding_decides_is_no_mixing() -> None:
 
     x = np.ones((4, 3), np.float32)
     taken = sample(classify, x, 1, outputs=("label", "scores"))
-    assert finding_of(classify, taken, LABEL_AND_SCORES)[0].outcome is LookOutcome.NOISE
+    assert finding_of(classify, taken, LABEL_AND_SCORES)[0].outcome is AuditOutcome.NOISE
 
 
 def test_a_class_alone_on_a_knifes_edge_is_no_mixing() -> None:
@@ -122,7 +122,7 @@ def test_a_class_alone_on_a_knifes_edge_is_no_mixing() -> None:
         return ((x[:, 0] + nudge > x[:, 1]).astype(np.int64),)
 
     x = np.ones((4, 2), np.float32)
-    assert finding_of(classify, sample(classify, x, 1, outputs=("label",)), LABEL)[0].outcome is LookOutcome.NOISE
+    assert finding_of(classify, sample(classify, x, 1, outputs=("label",)), LABEL)[0].outcome is AuditOutcome.NOISE
 
 
 def test_a_class_that_neighbours_decide_is_mixing() -> None:
@@ -130,22 +130,22 @@ def test_a_class_that_neighbours_decide_is_mixing() -> None:
         return ((x[:, 0] > x[:, 0].mean()).astype(np.int64),)
 
     finding, _ = finding_of(classify, sample(classify, ROWS, 7, outputs=("label",)), LABEL)
-    assert (finding.outcome, finding.output) == (LookOutcome.MIXED, "label")
+    assert (finding.outcome, finding.output) == (AuditOutcome.MIXED, "label")
 
 
 def test_a_part_of_a_large_batch_is_enough() -> None:
     x = np.arange(4000, dtype=np.float32).reshape(1000, 4)
     taken = sample(acting.centred, x, 3, cuts=[10, 500, 990], kept_bytes=2048)
     assert (taken.rows, taken.whole) == (64, False)
-    assert finding_of(acting.centred, taken)[0].outcome is LookOutcome.MIXED
-    assert finding_of(acting.doubled, sample(acting.doubled, x, kept_bytes=2048))[0].outcome is LookOutcome.ALIKE
+    assert finding_of(acting.centred, taken)[0].outcome is AuditOutcome.MIXED
+    assert finding_of(acting.doubled, sample(acting.doubled, x, kept_bytes=2048))[0].outcome is AuditOutcome.ALIKE
 
 
 def test_one_row_of_a_large_batch_can_be_suspect_only() -> None:
     x = np.arange(40, dtype=np.float32).reshape(10, 4)
     taken = sample(acting.centred, x, kept_bytes=32)
     assert taken.rows == 1
-    assert finding_of(acting.centred, taken)[0].outcome is LookOutcome.SUSPECT
+    assert finding_of(acting.centred, taken)[0].outcome is AuditOutcome.SUSPECT
 
 
 def test_a_model_that_refuses_a_row_alone_is_left_alone() -> None:
@@ -155,26 +155,26 @@ def test_a_model_that_refuses_a_row_alone_is_left_alone() -> None:
         return (x,)
 
     finding, _ = finding_of(pairs_only, sample(pairs_only, ROWS))
-    assert finding == Finding(LookOutcome.UNFINISHED, because="the model refused the row alone")
+    assert finding == AuditFinding(AuditOutcome.UNFINISHED, because="the model refused the row alone")
 
 
 def test_suspicions_add_up_for_different_rows() -> None:
-    suspicions, suspect = Suspicions(), Finding(LookOutcome.SUSPECT, "y", "why")
+    suspicions, suspect = Suspicions(), AuditFinding(AuditOutcome.SUSPECT, "y", "why")
     assert not suspicions.open
     assert suspicions.weigh(suspect, 1) == suspect
     assert suspicions.open
     for _ in range(5):
         assert suspicions.weigh(suspect, 1) == suspect
-    assert suspicions.weigh(Finding(LookOutcome.ALIKE), 9).outcome is LookOutcome.ALIKE
+    assert suspicions.weigh(AuditFinding(AuditOutcome.ALIKE), 9).outcome is AuditOutcome.ALIKE
     assert suspicions.weigh(suspect, 2) == suspect
-    assert suspicions.weigh(suspect, 3) == Finding(LookOutcome.MIXED, "y", "why")
+    assert suspicions.weigh(suspect, 3) == AuditFinding(AuditOutcome.MIXED, "y", "why")
 
 
 def test_few_suspects_among_many_are_forgotten() -> None:
     suspicions = Suspicions()
     for number in range(200):
-        outcome = LookOutcome.SUSPECT if number % (LOOKS - 1) == 0 else LookOutcome.ALIKE
-        assert suspicions.weigh(Finding(outcome, "y"), number).outcome is outcome
+        outcome = AuditOutcome.SUSPECT if number % (LOOKS - 1) == 0 else AuditOutcome.ALIKE
+        assert suspicions.weigh(AuditFinding(outcome, "y"), number).outcome is outcome
     for number in range(LOOKS):
-        suspicions.weigh(Finding(LookOutcome.NOISE), number)
+        suspicions.weigh(AuditFinding(AuditOutcome.NOISE), number)
     assert not suspicions.open

@@ -1,4 +1,4 @@
-"""Looks at what the real engine answers: rounding is no mixing, however many batches there are."""
+"""Audits of the real engine: its rounding never counts as mixing, in many batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from sluice.gateway.serving.audit.examine import Suspicions, examine
 from sluice.gateway.serving.audit.sample import Choice, sample_of
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.inference.backends.onnx.session import OnnxBackend
 from sluice.inference.types import Arrays, BatchResult
 from tests import models
@@ -51,11 +51,11 @@ def test_rounding_raises_no_alarm(model: bytes, shape: tuple[int, ...], scale: f
     batches = BATCHES if len(shape) == 1 else BATCHES // 15
     outcomes = _outcomes(backend, [shape], batches, scale)
     assert outcomes.total() == batches
-    assert set(outcomes) <= {LookOutcome.ALIKE, LookOutcome.NOISE}
+    assert set(outcomes) <= {AuditOutcome.ALIKE, AuditOutcome.NOISE}
 
 
 def test_rows_that_mix_late_are_seen(tmp_path: Path) -> None:
     backend = OnnxBackend(models.place(models.mixes_late(), tmp_path), "cpu", 1)
     outcomes = _outcomes(backend, [(2,)], 40, 100.0)
-    assert outcomes[LookOutcome.MIXED] > 10
-    assert set(outcomes) == {LookOutcome.MIXED, LookOutcome.ALIKE}
+    assert outcomes[AuditOutcome.MIXED] > 10
+    assert set(outcomes) == {AuditOutcome.MIXED, AuditOutcome.ALIKE}

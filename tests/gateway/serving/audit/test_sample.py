@@ -1,4 +1,4 @@
-"""Which rows are kept of a batch, and which of them is looked at."""
+"""Which rows of a batch are kept, and which of them is audited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is let in, who waits, and who is told when, in virtual time."""
+"""Which calls are let in, which wait, and when the others are refused, in virtual time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESPONSE = InferenceResponse("m", 1, (), timings=Timings(batch_rows=1))
 
 
 class PuppetBatcher:
-    """As much room as the test says, and an allowance that takes what it is told."""
+    """Has as much room as the test says, and an allowance that records what it is told."""
 
     def __init__(self) -> None:
         self.free = math.inf

@@ -24,7 +24,7 @@ SHARES = ROWS / ROWS.sum(axis=1, keepdims=True)
 MAPS = helper.make_sequence_type_proto(
     helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
 )
-"""The type of what a ZipMap makes."""
+"""The type of a ZipMap's output."""
 
 NORMALIZER = helper.make_node("Normalizer", ["x"], ["shares"], domain=models.ML, norm="L1")
 
@@ -40,7 +40,7 @@ def graph(
     constants: dict[str, Array] | None = None,
     types: Sequence[Any] = (),
 ) -> bytes:
-    """float32[N,2] `x`, and what the operators make of it."""
+    """A model with the input float32[N,2] `x` and these operators."""
     opsets = [helper.make_opsetid("", models.OPSET), helper.make_opsetid(models.ML, models.ML_OPSET)]
     weights = [onnx.numpy_helper.from_array(array, name) for name, array in (constants or {}).items()]
     made = helper.make_graph(nodes, "graph", [shares("x")], outputs, weights, value_info=types)

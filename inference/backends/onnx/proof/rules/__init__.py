@@ -1,4 +1,4 @@
-"""What each operator does to the rows, a file for each kind of operator."""
+"""The rules: what each operator does to the rows. There is a file for each kind of operator."""
 
 from __future__ import annotations
 
@@ -39,4 +39,4 @@ RULES: Mapping[str, Rules] = {
     "ai.onnx.ml": {**learned.RULES, **texts.LEARNED_RULES},
     "com.microsoft": {**fused.RULES, **texts.MICROSOFT_RULES},
 }
-"""By the domain of the operators, and by their names."""
+"""The rules by the operators' domains and names."""

@@ -13,14 +13,14 @@ from sluice.inference.backends.onnx.proof.operation import Operation, names
 from sluice.inference.backends.onnx.proof.sizes import ZERO, Size, Symbols
 
 _FLOATS, WHOLE, _BOOL = {1: 24, 10: 11, 11: 53, 16: 8}, {6: 31, 7: 63}, 9
-"""Element types, by their numbers in ONNX, with the bits of whole numbers that are exact in them."""
+"""Element types, by their numbers in ONNX, with the number of bits of the whole numbers that are exact in them."""
 
 _EXACT = 2**31
 """Computed numbers below this are exact in all types that sizes have."""
 
 
 def cast_content(symbols: Symbols, fact: Fact, to: int) -> tuple[Element, ...] | None:
-    """The content in another type. Symbols stand for a number of one type: as another, it is another symbol."""
+    """The content, cast to another type. A symbol stands for a number of one type; cast, it becomes another symbol."""
     if fact.content is None:
         return None
     cast = [_as_type(symbols, each, to) for each in fact.content]
@@ -47,7 +47,7 @@ def _as_type(symbols: Symbols, element: Element, to: int) -> Element | None:
 
 
 def _fits(number: float, bits: int) -> bool:
-    """Whether a whole number is exact, and does not wrap around."""
+    """Whether a whole number is exact in a type, and does not wrap around."""
     return number == int(number) and -(2**bits) <= number < 2**bits
 
 
@@ -56,7 +56,7 @@ def _counts(element: Element) -> bool:
 
 
 def computed_content(operation: Operation, facts: Sequence[Fact]) -> tuple[Element, ...] | None:
-    """The content, where that of all inputs is known and small, and the operator is one of arithmetic."""
+    """The content of the output of an arithmetic operator, if the content of all inputs is known; else `None`."""
     compute = _ARITHMETIC.get(operation.name)
     known = [elements_of(fact) for fact in facts]
     if compute is None or any([each is None for each in known]):
@@ -172,7 +172,7 @@ def _picked(pick: Callable[[Sequence[int]], int]) -> Callable[[Symbols, Sequence
 
 
 def _unnamed(_: Symbols, __: Sequence[Element]) -> None:
-    """A number that stays a symbol."""
+    """Computes nothing: the result stays a symbol."""
 
 
 def _negated(_: Symbols, operands: Sequence[Element]) -> Element | None:
@@ -206,8 +206,8 @@ _ARITHMETIC: Mapping[str, Callable[[Symbols, Sequence[Element]], Element | None]
     "Neg": _negated,
     "Not": _negated,
 }
-"""By operator, what becomes of known elements; `None` where that is not known."""
+"""By operator, the function that computes known elements; it gives `None` if the result is not known."""
 
 
 _NUMBERS = names("Add Sub Mul Div Max Min Floor Ceil Round Sqrt Pow")
-"""Operators without attributes: the same one gives the same number for the same operands."""
+"""Operators without attributes, which give the same number whenever the operands are the same."""

@@ -1,4 +1,4 @@
-"""Operators on pictures and signals: [batch, channels, places...], of which places and channels are one row's."""
+"""Operators on pictures and signals: [batch, channels, places...]. Channels and places belong to one row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
 
 def batch_first(operation: Operation, place: int = 0) -> tuple[Fact, tuple[Size, ...]]:
-    """An input of which axis 0 alone may have the rows. Raises `Mixes`."""
+    """The fact and shape of an input. Raises `Mixes` if its rows are along another axis than 0."""
     fact, shape = operation.shaped(place)
     if fact.kind is Dependence.ROWS and fact.axis != 0:
         raise Mixes(f"takes axis {fact.axis}, where the rows are, for channels or places of one")
@@ -42,7 +42,7 @@ def _convolved(operation: Operation, data: int, kernel: int, others: Sequence[in
 
 
 def _slid(operation: Operation, sizes: Sequence[Size], kernel: Sequence[int]) -> list[Size]:
-    """How many places a window has along each axis. Source: the specification of Conv and of the pooling operators."""
+    """The number of window positions along each axis. Source: the specification of Conv and the pooling operators."""
     rank = len(sizes)
     strides = operation.integers("strides") or (1,) * rank
     dilations = operation.integers("dilations") or (1,) * rank
@@ -54,7 +54,7 @@ def _slid(operation: Operation, sizes: Sequence[Size], kernel: Sequence[int]) ->
     for axis, size in enumerate(sizes):
         key = (kernel[axis], strides[axis], dilations[axis], pads[axis], pads[axis + rank], pad_mode)
         ceil = operation.flag("ceil_mode")
-        # How gaps in the window count where the engine pads is left to it, too.
+        # With automatic padding, how a window with gaps counts is left to the engine.
         if size.known is None or not kernel[axis] or (pad_mode != "NOTSET" and dilations[axis] != 1):
             found.append(operation.symbols.of("slid", size, *key, ceil))
         elif pad_mode in ("SAME_UPPER", "SAME_LOWER"):
@@ -63,7 +63,7 @@ def _slid(operation: Operation, sizes: Sequence[Size], kernel: Sequence[int]) ->
             padded = size.known + (pads[axis] + pads[axis + rank] if pad_mode == "NOTSET" else 0)
             room = padded - dilations[axis] * (kernel[axis] - 1) - 1
             steps = -(-room // strides[axis]) if ceil else room // strides[axis]
-            # What a last window that begins beyond the padded end becomes is left to the engine.
+            # Whether a last window may begin beyond the padded end is left to the engine.
             exact = not ceil or room % strides[axis] == 0
             found.append(Size(steps + 1) if exact and room >= 0 else operation.symbols.of("slid", size, *key, ceil))
     return found
@@ -99,7 +99,7 @@ def _global_pool(operation: Operation) -> Sequence[Fact]:
 
 
 def _by_channel(operation: Operation) -> Sequence[Fact]:
-    """Normalised within each channel, or group of channels, of each row."""
+    """Normalises within each channel, or group of channels, of each row."""
     fact, shape = batch_first(operation)
     for place in range(1, len(operation.inputs)):
         operation.same_for_all(place, "the scale")

@@ -1,4 +1,4 @@
-"""Operators that draw random numbers: a row gets others in a batch than alone, and others each time."""
+"""Operators that draw random numbers: a row gets other numbers in a batch than alone, and in every run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _drawn(_: Operation) -> Sequence[Fact]:
 
 
 def _dropout(operation: Operation) -> Sequence[Fact]:
-    """Elements are dropped in training only."""
+    """Dropout drops elements in training only."""
     training = operation.input(2)
     known = training.content if training is not None else (False,)
     if known != (False,) or (operation.opset < 7 and not operation.flag("is_test")):

@@ -26,17 +26,17 @@ UNARY = names(
     "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink "
     "Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
 )
-"""One input, one output of its shape."""
+"""Operators with one input, and one output of the same shape."""
 
 MANY = names(
     "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor CastLike Clip Div Equal Greater GreaterOrEqual Less "
     "LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor StringConcat"
 )
-"""Inputs of shapes that fit one another."""
+"""Operators whose inputs are broadcast to one shape."""
 
 
 def widest(symbols: Symbols, one: Size, other: Size) -> Size:
-    """The size of an axis of two tensors that are brought to one shape."""
+    """The size of an axis of two tensors that are broadcast to one shape."""
     if one == other or other == ONE:
         return one
     if one == ONE:
@@ -49,9 +49,9 @@ def widest(symbols: Symbols, one: Size, other: Size) -> Size:
 
 
 def broadcast(symbols: Symbols, facts: Sequence[Fact]) -> Fact:
-    """Tensors that are brought to one shape: the fact of what is computed from the elements at each place.
+    """The fact of what is computed, element by element, from tensors that are broadcast to one shape.
 
-    Raises `Mixes` where rows would meet others.
+    Raises `Mixes` if elements of different rows are combined.
     """
     shapes = [fact.shape for fact in facts if fact.shape is not None]
     if len(shapes) < len(facts):
@@ -120,9 +120,9 @@ def _many(operation: Operation) -> Sequence[Fact]:
 
 
 def _placed(operation: Operation, facts: Sequence[Fact]) -> Fact | None:
-    """The places of rows, times a size or plus what lies below one; `None` where there are none.
+    """The fact of the places of rows, times a size or plus numbers below a limit; `None` if there are no such places.
 
-    PyTorch addresses the elements of rows in this way, as in `mask.flatten()[arange(N) * steps + arange(steps)]`.
+    PyTorch exports address the elements of rows in this way, as in `mask.flatten()[arange(N) * steps + arange(steps)]`.
     """
     if all([fact.plain for fact in facts]):
         return None
@@ -148,7 +148,7 @@ def _counted_shape(symbols: Symbols, facts: Sequence[Fact]) -> tuple[Size, ...]:
 
 
 def scaled(operation: Operation, scales: Sequence[int], default_axis: int = 1) -> Fact:
-    """Elements with a scale or zero point that is the same for all, or one for each place along an axis."""
+    """Scales elements: there is one scale or zero point for all, or one for each place along an axis."""
     fact, shape = operation.shaped(0)
     for place in scales:
         scale = operation.same_for_all(place, "the scale")

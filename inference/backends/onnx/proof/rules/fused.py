@@ -1,4 +1,4 @@
-"""Operators that ONNX Runtime adds (com.microsoft), which its tools for optimising and quantising put into graphs.
+"""Operators of ONNX Runtime (com.microsoft), which its tools for optimisation and quantisation put into graphs.
 
 Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
@@ -40,7 +40,7 @@ def _few_bits(operation: Operation) -> Sequence[Fact]:
 
 
 def _skip_norm(operation: Operation) -> Sequence[Fact]:
-    """Input + skip + bias, normalised along the last axis; the sum comes out, too."""
+    """Input + skip + bias, normalised along the last axis; the sum is an output, too."""
     (fact, shape), skip = operation.shaped(0), operation.needed(1)
     for place in range(2, len(operation.inputs)):
         operation.same_for_all(place, "the scale")
@@ -146,7 +146,7 @@ def _rotated(operation: Operation) -> Sequence[Fact]:
 
 
 def _quantised_pairs(operation: Operation) -> Sequence[Fact]:
-    """QLinearAdd and QLinearMul: a, its scale and zero point, b, its scale and zero point, those of the sum."""
+    """QLinearAdd and QLinearMul: a, its scale and zero point, b, its scale and zero point, and those of the result."""
     for place in (1, 2, 4, 5, 6, 7):
         operation.same_for_all(place, "a scale or zero point")
     return [broadcast(operation.symbols, [operation.needed(0), operation.needed(3)])]

@@ -1,4 +1,4 @@
-"""Operators of classical machine learning (ai.onnx.ml): [N, features] in, something for each row out."""
+"""Operators of classical machine learning (ai.onnx.ml): from [N, features] to one result for each row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice.inference.backends.onnx.proof.sizes import ONE, Size, product
 
 
 def _table(operation: Operation, place: int = 0) -> tuple[Fact, tuple[Size, ...]]:
-    """[N, features]. A single axis is one row of features to these operators, and not rows of one feature."""
+    """The fact and shape of an input [N, features]. These operators take a single axis for the features of one row."""
     fact, shape = operation.shaped(place)
     if fact.kind is Dependence.ROWS and (len(shape) != 2 or fact.axis != 0):
         raise Mixes("takes axis 0 for rows and axis 1 for features, and the rows are not there")
@@ -27,7 +27,7 @@ def _classified(operation: Operation) -> Sequence[Fact]:
     given = [name for name in _CLASSES if not operation.is_cut(name)]
     classes = [operation.integers(name) or operation.texts(name) for name in given]
     known = next((each for each in classes if each), None)
-    # Of two classes, and of support vectors, there may be one score for each row, or one for each pair.
+    # For two classes, and for support vectors, there may be one score for each row, or one for each pair of classes.
     told = known is not None and len(known) > 2 and operation.name != "SVMClassifier"
     scores = Size(len(known)) if told and known else operation.symbols.fresh()
     return [rows(shape[:1], 0, fact.outer), rows([shape[0], scores], 0, fact.outer)]
@@ -45,7 +45,7 @@ def _estimated(operation: Operation) -> Sequence[Fact]:
 
 
 def _each(operation: Operation) -> Sequence[Fact]:
-    """Elements, with a number for each feature."""
+    """Combines each element with a number for its feature."""
     fact, shape = operation.shaped(0)
     if fact.kind is Dependence.ROWS and fact.axis != 0:
         raise Mixes("takes axis 0 for rows and axis 1 for features, and the rows are not there")
@@ -68,7 +68,7 @@ def _one_hot(operation: Operation) -> Sequence[Fact]:
 
 
 def _extracted(operation: Operation) -> Sequence[Fact]:
-    """Features by their places along the last axis."""
+    """Picks features by their places along the last axis."""
     fact, shape = operation.shaped(0)
     places, at = operation.shaped(1)
     if places.kind is Dependence.ROWS:
@@ -81,7 +81,7 @@ def _extracted(operation: Operation) -> Sequence[Fact]:
 
 
 def _looked_up(table: Fact, shape: Sequence[Size], places: Fact, at: tuple[Size, ...]) -> Fact:
-    """For each row what a table has at its places: all of them along the last axis."""
+    """Looks up each row's places in a table; all of them are along the last axis."""
     if table.kind is not Dependence.CONSTANT:
         raise Mixes("takes from each row what another row says")
     along = placed(places, at, (product(at),))

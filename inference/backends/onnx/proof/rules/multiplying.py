@@ -17,7 +17,7 @@ _SUMS = "multiplies and adds up along the axis of the rows"
 
 
 def multiplied(symbols: Symbols, left: Fact, right: Fact, turned: tuple[bool, bool] = (False, False)) -> Fact:
-    """The product as numpy's matmul has it, of tensors whose last two axes are exchanged where `turned` says so."""
+    """The fact of a matrix product, as numpy's matmul; `turned` says whose last two axes are exchanged first."""
     if left.shape is None or right.shape is None:
         raise Unclear("has an input of unknown rank")
     if not left.shape or not right.shape:
@@ -31,7 +31,7 @@ def multiplied(symbols: Symbols, left: Fact, right: Fact, turned: tuple[bool, bo
 
 
 def _matrix(fact: Fact, *, before: bool) -> Fact:
-    """A vector as a matrix of one row, or of one column."""
+    """The fact of a vector as a matrix with one row, or with one column."""
     assert fact.shape is not None
     if len(fact.shape) > 1:
         return fact
@@ -56,7 +56,7 @@ def _of_matrices(symbols: Symbols, left: Fact, right: Fact) -> Fact:
         if fact.kind is Dependence.ROWS and fact.axis == summed:
             raise Mixes(_SUMS)
     ends = (left.shape[-2], right.shape[-1])
-    # What stays of each matrix is an axis of its own in the product; the axes before are brought to one shape.
+    # The product has one axis of each matrix; the axes before them are broadcast to one shape.
     return broadcast(
         symbols,
         [
@@ -67,7 +67,7 @@ def _of_matrices(symbols: Symbols, left: Fact, right: Fact) -> Fact:
 
 
 def _without(product: Fact, vectors: tuple[bool, bool]) -> Fact:
-    """Without the axes that made matrices of vectors."""
+    """The product without the axes that were added to vectors."""
     if product.shape is None:
         return product
     shape, axis = list(product.shape), product.axis
@@ -148,7 +148,7 @@ def _einsum(operation: Operation) -> Sequence[Fact]:
 
 
 def _square(operation: Operation) -> Sequence[Fact]:
-    """Each matrix of the last two axes by itself."""
+    """Handles each matrix of the last two axes by itself."""
     fact, shape = operation.shaped(0)
     if fact.kind is Dependence.ROWS and fact.axis >= len(shape) - 2:
         raise Mixes("takes the rows together as one matrix")

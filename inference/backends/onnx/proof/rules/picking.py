@@ -23,9 +23,9 @@ from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
 
 def same_rows(facts: Sequence[Fact]) -> Fact | None:
-    """The one of several tensors that has rows, or the first of those with the same ones; `None` where none has any.
+    """The first of several tensors that has rows; `None` if none has.
 
-    Raises `Mixes` where they lie along different axes, and `Unclear` where their layouts differ.
+    Raises `Mixes` if the rows are along different axes, and `Unclear` if their layouts differ.
     """
     first: Fact | None = None
     for fact in facts:
@@ -44,7 +44,7 @@ def same_rows(facts: Sequence[Fact]) -> Fact | None:
 
 
 def beside(operation: Operation, fact: Fact, axis: int, doing: str) -> None:
-    """Raises `Mixes` where an operator does along the rows what keeps elements of one row only elsewhere."""
+    """Raises `Mixes` if the rows are along the axis on which an operator works: along others it keeps rows apart."""
     if fact.kind is Dependence.ROWS and fact.axis == axis:
         raise Mixes(f"{doing} along the axis of the rows")
 
@@ -79,7 +79,7 @@ def _gather(operation: Operation) -> Sequence[Fact]:
 
 
 def _own_places(data: Fact, indices: Fact) -> bool:
-    """Whether the places for each row lie in its own part of the data: in `n * inner` to `n * inner + inner - 1`."""
+    """Whether the places for each row are in its own part of the data: `n * inner` to `n * inner + inner - 1`."""
     if (
         indices.kind is not Dependence.ROWS
         or not isinstance(indices.mark, Place)
@@ -94,7 +94,7 @@ def _own_places(data: Fact, indices: Fact) -> bool:
 
 
 def _whole_numbers(elements: Elements) -> npt.NDArray[np.int64]:
-    """Raises `ValueError` where one of them is a symbol."""
+    """The elements as numbers. Raises `ValueError` if one of them is a symbol."""
     known = [each.known if isinstance(each, Size) else None for each in elements.ravel()]
     if None in known:
         raise ValueError("a place is not known")

@@ -38,7 +38,7 @@ def _recurrent(operation: Operation) -> Sequence[Fact]:
 
 
 def _check(fact: Fact, other: Fact | None, axis: int) -> None:
-    """A length or first state for each row."""
+    """Raises `Mixes` or `Unclear` unless lengths or initial states, if they are given, are one for each row."""
     if other is None:
         return
     if other.kind is not fact.kind:
@@ -76,7 +76,7 @@ def _attention(operation: Operation) -> Sequence[Fact]:
 
 
 def _check_mask(query: Fact, mask: Fact) -> None:
-    """A mask is brought to the shape [batch, heads, steps, steps] from its last axes on."""
+    """Checks a mask, which is broadcast to [batch, heads, steps, steps] from its last axes on."""
     if mask.shape is None:
         raise Unclear("has a mask of unknown rank")
     assert query.shape is not None

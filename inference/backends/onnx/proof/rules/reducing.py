@@ -1,4 +1,4 @@
-"""Operators that take the elements along some axes together: reductions, softmax, normalisations."""
+"""Operators that combine the elements along some axes: reductions, softmax, normalisations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _reduce(operation: Operation) -> Sequence[Fact]:
 
 
 def _of_sizes(operation: Operation, fact: Fact, named: Sequence[int] | None) -> Sequence[Fact]:
-    """Of a shape: the number of elements."""
+    """Reduces a shape: its product, the number of elements, is known if the shape is."""
     sizes = sizes_in(fact)
     kept = operation.flag("keepdims", default=True)
     if operation.name != "ReduceProd" or sizes is None or fact.rank != 1 or named not in (None, (), (0,), (-1,)):
@@ -66,7 +66,7 @@ def _softmax(operation: Operation) -> Sequence[Fact]:
 
 
 def _from_axis_on(operation: Operation, fact: Fact, shape: Sequence[Size], axis: int) -> Fact:
-    """Everything from an axis on is taken together."""
+    """Combines all elements from an axis on."""
     if fact.kind is Dependence.ROWS and fact.axis >= axis_of(axis, len(shape)):
         raise Mixes("normalises over the axis of the rows")
     return like(fact, shape, fact.axis)

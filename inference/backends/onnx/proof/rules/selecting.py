@@ -47,7 +47,7 @@ def _slice(operation: Operation) -> Sequence[Fact]:
 def _spans(
     operation: Operation, rank: int
 ) -> tuple[Sequence[Size] | None, Sequence[Size] | None, Sequence[Size] | None, Sequence[int]]:
-    """Starts, ends and steps, where they are known, and the axes."""
+    """Starts, ends and steps, or `None` if they are not known, and the axes."""
     if operation.has("starts"):
         starts = tuple([Size(each) for each in operation.integers("starts") or ()])
         ends = tuple([Size(each) for each in operation.integers("ends") or ()])
@@ -97,7 +97,7 @@ def _slices(
     ends: Sequence[Size] | None,
     steps: Sequence[Size] | None,
 ) -> tuple[slice, ...]:
-    """Raises `ValueError` where one of them is not known, or the engine may take it for another."""
+    """The slices along all axes. Raises `ValueError` if one is not known, or if engines may treat it differently."""
     found = [slice(None)] * len(shape)
     for place, named in enumerate(axes):
         axis = axis_of(named, len(shape))
@@ -113,7 +113,7 @@ def _slices(
 
 
 def _beyond(end: int, step: int) -> bool:
-    """Whether a span that goes backwards ends before the first element: such an end counts from no end."""
+    """Whether a span that goes backwards ends before the first element: such an end is not counted from the back."""
     return step < 0 and end <= -_TO_THE_END
 
 
@@ -179,7 +179,7 @@ def _concat(operation: Operation) -> Sequence[Fact]:
 
 
 def _end_to_end(first: Fact, shape: Sequence[Size], facts: Sequence[Fact]) -> Fact:
-    """All rows of one tensor, then all rows of the next: along the axis, each row comes once in each of them."""
+    """The fact of tensors joined along the axis of the rows: each row occurs once in each of them."""
     if not all([fact.plain for fact in facts]):
         raise Mixes("joins the places of rows to something else")
     assert first.shape is not None

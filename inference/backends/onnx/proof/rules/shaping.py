@@ -1,4 +1,4 @@
-"""Operators that give the same elements another shape, and those that make and read shapes."""
+"""Operators that change the shape of a tensor but not its elements, and operators that make and read shapes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _size(operation: Operation) -> Sequence[Fact]:
 
 
 def target_sizes(operation: Operation, place: int) -> tuple[Size, ...]:
-    """A shape that the graph computes. Raises `Mixes` where it hangs on the rows, and `Unclear` where it is unknown."""
+    """A shape that the graph computes. Raises `Mixes` if it depends on the rows, and `Unclear` if it is not known."""
     fact = operation.needed(place)
     if fact.kind is Dependence.ROWS:
         raise Mixes("takes a shape from what stands in the rows")
@@ -75,7 +75,7 @@ def _reshape(operation: Operation) -> Sequence[Fact]:
 
 
 def _with_rest(operation: Operation, elements: Size, target: tuple[Size, ...]) -> tuple[Size, ...]:
-    """The target, with the size that is left to the engine."""
+    """The target shape, with the size that the engine computes for -1."""
     open_axes = [axis for axis, size in enumerate(target) if size.known == -1]
     if not open_axes:
         return target
@@ -89,15 +89,15 @@ def _with_rest(operation: Operation, elements: Size, target: tuple[Size, ...]) -
         ):
             rest = operation.symbols.of("rest", elements, others)
         else:
-            raise Unclear(f"spreads {elements} elements over {others}, and nobody knows whether that divides")
+            raise Unclear(f"spreads {elements} elements over {others}, and it is not known whether that divides")
     return tuple([rest if axis == open_axes[0] else size for axis, size in enumerate(target)])
 
 
 def placed(fact: Fact, shape: tuple[Size, ...], target: Sequence[Size]) -> Fact:
-    """The same elements in another shape, where that keeps each row's in one piece of an axis.
+    """The fact of the same elements in another shape, if each row's elements stay in one piece of an axis.
 
-    The elements before the first of row 1 are as many as before; so an axis of the target has the rows if the sizes
-    before it divide that number, and its own size has N and what is left.
+    A new shape does not change how many elements come before the first one of row 1. So an axis of the target has the
+    rows if the product of the sizes before it divides that number, and its own size contains N and the quotient.
     """
     if fact.kind is not Dependence.ROWS:
         if fact.kind is Dependence.CONSTANT and any([size.counts_rows for size in target]):
@@ -130,7 +130,7 @@ def _flatten(operation: Operation) -> Sequence[Fact]:
 
 
 def axes_of(operation: Operation, place: int = 1) -> tuple[int, ...] | None:
-    """Axes from an attribute or an input; `None` where there are none. Raises `Unclear` where they are not known."""
+    """Axes from an attribute or an input; `None` if there are none. Raises `Unclear` if they are not known."""
     if operation.has("axes"):
         return operation.integers("axes")
     if operation.input(place) is None:
@@ -144,11 +144,11 @@ def axes_of(operation: Operation, place: int = 1) -> tuple[int, ...] | None:
 def _squeeze(operation: Operation) -> Sequence[Fact]:
     fact, shape = operation.shaped(0)
     named = axes_of(operation)
-    if not named:  # no axes are all of them, to the engine
+    if not named:  # for the engine, no axes mean all axes
         if fact.kind is Dependence.ROWS:
             raise Mixes("drops every axis of size 1, and so the axis of the rows where there is one row")
         if any([size.known is None for size in shape]):
-            raise Unclear("drops every axis of size 1, and nobody knows which these are")
+            raise Unclear("drops every axis of size 1, and it is not known which these are")
         named = tuple([axis for axis, size in enumerate(shape) if size == ONE])
     axes = {axis_of(axis, len(shape)) for axis in named}
     if fact.kind is Dependence.ROWS and fact.axis in axes:
@@ -184,7 +184,7 @@ def _transpose(operation: Operation) -> Sequence[Fact]:
 
 
 def _filled(sizes: Sequence[Size]) -> Fact:
-    """A tensor of one shape with the same in every place: of a shape with rows, the same for each row."""
+    """The fact of a tensor with one value everywhere; if its shape has the rows, each row has the same values."""
     counted = [axis for axis, size in enumerate(sizes) if size.counts_rows]
     return rows(sizes, counted[0]) if counted else constant(sizes)
 
@@ -197,7 +197,7 @@ def _expand(operation: Operation) -> Sequence[Fact]:
     if any([not size.certain for size in target]):
         raise Unclear("takes a shape that is not known before it runs")
     expanded = broadcast(operation.symbols, [fact, _filled(target)])
-    # Ones in each place of a shape with rows: what is the same for all is so for each row, and lies below its limit.
+    # Expand multiplies by ones of the target's shape. If a constant gets rows by that, its mark no longer fits.
     mark = fact.mark if fact.kind is expanded.kind else None
     return [msgspec.structs.replace(expanded, mark=mark)]
 
@@ -230,7 +230,7 @@ def _tile(operation: Operation) -> Sequence[Fact]:
     if fact.kind is Dependence.COUNT:
         raise Mixes("repeats how many rows there are")
     counted = [axis for axis, often in enumerate(repeats) if often.counts_rows]
-    # What is repeated N times lies in N pieces, one for each row.
+    # What is repeated N times is in N pieces, one for each row.
     return [rows(whole, counted[0], ONE) if counted else constant(whole)]
 
 

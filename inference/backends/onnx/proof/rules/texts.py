@@ -16,7 +16,7 @@ def _each(operation: Operation) -> Sequence[Fact]:
 
 
 def _normalised(operation: Operation) -> Sequence[Fact]:
-    """Texts one by one; stopwords are taken out of the axis."""
+    """Normalises texts one by one. Stopwords are removed from the axis, which changes its size."""
     fact, shape = operation.shaped(0)
     if fact.kind is Dependence.ROWS and len(shape) != 1:
         raise Unclear("takes texts along one axis, and no more than one row of them")
@@ -36,7 +36,7 @@ def _split(operation: Operation) -> Sequence[Fact]:
 
 
 def _tokenized(operation: Operation) -> Sequence[Fact]:
-    """[N] -> [N, most tokens], or [N, C] -> [N, C, most tokens], filled up to the longest of the batch."""
+    """[N] -> [N, most tokens], or [N, C] -> [N, C, most tokens], padded to the longest text of the batch."""
     fact, shape = operation.shaped(0)
     whole = [*shape, operation.symbols.fresh()]
     if fact.kind is not Dependence.ROWS:
@@ -47,7 +47,7 @@ def _tokenized(operation: Operation) -> Sequence[Fact]:
 
 
 def _counted(operation: Operation) -> Sequence[Fact]:
-    """TfIdfVectorizer: [N, C] -> [N, features]; n-grams that are not in the pool count nothing."""
+    """TfIdfVectorizer: [N, C] -> [N, features]; n-grams that are not in the pool are ignored."""
     fact, shape = operation.shaped(0)
     if fact.kind is not Dependence.ROWS:
         return [constant([*shape[:-1], operation.symbols.fresh()])]
@@ -57,8 +57,8 @@ def _counted(operation: Operation) -> Sequence[Fact]:
         raise Mixes("counts the places of rows")
     if isinstance(fact.mark, Padded):
         pool = operation.texts("pool_strings")
-        if not pool:  # left out where it is large
-            raise Unclear("counts words of rows that are filled up, and nobody knows whether the filler is one of them")
+        if not pool:  # a large pool is left out when the file is read
+            raise Unclear("counts words of padded rows, and it is not known whether the filler is one of them")
         if fact.mark.filler in pool:
             raise Mixes("counts the filler of rows, which are as long as the longest of the batch")
     return [rows([shape[0], operation.symbols.fresh()], 0, fact.outer)]

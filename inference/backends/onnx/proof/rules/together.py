@@ -1,4 +1,4 @@
-"""Operators that take the first axis together, told from their attributes alone: of tensors of unknown rank, too."""
+"""Tells from attributes alone which operators combine elements along the first axis, even if no rank is known."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from sluice.inference.backends.onnx.proof.operation import Operation, names
 
 _WHOLE = names("DynamicQuantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul NonMaxSuppression NonZero Unique")
 _BY_AXIS = {"ArgMax": 0, "ArgMin": 0, "LayerNormalization": -1, "LpNormalization": -1, "TopK": -1}
-"""Those with an attribute `axis`, and its default."""
+"""Operators with an attribute `axis`, and its default."""
 
 _SOFTMAX = names("Hardmax LogSoftmax Softmax")
 
 
 def takes_first_axis(operation: Operation) -> bool:
-    """Whether the elements along axis 0 surely change one another's; false where that is not known."""
+    """Whether elements along axis 0 surely change one another; false if that is not known."""
     name = operation.name
     if name in _WHOLE:
         return True

@@ -13,9 +13,9 @@ import pytest
 from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.batching.job import JobResult
 from sluice.batching.report import BatchReport
-from sluice.gateway.serving.audit.auditor import Auditor, Look
-from sluice.gateway.serving.audit.examine import Finding
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.serving.audit.auditor import Auditor, RowAudit
+from sluice.gateway.serving.audit.examine import AuditFinding
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.inference.types import Array, Arrays, BatchResult
 from tests.batching.fakes import Engine, Run, linear
 from tests.batching.virtual_time import pass_time, quiet, virtual_loop
@@ -26,7 +26,7 @@ RUN_S = linear(0.002, 0.0005)
 
 
 class Acting(Engine):
-    """Workers that compute what a function says, and tell of room after each answer, as real ones do."""
+    """Workers that compute a function, and call `on_vacancy` after each answer, as real ones do."""
 
     def __init__(self, model: Model, run_s: Callable[[int], float] = RUN_S, workers: int = 1) -> None:
         super().__init__(run_s, workers, depth=2)
@@ -48,20 +48,20 @@ class Acting(Engine):
 
 
 class Stage:
-    """A batcher, an auditor and workers. `looks` has what the auditor told, `found` the verdict."""
+    """A batcher, an auditor and workers. `looks` has the audits that were reported, `found` the verdict."""
 
     def __init__(self, acting_model: Acting, share: float, seed: int, max_rows: int) -> None:
         self.workers = acting_model
-        self.looks: list[Look] = []
+        self.looks: list[RowAudit] = []
         self.reports: list[BatchReport] = []
-        self.found: Finding | None = None
+        self.found: AuditFinding | None = None
         self.found_after_batches = 0
         clock = virtual_loop().time
         self.auditor = Auditor(
             acting_model,
             acting.Y,
             share,
-            on_look=self.looks.append,
+            on_audit=self.looks.append,
             on_mixed=self.mixed,
             random=Random(seed),
         )
@@ -72,7 +72,7 @@ class Stage:
         self.reports.append(report)
         self.auditor.ran(report.compute_s)
 
-    async def mixed(self, finding: Finding) -> None:
+    async def mixed(self, finding: AuditFinding) -> None:
         self.found = finding
         self.found_after_batches = len(self.reports)
         self.batcher.unbatch()
@@ -81,7 +81,7 @@ class Stage:
         return self.batcher.submit((x,), len(x), "key", ("y",))
 
     async def call(self, random: Random, calls: int, make: Callable[[Random], Array], pause_s: float) -> int:
-        """One caller, who sends again when there was an answer; how many were not what the model says alone."""
+        """Send a call after each answer. Returns how many answers differ from those to the rows alone."""
         wrong = 0
         for _ in range(calls):
             x = make(random)
@@ -128,7 +128,7 @@ def now_and_then_a_large_one(random: Random) -> Array:
 
 
 async def a_first_batch(acts: Stage) -> None:
-    """From it, it is known what one takes."""
+    """The first look measures what a look costs."""
     await acts.ask(np.zeros((2, 2), np.float32))
 
 
@@ -153,7 +153,7 @@ async def test_a_model_that_mixes_rows_is_found_out_within_a_bounded_number_of_b
         while acts.found is None:
             await pass_time(0.5)
             assert len(acts.reports) < bound, acts.looks[-5:]
-        assert acts.found.outcome is LookOutcome.MIXED
+        assert acts.found.outcome is AuditOutcome.MIXED
         assert acts.found.output == "y"
         assert acts.auditor.kept is None
         calling.cancel()
@@ -170,7 +170,7 @@ async def test_looks_take_no_more_than_their_share_and_fail_nobody(pause_s: floa
         assert await acts.calls(16, 1500 if pause_s < 0.1 else 300, a_few_rows, pause_s) == 0
         auditor = acts.auditor
         assert len(acts.looks) >= 5
-        assert acts.outcomes == {LookOutcome.ALIKE}
+        assert acts.outcomes == {AuditOutcome.ALIKE}
         assert auditor.spent_s <= 0.01 * auditor.engine_s + RUN_S(1)
         assert sum(look.compute_s for look in acts.looks) == pytest.approx(auditor.spent_s)
 
@@ -228,7 +228,7 @@ async def test_rows_that_had_no_company_are_not_kept() -> None:
 
 
 async def test_rows_of_one_request_are_looked_at_too() -> None:
-    """The cache keeps rows: one of them, asked alone, would be answered as it was beside the other."""
+    """The cache has rows: one of them would be answered alone as it was beside the other."""
     async with stage(acting.centred) as acts:
         rng = np.random.default_rng(0)
         while acts.found is None:
@@ -257,7 +257,7 @@ async def test_a_model_of_moods_stays_batched() -> None:
 
     async with stage(noisy, share=0.1) as acts:
         await acts.calls(16, 800, one_row)
-        assert acts.outcomes == {LookOutcome.NOISE}
+        assert acts.outcomes == {AuditOutcome.NOISE}
         assert acts.found is None
         assert acts.auditor.spent_s <= 0.1 * acts.auditor.engine_s + 6 * RUN_S(16)
 
@@ -271,7 +271,7 @@ async def test_a_worker_that_dies_meanwhile_costs_the_look_alone() -> None:
         assert len(acts.workers.out[0].parts[0][0]) == 1
         acts.workers.out[0].die()
         await quiet()
-        assert [look.finding.outcome for look in acts.looks] == [LookOutcome.UNFINISHED]
+        assert [look.finding.outcome for look in acts.looks] == [AuditOutcome.UNFINISHED]
         before_s = virtual_loop().time()
         while acts.found is None:
             await acts.ask(np.array([[1, 2], [3, 4]], np.float32))
@@ -289,7 +289,7 @@ async def test_nobody_waits_for_a_worker_that_is_not_there() -> None:
         acts.workers.hire()
         acts.auditor.room()
         await pass_time(5)
-        assert acts.outcomes == {LookOutcome.ALIKE}
+        assert acts.outcomes == {AuditOutcome.ALIKE}
 
 
 async def test_it_may_be_left_at_any_moment() -> None:
@@ -314,4 +314,4 @@ async def test_a_batch_that_fails_is_not_kept() -> None:
         assert acts.auditor.kept is None
         await request
         await pass_time(1)
-        assert acts.outcomes == {LookOutcome.ALIKE}  # of the same rows, run again
+        assert acts.outcomes == {AuditOutcome.ALIKE}  # of the same rows, run again

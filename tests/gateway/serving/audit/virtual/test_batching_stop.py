@@ -1,4 +1,4 @@
-"""What becomes of calls, cached answers and Redis at the moment at which rows turn out to influence each other."""
+"""Calls, cached answers and Redis at the moment at which rows turn out to influence each other."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sluice.batching.batcher import Batcher, BatchLimits
 from sluice.cache.cache import Cache, CacheOptions
 from sluice.cache.remote.redis_link import CacheUnavailable
 from sluice.gateway.dialects.request_bounds import request_bounds
-from sluice.gateway.serving.audit.examine import Finding
+from sluice.gateway.serving.audit.examine import AuditFinding
 from sluice.gateway.serving.batching_stop import BatchingStop
 from sluice.gateway.serving.cache_invalidation import FIRST_PAUSE_S
 from sluice.gateway.serving.cache_plan import CachePlan
 from sluice.gateway.serving.row_sharing import RowSharing
 from sluice.gateway.serving.stages import StageContext, corridor
-from sluice.gateway.telemetry.labels import LookOutcome
+from sluice.gateway.telemetry.labels import AuditOutcome
 from sluice.inference.types import (
     CacheUse,
     Datatype,
@@ -36,7 +36,7 @@ from tests.cache.fakes import subject
 SIGNATURE = Signature(
     (TensorSpec("x", Datatype.FP32, (None, 1)),), (TensorSpec("y", Datatype.FP32, (None, 1)),), batched=True
 )
-MIXED = Finding(LookOutcome.MIXED, "y", "a row of output 'y' changes with the rows beside it")
+MIXED = AuditFinding(AuditOutcome.MIXED, "y", "a row of output 'y' changes with the rows beside it")
 
 
 class House:
@@ -57,7 +57,7 @@ class House:
         return asyncio.ensure_future(self._walk(request, None))
 
     async def answer(self, *factors: float) -> None:
-        """End the runs that are out, each with its inputs times the next factor; until nothing is out any more."""
+        """End the runs in flight, each with its inputs times the next factor, until there are none."""
         await quiet()
         for factor in factors:
             run = self.puppet.out[0]
@@ -88,11 +88,11 @@ def said(call: asyncio.Task[InferenceResponse]) -> list[float]:
 async def test_a_call_with_rows_from_the_cache_is_answered_by_one_run_of_its_own() -> None:
     async with house() as home:
         known = home.ask(1)
-        await home.answer(100)  # as it came out beside somebody
+        await home.answer(100)  # as it was answered beside another row
         call = home.ask(1, 2)
         await quiet()
         await home.stop.rows_mixed(MIXED)
-        await home.answer(10, 3)  # what was out, and then the call as a whole
+        await home.answer(10, 3)  # the run in flight, and then the whole call
         assert said(known) == [100]
         assert said(call) == [3, 6]
         assert home.runs == [[[1]], [[2]], [[1, 2]]]

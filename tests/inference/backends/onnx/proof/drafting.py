@@ -64,7 +64,7 @@ class Draft:
 
 
 Proposal = tuple[list[NodeProto], list[str]]
-"""Nodes, and those of their outputs that go on."""
+"""Nodes, and those of their outputs that later nodes may use."""
 
 Maker = Callable[[Draft, Generator], Proposal | None]
 

@@ -1,4 +1,4 @@
-"""Models written as ONNX's own text, for what is proven of them."""
+"""Models written in ONNX's text format, and what is proven about them."""
 
 from __future__ import annotations
 

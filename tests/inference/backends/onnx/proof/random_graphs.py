@@ -1,4 +1,4 @@
-"""Random graphs from the operators that the proof knows, and a search for rows that influence each other in them."""
+"""Random graphs of operators that the proof knows, and a search for rows that influence each other in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.inference.backends.onnx.proof.rarer_operators import RARER
 
 OPSET = 18
 SIZES = (3, 2)
-"""Rows of the two batches that a graph is built with: what differs between their shapes counts the rows."""
+"""Rows of the two batches with which a graph is built: sizes that differ between the two depend on the rows."""
 
 MOST_ELEMENTS = 4096
 _RELATIVE, _ABSOLUTE = 2e-3, 2e-4
@@ -424,7 +424,7 @@ class RandomGraph:
 
 
 def random_graph(seed: int) -> RandomGraph | None:
-    """A graph of a few operators; `None` where what was drawn does not run."""
+    """A graph of a few operators; `None` if what was drawn does not run."""
     rng = np.random.default_rng(seed)
     shapes = [(4,), (5, 4), (2, 4, 4), (1,)]
     count = 1 if rng.random() < 0.7 else 2
@@ -446,7 +446,7 @@ def random_graph(seed: int) -> RandomGraph | None:
 
 
 def _runs(draft: Draft, graph: RandomGraph) -> bool:
-    """Whether the engine takes it as a whole: some operators are refused only where shapes are not declared."""
+    """Whether the engine takes the whole graph: it refuses some operators only if their shapes are not declared."""
     inputs = draft.known[: len(graph.inputs)]
     try:
         session = _session(graph.model)
@@ -458,7 +458,7 @@ def _runs(draft: Draft, graph: RandomGraph) -> bool:
 
 
 def _needed(nodes: Sequence[NodeProto], output: str) -> list[NodeProto]:
-    """Those nodes that the output comes from: the engine runs others, too, and what they refuse is nobody's answer."""
+    """The nodes on which the output depends. The engine would run others, too, and fail if one of them refuses."""
     wanted, kept = {output}, []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
@@ -473,7 +473,7 @@ def _read_by(node: NodeProto) -> set[str]:
 
 
 def _grow(draft: Draft) -> None:
-    """Adds the nodes of a proposal where they run for either number of rows, and come to something small."""
+    """Adds the nodes of a proposal if they run for both numbers of rows and their outputs are small."""
     maker = MAKERS[int(draft.rng.integers(len(MAKERS)))]
     proposal = maker(draft, draft.rng)
     if proposal is None:
@@ -525,7 +525,7 @@ def _model(
 
 
 def _session(model: bytes, *, as_served: bool = False) -> Any:
-    """The engine, with all of its optimisations where it shall run as it serves: they put other operators in."""
+    """The engine; for runs as in service with all optimisations, which replace operators."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -535,7 +535,7 @@ def _session(model: bytes, *, as_served: bool = False) -> Any:
 
 
 def influence(graph: RandomGraph, seed: int, tries: int = 24) -> str | None:
-    """What a search over real runs finds of rows that do not keep to themselves; `None` where it finds nothing."""
+    """An influence of rows on each other that a search with real runs finds; `None` if it finds none."""
     rng = np.random.default_rng(seed)
     session = _session(graph.model, as_served=True)
     run_options = ort.RunOptions()

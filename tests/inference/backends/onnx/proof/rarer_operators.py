@@ -1,4 +1,4 @@
-"""Random operators that few models have, and what the engine puts in the place of several: see `random_graphs`."""
+"""Random operators that few models have, and operators into which the engine fuses others: see `random_graphs`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Searches random graphs in a process of its own, since the engine ends the process on some of them.
 
-    python -m tests.inference.proof.search FIRST END FILE
+    python -m tests.inference.backends.onnx.proof.search FIRST END FILE
 
 appends a line to FILE before each graph and after it: `{"seed": 7}`, then what was found.
 """
@@ -21,7 +21,7 @@ from tests.inference.backends.onnx.proof.random_graphs import influence, random_
 
 
 class Searched(msgspec.Struct, frozen=True):
-    """A graph: what was proven of it, and what the search found, if anything."""
+    """What was proven about one graph, and what the search found, if anything."""
 
     seed: int
     operators: str
@@ -31,7 +31,7 @@ class Searched(msgspec.Struct, frozen=True):
 
 
 def search(seeds: range, folder: Path) -> tuple[list[Searched], list[int]]:
-    """The graphs of these seeds that came about, and the seeds on which the engine ended its process."""
+    """The graphs that these seeds gave, and the seeds at which the engine ended its process."""
     report = folder / "found.jsonl"
     report.touch()
     ended: list[int] = []

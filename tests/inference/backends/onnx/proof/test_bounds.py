@@ -1,4 +1,4 @@
-"""Graphs that are huge, deep, circular or broken: unproven within bounds, and never a crash."""
+"""Graphs that are huge, deep, circular or broken are unproven, within bounds, and never cause a crash."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ IN_EACH_RUN = 300
 AT_NIGHT = 10_000
 
 LEAST_PROVEN = 0.95
-"""Of the graphs in which the search finds nothing."""
+"""The part of the graphs without a found influence that must be proven."""
 
 MOST_ENDED = 0.001
-"""Part of the graphs on which the engine may end its process. It does so on a few, by a signal."""
+"""The part of the graphs at which the engine may end its process by a signal. It does so at a few."""
 
 
 def _search(seeds: range, folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""Ways by which rows meet that a trial with two rows does not see: where values are rare, or a row stays in its place.
+"""Influences that a trial with two rows does not show: they need rare values, or rows that keep their places.
 
-Each graph was held to be proven once, and the engine showed an influence.
+Each graph was once wrongly proven, and the engine showed an influence.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the proof says of each kind of operator: where rows stay apart, and where they do not."""
+"""What the proof says about each kind of operator: when it keeps rows apart, and when it does not."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ TABLE = [
      "z = Constant <value = int64[1,1] {2}> ()\nd = Shape (p)\ne = Expand (z, d)\n"
      "i = Concat <axis = 1> (p, e)\ny = GatherND (x, i)", PROVEN),
     (X34, "i = Constant <value = int64[1,1] {0}> ()\ny = GatherND (x, i)", MIXED),
-    # what nobody knows
+    # what is not known
     (X4, "y = com.microsoft.NoSuchOperator (x)", UNKNOWN),
     (X4, "z = com.microsoft.NoSuchOperator (x)\ny = Relu (x)", PROVEN),
 ]  # fmt: skip

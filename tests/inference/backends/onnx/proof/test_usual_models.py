@@ -1,4 +1,4 @@
-"""The models that people bring are proven from their graphs, as their exporters write them."""
+"""Usual models, as exporters write them, are proven from their graphs."""
 
 from __future__ import annotations
 

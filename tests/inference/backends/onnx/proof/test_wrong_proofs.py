@@ -1,4 +1,4 @@
-"""Graphs that were proven once, and whose rows change one another in real runs all the same."""
+"""Graphs that were once proven wrongly: real runs show that their rows change one another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written down of a traced call and of a traced batch until their spans are made."""
+"""What is recorded of traced calls and batches, until spans are made of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sluice.gateway.headers.trace_context import TraceParent
 
 
 class BatchTrace(msgspec.Struct, eq=False):
-    """A batch with traced calls in it: a trace of its own, linked to theirs, since it belongs to all of them.
+    """A batch that has traced calls in it. It is a trace of its own, linked to theirs, since it belongs to all of them.
 
-    `told` is for the exporter: with the first of its calls, the batch is sent too.
+    `told` is for the exporter: it sends the batch together with the first of its calls.
     """
 
     trace_id: int
@@ -21,7 +21,7 @@ class BatchTrace(msgspec.Struct, eq=False):
 
 
 class CallTrace(msgspec.Struct, eq=False):
-    """A traced call: its own span, and the batches that it travelled in, with when it came to the queue (monotonic)."""
+    """A traced call: the ids of its span, and its batches, each with when the call came to the queue (monotonic)."""
 
     trace_id: int
     span_id: int
@@ -35,7 +35,7 @@ class CallTrace(msgspec.Struct, eq=False):
 
     @property
     def response(self) -> bytes:
-        """The value of `traceresponse`, by which the caller finds the span.
+        """The value of the header `traceresponse`, which tells the caller the ids of the span.
 
         https://w3c.github.io/trace-context/#traceresponse-header
         """

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
+import msgspec
+
 from sluice.gateway.dialects.base import Callee
 from sluice.gateway.telemetry.labels import ReaderEnd
 from sluice.inference.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, SluiceError, Unavailable
@@ -27,6 +29,14 @@ CHARACTER_BYTES, TOKENIZER_TIMES = 128, 16
 
 READ_S = 30.0
 """How long reading one body may take."""
+
+
+class ReaderBounds(msgspec.Struct, frozen=True):
+    """The bounds of a reader while it reads one body: memory of its own, and monotonic times."""
+
+    memory_bytes: int
+    limit_s: float
+    deadline_s: float
 
 
 class ReaderFault(StrEnum):
@@ -51,7 +61,7 @@ def memory_bound_bytes(callee: Callee, body_bytes: int) -> int:
     bound_bytes += PIXEL_BYTES * max(pixels, default=0)
     if callee.config.text is not None and callee.tokenizer is not None:
         bound_bytes += CHARACTER_BYTES * min(body_bytes, callee.config.text.max_characters)
-        bound_bytes += TOKENIZER_TIMES * callee.tokenizer.lie.size_bytes
+        bound_bytes += TOKENIZER_TIMES * callee.tokenizer.disk.size_bytes
     return bound_bytes
 
 
