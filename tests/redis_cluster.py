@@ -46,7 +46,7 @@ class RedisCluster:
 
     def settle(self) -> None:
         """Until every node has heard of every slot."""
-        eventually(lambda: all([self._whole(number) for number in range(len(self.servers))]))
+        eventually(lambda: all(self._whole(number) for number in range(len(self.servers))))
 
     def _whole(self, number: int) -> bool:
         told = self.client(number).execute_command("CLUSTER", "INFO")

@@ -41,34 +41,45 @@ def env(**settings: str) -> Mapping[str, str]:
     return os.environ | {f"SLUICE_CACHE_{name}": value for name, value in settings.items()}
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[SluiceProcess]:
+    with serving(EXAMPLES) as server:
+        yield server
+
+
+@pytest.fixture
+def emptied(shared: SluiceProcess) -> SluiceProcess:
+    """For tests that look at answers alone, and at no sums over the time of the gateway."""
+    assert shared.client.delete("/admin/cache").status_code == 200
+    return shared
+
+
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     with redis_server(tmp_path / "redis") as server:
         yield server
 
 
-def test_what_a_caller_hears_of_the_cache() -> None:
-    with serving(EXAMPLES) as server:
-        assert heard(ask(server, 1)) == "miss; rows=0/1"
-        assert heard(ask(server, 1)) == "hit; rows=1/1"
-        assert heard(ask(server, 1)) == "hit; rows=1/1"
-        assert heard(ask(server, 2, 1, 3)) == "partial; rows=1/3"
-        assert heard(ask(server, 3, 2, 1)) == "hit; rows=3/3"
-        assert heard(ask(server, 1, cache_control="no-store")) is None
-        assert heard(ask(server, 4, cache_control="no-store")) is None
-        assert heard(ask(server, 4)) == "miss; rows=0/1"
-        assert heard(ask(server, 1, cache_control="no-cache")) == "miss; rows=0/1"
-        assert heard(ask(server, 5, cache_control="no-cache")) == "miss; rows=0/1"
-        assert heard(ask(server, 5)) == "hit; rows=1/1"
+def test_what_a_caller_hears_of_the_cache(emptied: SluiceProcess) -> None:
+    assert heard(ask(emptied, 1)) == "miss; rows=0/1"
+    assert heard(ask(emptied, 1)) == "hit; rows=1/1"
+    assert heard(ask(emptied, 1)) == "hit; rows=1/1"
+    assert heard(ask(emptied, 2, 1, 3)) == "partial; rows=1/3"
+    assert heard(ask(emptied, 3, 2, 1)) == "hit; rows=3/3"
+    assert heard(ask(emptied, 1, cache_control="no-store")) is None
+    assert heard(ask(emptied, 4, cache_control="no-store")) is None
+    assert heard(ask(emptied, 4)) == "miss; rows=0/1"
+    assert heard(ask(emptied, 1, cache_control="no-cache")) == "miss; rows=0/1"
+    assert heard(ask(emptied, 5, cache_control="no-cache")) == "miss; rows=0/1"
+    assert heard(ask(emptied, 5)) == "hit; rows=1/1"
 
 
-def test_an_id_is_no_part_of_a_row_and_comes_back() -> None:
-    with serving(EXAMPLES) as server:
-        for number in range(4):
-            body = v2("x", [1, 1], [1.0]) | {"id": f"call {number // 2}"}
-            answer = server.client.post("/v2/models/linear/infer", json=body, headers={"Cache-Control": ""})
-            assert answer.json()["id"] == f"call {number // 2}"
-            assert heard(answer) == ("hit; rows=1/1" if number else "miss; rows=0/1")
+def test_an_id_is_no_part_of_a_row_and_comes_back(emptied: SluiceProcess) -> None:
+    for number in range(4):
+        body = v2("x", [1, 1], [1.0]) | {"id": f"call {number // 2}"}
+        answer = emptied.client.post("/v2/models/linear/infer", json=body, headers={"Cache-Control": ""})
+        assert answer.json()["id"] == f"call {number // 2}"
+        assert heard(answer) == ("hit; rows=1/1" if number else "miss; rows=0/1")
 
 
 def test_the_same_row_in_flight_is_computed_once(tmp_path: Path) -> None:
@@ -170,13 +181,12 @@ def test_rows_that_depend_on_each_other_are_kept_together(tmp_path: Path) -> Non
         assert server.client.get("/v2/models/centred/config").json()["sluice"]["cache"]["scope"] == "request"
 
 
-def test_a_call_whose_time_is_over_is_refused_even_if_it_would_be_a_hit() -> None:
-    with serving(EXAMPLES) as server:
-        ask(server, 1)
-        body = v2("x", [1, 1], [1.0])
-        headers = {"Cache-Control": "", "X-Request-Timeout-Ms": "0.0001"}
-        assert server.client.post("/v2/models/linear/infer", json=body, headers=headers).status_code == 504
-        assert heard(ask(server, 1)) == "hit; rows=1/1"
+def test_a_call_whose_time_is_over_is_refused_even_if_it_would_be_a_hit(emptied: SluiceProcess) -> None:
+    ask(emptied, 1)
+    body = v2("x", [1, 1], [1.0])
+    headers = {"Cache-Control": "", "X-Request-Timeout-Ms": "0.0001"}
+    assert emptied.client.post("/v2/models/linear/infer", json=body, headers=headers).status_code == 504
+    assert heard(ask(emptied, 1)) == "hit; rows=1/1"
 
 
 # With Redis.

@@ -20,8 +20,8 @@ from tests.redis_server import RedisServer, redis_server
 
 EXAMPLES = Path("examples/models")
 CLIENTS = 8
-PAUSE_S = 0.01
-"""Between the calls of a client: some hundreds of calls a second in all, which leaves the processor to the others."""
+PAUSE_S = 0.02
+"""Between the calls of a client: at most 400 calls a second in all, which leaves the processor to the others."""
 
 
 class Traffic:

@@ -14,7 +14,7 @@ import pytest
 
 from sluice.cache.remote.redis_link import slot_of
 from sluice.cache.remote.slots import even_tags
-from tests.integration.server import PATIENCE_S, SluiceProcess, serving, v2
+from tests.integration.server import SluiceProcess, serving, v2
 from tests.integration.test_cache_bad_days import EXAMPLES, found, traffic, until
 from tests.redis_cluster import RedisCluster, redis_cluster
 from tests.waiting import eventually
@@ -35,7 +35,7 @@ def env(url: str, **more: str) -> dict[str, str]:
 
 def ask(server: SluiceProcess) -> httpx.Response:
     body = v2("x", [len(ROWS), 1], ROWS)
-    answer = httpx.post(f"{server.url}/v2/models/linear/infer", json=body, timeout=PATIENCE_S)
+    answer = server.client.post("/v2/models/linear/infer", json=body, headers={"Cache-Control": ""})
     assert answer.status_code == 200, answer.text
     assert answer.json()["outputs"][0]["data"] == [2 * row - 1 for row in ROWS]
     return answer
@@ -122,8 +122,12 @@ def test_a_plain_address_of_a_cluster_is_told_once(cluster: RedisCluster, tmp_pa
     with serving(EXAMPLES, "--log-format", "json", env=env(cluster.servers[0].url), log=log) as server:
         eventually(lambda: "Redis alone" in log.read_text())
         failures = server.metric("sluice_redis_failures_total")
-        while server.metric("sluice_redis_failures_total") < failures + 4:
+
+        def more_have_failed() -> bool:
             ask(server)
+            return server.metric("sluice_redis_failures_total") >= failures + 4
+
+        eventually(more_have_failed)
         assert "redis+cluster://" in state(server)["last_error"]
         assert server.client.get("/v2/health/ready").status_code == 200
         assert server.stop() == 0
