@@ -1,4 +1,5 @@
-# Sluice with its bundled models: docker build -t sluice . && docker run --rm -p 127.0.0.1:8000:8000 sluice
+# Sluice with its bundled models: docker build -t sluice .
+# and then: docker run --rm -p 127.0.0.1:8000:8000 -p 127.0.0.1:8001:8001 sluice
 # A digest can be pinned without a change here: --build-arg PYTHON=python:3.11-slim@sha256:...
 ARG PYTHON=python:3.11-slim
 

@@ -33,7 +33,7 @@ test-nightly: $(DEV) ## the tests that take minutes: every operator of ONNX, and
 	$(VENV)/bin/pytest -m nightly
 
 # HOSTILE_SEED makes a run again, HOSTILE_SCALE=0.01 makes a short one.
-test-hostile: $(DEV) ## a million spoiled inputs and attacks from outside, in three quarters of an hour
+test-hostile: $(DEV) ## a million spoiled inputs and attacks from outside, in about half an hour
 	$(VENV)/bin/pytest -m hostile -s tests/hostile
 
 test-stack: $(DEV) ## build the images and run the whole stack: needs root, and the Docker engine

@@ -77,7 +77,7 @@ def page() -> str:
     for table, model in TABLES.items():
         parts.append(_table(table, model))
     parts.append(_named())
-    return "\n".join(parts)
+    return "\n".join(parts).replace("is `None`", "is not set")
 
 
 def _section(section: str, model: type[BaseModel]) -> str:

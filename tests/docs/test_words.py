@@ -69,6 +69,12 @@ def test_files_that_a_page_names_are_there(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_files_of_tests_that_a_page_names_without_their_folder_are_there(page: str) -> None:
+    named = re.findall(r"`(test_\w+\.py)`", (ROOT / page).read_text())
+    assert [name for name in named if not any((ROOT / "tests").rglob(name))] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_log_lines_that_a_page_quotes_are_written(page: str) -> None:
     quoted = re.findall(r"[Ll]og line[s]? `([a-z ,]+)`", (ROOT / page).read_text())
     written = "\n".join(sources().values())
