@@ -54,8 +54,10 @@ check: $(DEV) ## lint, formatting, types, and which room may import which
 # The paths are from here, so that the module is imported by its full name. It gets a pool of its own: a client of Triton
 # in the same process has other messages of the same names in the default one.
 proto: $(DEV) ## make the modules of messages from their .proto files
-	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
-		gateway/dialects/v2_grpc/*.proto gateway/grpc/*.proto inference/backends/onnx/proof/structure.proto
+	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. gateway/grpc/*.proto \
+		inference/backends/onnx/proof/structure.proto
+	cd gateway/dialects/v2_grpc && $(CURDIR)/$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. \
+		--pyi_out=. inference.proto
 	sed -i 's/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/' \
 		gateway/dialects/v2_grpc/*_pb2.py gateway/grpc/*_pb2.py inference/backends/onnx/proof/structure_pb2.py
 

@@ -100,7 +100,7 @@ def after_failure(batch: Batch) -> tuple[Batch, ...]:
 def verdict(company: int, record: Record, death: Death | None) -> str:
     """What a condemned request is told: how often, how it ended the last time, and what that shows."""
     runs = company + record.deaths
-    how = "ended, nobody knows how" if death is None else death.how
+    how = "ended in an unknown way" if death is None else death.how
     alone = "each time alone" if not company else f"{record.deaths} of them alone"
     text = f"worker processes died in {runs} runs of this request, {alone}; the last one {how}"
     if death is None or weight_of(death) < WEIGHTS[Cause.OUT_OF_MEMORY]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from sluice.gateway.settings.load import option
 from sluice.gateway.settings.sections import ServerSettings
 from sluice.inference.errors import StartError
+
+PORT_FAULTS = (errno.EADDRINUSE, errno.EACCES)
+"""Errors of `bind` that another port avoids; for all others it takes another host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +34,36 @@ def open_listeners(settings: ServerSettings) -> Iterator[Listeners]:
     """
     with ExitStack() as stack:
 
-        def bound(host: str, port: int, purpose: str, advice: str) -> socket.socket:
-            return stack.enter_context(_listener(host, port, purpose, f"choose another port with {advice}"))
+        def bound(key: str, host_key: str, purpose: str, or_off: str = "") -> socket.socket:
+            host, port = getattr(settings, host_key), getattr(settings, key)
+            try:
+                return stack.enter_context(_listener(host, port))
+            except OSError as error:
+                is_port = error.errno in PORT_FAULTS
+                advice = f"port with {_named(key)}{or_off}" if is_port else f"host with {_named(host_key)}"
+                reason = error.strerror or error
+                raise StartError(
+                    f"cannot listen on {host}:{port} for {purpose}: {reason}; choose another {advice}"
+                ) from None
 
-        http = bound(settings.host, settings.port, "HTTP", "--port (server.port)")
+        http = bound("port", "host", "HTTP")
         grpc = management = None
         if settings.grpc_port:
-            advice = "--grpc-port (server.grpc_port), or 0 to turn gRPC off"
-            grpc = bound(settings.host, settings.grpc_port, "gRPC", advice)
+            grpc = bound("grpc_port", "host", "gRPC", ", or 0 to turn gRPC off")
         if settings.management_port:
-            advice = "--management-port (server.management_port), or 0 to turn it off"
-            management = bound(settings.management_host, settings.management_port, "the management API", advice)
+            management = bound("management_port", "management_host", "the management API", ", or 0 to turn it off")
         yield Listeners(http, grpc, management)
 
 
-def _listener(host: str, port: int, purpose: str, advice: str) -> socket.socket:
+def _named(key: str) -> str:
+    return f"{option(f'server.{key}')} (server.{key})"
+
+
+def _listener(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if _is_ipv6(host) else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or error
-        raise StartError(f"cannot listen on {host}:{port} for {purpose}: {reason}; {advice}") from None
     except BaseException:
         listener.close()
         raise

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as distribution_version
 from pathlib import Path
 
 from sluice.inference.backends.base import UNKNOWN_VERSION, UnloadedModel
@@ -59,9 +57,12 @@ class OnnxRuntime:
 
 @cache
 def _installed_version() -> str:
+    # Only the gateway asks, and a worker would carry what reads metadata, such as the parser of mails, for nothing.
+    from importlib.metadata import PackageNotFoundError, version
+
     for distribution in DISTRIBUTIONS:
         try:
-            return distribution_version(distribution)
+            return version(distribution)
         except PackageNotFoundError:
             continue
     return UNKNOWN_VERSION

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import socket
 
 import pytest
@@ -60,3 +61,14 @@ def test_a_taken_port_is_refused_with_the_setting_that_chooses_another(key: str,
     assert (
         str(caught.value) == f"cannot listen on 127.0.0.1:{port} for {purpose}: Address already in use; choose {advice}"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [("host", "--host (server.host)"), ("management_host", "--management-host (server.management_host)")],
+)
+def test_a_host_that_is_not_ours_is_refused_with_the_setting_that_chooses_another(key: str, named: str) -> None:
+    settings = ServerSettings(**{"port": 0, "grpc_port": 0, "management_port": free_port(), key: "203.0.113.1"})
+    told = f"Cannot assign requested address; choose another host with {named}"
+    with pytest.raises(StartError, match=re.escape(told) + "$"), open_listeners(settings):
+        pass

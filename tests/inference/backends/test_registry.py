@@ -26,7 +26,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
             raise PackageNotFoundError(distribution)
         return versions[distribution]
 
-    monkeypatch.setattr(engine, "distribution_version", version)
+    monkeypatch.setattr("importlib.metadata.version", version)
     engine._installed_version.cache_clear()
     yield versions
     engine._installed_version.cache_clear()
@@ -67,3 +67,10 @@ def test_asking_for_an_engine_does_not_import_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_worker_does_not_import_what_reads_metadata() -> None:
+    """Each worker would carry megabytes of it, and only the gateway asks for the version."""
+    script = "import sys, sluice.inference.worker.main; print('importlib.metadata' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown == "False\n"
