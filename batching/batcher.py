@@ -260,19 +260,19 @@ class Batcher:
             self._look_again.set(look_again_s, now_s)
 
     def _send(self, batch: Batch, reason: Reason, vacancy: Vacancy, now_s: float) -> None:
-        trip = self._scheduler.sent(batch, vacancy, now_s)
-        task = self._loop.create_task(self._run(trip, reason, now_s))
+        in_flight = self._scheduler.sent(batch, vacancy, now_s)
+        task = self._loop.create_task(self._run(in_flight, reason, now_s))
         self._running[task] = batch
         self.rows_out += batch.rows
         task.add_done_callback(self._forget)
 
-    async def _run(self, trip: BatchInFlight, reason: Reason, sent_s: float) -> None:
-        batch, curve = trip.batch, trip.curve
+    async def _run(self, in_flight: BatchInFlight, reason: Reason, sent_s: float) -> None:
+        batch, curve = in_flight.batch, in_flight.curve
         compute_s = run_s = began_s = 0.0
         predicted_s = curve.p95_s(batch.rows)
         limit_s = max(STUCK_S, STUCK_RUNS * predicted_s) if curve.confirmed else math.inf
         try:
-            result = await self._executed(trip, limit_s)
+            result = await self._executed(in_flight, limit_s)
             answered_s = self._clock()
             batch.answer(result, sent_s, answered_s)
             self._clear(batch)
@@ -320,12 +320,12 @@ class Batcher:
             )
         )
 
-    async def _executed(self, trip: BatchInFlight, limit_s: float) -> BatchResult:
-        batch = trip.batch
+    async def _executed(self, in_flight: BatchInFlight, limit_s: float) -> BatchResult:
+        batch = in_flight.batch
         try:
             return await self._executor.run([job.inputs for job in batch.jobs], batch.outputs, limit_s)
         finally:
-            self._scheduler.returned(trip, self._clock())
+            self._scheduler.returned(in_flight, self._clock())
 
     def _clear(self, batch: Batch) -> None:
         """The batch has run to its end: none of its jobs is a suspect."""

@@ -1,4 +1,4 @@
-"""The one door to redis-py: a connection that sends commands and reads replies, and errors in words of our own."""
+"""The only file that imports redis-py: a connection that sends commands and reads replies, and errors in our words."""
 
 from __future__ import annotations
 

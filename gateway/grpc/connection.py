@@ -193,7 +193,7 @@ class GrpcConnection(asyncio.Protocol):
         self._backlog.count()
         if http2.frames.unfinished_since_s is not None:
             self._deadline.due(http2.frames.unfinished_since_s + self._read_timeout_s)
-        if http2.frames.going and not self._calls.by_stream:
+        if http2.frames.goaway_received and not self._calls.by_stream:
             self._lifetime.linger()
         http2.flush()
 

@@ -32,9 +32,9 @@ class HttpServerContext:
         "_callers_faults",
         "_own_faults",
         "draining",
+        "head_cache",
         "heads",
         "held",
-        "known_heads",
         "limits",
         "loop_turns",
         "open",
@@ -55,7 +55,7 @@ class HttpServerContext:
         self.limits = limits
         self.draining = draining
         self.heads = Heads()
-        self.known_heads = HeadCache()
+        self.head_cache = HeadCache()
         self.held = held
         self._budget = budget
         self.open: set[Timed] = set()

@@ -29,22 +29,22 @@ SHORTEST_SECRET = 4
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 """The levels of the log."""
 
-_outlets: dict[int, LogWriter] = {}
+_writers: dict[int, LogWriter] = {}
 
 
 def dropped_lines() -> int:
     """How many log lines of this process could not be written."""
-    return sum([outlet.dropped_lines for outlet in _outlets.values()])
+    return sum([writer.dropped_lines for writer in _writers.values()])
 
 
-def _outlet(stream: TextIO) -> TextIO | LogWriter:
+def _writer_of(stream: TextIO) -> TextIO | LogWriter:
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):
         return stream  # it is in memory, and never blocks
-    if descriptor not in _outlets:
-        _outlets[descriptor] = LogWriter(descriptor)
-    return _outlets[descriptor]
+    if descriptor not in _writers:
+        _writers[descriptor] = LogWriter(descriptor)
+    return _writers[descriptor]
 
 
 def configure_logs(
@@ -76,7 +76,7 @@ def configure_logs(
         if people
         else [structlog.processors.ExceptionRenderer(traceback_facts), structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(_outlet(stream))
+    handler = logging.StreamHandler(_writer_of(stream))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
