@@ -40,7 +40,6 @@ class AsgiLane:
         self._limits = limits or ConnectionLimits()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """The ASGI entry point."""
         route = self._plane.recognise(target(scope)) if scope["type"] == "http" else None
         if route is None:
             await self._app(scope, receive, send)

@@ -107,9 +107,7 @@ class HttpLifetime:
     def make_room(self, now: float) -> None:
         """Too much is held: cut the connection off if its client takes too little of what is written to it."""
         if self._writer.is_stuck(now, self._context.limits):
-            self._context.log_fault(
-                _logger, logging.WARNING, "a client that left its answer unread made room for others"
-            )
+            self._context.faults.warn(_logger, "closed an HTTP connection: its client takes its answers too slowly")
             self.share.become(0)
             self._stream.abort()
 
