@@ -194,7 +194,6 @@ class Queue:
                 yield from level
 
     def statistics(self) -> QueueStatistics:
-        """A snapshot."""
         return QueueStatistics(sum([1 for _ in self]), self.rows, self.size_bytes, len(self._lines))
 
     def _next_level(self, now_s: float) -> PriorityLevel | None:

@@ -226,10 +226,8 @@ class Scheduler:
         said = verdict(curve, job.places, job.deadline_s - now_s, slack_s, load)
         nothing_else = not (self._in_flight or self.again or self.queue.rows)
         if said is not Admission.ADMIT and nothing_else and curve.probe(now_s):
-            job.due_s, job.kept = (
-                now_s + HOPELESS_RUNS * alone_s(curve, job.places),
-                True,
-            )  # not to be dropped by the same
+            # A probe: it must not be dropped by the prediction that it is to check.
+            job.due_s, job.kept = now_s + HOPELESS_RUNS * alone_s(curve, job.places), True
             return Admission.ADMIT
         return said
 
