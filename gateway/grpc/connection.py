@@ -82,6 +82,7 @@ class GrpcConnection(asyncio.Protocol):
 
     # From the transport.
 
+    # asyncio declares `BaseTransport`; servers are given a `Transport`.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Greet the client, or turn it away."""
         self._http2.transport = transport

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TextIO, TypeAlias, cast
 from urllib.parse import quote
 
@@ -66,6 +66,24 @@ def configure_logs(
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.StackInfoRenderer(),
     ]
+    logging.getLogger().handlers[:] = [_handler(stream, shared, Mask(secrets), people=people)]
+    _set_levels(level.upper())
+    _adopt_uvicorn()
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _handler(stream: TextIO, shared: Sequence[Processor], mask: Mask, *, people: bool) -> logging.Handler:
+    """Writes every line to the stream, for people or as JSON. `shared` processes lines that are not structlog's."""
     renderer: list[Processor] = (
         [
             _on_one_line,
@@ -83,29 +101,20 @@ def configure_logs(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *renderer,
-                cast(Processor, Mask(secrets)),
+                cast(Processor, mask),
             ],
         )
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    _set_levels(level.upper())
+    return handler
+
+
+def _adopt_uvicorn() -> None:
+    """Have uvicorn's lines written as all others."""
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     # Sluice logs itself what uvicorn logs at "info". Warnings and errors of uvicorn are kept.
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
-    logging.captureWarnings(capture=True)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def log_what_nobody_catches() -> None:

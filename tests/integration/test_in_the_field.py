@@ -30,6 +30,10 @@ from tests.redis_server import RedisServer, redis_server
 from tests.waiting import eventually
 
 LINEAR = v2("x", [1, 1], [3])
+
+NO_MODEL = "the repository has something that is no model"
+"""The log line about what is passed over."""
+
 POWERLESS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all")
 """Runs a command as a root who may look into closed folders no more than others."""
 
@@ -283,10 +287,14 @@ def test_what_is_broken_is_told_and_the_others_are_served(half_broken: Path, tmp
         assert server.client.post("/v2/repository/models/linear/load").status_code == 200
         assert server.client.get("/v2/health/ready").json()["broken"] == ["bad/1", "weightless/1"]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    passed_over = {line["what"].partition(": ")[0] for line in lines if line["event"] == "passed over"}
+    passed_over = {line["what"].partition(": ")[0] for line in lines if line["event"] == NO_MODEL}
     names = ("lost+found", "@eaDir", "two words", "__pycache__", ".git", "linear/lost+found")
     assert passed_over == {f"{half_broken}/{name}" for name in names}
-    assert {line["model"] for line in lines if line["event"] == "cannot be served"} == {"bad", "linear", "weightless"}
+    assert {line["model"] for line in lines if line["event"] == "a model cannot be served"} == {
+        "bad",
+        "linear",
+        "weightless",
+    }
 
 
 def _is_told_over_grpc(server: SluiceProcess) -> None:
@@ -359,7 +367,7 @@ def test_folders_that_are_closed_are_passed_over(tmp_path: Path, place: str) -> 
         assert server.outputs("linear", LINEAR) == {"y": [5.0]}
         assert server.client.get("/v2/health/ready").json() == {"ready": True}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    (told,) = [line["what"] for line in lines if line["event"] == "passed over"]
+    (told,) = [line["what"] for line in lines if line["event"] == NO_MODEL]
     assert told.startswith(f"{root / place}: ")
 
 
