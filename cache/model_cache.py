@@ -225,5 +225,4 @@ class ModelCache:
         self._on_forget()
 
     def state(self) -> ModelState:
-        """A snapshot."""
         return ModelState(self.owner, self._scope, self._tiers.followers, self._tiers.states())

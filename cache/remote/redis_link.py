@@ -103,7 +103,7 @@ class Link:
             async with asyncio.timeout(self._connect_timeout_s):
                 if self._name is not None:
                     await self._name.found()
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py declares no types for it
                 await connection.send_packed_command(connection.pack_command("PING"), check_health=False)
                 reply = await connection.read_response(disable_decoding=True)
             if reply != b"PONG":
