@@ -10,9 +10,9 @@ from sluice.batching.curve import LatencyCurve
 from sluice.batching.queue import Ahead
 
 HOPELESS_RUNS, HOPELESS_PART = 3.0, 0.9
-"""An objective that is shorter than the request's own run, or hardly longer, can never be kept for sure. The request is
-served all the same, late if need be, where it should be done within so many runs: to refuse it would be to refuse it
-for ever. Once it is let in it is not dropped, as its caller would be told so long after the objective."""
+"""Where a request's own run takes more than `HOPELESS_PART` of the objective, the objective cannot be kept reliably. To
+refuse such a request would be to refuse it always. So it is admitted if it should end within `HOPELESS_RUNS` of its
+runs, and then never dropped."""
 
 
 class Admission(StrEnum):

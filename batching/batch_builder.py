@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice.batching.job import Job
-from sluice.batching.waiting_lines import QUANTUM_ROWS, ClientFlow, PriorityTier, WaitingLine
+from sluice.batching.waiting_lines import QUANTUM_ROWS, ClientFlow, PriorityLevel, WaitingLine
 
 UNLIMITED_ROWS = 1 << 62
 
@@ -38,9 +38,9 @@ class BatchBuilder:
         self._cap = curve.full_rows
         self._carefree_s = start_s + curve.full_p95_s
 
-    def draw(self, tier: PriorityTier) -> None:
-        """Take what fits from a tier: in order of the deadlines, or in turns where several clients wait."""
-        ring = tier.ring
+    def draw(self, level: PriorityLevel) -> None:
+        """Take what fits from a level: in order of the deadlines, or in turns where several clients wait."""
+        ring = level.ring
         if len(ring) == 1:
             self._draw_flow(ring[0], UNLIMITED_ROWS)
             return
@@ -49,7 +49,7 @@ class BatchBuilder:
             flow.deficit_rows -= self._draw_flow(flow, flow.deficit_rows)
             if not flow.jobs:
                 ring.popleft()
-                del tier.flows[flow.client]
+                del level.flows[flow.client]
             elif not self.closed or flow.deficit_rows < flow.jobs[0].places:
                 # Its turn is over; otherwise the next batch starts with it.
                 flow.deficit_rows += QUANTUM_ROWS

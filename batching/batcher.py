@@ -218,7 +218,6 @@ class Batcher:
         self.wake()
 
     def statistics(self) -> BatcherStatistics:
-        """A snapshot."""
         scheduler = self._scheduler
         return BatcherStatistics(
             queue=scheduler.queue.statistics(),
@@ -260,24 +259,24 @@ class Batcher:
             self._look_again.set(look_again_s, now_s)
 
     def _send(self, batch: Batch, reason: Reason, vacancy: Vacancy, now_s: float) -> None:
-        trip = self._scheduler.sent(batch, vacancy, now_s)
-        task = self._loop.create_task(self._run(trip, reason, now_s))
+        in_flight = self._scheduler.sent(batch, vacancy, now_s)
+        task = self._loop.create_task(self._run(in_flight, reason, now_s))
         self._running[task] = batch
         self.rows_out += batch.rows
         task.add_done_callback(self._forget)
 
-    async def _run(self, trip: BatchInFlight, reason: Reason, sent_s: float) -> None:
-        batch, curve = trip.batch, trip.curve
-        compute_s = run_s = began_s = 0.0
+    async def _run(self, in_flight: BatchInFlight, reason: Reason, sent_s: float) -> None:
+        batch, curve = in_flight.batch, in_flight.curve
+        ran: BatchResult | None = None
         predicted_s = curve.p95_s(batch.rows)
         limit_s = max(STUCK_S, STUCK_RUNS * predicted_s) if curve.confirmed else math.inf
         try:
-            result = await self._executed(trip, limit_s)
+            result = await self._executed(in_flight, limit_s)
             answered_s = self._clock()
             batch.answer(result, sent_s, answered_s)
             self._clear(batch)
-            compute_s, run_s, began_s = result.compute_s, result.run_s, result.began_s
-            self.lag_s = answered_s - began_s - compute_s if began_s else 0.0
+            self.lag_s = answered_s - result.began_s - result.compute_s if result.began_s else 0.0
+            ran = result
             outcome = BatchOutcome.ANSWERED
         except WorkerDied as death:
             if not death.running:
@@ -299,33 +298,17 @@ class Batcher:
             batch.fail(error)
             outcome = BatchOutcome.ERROR
         now_s = self._clock()
-        curve.observe(batch.rows, run_s, now_s)
+        curve.observe(batch.rows, 0.0 if ran is None else ran.run_s, now_s)
         self._rate.batch_ended(batch.rows if outcome is BatchOutcome.ANSWERED else 0, sent_s, now_s)
         self.wake()
-        queue_s = sent_s - batch.jobs[0].enqueued_s
-        self._on_batch(
-            BatchReport(
-                batch.rows,
-                len(batch.jobs),
-                reason,
-                outcome,
-                queue_s,
-                compute_s,
-                now_s - sent_s,
-                run_s,
-                predicted_s,
-                began_s,
-                now_s,
-                tuple([(job.trace, job.enqueued_s) for job in batch.jobs if job.trace is not None]),
-            )
-        )
+        self._on_batch(_report(batch, reason, outcome, ran, sent_s, now_s, predicted_s))
 
-    async def _executed(self, trip: BatchInFlight, limit_s: float) -> BatchResult:
-        batch = trip.batch
+    async def _executed(self, in_flight: BatchInFlight, limit_s: float) -> BatchResult:
+        batch = in_flight.batch
         try:
             return await self._executor.run([job.inputs for job in batch.jobs], batch.outputs, limit_s)
         finally:
-            self._scheduler.returned(trip, self._clock())
+            self._scheduler.returned(in_flight, self._clock())
 
     def _clear(self, batch: Batch) -> None:
         """The batch has run to its end: none of its jobs is a suspect."""
@@ -396,3 +379,29 @@ class Batcher:
 
 def _stopped() -> ModelNotReady:
     return ModelNotReady("the model stopped before it could answer")
+
+
+def _report(
+    batch: Batch,
+    reason: Reason,
+    outcome: BatchOutcome,
+    ran: BatchResult | None,
+    sent_s: float,
+    ended_s: float,
+    predicted_s: float,
+) -> BatchReport:
+    """The report on a batch. `ran` is what the workers returned, where the jobs were answered with it."""
+    return BatchReport(
+        rows=batch.rows,
+        jobs=len(batch.jobs),
+        reason=reason,
+        outcome=outcome,
+        queue_s=sent_s - batch.jobs[0].enqueued_s,
+        compute_s=0.0 if ran is None else ran.compute_s,
+        wall_s=ended_s - sent_s,
+        run_s=0.0 if ran is None else ran.run_s,
+        predicted_s=predicted_s,
+        began_s=0.0 if ran is None else ran.began_s,
+        ended_s=ended_s,
+        traced=tuple([(job.trace, job.enqueued_s) for job in batch.jobs if job.trace is not None]),
+    )

@@ -33,7 +33,7 @@ SAMPLES = 64
 SPACING_S = 5.0
 """While other requests wait, the next suspect is tried this long after the last: each try may cost a worker."""
 
-Content: TypeAlias = tuple[Hashable, bytes]
+JobContent: TypeAlias = tuple[Hashable, bytes]
 
 
 class DocketEntry(msgspec.Struct):
@@ -59,7 +59,7 @@ class Docket:
     def __init__(self) -> None:
         self._like_suspects: deque[Batch] = deque()
         self._suspects: deque[Batch] = deque()
-        self._entries: dict[Content, DocketEntry] = {}
+        self._entries: dict[JobContent, DocketEntry] = {}
         self._outlines: dict[Hashable, int] = {}
         self._shapes: dict[Hashable, float] = {}
         self._on_trial: Job | None = None
@@ -165,7 +165,7 @@ class Docket:
         content = self._known_content(job)
         return content is None or self._entries[content].record.weight < SUSPECT
 
-    def _known_content(self, job: Job) -> Content | None:
+    def _known_content(self, job: Job) -> JobContent | None:
         """The content of a job, if it is on record."""
         if _outline(job) not in self._outlines:
             return None
@@ -185,7 +185,7 @@ class Docket:
                 return
             del self._shapes[shape]
 
-    def _take(self, content: Content) -> DocketEntry | None:
+    def _take(self, content: JobContent) -> DocketEntry | None:
         entry = self._entries.pop(content, None)
         if entry is not None:
             self._outlines[content[0]] -= 1
@@ -193,12 +193,12 @@ class Docket:
                 del self._outlines[content[0]]
         return entry
 
-    def _put(self, content: Content, entry: DocketEntry) -> None:
+    def _put(self, content: JobContent, entry: DocketEntry) -> None:
         self._entries[content] = entry
         self._outlines[content[0]] = self._outlines.get(content[0], 0) + 1
 
 
-def content_of(job: Job) -> Content:
+def content_of(job: Job) -> JobContent:
     """A digest that is equal for jobs that the model cannot tell apart."""
     digest = blake2b(digest_size=16)
     for array in job.inputs:

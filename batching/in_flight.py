@@ -40,18 +40,18 @@ class InFlightBatches:
 
     def left(self, batch: Batch, curve: LatencyCurve, now_s: float, *, behind: bool) -> BatchInFlight:
         """A batch has been sent, to an idle worker or `behind` a running one."""
-        trip = BatchInFlight(batch, curve, curve.typical_s(batch.rows), now_s)
+        in_flight = BatchInFlight(batch, curve, curve.typical_s(batch.rows), now_s)
         if behind and self._running:
-            self._behind.append(trip)
+            self._behind.append(in_flight)
         else:
-            self._running.append(trip)
-        return trip
+            self._running.append(in_flight)
+        return in_flight
 
-    def returned(self, trip: BatchInFlight, workers: int, now_s: float) -> None:
+    def returned(self, in_flight: BatchInFlight, workers: int, now_s: float) -> None:
         """A batch has come back to one of `workers`, with an answer or without."""
-        if trip in self._behind:
-            self._step_back(trip)
-        self._running.remove(trip)
+        if in_flight in self._behind:
+            self._step_back(in_flight)
+        self._running.remove(in_flight)
         while self._behind and len(self._running) < workers:
             following = self._behind.popleft()
             following.began_s = now_s
@@ -60,10 +60,10 @@ class InFlightBatches:
     def left_s(self, now_s: float) -> float:
         """The time that all workers together have still to do with these batches."""
         left_s = 0.0
-        for trip in self._running:
-            left_s += trip.left_s(now_s)
-        for trip in self._behind:
-            left_s += trip.run_s
+        for in_flight in self._running:
+            left_s += in_flight.left_s(now_s)
+        for in_flight in self._behind:
+            left_s += in_flight.run_s
         return left_s
 
     def front(self) -> BatchInFlight | None:
@@ -79,22 +79,22 @@ class InFlightBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         """Every batch that is out."""
-        for trip in (*self._running, *self._behind):
-            yield trip.batch
+        for in_flight in (*self._running, *self._behind):
+            yield in_flight.batch
 
-    def _step_back(self, trip: BatchInFlight) -> None:
+    def _step_back(self, in_flight: BatchInFlight) -> None:
         """A batch was before the one that was thought to have begun last: they change places."""
-        self._behind.remove(trip)
+        self._behind.remove(in_flight)
         if self._running:
             last = max(self._running, key=_began_s)
             self._running.remove(last)
             self._behind.appendleft(last)
-        self._running.append(trip)
+        self._running.append(in_flight)
 
 
-def _began_s(trip: BatchInFlight) -> float:
-    return trip.began_s
+def _began_s(in_flight: BatchInFlight) -> float:
+    return in_flight.began_s
 
 
-def _end_s(trip: BatchInFlight) -> float:
-    return trip.began_s + trip.run_s
+def _end_s(in_flight: BatchInFlight) -> float:
+    return in_flight.began_s + in_flight.run_s

@@ -13,7 +13,7 @@ import msgspec
 from sluice.batching.batch_builder import BatchBuilder
 from sluice.batching.curve import LatencyCurve
 from sluice.batching.job import Batch, Job, Key, batch_of
-from sluice.batching.waiting_lines import PriorityTier, WaitingLine
+from sluice.batching.waiting_lines import PriorityLevel, WaitingLine
 from sluice.inference.errors import QueueFull, RequestTooLarge
 from sluice.inference.types import LOWEST_PRIORITY
 
@@ -75,10 +75,10 @@ class Queue:
         self._lines_born = 0
         self.work_s = 0.0
         self._work_s = [0.0] * (LOWEST_PRIORITY + 1)
-        self._urgent: list[tuple[int, float, int, int, PriorityTier]] = []
+        self._urgent: list[tuple[int, float, int, int, PriorityLevel]] = []
         self._most_entries = LEAST_ENTRIES
         self._serial = count()
-        self._since: deque[tuple[float, PriorityTier]] = deque()
+        self._since: deque[tuple[float, PriorityLevel]] = deque()
         self._aged_turn = False
         self._refusals_unswept = max_rows
 
@@ -93,14 +93,14 @@ class Queue:
         if line is None:
             self._lines_born += 1
             line = self._lines[job.key] = WaitingLine(job.key, self._lines_born, curve)
-        tier = line.tiers.get(job.priority)
-        if tier is None:
-            tier = line.tiers[job.priority] = PriorityTier(line, job.priority, now_s)
-            self._since.append((now_s, tier))
-        is_first = job.urgent_s < tier.urgent_s
-        tier.add(job)
+        level = line.levels.get(job.priority)
+        if level is None:
+            level = line.levels[job.priority] = PriorityLevel(line, job.priority, now_s)
+            self._since.append((now_s, level))
+        is_first = job.urgent_s < level.urgent_s
+        level.add(job)
         if is_first:
-            self._enrol(tier, job.urgent_s)
+            self._enrol(level, job.urgent_s)
         line.rows += places
         self.rows += places
         self.size_bytes += job.size_bytes
@@ -136,30 +136,30 @@ class Queue:
         if line is None:
             return Ahead(0, max(0.0, work_s))
         rows = 0
-        for tier in line.tiers.values():
-            if tier.priority > priority:
+        for level in line.levels.values():
+            if level.priority > priority:
                 continue
-            work_s -= tier.work_s
-            rows += tier.rows if tier.priority < priority else tier.rows_ahead(job.client, job.rows, job.due_s)
+            work_s -= level.work_s
+            rows += level.rows if level.priority < priority else level.rows_ahead(job.client, job.rows, job.due_s)
         return Ahead(rows, max(0.0, work_s))
 
     def next_line(self, now_s: float) -> WaitingLine | None:
         """The line that `take` would turn to."""
-        tier = self._next_tier(now_s)
-        return None if tier is None else tier.line
+        level = self._next_level(now_s)
+        return None if level is None else level.line
 
     def take(self, now_s: float, start_s: float, rows_per_s: float = 0.0) -> Departure:
         """Close a batch that will run from `start_s`, as `BatchBuilder` says, and drop what could not be in time."""
         dropped: list[Job] = []
-        while (tier := self._next_tier(now_s)) is not None:
-            line = tier.line
-            is_aged = tier is self._aged_tier(now_s)
+        while (level := self._next_level(now_s)) is not None:
+            line = level.line
+            is_aged = level is self._aged_level(now_s)
             filling = BatchBuilder(line, now_s, start_s, rows_per_s)
-            for each in line.tiers_from(tier):
+            for each in line.levels_from(level):
                 before = len(filling.left)
                 filling.draw(each)
                 self._account(each, filling.left[before:])
-                if each is tier or len(filling.left) > before:
+                if each is level or len(filling.left) > before:
                     self._settle(each, now_s)
                 if filling.closed or not filling.jobs:
                     break  # where the first line has no job to send, another line may be more urgent now
@@ -173,36 +173,35 @@ class Queue:
         """Take out every job whose client has gone or whose time is over, and return the latter. O(jobs)."""
         late: list[Job] = []
         for line in list(self._lines.values()):
-            for tier in list(line.tiers.values()):
+            for level in list(line.levels.values()):
                 left: list[Job] = []
-                for flow in tier.ring:
+                for flow in level.ring:
                     gone = [job for job in flow.jobs if job.future.done() or job.ends_s <= now_s]
                     if gone:
                         flow.jobs = [job for job in flow.jobs if not (job.future.done() or job.ends_s <= now_s)]
                         flow.rows -= sum([job.places for job in gone])
                         left += gone
                 late += [job for job in left if not job.future.done()]
-                tier.drop_empty_flows()
-                self._account(tier, left)
+                level.drop_empty_flows()
+                self._account(level, left)
         self._forget_outdated()
         return late
 
     def __iter__(self) -> Iterator[Job]:
         """Every job that waits, line by line."""
         for line in self._lines.values():
-            for tier in line.tiers.values():
-                yield from tier
+            for level in line.levels.values():
+                yield from level
 
     def statistics(self) -> QueueStatistics:
-        """A snapshot."""
         return QueueStatistics(sum([1 for _ in self]), self.rows, self.size_bytes, len(self._lines))
 
-    def _next_tier(self, now_s: float) -> PriorityTier | None:
-        """The tier whose turn it is."""
-        return self._aged_tier(now_s) or self._most_urgent_tier()
+    def _next_level(self, now_s: float) -> PriorityLevel | None:
+        """The level whose turn it is."""
+        return self._aged_level(now_s) or self._most_urgent_level()
 
-    def _aged_tier(self, now_s: float) -> PriorityTier | None:
-        """The tier that has waited too long, if there is one and the last batch was not for another such."""
+    def _aged_level(self, now_s: float) -> PriorityLevel | None:
+        """The level that has waited too long, if there is one and the last batch was not for another such."""
         since = self._since
         while since and (not since[0][1].rows or since[0][0] != since[0][1].since_s):
             since.popleft()
@@ -210,57 +209,57 @@ class Queue:
             return None
         return since[0][1]
 
-    def _most_urgent_tier(self) -> PriorityTier | None:
-        """The most urgent tier of the highest priority."""
+    def _most_urgent_level(self) -> PriorityLevel | None:
+        """The most urgent level of the highest priority."""
         urgent = self._urgent
         while urgent:
-            tier = urgent[0][-1]
-            if tier.rows and tier.urgent_s == urgent[0][1]:
-                return tier
+            level = urgent[0][-1]
+            if level.rows and level.urgent_s == urgent[0][1]:
+                return level
             heappop(urgent)
         return None
 
-    def _account(self, tier: PriorityTier, left: Sequence[Job]) -> None:
-        """Jobs have left a tier: its counts, its line's and the queue's follow, and what is empty goes."""
+    def _account(self, level: PriorityLevel, left: Sequence[Job]) -> None:
+        """Jobs have left a level: its counts, its line's and the queue's follow, and what is empty goes."""
         if not left:
             return
-        line = tier.line
+        line = level.line
         places = sum([job.rows or 1 for job in left])
         work_s = sum([job.work_s for job in left])
-        tier.rows -= places
-        tier.work_s -= work_s
-        tier.settle()
+        level.rows -= places
+        level.work_s -= work_s
+        level.settle()
         line.rows -= places
         self.rows -= places
         self.size_bytes -= sum([job.size_bytes for job in left])
         self.work_s -= work_s
-        self._work_s[tier.priority] -= work_s
-        if not tier.rows:
-            del line.tiers[tier.priority]
-            if not line.tiers:
+        self._work_s[level.priority] -= work_s
+        if not level.rows:
+            del line.levels[level.priority]
+            if not line.levels:
                 del self._lines[line.key]
             if not self.rows:
                 self.work_s = 0.0  # and not what rounding has left
                 self._work_s = [0.0] * (LOWEST_PRIORITY + 1)
 
-    def _settle(self, tier: PriorityTier, now_s: float) -> None:
-        """A tier was served: it queues up anew for its next turn, if anything is left in it."""
-        if tier.rows:
-            tier.since_s = now_s
-            self._since.append((now_s, tier))
-            self._enrol(tier, tier.urgent_s)
+    def _settle(self, level: PriorityLevel, now_s: float) -> None:
+        """A level was served: it queues up anew for its next turn, if anything is left in it."""
+        if level.rows:
+            level.since_s = now_s
+            self._since.append((now_s, level))
+            self._enrol(level, level.urgent_s)
 
-    def _enrol(self, tier: PriorityTier, urgent_s: float) -> None:
-        heappush(self._urgent, (tier.priority, urgent_s, tier.line.number, next(self._serial), tier))
+    def _enrol(self, level: PriorityLevel, urgent_s: float) -> None:
+        heappush(self._urgent, (level.priority, urgent_s, level.line.number, next(self._serial), level))
         if len(self._urgent) > self._most_entries:
             self._forget_outdated()
 
     def _forget_outdated(self) -> None:
-        """Entries of tiers that were served or have gone are dropped on top; those below are, once there are many."""
-        tiers = [tier for line in self._lines.values() for tier in line.tiers.values() if tier.rows]
-        self._urgent = [(each.priority, each.urgent_s, each.line.number, next(self._serial), each) for each in tiers]
+        """Entries of levels that were served or have gone are dropped on top; those below are, once there are many."""
+        levels = [level for line in self._lines.values() for level in line.levels.values() if level.rows]
+        self._urgent = [(each.priority, each.urgent_s, each.line.number, next(self._serial), each) for each in levels]
         heapify(self._urgent)
-        self._most_entries = 2 * len(tiers) + LEAST_ENTRIES
+        self._most_entries = 2 * len(levels) + LEAST_ENTRIES
 
     def _drop_gone(self) -> None:
         """Make room. Searching the whole queue takes time, so it is done once in as many refusals as pay for it."""

@@ -11,7 +11,6 @@ from itertools import chain
 import msgspec
 
 from sluice.batching.admission import HOPELESS_PART, HOPELESS_RUNS, Admission, QueuedWork, alone_s, verdict
-from sluice.batching.apart import apart
 from sluice.batching.curve import LatencyCurve
 from sluice.batching.curves import Curves
 from sluice.batching.docket import Docket
@@ -19,6 +18,7 @@ from sluice.batching.in_flight import BatchInFlight, InFlightBatches
 from sluice.batching.job import Batch, Job, JobResult, Key, batch_of
 from sluice.batching.policy import Decision, Front, Growth, Reason, at_once, behind, to_idle_worker
 from sluice.batching.queue import Departure, Queue
+from sluice.batching.single_requests import single_requests
 from sluice.batching.split import split
 from sluice.batching.standby import Standby
 from sluice.batching.traffic import Traffic
@@ -71,7 +71,7 @@ class Scheduler:
         least_s, most_s = TRAFFIC_MEMORY_S
         self._traffic = None if objective_s is None else Traffic(min(max(TRAFFIC_PART * objective_s, least_s), most_s))
         self.standby = Standby()
-        self._underway = InFlightBatches()
+        self._in_flight = InFlightBatches()
         self._held_until_s: float | None = None
         self._workers = 1
         self._unbatched = False
@@ -135,7 +135,7 @@ class Scheduler:
         holding = decision.reason is None and vacancy.idle > 0 and line is not None
         self._held_until_s = decision.look_again_s if holding else None
         if self._traffic is not None:
-            self._traffic.watch(now_s, busy=holding or len(self._underway) > 0)
+            self._traffic.watch(now_s, busy=holding or len(self._in_flight) > 0)
         return self._or_suspect(decision, vacancy, now_s) if suspects and decision.reason is None else decision
 
     def next_batch(self, vacancy: Vacancy, now_s: float) -> Departure:
@@ -149,14 +149,14 @@ class Scheduler:
         """A batch has left, into this vacancy."""
         for job in batch.jobs:
             job.begin()
-        trip = self._underway.left(batch, self._curves.used(batch.key), now_s, behind=not vacancy.idle)
+        in_flight = self._in_flight.left(batch, self._curves.used(batch.key), now_s, behind=not vacancy.idle)
         if self._traffic is not None:
             self._traffic.watch(now_s, busy=True)
-        return trip
+        return in_flight
 
-    def returned(self, trip: BatchInFlight, now_s: float) -> None:
+    def returned(self, in_flight: BatchInFlight, now_s: float) -> None:
         """A batch has come back, with an answer or without."""
-        self._underway.returned(trip, self._workers, now_s)
+        self._in_flight.returned(in_flight, self._workers, now_s)
 
     def sweep(self, now_s: float) -> list[Job]:
         """Take out the jobs whose clients have gone or whose time is over, and return the latter.
@@ -175,11 +175,11 @@ class Scheduler:
         self._curves.unbatch()
         again, self.again = deque([*self.again, *self.docket.waiting]), deque()
         self.docket.clear()
-        for batch in (*self._underway, *again):
-            self.again += apart(batch.jobs, gone, batch.deaths)
+        for batch in (*self._in_flight, *again):
+            self.again += single_requests(batch.jobs, gone, batch.deaths)
         self.again += [batch for batch in again if not batch.jobs[0].future.done()]
         for job in list(self.queue):
-            self.again += apart([job], gone)
+            self.again += single_requests([job], gone)
 
     def next_due_s(self) -> float:
         """When the first job that waits is to be dropped."""
@@ -188,7 +188,7 @@ class Scheduler:
 
     def _let_in_once(self) -> Iterator[Job]:
         """Jobs that are out, or that are to be run again."""
-        return chain.from_iterable([batch.jobs for batch in (*self.again, *self.docket.waiting, *self._underway)])
+        return chain.from_iterable([batch.jobs for batch in (*self.again, *self.docket.waiting, *self._in_flight)])
 
     def waiting(self) -> Iterator[Job]:
         """Jobs that have not ended and are not out."""
@@ -216,7 +216,7 @@ class Scheduler:
     def _foresee(self, job: Job, curve: LatencyCurve, now_s: float) -> Admission:
         """Whether a job would be answered in time."""
         slack_s = job.due_s - now_s
-        busy_s = self._underway.left_s(now_s)
+        busy_s = self._in_flight.left_s(now_s)
         for batch in self.again:
             busy_s += self.curve_of(batch.key).typical_s(batch.rows)
         # Within this, whatever waits may all go first, and there is no need to look more closely.
@@ -224,12 +224,10 @@ class Scheduler:
             return Admission.ADMIT
         load = QueuedWork(busy_s, self.queue.ahead_of(job), self._workers, self._rows_per_s(now_s))
         said = verdict(curve, job.places, job.deadline_s - now_s, slack_s, load)
-        nothing_else = not (self._underway or self.again or self.queue.rows)
+        nothing_else = not (self._in_flight or self.again or self.queue.rows)
         if said is not Admission.ADMIT and nothing_else and curve.probe(now_s):
-            job.due_s, job.kept = (
-                now_s + HOPELESS_RUNS * alone_s(curve, job.places),
-                True,
-            )  # not to be dropped by the same
+            # A probe: it must not be dropped by the prediction that it is to check.
+            job.due_s, job.kept = now_s + HOPELESS_RUNS * alone_s(curve, job.places), True
             return Admission.ADMIT
         return said
 
@@ -267,10 +265,10 @@ class Scheduler:
 
     def _front(self, now_s: float) -> Front:
         """The batch that the next one would wait behind."""
-        trip = self._underway.front()
-        if trip is None:
+        in_flight = self._in_flight.front()
+        if in_flight is None:
             return Front(0, 0.0, 0.0)
-        return Front(trip.batch.rows, trip.run_s, trip.left_s(now_s))
+        return Front(in_flight.batch.rows, in_flight.run_s, in_flight.left_s(now_s))
 
     def _next_again(self, now_s: float) -> Departure:
         """What is left of a batch that was let in once: a late answer is better than none, up to its deadlines."""

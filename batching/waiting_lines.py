@@ -1,8 +1,8 @@
-"""The order within a queue: lines of equal keys, tiers of equal priority, flows of one client each. Pure.
+"""The order within a queue: lines of equal keys, levels of equal priority, flows of one client each. Pure.
 
-    Queue ── WaitingLine (one key) ── PriorityTier (one priority) ── ClientFlow (one client): jobs, first due first
+    Queue ── WaitingLine (one key) ── PriorityLevel (one priority) ── ClientFlow (one client): jobs, first due first
 
-Flows of a tier take turns by deficit round robin: M. Shreedhar and G. Varghese, "Efficient Fair Queuing using Deficit
+Flows of a level take turns by deficit round robin: M. Shreedhar and G. Varghese, "Efficient Fair Queuing using Deficit
 Round Robin", SIGCOMM 1995. Within a flow the earliest deadline is first.
 """
 
@@ -27,7 +27,7 @@ _URGENT = attrgetter("urgent_s")
 
 
 class ClientFlow:
-    """The jobs of one client in a tier, by `urgent_s`, then by arrival. `deficit_rows` is what its turns have left."""
+    """The jobs of one client in a level, by `urgent_s`, then by arrival. `deficit_rows` is what its turns have left."""
 
     __slots__ = ("client", "deficit_rows", "jobs", "rows")
 
@@ -48,10 +48,10 @@ class ClientFlow:
         return sum([job.rows or 1 for job in jobs[:place]])
 
 
-class PriorityTier:
+class PriorityLevel:
     """The jobs of one key and one priority.
 
-    `urgent_s` is when the most urgent is due, `since_s` when the tier was last served, or began to wait.
+    `urgent_s` is when the most urgent is due, `since_s` when the level was last served, or began to wait.
     """
 
     __slots__ = ("flows", "line", "priority", "ring", "rows", "since_s", "urgent_s", "work_s")
@@ -116,22 +116,22 @@ class PriorityTier:
 class WaitingLine:
     """The jobs of one key, which may share batches. `number` settles ties between lines."""
 
-    __slots__ = ("curve", "key", "number", "rows", "tiers")
+    __slots__ = ("curve", "key", "levels", "number", "rows")
 
     def __init__(self, key: Key, number: int, curve: LatencyCurve) -> None:
         self.key = key
         self.number = number
         self.curve = curve
         self.rows = 0
-        self.tiers: dict[int, PriorityTier] = {}
+        self.levels: dict[int, PriorityLevel] = {}
 
     def urgent_s(self) -> float:
         """When its most urgent job is due. There must be one."""
-        return min([tier.urgent_s for tier in self.tiers.values()])
+        return min([level.urgent_s for level in self.levels.values()])
 
-    def tiers_from(self, first: PriorityTier) -> list[PriorityTier]:
+    def levels_from(self, first: PriorityLevel) -> list[PriorityLevel]:
         """`first`, and then the others by priority."""
-        if len(self.tiers) == 1:
+        if len(self.levels) == 1:
             return [first]
-        others = sorted([tier for tier in self.tiers.values() if tier is not first], key=attrgetter("priority"))
+        others = sorted([level for level in self.levels.values() if level is not first], key=attrgetter("priority"))
         return [first, *others]

@@ -106,7 +106,6 @@ class Cache:
         return None if self._redis is None else await self._redis.forget(space)
 
     def state(self) -> CacheState:
-        """A snapshot."""
         memory, redis = self._memory, self._redis
         return CacheState(
             entries=0 if memory is None else memory.entries,

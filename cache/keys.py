@@ -35,7 +35,7 @@ STEP_ELEMENTS = 2048
 
 PEEKED_BYTES = 1024
 
-Scope: TypeAlias = Literal["row", "request"]
+CacheScope: TypeAlias = Literal["row", "request"]
 Hasher: TypeAlias = blake3
 
 
@@ -46,7 +46,7 @@ class Keys:
     are is part of what they have in common.
     """
 
-    def __init__(self, identity: str, signature: Signature, scope: Scope) -> None:
+    def __init__(self, identity: str, signature: Signature, scope: CacheScope) -> None:
         self._identity = identity
         self._inputs = [(spec.name, spec.datatype) for spec in signature.inputs]
         self._by_row = scope == "row"

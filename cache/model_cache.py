@@ -113,7 +113,7 @@ class ModelCache:
             if entry is not None:
                 return Answer(entry.outputs, cached=ONE_HIT, recall=EntryRecall(tiers, key, entry, self._clock))
         if tiers.leasing or (query.caching is USE and self._flights.to_follow(key, query) is not None):
-            return await self._walk(query, compute, use, (key,), {}, started_s)
+            return await self._fetch_or_compute(query, compute, use, (key,), {}, started_s)
         return await self._lead_one(query, compute, use, key)
 
     async def _lead_one(self, query: Query, compute: Compute, use: Use, key: bytes) -> Answer:
@@ -167,7 +167,7 @@ class ModelCache:
             tiers.recalled(rows, hits, spent_s)
             if hits == rows and (outputs := await joined(found, keys, limits)) is not None:
                 return Answer(outputs, cached=CacheUse(rows, rows))
-        return await self._walk(query, compute, use, keys, found, started_s)
+        return await self._fetch_or_compute(query, compute, use, keys, found, started_s)
 
     def _digests(self, query: Query) -> Iterator[list[bytes]]:
         """The keys, in order, digested as they are asked for: a bounded number of bytes at a time."""
@@ -190,7 +190,7 @@ class ModelCache:
         size_bytes = sum([array.nbytes for array in query.inputs])
         return size_bytes <= STEP_BYTES * (query.rows if self._tiers.by_row else 1)
 
-    def _walk(
+    def _fetch_or_compute(
         self,
         query: Query,
         compute: Compute,
@@ -225,5 +225,4 @@ class ModelCache:
         self._on_forget()
 
     def state(self) -> ModelState:
-        """A snapshot."""
         return ModelState(self.owner, self._scope, self._tiers.followers, self._tiers.states())

@@ -14,10 +14,10 @@ import msgspec
 from sluice.cache.economy import SAMPLED, Economy, ModelCost
 from sluice.cache.entry import CacheEntry, entry_of
 from sluice.cache.joining import Limits
-from sluice.cache.keys import PEEKED_BYTES, Scope, peek
+from sluice.cache.keys import PEEKED_BYTES, CacheScope, peek
 from sluice.cache.memory import MemoryTier
 from sluice.cache.remote import values
-from sluice.cache.remote.contract import Looked, RemoteTier
+from sluice.cache.remote.contract import LookupResult, RemoteTier
 from sluice.cache.report import Owner, TierCounts, TierName, TierState
 from sluice.cache.turns import STEP_BYTES, STEP_ROWS
 from sluice.inference.types import STORAGE, Array, Arrays, Datatype, Query, Signature, TensorSpec
@@ -46,7 +46,7 @@ class CachedModel(msgspec.Struct, frozen=True):
     digest: str
     engine: str
     signature: Signature
-    scope: Scope
+    scope: CacheScope
     ttl_s: float
     adaptive: bool
     batch_s: float
@@ -189,7 +189,7 @@ class Tiers:
             hits = await self._decoded(query, found, weight, epoch, limits, land)
             self._looked_up(len(part) * weight, hits * weight, looked)
 
-    async def _look(self, redis: RemoteTier, keys: Sequence[bytes], left_s: float) -> Looked | None:
+    async def _look(self, redis: RemoteTier, keys: Sequence[bytes], left_s: float) -> LookupResult | None:
         """The values of as many keys as fit a round trip; `None` where nobody answered in time."""
         started_s = self._clock()
         if left_s >= redis.longest_lookup_s:
@@ -199,7 +199,7 @@ class Tiers:
         self.redis_counts.observe(self._clock() - started_s)
         return looked
 
-    def _looked_up(self, rows: int, hits: int, looked: Looked | None) -> None:
+    def _looked_up(self, rows: int, hits: int, looked: LookupResult | None) -> None:
         counts = self.redis_counts
         counts.hits += hits
         counts.misses += rows - hits

@@ -143,6 +143,7 @@ def _tracer(settings: TracingSettings, metrics: Metrics) -> Tracer | None:
     if settings.endpoint is None:
         return None
     try:
+        # It needs OpenTelemetry, which is an extra.
         from sluice.gateway.telemetry.tracing.otlp import OtlpExporter
     except ModuleNotFoundError as error:
         raise StartError(

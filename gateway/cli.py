@@ -1,4 +1,4 @@
-"""The command line: `sluice serve`, `sluice profile`, `sluice load` and `sluice config`."""
+"""The command line: `sluice serve`, `ready`, `profile`, `load` and `config`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import uvloop
 
 from sluice.gateway.settings.load import LoadedSettings, SettingsError, load_settings
 from sluice.loadgen.cli import load
+
+# What a command needs beside these is imported when it runs: the server's imports take half a second, which
+# `sluice --help` and a wrong option need not take.
 
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "host": ("server.host", "Address to listen on."),
@@ -40,7 +43,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sluice-gateway")
 def main() -> None:
-    """Serve ONNX models over HTTP, with dynamic batching."""
+    """Serve ONNX models over HTTP and gRPC, in batches."""
 
 
 @main.command()
@@ -49,7 +52,6 @@ def main() -> None:
 def serve(models: str | None, config_file: str | None, **options: str | None) -> None:
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
-    # These imports take half a second, which `sluice --help` and a wrong option need not take.
     from sluice.gateway.assembly import Gateway
     from sluice.gateway.commands.banner import print_banner
     from sluice.gateway.process.allocation import give_large_blocks_back
@@ -66,7 +68,7 @@ def serve(models: str | None, config_file: str | None, **options: str | None) ->
     try:
         found = look(settings.models.path, settings.model_defaults, settings.models.allow)
         for line in found.passed_over:
-            log.info("passed over", what=line)
+            log.info("the repository has something that is no model", what=line)
         gateway = Gateway(settings, found.versions, found.broken)
         with (
             open_listeners(settings.server) as listeners,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+# All of Sluice is imported when the command runs: with numpy it takes more than a quarter of a second, which
+# `sluice --help` need not take.
 if TYPE_CHECKING:
     from sluice.loadgen.command import Prepared
     from sluice.loadgen.generator import Progress

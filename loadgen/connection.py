@@ -33,7 +33,6 @@ class HttpLine(asyncio.Protocol):
         self._complete = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As asyncio has it."""
         self._transport = cast(asyncio.WriteTransport, transport)
         self._parser = httptools.HttpResponseParser(self)
         self._complete = 0
@@ -50,7 +49,6 @@ class HttpLine(asyncio.Protocol):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """As asyncio has it."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -78,7 +76,6 @@ class HttpLine(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio has it."""
         self.open = False
         if self.pacing is not None:
             self.pacing.lost(self, time.monotonic())

@@ -38,7 +38,7 @@ class EndedRequests(msgspec.Struct, frozen=True):
         return len(self.intended_s)
 
     def latency_s(self) -> Times:
-        """From the intended time."""
+        """Seconds from the intended time to the end."""
         return self.done_s - self.intended_s
 
 

@@ -50,7 +50,7 @@ class LoadOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def length_s(self) -> float:
-        """Of the whole run."""
+        """The length of the whole run, warm-up included, in seconds."""
         return self.warm_up_s + self.duration_s
 
     def window(self) -> CountedWindow:

@@ -13,6 +13,7 @@ from sluice.loadgen.figures import OK
 from sluice.loadgen.ledger import EndedRequests, Flags
 from sluice.loadgen.report import Report
 
+# matplotlib is an extra, so it is imported where a drawing is asked for.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from sluice.cache.report import TierCounts
 
 
-class Looked(Protocol):
+class LookupResult(Protocol):
     """What a lookup of keys found, in their order, and its cost: their share in the time of the round trip."""
 
     @property
@@ -31,7 +31,7 @@ class RemoteTier(Protocol):
     @property
     def leasing(self) -> bool: ...
 
-    async def lookup(self, space: str, keys: Sequence[bytes]) -> Looked | None:
+    async def lookup(self, space: str, keys: Sequence[bytes]) -> LookupResult | None:
         """The values of these keys; `None` where nobody answered in time. Bears cancellation."""
         ...
 

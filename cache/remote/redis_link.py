@@ -1,4 +1,4 @@
-"""The one door to redis-py: a connection that sends commands and reads replies, and errors in words of our own."""
+"""The only file that imports redis-py: a connection that sends commands and reads replies, and errors in our words."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Link:
             async with asyncio.timeout(self._connect_timeout_s):
                 if self._name is not None:
                     await self._name.found()
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py declares no types for it
                 await connection.send_packed_command(connection.pack_command("PING"), check_health=False)
                 reply = await connection.read_response(disable_decoding=True)
             if reply != b"PONG":

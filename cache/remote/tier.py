@@ -184,7 +184,6 @@ class RedisTier:
             return await swept(link, prefix, self._commanded)
 
     def state(self) -> RedisState:
-        """A snapshot."""
         queued, queued_bytes = self._queue.size
         return RedisState(
             reads=self._reads.state,

@@ -12,7 +12,7 @@ from typing import Protocol
 from sluice.gateway.grpc.heads import CallHead
 from sluice.gateway.grpc.inbox import Inbox
 from sluice.gateway.grpc.limits import HEAD_SLACK_BYTES, STREAM_WINDOW_BYTES
-from sluice.gateway.grpc.methods import Body, Method
+from sluice.gateway.grpc.methods import MessageBody, Method
 from sluice.gateway.messages import Header
 
 MAX_UNSENT = 4
@@ -27,11 +27,11 @@ class CallOwner(Protocol):
         """Whether more is held for callers than may be."""
         ...
 
-    async def send(self, call: ServerCall, body: Body) -> None:
+    async def send(self, call: ServerCall, body: MessageBody) -> None:
         """Send one of several messages of a call."""
         ...
 
-    async def next_message(self, call: ServerCall) -> Body:
+    async def next_message(self, call: ServerCall) -> MessageBody:
         """Take the next message out of a call's inbox, which has one. Raises `SluiceError`, `CallEnded`."""
         ...
 
@@ -108,14 +108,14 @@ class ServerCall:
         """Seconds until the caller's deadline; `None` without one."""
         return None if self.deadline_s == math.inf else self.deadline_s - time.monotonic()
 
-    async def write(self, body: Body) -> None:
+    async def write(self, body: MessageBody) -> None:
         """Send one of several messages. Waits while `MAX_UNSENT` wait to be sent, or any if too much is held."""
         await self._owner.send(self, body)
         while not self.closed and len(self.unsent) >= (1 if self._owner.crowded else MAX_UNSENT):
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
-    async def messages(self) -> AsyncIterator[Body]:
+    async def messages(self) -> AsyncIterator[MessageBody]:
         """The caller's messages, until it has no more."""
         while True:
             while not self.inbox:

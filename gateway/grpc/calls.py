@@ -12,7 +12,7 @@ from sluice.gateway.dialects.base import Call
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 from sluice.gateway.dialects.v2_grpc.codec import OK, GrpcInfer
 from sluice.gateway.grpc.codes import Code
-from sluice.gateway.grpc.methods import Body, CallEnded, Context
+from sluice.gateway.grpc.methods import CallEnded, Context, MessageBody
 from sluice.gateway.headers.timeouts import REQUEST_TIMEOUT
 from sluice.gateway.messages import Header, HttpResponse
 from sluice.gateway.prediction.data_plane import PredictionPlane
@@ -40,7 +40,7 @@ class Calls:
         self._stopping = False
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def infer(self, body: Body, context: Context) -> bytes:
+    async def infer(self, body: MessageBody, context: Context) -> bytes:
         """The answer to one message. Raises `CallEnded` for any other status than `OK`."""
         answering = self._plane.answer(self._route(body), "POST", _headers(context), body)
         del body  # so that a long one is freed once it is read
@@ -55,12 +55,12 @@ class Calls:
         answer = self._plane.refuse(Route(self._dialect, Call("")), headers, error)
         return CallEnded(answer.status, answer.body, _trailing(answer))
 
-    async def stream(self, bodies: AsyncIterator[Body], context: Context) -> None:
+    async def stream(self, bodies: AsyncIterator[MessageBody], context: Context) -> None:
         """Write an answer for each message, in order. Up to `STREAM_IN_FLIGHT` are computed at a time.
 
         An error is the answer to its message, and does not end the stream. Raises `CallEnded` when `stop` was called.
         """
-        answers: asyncio.Queue[tuple[Body, asyncio.Task[HttpResponse]] | None] = asyncio.Queue()
+        answers: asyncio.Queue[tuple[MessageBody, asyncio.Task[HttpResponse]] | None] = asyncio.Queue()
         places = asyncio.Semaphore(STREAM_IN_FLIGHT)
         async with asyncio.TaskGroup() as group:
 
@@ -92,11 +92,11 @@ class Calls:
         for reader in self._readers:
             reader.cancel()
 
-    async def _answer(self, body: Body, headers: tuple[Header, ...]) -> HttpResponse:
+    async def _answer(self, body: MessageBody, headers: tuple[Header, ...]) -> HttpResponse:
         with self._held.holding(len(body)):
             return await self._plane.answer(self._route(body), "POST", headers, body)
 
-    def _route(self, body: Body) -> Route:
+    def _route(self, body: MessageBody) -> Route:
         try:
             return Route(self._dialect, self._dialect.address(body))
         except SluiceError as fault:
@@ -121,7 +121,7 @@ def _trailing(answer: HttpResponse) -> tuple[Header, ...]:
     return (*answer.headers, *[(name, value) for name, value in named if value is not None])
 
 
-def _streamed(body: Body, answer: HttpResponse) -> bytes:
+def _streamed(body: MessageBody, answer: HttpResponse) -> bytes:
     """A serialized `ModelStreamInferResponse` with an answer, or with an error and the id of its request."""
     if answer.status == OK:
         return b"".join((INFER_RESPONSE, _varint(len(answer.body)), answer.body))

@@ -11,7 +11,7 @@ from sluice.gateway.connections.long_body import LARGE_BYTES
 from sluice.gateway.grpc.call import ServerCall
 from sluice.gateway.grpc.codes import Code
 from sluice.gateway.grpc.http2 import Http2
-from sluice.gateway.grpc.methods import INTERNAL, Body, CallEnded, ServerStream, Stream, Unary
+from sluice.gateway.grpc.methods import INTERNAL, CallEnded, MessageBody, ServerStream, Stream, Unary
 from sluice.gateway.grpc.next_deadline import NextDeadline
 from sluice.gateway.grpc.outgoing import Outgoing
 from sluice.gateway.grpc.server_context import ServerContext
@@ -60,7 +60,7 @@ class CallsInFlight:
     @property
     def closing(self) -> bool:
         """Whether there will be no more calls: the client was told so, or has told us."""
-        return self.last_named or self._http2.frames.going
+        return self.last_named or self._http2.frames.goaway_received
 
     # For the calls: see `CallOwner`.
 
@@ -69,7 +69,7 @@ class CallsInFlight:
         """Whether more is held for callers than may be."""
         return self._server.held.over
 
-    async def send(self, call: ServerCall, body: Body) -> None:
+    async def send(self, call: ServerCall, body: MessageBody) -> None:
         """Send one of several messages of a call, compressed where its caller compresses, too."""
         packed = call.packed and 0 < self._server.limits.compress_from_bytes <= len(body)
         if packed:
@@ -78,7 +78,7 @@ class CallsInFlight:
         if not call.closed and call.trailers is None:
             self.outgoing.post(call, bytes(body), packed=packed)
 
-    async def next_message(self, call: ServerCall) -> Body:
+    async def next_message(self, call: ServerCall) -> MessageBody:
         """Take the next message out of a call's inbox, and let the client send another one. Raises `SluiceError`."""
         body, packed = call.inbox.take()
         self.open_window(call)
@@ -196,7 +196,9 @@ class CallsInFlight:
             self._server.ending.add(task)
             task.add_done_callback(self._server.ending.discard)
 
-    async def _run_single(self, call: ServerCall, method: Unary | ServerStream, body: Body, packed: bool) -> None:
+    async def _run_single(
+        self, call: ServerCall, method: Unary | ServerStream, body: MessageBody, packed: bool
+    ) -> None:
         held = self._server.held
         answer: bytes | None = None
         size_bytes = len(body)
@@ -260,7 +262,7 @@ class CallsInFlight:
         self._server.faults.error(_logger, "a gRPC method failed", error)
         return INTERNAL
 
-    async def _unpacked(self, call: ServerCall, body: Body) -> Body:
+    async def _unpacked(self, call: ServerCall, body: MessageBody) -> MessageBody:
         """A compressed message, inflated. Raises `SluiceError`, `CallEnded`."""
         if call.encoding == b"identity":
             raise CallEnded(Code.INVALID_ARGUMENT, b"a message is compressed, and grpc-encoding does not say how")

@@ -82,6 +82,7 @@ class GrpcConnection(asyncio.Protocol):
 
     # From the transport.
 
+    # asyncio declares `BaseTransport`; servers are given a `Transport`.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Greet the client, or turn it away."""
         self._http2.transport = transport
@@ -193,7 +194,7 @@ class GrpcConnection(asyncio.Protocol):
         self._backlog.count()
         if http2.frames.unfinished_since_s is not None:
             self._deadline.due(http2.frames.unfinished_since_s + self._read_timeout_s)
-        if http2.frames.going and not self._calls.by_stream:
+        if http2.frames.goaway_received and not self._calls.by_stream:
             self._lifetime.linger()
         http2.flush()
 

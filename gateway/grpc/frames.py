@@ -53,7 +53,8 @@ class Frames:
     """Holds what has come on one connection, and hands it on in runs of whole frames.
 
     What is held between two runs is less than one frame, if `take` is only called once `run` gives nothing. GOAWAY is
-    left out, since it would end all calls in h2; `going` says that one has come. Methods raise `ConnectionEnded`.
+    left out, since it would end all calls in h2; `goaway_received` says that one has come. Methods raise
+    `ConnectionEnded`.
     """
 
     __slots__ = (
@@ -68,7 +69,7 @@ class Frames:
         "_max_block_bytes",
         "_min_ping_interval_s",
         "_strikes",
-        "going",
+        "goaway_received",
         "unfinished_since_s",
     )
 
@@ -84,7 +85,7 @@ class Frames:
         self._counted_s = now_s
         self._strikes = 0
         self._last_ping_s = -1e9
-        self.going = False
+        self.goaway_received = False
         self.unfinished_since_s: float | None = None
         """Since when a frame, or a list of headers, has been incomplete; `None` if none is."""
 
@@ -139,7 +140,7 @@ class Frames:
             if kind == GOAWAY and not self._in_block:
                 if at > start:
                     break
-                self.going = True
+                self.goaway_received = True
                 self._idle(now_s)
                 start = at = stop
                 continue

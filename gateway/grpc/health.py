@@ -8,7 +8,7 @@ from contextlib import suppress
 from sluice.gateway.dialects.v2_grpc.messages import parsed
 from sluice.gateway.grpc import health_pb2 as pb
 from sluice.gateway.grpc.codes import Code
-from sluice.gateway.grpc.methods import Body, CallEnded, Context
+from sluice.gateway.grpc.methods import CallEnded, Context, MessageBody
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.readiness import Readiness
 from sluice.inference.errors import ModelNotFound, ModelNotReady
@@ -51,14 +51,14 @@ class HealthService:
             return NOT_SERVING
         return SERVING if ready and (self._readiness.ready if whole else self._readiness.open) else NOT_SERVING
 
-    async def check(self, body: Body, context: Context) -> bytes:
+    async def check(self, body: MessageBody, context: Context) -> bytes:
         """The status of a service. Raises `CallEnded` with `NOT_FOUND` for an unknown one."""
         status = self.status(_service(body))
         if status == SERVICE_UNKNOWN:
             raise CallEnded(Code.NOT_FOUND, b"unknown service; services are named like models")
         return _serialized(status)
 
-    async def watch(self, body: Body, context: Context) -> None:
+    async def watch(self, body: MessageBody, context: Context) -> None:
         """Write the status of a service, and again whenever it changes, until `stop` is called."""
         service = _service(body)
         last: int | None = None
@@ -108,6 +108,6 @@ def _serialized(status: int) -> bytes:
     return pb.HealthCheckResponse(status=status).SerializeToString()  # type: ignore[arg-type]  # an enumeration's number
 
 
-def _service(body: Body) -> str:
+def _service(body: MessageBody) -> str:
     """The service that a request names. Raises `InvalidRequest`."""
     return parsed(pb.HealthCheckRequest, body).service

@@ -6,7 +6,7 @@ from collections import deque
 
 from sluice.gateway.connections.held_bytes import HeldBytes
 from sluice.gateway.grpc.limits import STEP_BYTES, STREAM_WINDOW_BYTES
-from sluice.gateway.grpc.methods import Body
+from sluice.gateway.grpc.methods import MessageBody
 from sluice.inference.errors import InvalidRequest, RequestTooLarge
 
 PREFIX_BYTES = 5
@@ -27,7 +27,7 @@ class Inbox:
     def __init__(self, held: HeldBytes, max_message_bytes: int) -> None:
         self._held = held
         self._max_message_bytes = max_message_bytes
-        self._whole: deque[tuple[Body, bool]] = deque()
+        self._whole: deque[tuple[MessageBody, bool]] = deque()
         self._prefix = b""
         self._part: bytearray | None = None
         self._packed = False
@@ -75,7 +75,7 @@ class Inbox:
             self._look_at_room()
         return len(self._whole) > had
 
-    def take(self) -> tuple[Body, bool]:
+    def take(self) -> tuple[MessageBody, bool]:
         """The next complete message, and whether it is compressed. It is counted here no more: the caller counts it."""
         body, packed = self._whole.popleft()
         self._held.now_bytes -= KEPT_BYTES
@@ -123,7 +123,7 @@ class Inbox:
         self._packed = prefix[0] == 1
         self.left_bytes = size
 
-    def _keep(self, body: Body) -> None:
+    def _keep(self, body: MessageBody) -> None:
         self._whole.append((body, self._packed))
         self._held.now_bytes += KEPT_BYTES
         self._part = None

@@ -14,7 +14,7 @@ from sluice.gateway.grpc.heads import KNOWN, PlainEncoder
 from sluice.gateway.grpc.limits import MAX_FRAME_BYTES, MAX_STREAMS, STREAM_WINDOW_BYTES, GrpcLimits
 
 # h2 formats every frame for its log, the body in hex, even where nothing is logged: 80 µs for a full frame. And what
-# clients send must not be in any log.
+# clients send must not be in any log. mypy lets no method be assigned, though the class is ours to change at run time.
 Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
 
 CONFIG = H2Configuration(

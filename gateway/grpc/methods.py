@@ -12,7 +12,7 @@ from sluice.gateway.grpc.codes import Code
 from sluice.gateway.messages import Header
 from sluice.inference.errors import SluiceError
 
-Body: TypeAlias = bytes | bytearray
+MessageBody: TypeAlias = bytes | bytearray
 """A serialized message, without the five bytes that frame it."""
 
 
@@ -40,7 +40,7 @@ class Context(Protocol):
         """Seconds until the caller's deadline, below 0 after it; `None` without one."""
         ...
 
-    async def write(self, body: Body) -> None:
+    async def write(self, body: MessageBody) -> None:
         """Send one of several messages. Waits while the caller takes too little of what was sent before."""
         ...
 
@@ -64,21 +64,21 @@ Refuse: TypeAlias = Callable[[SluiceError, tuple[Header, ...]], CallEnded]
 class Unary(msgspec.Struct, frozen=True):
     """A method that takes one message and returns one answer."""
 
-    answer: Callable[[Body, Context], Awaitable[bytes]]
+    answer: Callable[[MessageBody, Context], Awaitable[bytes]]
     refuse: Refuse = refusal
 
 
 class ServerStream(msgspec.Struct, frozen=True):
     """A method that takes one message and writes its answers to the context."""
 
-    answer: Callable[[Body, Context], Awaitable[None]]
+    answer: Callable[[MessageBody, Context], Awaitable[None]]
     refuse: Refuse = refusal
 
 
 class Stream(msgspec.Struct, frozen=True):
     """A method that takes messages as they come and writes its answers to the context."""
 
-    answer: Callable[[AsyncIterator[Body], Context], Awaitable[None]]
+    answer: Callable[[AsyncIterator[MessageBody], Context], Awaitable[None]]
     refuse: Refuse = refusal
 
 

@@ -14,7 +14,7 @@ from sluice.gateway.dialects.v2.extensions import grpc_extensions
 from sluice.gateway.dialects.v2_grpc import inference_pb2 as pb
 from sluice.gateway.dialects.v2_grpc.address import call_of
 from sluice.gateway.dialects.v2_grpc.messages import parsed
-from sluice.gateway.grpc.methods import Body, Context
+from sluice.gateway.grpc.methods import Context, MessageBody
 from sluice.gateway.grpc.shared_memory import SharedMemoryMethods
 from sluice.gateway.serving.catalogue import Catalogue
 from sluice.gateway.serving.model import ServedModel
@@ -24,7 +24,7 @@ from sluice.gateway.serving.readiness import Readiness
 from sluice.gateway.serving.repository_control import RepositoryControl
 from sluice.inference.errors import InvalidRequest, ModelNotFound, ModelNotReady
 
-Page: TypeAlias = Callable[[Body, Context], Awaitable[bytes]]
+RepositoryPage: TypeAlias = Callable[[MessageBody, Context], Awaitable[bytes]]
 MessageT = TypeVar("MessageT", bound=Message)
 
 
@@ -37,7 +37,7 @@ class Pages:
         self._version = version
         self._control = control
 
-    def by_method(self) -> Mapping[str, Page]:
+    def by_method(self) -> Mapping[str, RepositoryPage]:
         """What answers each method, by the method's name."""
         memory = SharedMemoryMethods()
         return {
@@ -135,10 +135,10 @@ def _must_be_unnamed(repository: str) -> None:
         raise InvalidRequest("there is one repository, and it has no name; leave repository_name empty")
 
 
-def _page(kind: type[MessageT], answer: Callable[[MessageT], Awaitable[Message]]) -> Page:
+def _page(kind: type[MessageT], answer: Callable[[MessageT], Awaitable[Message]]) -> RepositoryPage:
     """`answer`, which takes messages of one kind, as a method that takes and returns serialized messages."""
 
-    async def page(body: Body, context: Context) -> bytes:
+    async def page(body: MessageBody, context: Context) -> bytes:
         return (await answer(parsed(kind, body))).SerializeToString()
 
     return page

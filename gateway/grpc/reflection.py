@@ -13,7 +13,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from sluice.gateway.dialects.v2_grpc.messages import parsed
 from sluice.gateway.grpc import reflection_v1alpha_pb2 as pb
 from sluice.gateway.grpc.codes import Code
-from sluice.gateway.grpc.methods import Body, Context
+from sluice.gateway.grpc.methods import Context, MessageBody
 
 VERSIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
 """The names of the service. Both versions have the same messages, in different packages."""
@@ -31,7 +31,7 @@ class Reflection:
             self._pool.AddSerializedFile(file)
         self._services = sorted(services)
 
-    async def info(self, bodies: AsyncIterator[Body], context: Context) -> None:
+    async def info(self, bodies: AsyncIterator[MessageBody], context: Context) -> None:
         """Write an answer for each request of a stream. Raises `InvalidRequest`."""
         async for body in bodies:
             request = parsed(pb.ServerReflectionRequest, body)

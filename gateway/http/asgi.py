@@ -16,11 +16,11 @@ from sluice.inference.errors import RequestTooLarge
 
 _logger = logging.getLogger("sluice.http")
 
-Scope: TypeAlias = MutableMapping[str, Any]
+AsgiScope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+App: TypeAlias = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 _CLOSE: Header = (b"connection", b"close")
 _BARE_500 = wire.plain(500, "Internal Server Error")
@@ -39,8 +39,7 @@ class AsgiLane:
         self._app = app
         self._limits = limits or ConnectionLimits()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry point."""
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         route = self._plane.recognise(target(scope)) if scope["type"] == "http" else None
         if route is None:
             await self._app(scope, receive, send)
@@ -99,7 +98,7 @@ class AsgiLane:
             await asyncio.gather(answer, gone, return_exceptions=True)
 
 
-def target(scope: Scope) -> bytes:
+def target(scope: AsgiScope) -> bytes:
     """The request target in origin form, as a lane would have seen it: percent-encoded, without the root path."""
     root_path = scope.get("root_path", "")
     raw_path: bytes = scope.get("raw_path") or quote(scope["path"], safe="/:@!$&'()*+,;=~").encode("ascii")
@@ -142,7 +141,7 @@ def _outcome(answer: asyncio.Task[HttpResponse]) -> HttpResponse:
     return response
 
 
-def closing(scope: Scope) -> Sequence[Header]:
+def closing(scope: AsgiScope) -> Sequence[Header]:
     """The header that ends the connection, where the protocol has one."""
     return () if scope.get("http_version", "1.1").startswith(("2", "3")) else (_CLOSE,)
 

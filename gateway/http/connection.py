@@ -12,9 +12,9 @@ from sluice.gateway.http.actions import Backlog, ClientStream, ConnectionHost, F
 from sluice.gateway.http.answer_writer import AnswerWriter
 from sluice.gateway.http.lifetime import HttpLifetime
 from sluice.gateway.http.prediction import Prediction
+from sluice.gateway.http.request_feed import RequestFeed
 from sluice.gateway.http.request_order import RequestOrder
 from sluice.gateway.http.request_parser import BODY, NOTHING, SLICE_BYTES, RequestParser
-from sluice.gateway.http.request_reader import RequestReader
 from sluice.gateway.http.server_context import HttpServerContext
 from sluice.gateway.messages import Body, Header, HttpResponse
 
@@ -38,15 +38,15 @@ class HttpConnection:
     __slots__ = (
         "_context",
         "_flow",
+        "_head_cache",
         "_host",
-        "_known_heads",
         "_stream",
         "_writer",
+        "feed",
         "leaving",
         "life",
         "order",
         "parser",
-        "reader",
     )
 
     def __init__(
@@ -64,15 +64,15 @@ class HttpConnection:
         self._host = host
         self._stream = stream
         self._flow = flow
-        self._known_heads = context.known_heads
+        self._head_cache = context.head_cache
         self.parser = RequestParser(context, self)
-        self.reader = RequestReader(self.parser, self, flow)
+        self.feed = RequestFeed(self.parser, self, flow)
         self._writer = AnswerWriter(stream, backlog, context.heads, server)
         self.order = RequestOrder()
         # The server stops: the next answer is the last.
         self.leaving = False
         self.life = HttpLifetime(
-            context, stream, flow, backlog, self.reader, self.order, self._writer, self.refuse, keep_alive_s, now
+            context, stream, flow, backlog, self.feed, self.order, self._writer, self.refuse, keep_alive_s, now
         )
 
     # What happens on the client's side.
@@ -91,9 +91,9 @@ class HttpConnection:
         """The client has sent this."""
         self.life.now = now
         parser, order = self.parser, self.order
-        if parser.stage != NOTHING or order.current is not None or self.reader.held or len(data) > SLICE_BYTES:
-            self.reader.receive(data)
-        elif (prediction := self._known_heads.complete(data)) is not None:
+        if parser.stage != NOTHING or order.current is not None or self.feed.held or len(data) > SLICE_BYTES:
+            self.feed.receive(data)
+        elif (prediction := self._head_cache.complete(data)) is not None:
             self.life.deadline = math.inf
             prediction.came_s = self._context.loop_turns.came_s(now)
             order.current = prediction
@@ -101,7 +101,7 @@ class HttpConnection:
         else:
             parser.feed(data)
             if parser.stage == NOTHING and isinstance(order.current, Prediction):
-                self._known_heads.learn(data, order.current)
+                self._head_cache.learn(data, order.current)
 
     def writing_paused(self, now: float) -> None:
         """The client reads too slowly: from now on it has to make progress."""
@@ -155,7 +155,7 @@ class HttpConnection:
             self.life.finish()
             return
         self._writer.write(prediction.method, response, b"")
-        if self.reader.held or self.parser.stage or self._flow.write_paused:
+        if self.feed.held or self.parser.stage or self._flow.write_paused:
             self._advance()
         else:
             self.life.answer_written()
@@ -216,7 +216,7 @@ class HttpConnection:
         if prediction is self.order.current:
             if prediction.expects_continue:
                 self._stream.write(wire.CONTINUE)
-            self.reader.gather(prediction)
+            self.feed.gather(prediction)
 
     def prediction_complete(self, prediction: Prediction) -> None:
         """Begin the answer, if it is its turn."""
@@ -317,7 +317,7 @@ class HttpConnection:
                 self._start_next()
                 self.life.count()
             if not self.order.waiting:
-                self.reader.release()
+                self.feed.release()
                 self.life.count_again()
         self.life.settle()
 
@@ -333,7 +333,7 @@ class HttpConnection:
             self._stream.write(wire.CONTINUE)
 
     def _hold(self) -> None:
-        self.reader.held = True
+        self.feed.held = True
         self._flow.pause_reading()
         self.life.count()
 
@@ -344,7 +344,7 @@ class HttpConnection:
             self.order.current = None
             self.life.linger()
 
-    # What the reader keeps: `request_reader.KeptBytes`.
+    # What the feed keeps: `request_feed.KeptBytes`.
 
     def count(self) -> None:
         """More bytes are kept than before, or fewer."""

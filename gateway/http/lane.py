@@ -97,6 +97,7 @@ class LaneProtocol(asyncio.Protocol):
 
     # What the transport calls.
 
+    # asyncio declares `BaseTransport`; servers are given a `Transport`.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection; where too many are open, end it."""
         context, now = self.context, self._loop.time()

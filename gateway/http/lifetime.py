@@ -10,9 +10,9 @@ from sluice.gateway.connections.held_bytes import HeldShare
 from sluice.gateway.http import wire
 from sluice.gateway.http.actions import Backlog, ClientStream, Flow
 from sluice.gateway.http.answer_writer import AnswerWriter
+from sluice.gateway.http.request_feed import RequestFeed
 from sluice.gateway.http.request_order import RequestOrder
 from sluice.gateway.http.request_parser import BODY, NOTHING, RequestParser
-from sluice.gateway.http.request_reader import RequestReader
 from sluice.gateway.http.server_context import HttpServerContext
 from sluice.gateway.messages import HttpResponse
 
@@ -35,12 +35,12 @@ class HttpLifetime:
         "_backlog",
         "_context",
         "_discarded_bytes",
+        "_feed",
         "_flow",
         "_keep_alive_s",
         "_on_slow",
         "_order",
         "_parser",
-        "_reader",
         "_reading_timed",
         "_stream",
         "_timed_bytes",
@@ -58,7 +58,7 @@ class HttpLifetime:
         stream: ClientStream,
         flow: Flow,
         backlog: Backlog,
-        reader: RequestReader,
+        feed: RequestFeed,
         order: RequestOrder,
         writer: AnswerWriter,
         on_slow: Callable[[HttpResponse], None],
@@ -69,8 +69,8 @@ class HttpLifetime:
         self._stream = stream
         self._flow = flow
         self._backlog = backlog
-        self._reader = reader
-        self._parser: RequestParser = reader.parser
+        self._feed = feed
+        self._parser: RequestParser = feed.parser
         self._order = order
         self._writer = writer
         self._on_slow = on_slow
@@ -93,7 +93,7 @@ class HttpLifetime:
 
     def count(self) -> None:
         """Count what is held here of requests and answers."""
-        self.share.become(self._reader.kept_bytes() + self._order.held_bytes() + self._writer.held_bytes())
+        self.share.become(self._feed.kept_bytes() + self._order.held_bytes() + self._writer.held_bytes())
 
     def count_again(self) -> None:
         """Count anew where anything is counted. What is small, whole and alone never is."""
@@ -107,9 +107,7 @@ class HttpLifetime:
     def make_room(self, now: float) -> None:
         """Too much is held: cut the connection off if its client takes too little of what is written to it."""
         if self._writer.is_stuck(now, self._context.limits):
-            self._context.log_fault(
-                _logger, logging.WARNING, "a client that left its answer unread made room for others"
-            )
+            self._context.faults.warn(_logger, "closed an HTTP connection: its client takes its answers too slowly")
             self.share.become(0)
             self._stream.abort()
 
@@ -117,7 +115,7 @@ class HttpLifetime:
 
     def end_requests(self) -> None:
         """Take no request any more; the answers to those that are there follow."""
-        self._discarded_bytes += self._reader.end()
+        self._discarded_bytes += self._feed.end()
         self.count_again()
 
     def finish(self) -> None:
@@ -151,7 +149,7 @@ class HttpLifetime:
     def close(self) -> None:
         """The connection has ended: nothing is held, and nothing is due. The last call."""
         self.deadline = math.inf
-        self._reader.close()
+        self._feed.close()
         self.share.become(0)
         del self._on_slow
 
@@ -224,7 +222,7 @@ class HttpLifetime:
     def _is_worth_more_time(self, now: float) -> bool:
         """Put the deadline off for what has come of a body since it was last put off; whether that was enough."""
         if self._parser.stage == BODY:
-            body_bytes = self._reader.body_bytes()
+            body_bytes = self._feed.body_bytes()
             self.deadline += (body_bytes - self._timed_bytes) / self._context.limits.min_body_bytes_per_s
             self._timed_bytes = body_bytes
         return now < self.deadline

@@ -274,10 +274,10 @@ class RequestParser:
             return
         cause = error.__context__
         if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(cause, httptools.HttpParserError):
-            self._context.log_fault(_logger, logging.ERROR, "a request could not be taken in", cause)
+            self._context.faults.error(_logger, "a request could not be taken in", cause)
             self._requests.refuse(wire.plain(500, "Internal Server Error"))
         else:
-            self._context.log_fault(_uvicorn_logger, logging.WARNING, "Invalid HTTP request received.")
+            self._context.faults.warn(_uvicorn_logger, "Invalid HTTP request received.")
             self._requests.refuse(wire.plain(400, "Invalid HTTP request received."))
 
     def _refuse_head(self) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,9 +13,7 @@ from sluice.gateway.connections.limits import ConnectionLimits
 from sluice.gateway.http.head_cache import HeadCache
 from sluice.gateway.http.wire import Heads
 from sluice.gateway.messages import DataPlane
-from sluice.gateway.telemetry.sampler import Sampler
-
-_FAULTS_LOGGED_PER_S = 5
+from sluice.gateway.telemetry.fault_log import FaultLog
 
 
 class HttpServerContext:
@@ -29,12 +25,11 @@ class HttpServerContext:
 
     __slots__ = (
         "_budget",
-        "_callers_faults",
-        "_own_faults",
         "draining",
+        "faults",
+        "head_cache",
         "heads",
         "held",
-        "known_heads",
         "limits",
         "loop_turns",
         "open",
@@ -55,14 +50,12 @@ class HttpServerContext:
         self.limits = limits
         self.draining = draining
         self.heads = Heads()
-        self.known_heads = HeadCache()
+        self.head_cache = HeadCache()
         self.held = held
         self._budget = budget
         self.open: set[Timed] = set()
         self.sweep: DeadlineSweep | None = None
-        # Our own faults must not be lost among those that callers bring about.
-        self._own_faults = Sampler(_FAULTS_LOGGED_PER_S)
-        self._callers_faults = Sampler(_FAULTS_LOGGED_PER_S)
+        self.faults = FaultLog()
 
     def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[Timed], keep_alive_s: float) -> None:
         """Have the deadlines of these connections kept, from the first call on."""
@@ -90,14 +83,3 @@ class HttpServerContext:
         self.open.discard(connection)
         if self._budget is not None:
             self._budget.leave()
-
-    def log_fault(self, logger: logging.Logger, level: int, text: str, cause: BaseException | None = None) -> None:
-        """Log what a client can bring about at will: a few lines per second, and how many lines were kept back.
-
-        Errors are our own faults; they are counted apart from what is less severe.
-        """
-        sampler = self._own_faults if level >= logging.ERROR else self._callers_faults
-        kept_back = sampler.admit(time.monotonic())
-        if kept_back is not None:
-            more = f" ({kept_back} such lines were kept back)" if kept_back else ""
-            logger.log(level, "%s%s", text, more, exc_info=cause)

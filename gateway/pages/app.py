@@ -1,4 +1,4 @@
-"""The FastAPI application: management pages, API pages and metrics. Predictions never come here."""
+"""The FastAPI application: every page of the gateway. Predictions never come here."""
 
 from __future__ import annotations
 

@@ -81,5 +81,5 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    log.error("a management route failed", exc_info=error)
+    log.error("a page failed", exc_info=error)
     return error_response(request, 500, "internal error")

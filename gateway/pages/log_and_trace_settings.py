@@ -21,7 +21,7 @@ from sluice.gateway.settings.sections import TracingSettings
 from sluice.gateway.telemetry.logs import Level, level, set_level
 from sluice.inference.errors import Forbidden, InvalidRequest
 
-TraceWish: TypeAlias = Annotated[dict[str, Any] | None, Body()]
+TraceChange: TypeAlias = Annotated[dict[str, Any] | None, Body()]
 
 
 class LogPage(BaseModel):
@@ -35,7 +35,7 @@ class LogPage(BaseModel):
     log_format: str = "default"
 
 
-class LogWish(BaseModel):
+class LogChange(BaseModel):
     """What is to be logged from now on; what is left out stays."""
 
     log_file: str | None = None
@@ -66,11 +66,13 @@ async def log_settings() -> LogPage:
 
 
 @router.post("/logging", summary="Log more or less from now on")
-async def update_log_settings(control: ControlDependency, wish: Annotated[LogWish | None, Body()] = None) -> LogPage:
-    if wish is not None and (wished := _wished(wish)) != level():
+async def update_log_settings(
+    control: ControlDependency, change: Annotated[LogChange | None, Body()] = None
+) -> LogPage:
+    if change is not None and (changed := _level_after(change)) != level():
         if not control.allowed:
             raise Forbidden("clients may not change what is logged; server.model_control lets them")
-        set_level(wished)
+        set_level(changed)
     return _log_page()
 
 
@@ -88,17 +90,17 @@ async def model_trace_settings(
 
 
 @router.post("/trace/setting", summary="What is traced; refused if that would change it")
-async def update_trace_settings(tracing: TracingDependency, wish: TraceWish = None) -> TracePage:
-    _must_be_in_force(wish, page := _trace_page(tracing))
+async def update_trace_settings(tracing: TracingDependency, change: TraceChange = None) -> TracePage:
+    _must_be_in_force(change, page := _trace_page(tracing))
     return page
 
 
 @router.post("/models/{model}/trace/setting", summary="What is traced; refused if that would change it")
 async def update_model_trace_settings(
-    model: ModelName, catalogue: CatalogueDependency, tracing: TracingDependency, wish: TraceWish = None
+    model: ModelName, catalogue: CatalogueDependency, tracing: TracingDependency, change: TraceChange = None
 ) -> TracePage:
     catalogue.resolve(model, None)
-    _must_be_in_force(wish, page := _trace_page(tracing))
+    _must_be_in_force(change, page := _trace_page(tracing))
     return page
 
 
@@ -109,16 +111,16 @@ def _log_page() -> LogPage:
     )
 
 
-def _wished(wish: LogWish) -> Level:
+def _level_after(change: LogChange) -> Level:
     """The log level that a client asks for. Raises `InvalidRequest` if no level does what it asks for."""
-    if wish.log_file or wish.log_error is False or wish.log_format not in (None, "default"):
+    if change.log_file or change.log_error is False or change.log_format not in (None, "default"):
         raise InvalidRequest("log_file, log_error and log_format are fixed: errors are always logged to standard error")
     now = _log_page()
-    if (now.log_verbose_level if wish.log_verbose_level is None else wish.log_verbose_level) > 0:
+    if (now.log_verbose_level if change.log_verbose_level is None else change.log_verbose_level) > 0:
         return "debug"
-    if now.log_info if wish.log_info is None else wish.log_info:
+    if now.log_info if change.log_info is None else change.log_info:
         return "info"
-    return "warning" if (now.log_warning if wish.log_warning is None else wish.log_warning) else "error"
+    return "warning" if (now.log_warning if change.log_warning is None else change.log_warning) else "error"
 
 
 def _trace_page(tracing: TracingSettings) -> TracePage:
@@ -127,13 +129,13 @@ def _trace_page(tracing: TracingSettings) -> TracePage:
     return TracePage(trace_level=["TIMESTAMPS"] if on else ["OFF"], trace_rate=rate)
 
 
-def _must_be_in_force(wish: Mapping[str, Any] | None, page: TracePage) -> None:
+def _must_be_in_force(change: Mapping[str, Any] | None, page: TracePage) -> None:
     """Raises `InvalidRequest` for a setting that is unknown, or different from the one on `page`.
 
     `null` asks for the value that was set when the gateway started, which is the one in force.
     """
     now = page.model_dump()
-    for name, value in (wish or {}).items():
+    for name, value in (change or {}).items():
         if name not in now:
             raise InvalidRequest(f"there is no trace setting {name[:80]!r}; there are {', '.join(now)}")
         if value is not None and _words(value) != _words(now[name]):

@@ -15,7 +15,6 @@ class RequestIdMiddleware:
         self._request_ids = request_ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry point."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -37,7 +36,6 @@ class TrailingSlash:
         self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry point."""
         path = scope.get("path", "")
         own = path.removeprefix(scope.get("root_path", ""))
         if scope["type"] == "http" and own.startswith(self._prefix) and own.endswith("/"):

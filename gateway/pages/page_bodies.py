@@ -46,7 +46,6 @@ class PageBodies:
         self._limits = limits or ConnectionLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry point."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

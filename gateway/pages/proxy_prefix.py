@@ -24,7 +24,6 @@ class ProxyPrefix:
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry point."""
         if scope["type"] == "http":
             known = scope.get("root_path", "")
             prefix = self._root_path or known or forwarded_prefix(scope["headers"])

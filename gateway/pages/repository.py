@@ -16,7 +16,7 @@ from sluice.gateway.pages.errors import problem
 from sluice.gateway.pages.parameters import ModelName
 
 
-class IndexWish(BaseModel):
+class IndexQuery(BaseModel):
     """What of the index is wanted."""
 
     ready: bool = Field(False, description="Only versions that answer predictions.")
@@ -53,8 +53,8 @@ router = APIRouter(prefix="/v2/repository", tags=["repository"], route_class=Any
 
 
 @router.post("/index", summary="Every model of the repository", responses=FORBIDDEN)
-async def index(control: ControlDependency, wish: Annotated[IndexWish | None, Body()] = None) -> list[IndexLine]:
-    only_ready = wish is not None and wish.ready
+async def index(control: ControlDependency, query: Annotated[IndexQuery | None, Body()] = None) -> list[IndexLine]:
+    only_ready = query is not None and query.ready
     return [
         IndexLine(
             name=each.name,

@@ -31,7 +31,7 @@ class AlreadyRegistered(InvalidRequest):
     """A client registers a model that is in service already, and has not changed in the repository since."""
 
 
-class Told(BaseModel):
+class Confirmation(BaseModel):
     """What has been done."""
 
     status: str
@@ -121,9 +121,9 @@ async def models(
 
 @router.post("", summary="Serve a model as it lies in the repository now")
 async def register(
-    wish: Annotated[RegisterQuery, Query()], catalogue: CatalogueDependency, models_path: ModelsPathDependency
-) -> Told:
-    return await _register(catalogue, _name_of(wish, models_path))
+    query: Annotated[RegisterQuery, Query()], catalogue: CatalogueDependency, models_path: ModelsPathDependency
+) -> Confirmation:
+    return await _register(catalogue, _name_of(query, models_path))
 
 
 @router.get("/{model}", summary="The default version of a model")
@@ -142,57 +142,57 @@ async def describe_version(model: str, version: str, catalogue: CatalogueDepende
 
 
 @router.put("/{model}", summary="See that a model has as many workers as are wanted")
-async def scale(model: str, wanted: Annotated[Scale, Query()], catalogue: CatalogueDependency) -> Told:
+async def scale(model: str, wanted: Annotated[Scale, Query()], catalogue: CatalogueDependency) -> Confirmation:
     return _scaled(catalogue.resolve(model, None), wanted)
 
 
 @router.put("/{model}/{version}", summary="See that a version has as many workers as are wanted")
 async def scale_version(
     model: str, version: str, wanted: Annotated[Scale, Query()], catalogue: CatalogueDependency
-) -> Told:
+) -> Confirmation:
     return _scaled(catalogue.resolve(model, version_of(model, version)), wanted)
 
 
 @router.put("/{model}/{version}/set-default", summary="Choose the version of calls that name none")
-async def set_default(model: str, version: str, catalogue: CatalogueDependency) -> Told:
+async def set_default(model: str, version: str, catalogue: CatalogueDependency) -> Confirmation:
     number = version_of(model, version)
     catalogue.set_default(model, number)
-    return Told(status=f'Default version successfully updated for model "{model}" to "{number}"')
+    return Confirmation(status=f'Default version successfully updated for model "{model}" to "{number}"')
 
 
 @router.delete("/{model}", summary="Serve a model no more")
-async def unregister(model: str, catalogue: CatalogueDependency) -> Told:
+async def unregister(model: str, catalogue: CatalogueDependency) -> Confirmation:
     await catalogue.unload(model)
-    return Told(status=f'Model "{model}" unregistered')
+    return Confirmation(status=f'Model "{model}" unregistered')
 
 
 @router.delete("/{model}/{version}", summary="Serve a version no more")
-async def unregister_version(model: str, version: str, catalogue: CatalogueDependency) -> Told:
+async def unregister_version(model: str, version: str, catalogue: CatalogueDependency) -> Confirmation:
     served = catalogue.resolve(model, version_of(model, version))
     if served is catalogue.resolve(model, None) and len(catalogue.versions(model)) > 1:
         raise Forbidden(f"cannot remove default version {served.version} of model {model!r}; set another one first")
     await catalogue.unload(model, served.version)
-    return Told(status=f'Model "{model}" unregistered')
+    return Confirmation(status=f'Model "{model}" unregistered')
 
 
-def _name_of(wish: RegisterQuery, repository: Path) -> str:
+def _name_of(query: RegisterQuery, repository: Path) -> str:
     """The model that a URL names. Raises `InvalidRequest` if it does not lie in the repository."""
-    folder = Path(wish.url)
+    folder = Path(query.url)
     if folder.is_absolute() and folder.parent == repository.absolute():
         folder = Path(folder.name)
-    if "://" in wish.url or folder.is_absolute() or len(folder.parts) != 1 or folder.name in ("", ".."):
+    if "://" in query.url or folder.is_absolute() or len(folder.parts) != 1 or folder.name in ("", ".."):
         raise InvalidRequest(
-            f"url is {wish.url[:128]!r}; expected the name of a model in the repository: nothing is downloaded, and "
+            f"url is {query.url[:128]!r}; expected the name of a model in the repository: nothing is downloaded, and "
             "nothing beside the repository is read"
         )
-    if wish.model_name and wish.model_name != folder.name:
+    if query.model_name and query.model_name != folder.name:
         raise InvalidRequest(
-            f"model_name is {str(wish.model_name)[:128]!r}; models are called as their folder is, {folder.name!r}"
+            f"model_name is {str(query.model_name)[:128]!r}; models are called as their folder is, {folder.name!r}"
         )
     return folder.name
 
 
-async def _register(catalogue: Catalogue, name: str) -> Told:
+async def _register(catalogue: Catalogue, name: str) -> Confirmation:
     before = _in_service(catalogue, name)
     try:
         await catalogue.load(name)
@@ -204,7 +204,7 @@ async def _register(catalogue: Catalogue, name: str) -> Told:
     if len(after) == len(before) and all(one is other for one, other in zip(before, after, strict=True)):
         raise AlreadyRegistered(f"model version {served.version} is already registered for model {name!r}")
     workers = served.health().workers_alive
-    return Told(status=f'Model "{name}" Version: {served.version} registered with {workers} initial workers')
+    return Confirmation(status=f'Model "{name}" Version: {served.version} registered with {workers} initial workers')
 
 
 def _in_service(catalogue: Catalogue, name: str) -> Sequence[ServedModel]:
@@ -215,14 +215,14 @@ def _in_service(catalogue: Catalogue, name: str) -> Sequence[ServedModel]:
         return ()
 
 
-def _scaled(served: ServedModel, wanted: Scale) -> Told:
+def _scaled(served: ServedModel, wanted: Scale) -> Confirmation:
     count = served.health().workers_alive
     if wanted.min_worker > count or (wanted.max_worker is not None and wanted.max_worker < count):
         raise InvalidRequest(
             f"model {served.name!r} has {count} workers; their number is planned when it loads: set workers.count in "
             "its model.toml, and register it again"
         )
-    return Told(status=f"Workers scaled to {count} for model: {served.name}")
+    return Confirmation(status=f"Workers scaled to {count} for model: {served.name}")
 
 
 def _descriptions(versions: Sequence[ServedModel]) -> list[VersionDescription]:

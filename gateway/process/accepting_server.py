@@ -41,7 +41,7 @@ class AcceptingServer(uvicorn.Server):
         self._on_started = on_started
         self._acceptors: list[Acceptor] = []
 
-    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]
+    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]  # uvicorn has a generator
         """Nothing: uvicorn would raise the signals again at the end, and make the exit status an error."""
         return nullcontext()
 
@@ -50,6 +50,7 @@ class AcceptingServer(uvicorn.Server):
         await self.lifespan.startup()
         config = self.config
 
+        # uvicorn declares a plain `asyncio.Protocol`, whose constructor takes nothing.
         def protocol() -> asyncio.Protocol:
             return config.http_protocol_class(  # type: ignore[call-arg]
                 config=config, server_state=self.server_state, app_state=self.lifespan.state

@@ -11,7 +11,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """Hands SIGTERM and SIGINT to whoever knows at the moment what to do; with nobody there, nothing happens."""
+    """Passes SIGTERM and SIGINT to the handler of the innermost `handled_by` block. Outside of one they are ignored."""
 
     def __init__(self) -> None:
         self._handler: Callable[[int], None] = lambda number: None

@@ -33,7 +33,7 @@ class BodyRefused(msgspec.Struct, frozen=True, array_like=True, tag=2):
     param: str | None = None
 
 
-class Broke(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class ReaderBug(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """Reading failed through a bug of ours. `trace` is a traceback for the log."""
 
     trace: str
@@ -43,7 +43,7 @@ class ReadingFailed(Exception):
     """A reader failed through a bug of ours. The text is its traceback."""
 
 
-def told(error: Exception) -> BodyRefused | Broke:
+def message_of(error: Exception) -> BodyRefused | ReaderBug:
     """The message in which a reader sends an error."""
     if isinstance(error, FieldFault):
         return BodyRefused("", str(error)[:LONGEST_TEXT], error.param)
@@ -52,10 +52,10 @@ def told(error: Exception) -> BodyRefused | Broke:
         return BodyRefused(kind, str(error)[:LONGEST_TEXT])
     if isinstance(error, MemoryError):
         return BodyRefused("RequestTooLarge", "reading the body takes more memory than a body of its length may")
-    return Broke("".join(traceback.format_exception(error, limit=-20))[-LONGEST_TEXT:])
+    return ReaderBug("".join(traceback.format_exception(error, limit=-20))[-LONGEST_TEXT:])
 
 
-def raised(refused: BodyRefused) -> SluiceError:
+def error_of(refused: BodyRefused) -> SluiceError:
     """The error that was sent."""
     if refused.param is not None:
         return FieldFault(refused.message, param=refused.param)

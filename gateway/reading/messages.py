@@ -3,9 +3,9 @@
     gateway                        reader
     Meet (+ a description)  ->                              once for each model version
     Decode (+ the body)     ->
-                            <-     Decoded (+ the request) | BodyRefused | Broke
+                            <-     Decoded (+ the request) | BodyRefused | ReaderBug
     FindModel (+ the body)  ->
-                            <-     ModelFound | BodyRefused | Broke
+                            <-     ModelFound | BodyRefused | ReaderBug
     Forget                  ->
 
 "+" stands for a memory file, whose descriptor travels with the message. The gateway waits for an answer before it sends
@@ -19,7 +19,7 @@ from typing import TypeAlias
 import msgspec
 
 from sluice.gateway.messages import Header
-from sluice.gateway.reading.faults import BodyRefused, Broke
+from sluice.gateway.reading.faults import BodyRefused, ReaderBug
 
 KNOWN_CALLEES = 64
 """Model versions that a reader remembers. Beyond that, both sides drop the one that was used least recently."""
@@ -70,8 +70,8 @@ class Decoded(msgspec.Struct, frozen=True, array_like=True, tag=1):
     head_at: int
 
 
-Order: TypeAlias = Meet | Forget | FindModel | Decode
-Answer: TypeAlias = ModelFound | Decoded | BodyRefused | Broke
+ReaderOrder: TypeAlias = Meet | Forget | FindModel | Decode
+ReaderAnswer: TypeAlias = ModelFound | Decoded | BodyRefused | ReaderBug
 
-ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
-ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+ORDERS: msgspec.msgpack.Decoder[ReaderOrder] = msgspec.msgpack.Decoder(ReaderOrder)
+ANSWERS: msgspec.msgpack.Decoder[ReaderAnswer] = msgspec.msgpack.Decoder(ReaderAnswer)

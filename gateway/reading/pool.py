@@ -19,8 +19,8 @@ from sluice.gateway.messages import Header
 from sluice.gateway.reading import reader_bounds
 from sluice.gateway.reading.callees import described
 from sluice.gateway.reading.fair_queue import FairQueue
-from sluice.gateway.reading.faults import BodyRefused, Broke, ReadingFailed, raised
-from sluice.gateway.reading.messages import Answer, Decode, Decoded, FindModel, ModelFound
+from sluice.gateway.reading.faults import BodyRefused, ReaderBug, ReadingFailed, error_of
+from sluice.gateway.reading.messages import Decode, Decoded, FindModel, ModelFound, ReaderAnswer
 from sluice.gateway.reading.process import ReaderLost, ReaderProcess
 from sluice.gateway.reading.reader_bounds import TRIES, ReaderBounds, ReaderFault, given_up, reader_lost
 from sluice.gateway.reading.requests import RequestTaken, taken
@@ -163,7 +163,7 @@ class Readers:
 
     async def _ask(
         self, model: str, body: SharedBody, deadline_s: float, may_take_bytes: int, prepare: _Prepared
-    ) -> tuple[Answer, int | None]:
+    ) -> tuple[ReaderAnswer, int | None]:
         job = _Job(model, body, deadline_s, may_take_bytes, prepare)
         task = self._keep(self._through(job))
         try:
@@ -177,7 +177,7 @@ class Readers:
                 job.reader.hurry(time.monotonic() + LEFT_S)
             raise
 
-    async def _through(self, job: _Job) -> tuple[Answer, int | None]:
+    async def _through(self, job: _Job) -> tuple[ReaderAnswer, int | None]:
         came_s = time.monotonic()
         async with self._queue.place(job.model, job.deadline_s - came_s):
             self._waited_s += time.monotonic() - came_s
@@ -194,7 +194,7 @@ class Readers:
                     if tries[fault] >= TRIES[fault]:
                         raise given_up(fault, tries[fault]) from lost
 
-    async def _read(self, job: _Job) -> tuple[Answer, int | None]:
+    async def _read(self, job: _Job) -> tuple[ReaderAnswer, int | None]:
         reader = await self._take(job)
         began_s = time.monotonic()
         memory_bytes = max(reader_bounds.OWN_BYTES, reader.own_bytes) + job.may_take_bytes
@@ -278,13 +278,15 @@ def planned_readers(setting: int) -> int:
     return setting or max(2, len(os.sched_getaffinity(0)) // 2)
 
 
-def _fault(answer: Answer) -> Exception:
+def _fault(answer: ReaderAnswer) -> Exception:
     if isinstance(answer, BodyRefused):
-        return raised(answer)
-    return ReadingFailed(answer.trace if isinstance(answer, Broke) else f"a reader answered {type(answer).__name__}")
+        return error_of(answer)
+    return ReadingFailed(
+        answer.trace if isinstance(answer, ReaderBug) else f"a reader answered {type(answer).__name__}"
+    )
 
 
-def _drop(task: asyncio.Task[tuple[Answer, int | None]]) -> None:
+def _drop(task: asyncio.Task[tuple[ReaderAnswer, int | None]]) -> None:
     """Close the file that came with an answer for which nobody waits any more."""
     if not task.cancelled() and task.exception() is None and (descriptor := task.result()[1]) is not None:
         os.close(descriptor)

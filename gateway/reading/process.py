@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from sluice.gateway.reading.messages import KNOWN_CALLEES, Answer, Decode, FindModel, Forget, Meet
+from sluice.gateway.reading.messages import KNOWN_CALLEES, Decode, FindModel, Forget, Meet, ReaderAnswer
 from sluice.gateway.reading.reader_bounds import ReaderBounds
 from sluice.gateway.reading.spawn import spawn
 from sluice.gateway.telemetry.labels import ReaderEnd
@@ -48,7 +48,7 @@ class ReaderProcess:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        channel: Channel[Answer],
+        channel: Channel[ReaderAnswer],
         on_end: Callable[[ReaderProcess], None],
     ) -> None:
         self.pid = process.pid
@@ -61,7 +61,7 @@ class ReaderProcess:
         self._process = process
         self._channel = channel
         self._met: OrderedDict[int, None] = OrderedDict()
-        self._answer: asyncio.Future[tuple[Answer, int | None]] | None = None
+        self._answer: asyncio.Future[tuple[ReaderAnswer, int | None]] | None = None
         self._bounds: ReaderBounds | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -108,7 +108,7 @@ class ReaderProcess:
 
     def ask(
         self, order: FindModel | Decode, descriptor: int, bounds: ReaderBounds
-    ) -> asyncio.Future[tuple[Answer, int | None]]:
+    ) -> asyncio.Future[tuple[ReaderAnswer, int | None]]:
         """Send an order with the body's file. The future gives the answer, and the descriptor that came with it.
 
         Raises `NotSent` for an order that cannot be sent now, and `ReaderLost`.

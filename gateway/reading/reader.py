@@ -20,7 +20,7 @@ from sluice.gateway.dialects.base import Callee
 from sluice.gateway.dialects.openai.codec import OpenAI
 from sluice.gateway.reading.callees import KnownCallee
 from sluice.gateway.reading.codecs import codec_of
-from sluice.gateway.reading.faults import told
+from sluice.gateway.reading.faults import message_of
 from sluice.gateway.reading.messages import (
     KNOWN_CALLEES,
     ORDERS,
@@ -30,7 +30,7 @@ from sluice.gateway.reading.messages import (
     Forget,
     Meet,
     ModelFound,
-    Order,
+    ReaderOrder,
 )
 from sluice.gateway.reading.requests import shared
 from sluice.inference.transport.arena import SharedMemory
@@ -68,7 +68,7 @@ def main(sends: int, receives: int, gateway: int) -> None:
 class Reader:
     """Carries out one order after another. `trim` gives free memory back to the system."""
 
-    def __init__(self, channel: Channel[Order], trim: Callable[[], object]) -> None:
+    def __init__(self, channel: Channel[ReaderOrder], trim: Callable[[], object]) -> None:
         self._channel = channel
         self._trim = trim
         self._known: OrderedDict[int, KnownCallee] = OrderedDict()
@@ -101,7 +101,7 @@ class Reader:
         except (PeerGone, WireError):
             raise
         except Exception as error:
-            self._channel.send(told(error))
+            self._channel.send(message_of(error))
         finally:
             if memory is not None:
                 memory.close()

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import sluice
-from sluice.gateway.reading.messages import ANSWERS, Answer
+from sluice.gateway.reading.messages import ANSWERS, ReaderAnswer
 from sluice.inference.transport.channel import Channel
 from sluice.inference.workers.spawn import fresh
 
@@ -23,6 +23,6 @@ _BOOT = (
 _PACKAGES = str(Path(sluice.__file__).parent.parent)
 
 
-async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
+async def spawn() -> tuple[asyncio.subprocess.Process, Channel[ReaderAnswer]]:
     """A reader that waits for its first order, and the channel to it. Raises `OSError`."""
     return await fresh(_BOOT, _PACKAGES, ANSWERS, os.getpid())

@@ -65,7 +65,7 @@ class Catalogue:
         for name in {each.served.name for each in loaded}:
             self._put(name, [each for each in loaded if each.served.name == name])
         for broken in self.broken:
-            log.error("cannot be served", model=broken.name, version=broken.version, because=broken.reason)
+            log.error("a model cannot be served", model=broken.name, version=broken.version, because=broken.reason)
         self._entered = True
         return self
 

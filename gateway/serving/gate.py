@@ -24,13 +24,16 @@ LATEST_PART = 0.85
 LOOK_S = 0.005
 """While calls wait, the gate checks so often which of them may go on, and whose time is over."""
 
-TOLD_PER_ANSWER, TOLD_TOGETHER = 0.2, 100
-"""A busy gateway may refuse so many calls for each answer, in a tenth of its time, and saves up so many refusals."""
+REFUSALS_PER_ANSWER = 0.2
+"""Refusals that a busy gateway may send for each answer. They take a tenth of its time."""
+
+SAVED_REFUSALS = 100
+"""The most refusals that it saves up."""
 
 PROMPT_S, IDLE_LOOKS = 0.0015, 3
 """A gateway whose last `IDLE_LOOKS` checks came at most `PROMPT_S` late is not busy, and refuses all late calls."""
 
-TEXT = "overloaded: the gateway has as much to do as it can in time"
+OVERLOADED_TEXT = "overloaded: the gateway has as much to do as it can in time"
 
 
 class GateRefusal(msgspec.Struct, frozen=True):
@@ -43,12 +46,12 @@ class GateRefusal(msgspec.Struct, frozen=True):
 class Gate:
     """Lets calls of a version with a latency objective go on to be decoded, as many as the batcher's `Allowance` says.
 
-    Refusing a call costs a gateway half as much as answering it, and most of that is spent in the kernel. Callers who
-    are refused at once call again at once, and soon the gateway does nothing but refuse. So a call that cannot be let
-    in now waits here, as bytes. Calls are let in in the order in which they came, as long as they would be answered in
-    time; the others are refused when the objective is over. A caller who waits sends nothing, and so costs nothing.
-    While there is very little work in hand, every call is let in, even if its answer will be late: the gateway learns
-    its speed from answers.
+    Refusing a call costs a gateway half as much as answering it, and most of that is spent in the kernel
+    (`docs/decisions/0027-callers-wait-at-a-gate.md`). Callers who are refused at once call again at once, and soon the
+    gateway does nothing but refuse. So a call that cannot be let in now waits here, as bytes. Calls are let in in the
+    order in which they came, as long as they would be answered in time; the others are refused when the objective is
+    over. A caller who waits sends nothing, and so costs nothing. While there is very little work in hand, every call is
+    let in, even if its answer will be late: the gateway learns its speed from answers.
 
     The gate is open while the cache pays: only a decoded call can be looked up in the cache, and the batcher refuses
     what the cache does not have.
@@ -71,7 +74,7 @@ class Gate:
         self._waiting: deque[_Waiting] = deque()
         self._late: deque[_Waiting] = deque()
         self._entering = 0
-        self._to_tell = 0.0
+        self._refusals_left = 0.0
         self._idle_looks = 0
         self._look_s = 0.0
         self._alarm: Alarm | None = None
@@ -94,7 +97,7 @@ class Gate:
         waiting = _Waiting(came_s, loop.create_future())
         self._waiting.append(waiting)
         if self._alarm is None:
-            self._alarm = Alarm(loop, self._look)
+            self._alarm = Alarm(loop, self._check)
         self._set_alarm(now_s)
         if await waiting.let_in:
             self._entering -= 1
@@ -104,7 +107,7 @@ class Gate:
     def answered(self, began_s: float, now_s: float, response: InferenceResponse) -> None:
         """Take note that a call that was let in at `began_s` is answered."""
         timings = response.timings
-        self._to_tell += TOLD_PER_ANSWER
+        self._refusals_left += REFUSALS_PER_ANSWER
         if timings.batch_rows:
             self._learn(began_s, now_s, timings)
         if self._waiting:
@@ -144,21 +147,21 @@ class Gate:
                 self._entering += 1
                 room -= 1
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Let in the calls for which there is room, and refuse those whose time is over."""
         now_s = self._clock()
         self._let_in(now_s)
         self._idle_looks = self._idle_looks + 1 if now_s - self._look_s < PROMPT_S else 0
         if self._idle_looks >= IDLE_LOOKS:
-            self._to_tell = math.inf
-        self._to_tell = min(self._to_tell, len(self._late))
+            self._refusals_left = math.inf
+        self._refusals_left = min(self._refusals_left, len(self._late))
         over_s, late = now_s - self._objective_s, self._late
-        while late and late[0].came_s <= (over_s if self._to_tell > 0 else over_s - self._objective_s):
+        while late and late[0].came_s <= (over_s if self._refusals_left > 0 else over_s - self._objective_s):
             last = late.popleft()
             if not last.let_in.done():
                 last.let_in.set_result(False)
-                self._to_tell -= 1
-        self._to_tell = min(max(self._to_tell, 0), TOLD_TOGETHER)
+                self._refusals_left -= 1
+        self._refusals_left = min(max(self._refusals_left, 0), SAVED_REFUSALS)
         if self._alarm is not None and (self._waiting or self._late):
             self._set_alarm(now_s)
 
@@ -172,7 +175,7 @@ class Gate:
         retry_after_s = math.ceil(self._batcher.retry_after_s())
         refusal = self._refusals.get((dialect, retry_after_s))
         if refusal is None:
-            error = Overloaded(TEXT, retry_after_s)
+            error = Overloaded(OVERLOADED_TEXT, retry_after_s)
             refusal = self._refusals[dialect, retry_after_s] = GateRefusal(error, dialect.refuse(error))
         return refusal
 

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TextIO, TypeAlias, cast
 from urllib.parse import quote
 
@@ -29,22 +29,22 @@ SHORTEST_SECRET = 4
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 """The levels of the log."""
 
-_outlets: dict[int, LogWriter] = {}
+_writers: dict[int, LogWriter] = {}
 
 
 def dropped_lines() -> int:
     """How many log lines of this process could not be written."""
-    return sum([outlet.dropped_lines for outlet in _outlets.values()])
+    return sum([writer.dropped_lines for writer in _writers.values()])
 
 
-def _outlet(stream: TextIO) -> TextIO | LogWriter:
+def _writer_of(stream: TextIO) -> TextIO | LogWriter:
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):
         return stream  # it is in memory, and never blocks
-    if descriptor not in _outlets:
-        _outlets[descriptor] = LogWriter(descriptor)
-    return _outlets[descriptor]
+    if descriptor not in _writers:
+        _writers[descriptor] = LogWriter(descriptor)
+    return _writers[descriptor]
 
 
 def configure_logs(
@@ -66,35 +66,9 @@ def configure_logs(
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.StackInfoRenderer(),
     ]
-    renderer: list[Processor] = (
-        [
-            _on_one_line,
-            structlog.dev.ConsoleRenderer(
-                colors=stream.isatty(), repr_native_str=True, exception_formatter=write_traceback
-            ),
-        ]
-        if people
-        else [structlog.processors.ExceptionRenderer(traceback_facts), structlog.processors.JSONRenderer()]
-    )
-    handler = logging.StreamHandler(_outlet(stream))
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *renderer,
-                cast(Processor, Mask(secrets)),
-            ],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
+    logging.getLogger().handlers[:] = [_handler(stream, shared, Mask(secrets), people=people)]
     _set_levels(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
-    # Sluice logs itself what uvicorn logs at "info". Warnings and errors of uvicorn are kept.
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
+    _adopt_uvicorn()
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[
@@ -106,6 +80,41 @@ def configure_logs(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _handler(stream: TextIO, shared: Sequence[Processor], mask: Mask, *, people: bool) -> logging.Handler:
+    """Writes every line to the stream, for people or as JSON. `shared` processes lines that are not structlog's."""
+    renderer: list[Processor] = (
+        [
+            _on_one_line,
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), repr_native_str=True, exception_formatter=write_traceback
+            ),
+        ]
+        if people
+        else [structlog.processors.ExceptionRenderer(traceback_facts), structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(_writer_of(stream))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *renderer,
+                cast(Processor, mask),
+            ],
+        )
+    )
+    return handler
+
+
+def _adopt_uvicorn() -> None:
+    """Have uvicorn's lines written as all others."""
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # Sluice logs itself what uvicorn logs at "info". Warnings and errors of uvicorn are kept.
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def log_what_nobody_catches() -> None:

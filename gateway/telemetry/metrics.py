@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from prometheus_client.exposition import choose_encoder
-
 from sluice.gateway.telemetry import families as table
 from sluice.gateway.telemetry.exposition import Exposition
 from sluice.gateway.telemetry.families import Families
@@ -77,8 +75,3 @@ class Metrics:
         """
         self._lag.observe(lag_s)
         self._families.fold()
-
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """All metrics and their content type, made in one go. Scrapes are given `pages.page`, made in small steps."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type

@@ -32,25 +32,25 @@ class Placed(msgspec.Struct, frozen=True, array_like=True):
     shape: Shape
 
 
-Content: TypeAlias = "Sequence[Array] | bytes"
+TensorContent: TypeAlias = "Sequence[Array] | bytes"
 
 
 class BufferPlan(msgspec.Struct, frozen=True):
     """Tensors with their places, not written yet. `contents` are arrays to stack, or BYTES that are already encoded."""
 
     placed: tuple[Placed, ...]
-    contents: tuple[Content, ...]
+    contents: tuple[TensorContent, ...]
     size_bytes: int
 
 
 def plan(tensors: Sequence[Sequence[Array]]) -> BufferPlan:
     """Places for tensors, each given as the arrays to be stacked along axis 0. A single array keeps its shape."""
     placed: list[Placed] = []
-    contents: list[Content] = []
+    contents: list[TensorContent] = []
     end = 0
     for arrays in tensors:
         shape = _stacked_shape(arrays)
-        content: Content
+        content: TensorContent
         if arrays[0].dtype.hasobject:
             content = _encode_bytes(arrays)
             size = len(content)

@@ -101,8 +101,8 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=6):
     invalid_input: bool
 
 
-Order: TypeAlias = Load | ShareArena | Run
-Answer: TypeAlias = Loaded | LoadFailed | Done | Failed
+WorkerOrder: TypeAlias = Load | ShareArena | Run
+WorkerAnswer: TypeAlias = Loaded | LoadFailed | Done | Failed
 
-ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
-ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+ORDERS: msgspec.msgpack.Decoder[WorkerOrder] = msgspec.msgpack.Decoder(WorkerOrder)
+ANSWERS: msgspec.msgpack.Decoder[WorkerAnswer] = msgspec.msgpack.Decoder(WorkerAnswer)

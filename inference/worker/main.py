@@ -42,9 +42,9 @@ from sluice.inference.transport.messages import (
     Load,
     Loaded,
     LoadFailed,
-    Order,
     Run,
     ShareArena,
+    WorkerOrder,
 )
 from sluice.inference.types import Datatype, Signature, TensorSpec
 from sluice.inference.worker.runner import Runner
@@ -92,7 +92,7 @@ def _end_with_gateway(receives: int) -> None:
     os._exit(0)
 
 
-def _load(channel: Channel[Order]) -> tuple[Backend, Signature] | None:
+def _load(channel: Channel[WorkerOrder]) -> tuple[Backend, Signature] | None:
     order, _ = channel.receive()
     if not isinstance(order, Load):
         raise WireError(f"the first message was {type(order).__name__}, not Load")
@@ -178,7 +178,7 @@ def _class_names(model: UnloadedModel) -> tuple[dict[str, tuple[str, ...]], tupl
     return names, notes
 
 
-def _serve(channel: Channel[Order], backend: Backend, signature: Signature) -> None:
+def _serve(channel: Channel[WorkerOrder], backend: Backend, signature: Signature) -> None:
     share, descriptor = channel.receive()
     if not isinstance(share, ShareArena) or descriptor is None:
         raise WireError(f"the second message was {type(share).__name__}, not ShareArena with an arena")

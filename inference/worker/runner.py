@@ -10,7 +10,7 @@ from sluice.inference.errors import ModelFailed
 from sluice.inference.transport.arena import ArenaShape, SharedMemory
 from sluice.inference.transport.channel import Channel, WireError, clipped
 from sluice.inference.transport.layout import BufferPlan, plan, views, write
-from sluice.inference.transport.messages import Done, Failed, Order, Run
+from sluice.inference.transport.messages import Done, Failed, Run, WorkerOrder
 from sluice.inference.types import Arrays, Signature
 
 
@@ -24,7 +24,7 @@ class Runner:
         self._datatypes = tuple([spec.datatype for spec in signature.inputs])
         self._names = tuple([spec.name for spec in signature.outputs])
 
-    def answer(self, channel: Channel[Order], order: Run, descriptor: int | None) -> None:
+    def answer(self, channel: Channel[WorkerOrder], order: Run, descriptor: int | None) -> None:
         """Runs one batch and sends `Done` or `Failed`. `descriptor`: memory of inputs that did not fit the slot."""
         try:
             outputs, began_s, compute_s = self._run(order, descriptor)
@@ -55,7 +55,7 @@ class Runner:
             del inputs
         return outputs, began_s, compute_s
 
-    def _send_apart(self, channel: Channel[Order], planned: BufferPlan, began_s: float, compute_s: float) -> None:
+    def _send_apart(self, channel: Channel[WorkerOrder], planned: BufferPlan, began_s: float, compute_s: float) -> None:
         """Sends outputs larger than the slot in memory of their own, which the gateway owns from then on."""
         with SharedMemory.create(planned.size_bytes) as own:
             write(planned, own.buffer, 0)

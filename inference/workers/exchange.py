@@ -12,7 +12,7 @@ from sluice.inference.planning.options import UNLIMITED_BYTES
 from sluice.inference.transport.arena import SLOTS, SharedMemory, arena_shape, lender
 from sluice.inference.transport.channel import Channel
 from sluice.inference.transport.layout import BufferPlan, Placed, copies, plan, write, write_file
-from sluice.inference.transport.messages import Answer, Done, Run, ShareArena
+from sluice.inference.transport.messages import Done, Run, ShareArena, WorkerAnswer
 from sluice.inference.types import Arrays, Datatype, Signature
 
 LEND_FROM_BYTES = 1 << 20
@@ -36,7 +36,7 @@ class Exchange:
 
     def __init__(
         self,
-        channel: Channel[Answer],
+        channel: Channel[WorkerAnswer],
         signature: Signature,
         max_batch_rows: int,
         max_answer_bytes: int = UNLIMITED_BYTES,

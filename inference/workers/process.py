@@ -14,7 +14,7 @@ import msgspec
 from sluice.inference.errors import ModelFailed, ModelLoadError, RequestTooLarge, WorkerDied
 from sluice.inference.planning.options import UNLIMITED_BYTES
 from sluice.inference.transport.channel import Channel, NotSent, PeerGone, WireError
-from sluice.inference.transport.messages import Answer, Done, Failed, Load, Loaded
+from sluice.inference.transport.messages import Done, Failed, Load, Loaded, WorkerAnswer
 from sluice.inference.types import Arrays, BatchResult, Cause, Death
 from sluice.inference.workers.deaths import REGISTER
 from sluice.inference.workers.exchange import Exchange, WantedOutputs
@@ -56,7 +56,7 @@ class WorkerProcess:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        channel: Channel[Answer],
+        channel: Channel[WorkerAnswer],
         loaded: Loaded,
         limits: WorkerLimits,
         on_room: Callable[[], None],

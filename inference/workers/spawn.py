@@ -15,7 +15,7 @@ import msgspec
 import sluice
 from sluice.inference.errors import ModelLoadError
 from sluice.inference.transport.channel import Channel, PeerGone, WireError, connected
-from sluice.inference.transport.messages import ANSWERS, Answer, Load, Loaded, LoadFailed
+from sluice.inference.transport.messages import ANSWERS, Load, Loaded, LoadFailed, WorkerAnswer
 from sluice.inference.workers.deaths import how_it_ended
 from sluice.inference.workers.vitals import LOOK_S, STOPPED_LOOKS, vitals
 
@@ -33,7 +33,7 @@ _PACKAGES = str(Path(sluice.__file__).parent.parent)
 AnswerT = TypeVar("AnswerT")
 
 
-async def spawn() -> tuple[asyncio.subprocess.Process, Channel[Answer]]:
+async def spawn() -> tuple[asyncio.subprocess.Process, Channel[WorkerAnswer]]:
     """Starts a worker that waits for its first order, as `fresh` does. Raises `ModelLoadError`."""
     if sys.platform != "linux":
         raise ModelLoadError(f"worker processes need Linux (memory files, descriptor passing); this is {sys.platform}")
@@ -82,7 +82,7 @@ async def fresh(
     return process, Channel(ours, answers)
 
 
-async def load(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> Loaded:
+async def load(process: asyncio.subprocess.Process, channel: Channel[WorkerAnswer], order: Load) -> Loaded:
     """Makes the worker load its model. Raises `ModelLoadError`; the caller must then end the process.
 
     Raises it, too, for a replacement that was stopped by a signal: it would keep its place empty until the load times
@@ -130,7 +130,9 @@ def kill(process: asyncio.subprocess.Process) -> None:
             os.kill(process.pid, signal.SIGKILL)  # process.kill() would reap it and lose its exit code
 
 
-async def _readable_unless_stopped(process: asyncio.subprocess.Process, channel: Channel[Answer], order: Load) -> None:
+async def _readable_unless_stopped(
+    process: asyncio.subprocess.Process, channel: Channel[WorkerAnswer], order: Load
+) -> None:
     stopped = 0
     while not await _readable(channel, LOOK_S):
         seen = vitals(process.pid)
@@ -139,7 +141,7 @@ async def _readable_unless_stopped(process: asyncio.subprocess.Process, channel:
             raise ModelLoadError(f"{order.model_file}: the worker process was stopped while it loaded the model")
 
 
-async def _readable(channel: Channel[Answer], patience_s: float | None = None) -> bool:
+async def _readable(channel: Channel[WorkerAnswer], patience_s: float | None = None) -> bool:
     """Waits until there is something to receive. False if there is nothing after `patience_s`."""
     loop = asyncio.get_running_loop()
     arrived = loop.create_future()

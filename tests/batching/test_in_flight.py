@@ -28,19 +28,19 @@ def flat(run_s: float) -> LatencyCurve:
 
 
 class Naive:
-    """Every batch that is out, in the order in which they left, as (trip, run time, begun); `None` has not begun."""
+    """Every batch that is out, in the order in which they left, as (batch, run time, begun); `None` has not begun."""
 
     def __init__(self) -> None:
         self.out: list[tuple[BatchInFlight, float, float | None]] = []
 
     def running(self) -> list[tuple[BatchInFlight, float, float]]:
-        return [(trip, run_s, begun_s) for trip, run_s, begun_s in self.out if begun_s is not None]
+        return [(in_flight, run_s, begun_s) for in_flight, run_s, begun_s in self.out if begun_s is not None]
 
     def behind(self) -> list[tuple[BatchInFlight, float]]:
-        return [(trip, run_s) for trip, run_s, begun_s in self.out if begun_s is None]
+        return [(in_flight, run_s) for in_flight, run_s, begun_s in self.out if begun_s is None]
 
-    def returned(self, trip: BatchInFlight, now_s: float) -> None:
-        self.out = [each for each in self.out if each[0] is not trip]
+    def returned(self, in_flight: BatchInFlight, now_s: float) -> None:
+        self.out = [each for each in self.out if each[0] is not in_flight]
         if waiting := self.behind():
             place = [each[0] for each in self.out].index(waiting[0][0])
             self.out[place] = (*waiting[0], now_s)
@@ -60,22 +60,22 @@ class Naive:
 def test_the_time_left_and_the_front_are_those_of_a_list_of_the_batches(
     script: list[tuple[str, float, float, int]], workers: int
 ) -> None:
-    underway, naive, now_s = InFlightBatches(), Naive(), 1000.0
+    batches, naive, now_s = InFlightBatches(), Naive(), 1000.0
     for step, run_s, later_s, number in script:
         now_s += later_s
         running = naive.running()
         if step == "left" and len(naive.out) < 2 * workers:
             behind = len(running) == workers
-            trip = underway.left(Batch((), 0), flat(run_s), now_s, behind=behind)
-            naive.out.append((trip, run_s, None if behind else now_s))
+            in_flight = batches.left(Batch((), 0), flat(run_s), now_s, behind=behind)
+            naive.out.append((in_flight, run_s, None if behind else now_s))
         elif step == "returned" and running:
-            trip = running[number % len(running)][0]
-            naive.returned(trip, now_s)
-            underway.returned(trip, workers, now_s)
-        assert len(underway) == len(naive.out)
-        assert underway.left_s(now_s) == pytest.approx(naive.left_s(now_s), abs=1e-6)
-        assert underway.left_s(now_s + 0.3) == pytest.approx(naive.left_s(now_s + 0.3), abs=1e-6)
-        front, expected = underway.front(), naive.front()
+            in_flight = running[number % len(running)][0]
+            naive.returned(in_flight, now_s)
+            batches.returned(in_flight, workers, now_s)
+        assert len(batches) == len(naive.out)
+        assert batches.left_s(now_s) == pytest.approx(naive.left_s(now_s), abs=1e-6)
+        assert batches.left_s(now_s + 0.3) == pytest.approx(naive.left_s(now_s + 0.3), abs=1e-6)
+        front, expected = batches.front(), naive.front()
         assert (front is None) == (expected is None)
         if front is not None and expected is not None:
             assert front.began_s + front.run_s == pytest.approx(expected.began_s + expected.run_s)
@@ -85,37 +85,37 @@ def test_the_time_left_and_the_front_are_those_of_a_list_of_the_batches(
 def test_whichever_batch_returns_first_none_is_lost_and_no_worker_runs_two(
     script: list[tuple[str, float, float, int]], workers: int
 ) -> None:
-    underway, out, now_s = InFlightBatches(), list[tuple[BatchInFlight, float]](), 1000.0
+    batches, out, now_s = InFlightBatches(), list[tuple[BatchInFlight, float]](), 1000.0
     for step, run_s, later_s, number in script:
         now_s += later_s
         if step == "left" and len(out) < 2 * workers:
-            out.append((underway.left(Batch((), 0), flat(run_s), now_s, behind=len(out) >= workers), run_s))
+            out.append((batches.left(Batch((), 0), flat(run_s), now_s, behind=len(out) >= workers), run_s))
         elif out:
-            underway.returned(out.pop(number % len(out))[0], workers, now_s)
-        assert sorted(map(id, underway)) == sorted(id(trip.batch) for trip, _ in out)
+            batches.returned(out.pop(number % len(out))[0], workers, now_s)
+        assert sorted(map(id, batches)) == sorted(id(in_flight.batch) for in_flight, _ in out)
         longest_first = sorted([run_s for _, run_s in out], reverse=True)
-        assert underway.left_s(now_s) <= sum(longest_first) + 1e-9
-        assert underway.left_s(now_s) >= sum(longest_first[workers:]) - 1e-9
-        assert (underway.front() is None) == (len(out) in {0, 2 * workers} or not out)
+        assert batches.left_s(now_s) <= sum(longest_first) + 1e-9
+        assert batches.left_s(now_s) >= sum(longest_first[workers:]) - 1e-9
+        assert (batches.front() is None) == (len(out) in {0, 2 * workers} or not out)
 
 
 def test_an_overdue_batch_does_not_hide_the_others() -> None:
-    underway = InFlightBatches()
-    underway.left(Batch((), 1), flat(1.0), 1000.0, behind=False)
-    underway.left(Batch((), 1), flat(6.0), 1000.0, behind=False)
-    assert underway.left_s(1005.0) == pytest.approx(1.0)
+    batches = InFlightBatches()
+    batches.left(Batch((), 1), flat(1.0), 1000.0, behind=False)
+    batches.left(Batch((), 1), flat(6.0), 1000.0, behind=False)
+    assert batches.left_s(1005.0) == pytest.approx(1.0)
 
 
 def test_nothing_is_left_of_what_has_returned() -> None:
-    underway = InFlightBatches()
-    trips = [underway.left(Batch((), 1), flat(0.1 * place), 1000.0, behind=place > 1) for place in range(5)]
-    for trip in trips:
-        underway.returned(trip, 2, 1000.05)
-    assert (len(underway), underway.left_s(1000.05), underway.front()) == (0, 0.0, None)
+    batches = InFlightBatches()
+    sent = [batches.left(Batch((), 1), flat(0.1 * place), 1000.0, behind=place > 1) for place in range(5)]
+    for in_flight in sent:
+        batches.returned(in_flight, 2, 1000.05)
+    assert (len(batches), batches.left_s(1000.05), batches.front()) == (0, 0.0, None)
 
 
 def test_the_first_behind_an_idle_house_runs_at_once() -> None:
-    underway = InFlightBatches()
-    trip = underway.left(Batch((), 1), flat(0.5), 1000.0, behind=True)
-    assert underway.front() is trip
-    assert underway.left_s(1000.25) == pytest.approx(0.25)
+    batches = InFlightBatches()
+    in_flight = batches.left(Batch((), 1), flat(0.5), 1000.0, behind=True)
+    assert batches.front() is in_flight
+    assert batches.left_s(1000.25) == pytest.approx(0.25)

@@ -68,7 +68,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert job.enqueued_s == self.now_s
             assert job.urgent_s == min(due_s, self.now_s + PATIENCE_S)
             kept = self.still_here(self.waiting)
-            self.since_s = {tier: since for tier, since in self.since_s.items() if tier in tiers(kept)}
+            self.since_s = {level: since for level, since in self.since_s.items() if level in levels(kept)}
             self.since_s.setdefault((key, priority), self.now_s)
             self.waiting.append(job)
         assert all(other.future.done() for other in self.waiting if other not in {*kept, job})
@@ -156,7 +156,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def forget_what_left(self) -> None:
         self.waiting = self.still_here(self.waiting)
-        self.since_s = {tier: since for tier, since in self.since_s.items() if tier in tiers(self.waiting)}
+        self.since_s = {level: since for level, since in self.since_s.items() if level in levels(self.waiting)}
 
     @invariant()
     def counts_and_bounds_hold(self) -> None:
@@ -167,10 +167,10 @@ class QueueMachine(RuleBasedStateMachine):
         assert now.size_bytes == sum(job.size_bytes for job in jobs) <= MAX_BYTES
         assert now.keys == len({job.key for job in jobs})
         assert self.queue.work_s == pytest.approx(sum(job.work_s for job in jobs), abs=1e-9)
-        assert set(self.since_s) == tiers(jobs)
+        assert set(self.since_s) == levels(jobs)
 
 
-def tiers(jobs: Sequence[Job]) -> set[tuple[object, int]]:
+def levels(jobs: Sequence[Job]) -> set[tuple[object, int]]:
     return {(job.key, job.priority) for job in jobs}
 
 
@@ -178,12 +178,12 @@ def places_of(jobs: Sequence[Job]) -> int:
     return sum(job.places for job in jobs)
 
 
-def most_urgent_s(jobs: Sequence[Job], tier: tuple[object, int]) -> float:
-    return min(job.urgent_s for job in jobs if (job.key, job.priority) == tier)
+def most_urgent_s(jobs: Sequence[Job], level: tuple[object, int]) -> float:
+    return min(job.urgent_s for job in jobs if (job.key, job.priority) == level)
 
 
 def check_order(batch: Batch, hopeful: Sequence[Job]) -> None:
-    """One tier after the other, each to its end before the next; in it each client's jobs by deadline."""
+    """One level after the other, each to its end before the next; in it each client's jobs by deadline."""
     priorities = [job.priority for job in batch.jobs]
     assert priorities[0] not in priorities[priorities.count(priorities[0]) :]
     others = priorities[priorities.count(priorities[0]) :]

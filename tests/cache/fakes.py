@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from sluice.cache.keys import Scope
+from sluice.cache.keys import CacheScope
 from sluice.cache.report import Owner, TierCounts, TierName
 from sluice.cache.tiers import CachedModel
 from sluice.inference.types import Array, Arrays, Datatype, Query, Signature, TensorSpec
@@ -27,7 +27,7 @@ UNBATCHED = msgspec.structs.replace(SIGNATURE, batched=False)
 
 def subject(
     *,
-    scope: Scope = "row",
+    scope: CacheScope = "row",
     signature: Signature = SIGNATURE,
     digest: str = "d" * 64,
     engine: str = "cpu",

@@ -15,8 +15,8 @@ from sluice.cache.keys import (
     REMEMBERED_CHARACTERS,
     REMEMBERED_KINDS,
     STEP_ELEMENTS,
+    CacheScope,
     Keys,
-    Scope,
     content_bytes,
     element_keys,
     only_key,
@@ -34,7 +34,7 @@ def signature_of(*inputs: tuple[str, Datatype, int]) -> Signature:
     return Signature(tuple(specs), (TensorSpec("y", Datatype.FP32, (None, 1)),), batched=True)
 
 
-def keys_of(query: Query, signature: Signature, identity: str = "digest", scope: Scope = "row") -> list[bytes]:
+def keys_of(query: Query, signature: Signature, identity: str = "digest", scope: CacheScope = "row") -> list[bytes]:
     hasher = Keys(identity, signature, scope).hasher(query)
     return row_keys(hasher, query.inputs, 0, query.rows) if scope == "row" else [only_key(hasher, query.inputs)]
 

@@ -19,6 +19,9 @@ from tests.integration.conftest import EXAMPLES
 from tests.integration.server import PATIENCE_S, SLUICE, SluiceProcess, serving, with_grpc
 from tests.integration.test_in_the_field import LINEAR, POWERLESS, alone, ask, needs_root, put_weights
 
+NO_MODEL = "the repository has something that is no model"
+"""The log line about what is passed over."""
+
 
 @pytest.fixture
 def half_broken(tmp_path: Path) -> Path:
@@ -66,10 +69,14 @@ def test_what_is_broken_is_told_and_the_others_are_served(half_broken: Path, tmp
         assert server.client.post("/v2/repository/models/linear/load").status_code == 200
         assert server.client.get("/v2/health/ready").json()["broken"] == ["bad/1", "weightless/1"]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    passed_over = {line["what"].partition(": ")[0] for line in lines if line["event"] == "passed over"}
+    passed_over = {line["what"].partition(": ")[0] for line in lines if line["event"] == NO_MODEL}
     names = ("lost+found", "@eaDir", "two words", "__pycache__", ".git", "linear/lost+found")
     assert passed_over == {f"{half_broken}/{name}" for name in names}
-    assert {line["model"] for line in lines if line["event"] == "cannot be served"} == {"bad", "linear", "weightless"}
+    assert {line["model"] for line in lines if line["event"] == "a model cannot be served"} == {
+        "bad",
+        "linear",
+        "weightless",
+    }
 
 
 def _is_told_over_grpc(server: SluiceProcess) -> None:
@@ -142,7 +149,7 @@ def test_folders_that_are_closed_are_passed_over(tmp_path: Path, place: str) -> 
         assert server.outputs("linear", LINEAR) == {"y": [5.0]}
         assert server.client.get("/v2/health/ready").json() == {"ready": True}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    (told,) = [line["what"] for line in lines if line["event"] == "passed over"]
+    (told,) = [line["what"] for line in lines if line["event"] == NO_MODEL]
     assert told.startswith(f"{root / place}: ")
 
 

@@ -57,7 +57,7 @@ def _form(
     carrier: Literal["", "d", "i", "u"] = "",
 ) -> ElementForm:
     types = frozenset({int, float} if element is float else {element})
-    flat: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]
+    flat: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]  # a type at run time
     return ElementForm(datatype, STORAGE[datatype], noun, element, types, flat, above, below, code, carrier)
 
 

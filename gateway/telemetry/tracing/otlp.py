@@ -123,7 +123,7 @@ class OtlpExporter:
 
     def give_up(self) -> None:
         """Make a `send` that waits for the collector return at once."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # OpenTelemetry declares no types for it
 
     def _call(self, call: CallRecord, trace: CallTrace, clock: _Clock) -> None:
         name = f"predict {call.model}" if call.metrics.known else "predict"  # unknown names make no new span names

@@ -33,46 +33,46 @@ from sluice.gateway.grpc.frames import (
     frame,
 )
 from sluice.gateway.grpc.limits import GrpcLimits
-from sluice.gateway.grpc.methods import Body, CallEnded, Context, Method, ServerStream, Stream, Unary
+from sluice.gateway.grpc.methods import CallEnded, Context, MessageBody, Method, ServerStream, Stream, Unary
 from sluice.gateway.grpc.server_context import ServerContext
 
 PATIENCE_S = 20.0
 MIB = 1024 * 1024
 
 
-async def echo(body: Body, context: Context) -> bytes:
+async def echo(body: MessageBody, context: Context) -> bytes:
     return bytes(body)
 
 
-async def heard(body: Body, context: Context) -> bytes:
+async def heard(body: MessageBody, context: Context) -> bytes:
     """The metadata, as text."""
     return b"\n".join(name + b": " + value for name, value in context.headers)
 
 
-async def broken(body: Body, context: Context) -> bytes:
+async def broken(body: MessageBody, context: Context) -> bytes:
     raise RuntimeError("a fault with a secret in it")
 
 
-async def refused(body: Body, context: Context) -> bytes:
+async def refused(body: MessageBody, context: Context) -> bytes:
     raise CallEnded(Code.NOT_FOUND, "nichts: 100 % größer\n".encode(), ((b"retry-after", b"1"),))
 
 
-async def forever(body: Body, context: Context) -> bytes:
+async def forever(body: MessageBody, context: Context) -> bytes:
     await asyncio.get_running_loop().create_future()
     return b""
 
 
-async def each(bodies: AsyncIterator[Body], context: Context) -> None:
+async def each(bodies: AsyncIterator[MessageBody], context: Context) -> None:
     async for body in bodies:
         await context.write(body)
 
 
-async def never(bodies: AsyncIterator[Body], context: Context) -> None:
+async def never(bodies: AsyncIterator[MessageBody], context: Context) -> None:
     """Takes nothing."""
     await asyncio.get_running_loop().create_future()
 
 
-async def twice(body: Body, context: Context) -> None:
+async def twice(body: MessageBody, context: Context) -> None:
     await context.write(body)
     await context.write(body)
 

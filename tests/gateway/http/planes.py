@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sluice.gateway.connections.long_body import LongBody
 from sluice.gateway.connections.loop_turns import LoopTurns
-from sluice.gateway.http.asgi import Receive, Scope, Send
+from sluice.gateway.http.asgi import AsgiScope, Receive, Send
 from sluice.gateway.messages import Body, Header, HttpResponse
 from sluice.inference.errors import SluiceError, Unavailable
 
@@ -108,7 +108,7 @@ class PuppetApp:
     def __init__(self, plane: PuppetPlane) -> None:
         self.plane = plane
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         body, more = b"", scope["path"] != "/app/early"
         while more:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from sluice.gateway.connections.limits import ConnectionLimits
-from sluice.gateway.http.asgi import AsgiLane, Message, Receive, Scope, Send, target
+from sluice.gateway.http.asgi import AsgiLane, AsgiScope, Message, Receive, Send, target
 from tests.gateway.http.planes import PuppetApp, PuppetPlane
 
 
-def _scope(path: str, method: str = "POST", **more: Any) -> Scope:
+def _scope(path: str, method: str = "POST", **more: Any) -> AsgiScope:
     return {"type": "http", "method": method, "path": path, "headers": [], "http_version": "1.1", **more}
 
 
@@ -48,7 +48,7 @@ def _body(body: bytes, *, more: bool = False) -> Message:
         (_scope("/up/v2/a", root_path="/up", raw_path=b"/up/v2/a"), b"/v2/a"),
     ],
 )
-def test_the_target_is_put_together_again(scope: Scope, expected: bytes) -> None:
+def test_the_target_is_put_together_again(scope: AsgiScope, expected: bytes) -> None:
     assert target(scope) == expected
 
 
@@ -107,14 +107,14 @@ async def test_http_2_knows_no_connection_header() -> None:
 
 
 async def test_what_is_no_prediction_goes_to_the_application_untouched() -> None:
-    seen: list[tuple[Scope, Receive, Send]] = []
+    seen: list[tuple[AsgiScope, Receive, Send]] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
         seen.append((scope, receive, send))
 
     told = Conversation()
     lane = AsgiLane(PuppetPlane(), app)
-    scopes: list[Scope] = [{"type": "lifespan"}, {"type": "websocket", "path": "/v2/echo"}, _scope("/docs")]
+    scopes: list[AsgiScope] = [{"type": "lifespan"}, {"type": "websocket", "path": "/v2/echo"}, _scope("/docs")]
     for scope in scopes:
         await lane(scope, told.receive, told.send)
     assert [(given, told.receive, told.send) for given in scopes] == seen

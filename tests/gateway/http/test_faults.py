@@ -33,8 +33,8 @@ def test_our_own_faults_are_told_whatever_callers_bring_about(caplog: pytest.Log
     door = HttpServerContext(PuppetPlane(), ConnectionLimits(), lambda: False, HeldBytes(1))
     logger = logging.getLogger("sluice.http")
     for _ in range(100):
-        door.log_fault(logger, logging.WARNING, "a caller's")
-    door.log_fault(logger, logging.ERROR, "our own", RuntimeError())
+        door.faults.warn(logger, "a caller's")
+    door.faults.error(logger, "our own", RuntimeError())
     assert [line.getMessage() for line in caplog.records if line.levelno == logging.ERROR] == ["our own"]
 
 

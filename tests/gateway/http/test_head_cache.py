@@ -33,7 +33,7 @@ class Lane:
 def _lane(max_heads: int) -> Iterator[Lane]:
     plane = PuppetPlane()
     protocol = make_lane(plane)
-    protocol.context.known_heads = HeadCache(max_heads)
+    protocol.context.head_cache = HeadCache(max_heads)
     with Served(AsgiLane(plane, PuppetApp(plane)), http=protocol, date_header=False) as served:
         yield Lane(served, protocol.context)
 
@@ -220,4 +220,4 @@ def test_memory_changes_no_answer(
     waits = data.draw(st.lists(st.booleans(), min_size=len(pieces), max_size=len(pieces)), label="waits")
     expected = _answers(forgetful, asks, pieces, [False] * len(pieces))
     assert _answers(remembering, asks, pieces, waits) == expected
-    assert len(forgetful.door.known_heads) == 0
+    assert len(forgetful.door.head_cache) == 0

@@ -31,6 +31,7 @@ from sluice.inference import errors
 from sluice.inference.types import DEFAULT_PRIORITY, Datatype, InferenceRequest, InferenceResponse, Tensor, Trace
 from tests import logs
 from tests.gateway.dialects.bodies import body_of, callee_of
+from tests.gateway.telemetry.scrape import scrape
 
 Walk = Callable[[InferenceRequest], InferenceResponse]
 
@@ -80,7 +81,7 @@ class Bench:
         return await self.plane.answer(route, "POST", headers, body_of("[1]", [1], rest=rest))  # type: ignore[arg-type]
 
     def counted(self, series: str) -> bool:
-        return series in self.metrics.exposition("")[0].decode().splitlines()
+        return series in scrape(self.metrics)[0].decode().splitlines()
 
 
 ANSWER = InferenceResponse("m", 1, (Tensor("y", Datatype.FP32, np.zeros(1, np.float32)),))
@@ -173,7 +174,7 @@ async def test_a_late_answer_is_sent_and_counted_and_logged_as_late(written: io.
     assert answer.status == 200
     assert json.loads(answer.body)["outputs"][0]["name"] == "y"
     assert bench.counted('sluice_requests_total{dialect="v2",model="m",outcome="late",version="1"} 1.0')
-    assert 'outcome="success"' not in bench.metrics.exposition("")[0].decode()
+    assert 'outcome="success"' not in scrape(bench.metrics)[0].decode()
     line = json.loads(written.getvalue())
     assert (line["level"], line["outcome"], line["status"]) == ("warning", "late", 200)
 
@@ -199,7 +200,7 @@ async def test_a_refusal_is_counted_with_its_reason(error: Exception, status: in
 async def test_what_is_no_refusal_has_no_reason() -> None:
     bench = Bench(refuses(errors.InvalidRequest("x")))
     await bench.call()
-    assert "sluice_refusals_total{" not in bench.metrics.exposition("")[0].decode()
+    assert "sluice_refusals_total{" not in scrape(bench.metrics)[0].decode()
 
 
 def test_a_call_turned_away_unread_has_a_reason_if_there_was_no_room() -> None:

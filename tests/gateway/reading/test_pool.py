@@ -18,7 +18,7 @@ from sluice.gateway.dialects.tfs.codec import TfsPredict
 from sluice.gateway.dialects.v2.codec import V2
 from sluice.gateway.reading import process, reader_bounds
 from sluice.gateway.reading.codecs import number_of
-from sluice.gateway.reading.faults import BodyRefused, told
+from sluice.gateway.reading.faults import BodyRefused, message_of
 from sluice.gateway.reading.pool import Readers, planned_readers
 from sluice.gateway.reading.process import ReaderProcess
 from sluice.gateway.reading.shared_body import SharedBody
@@ -190,7 +190,7 @@ async def test_short_bodies_of_many_strings_are_read(readers: Readers) -> None:
 
 
 def test_a_lack_of_memory_is_the_bodys() -> None:
-    refused = told(MemoryError())
+    refused = message_of(MemoryError())
     assert isinstance(refused, BodyRefused)
     assert refused.kind == "RequestTooLarge"
 

@@ -29,6 +29,7 @@ from sluice.inference.config.model_config import ModelConfig, WorkersConfig
 from sluice.inference.errors import ModelLoadError, ModelNotFound, ModelNotReady, RepositoryError, StartError
 from sluice.inference.repository.scan import ModelVersion, look, model_names, scan_model
 from tests import models
+from tests.gateway.telemetry.scrape import scrape
 
 BODY = b'{"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [3]}]}'
 
@@ -83,7 +84,7 @@ async def test_a_new_version_takes_over_and_an_old_one_goes(tmp_path: Path) -> N
         await catalogue.load("m")
         assert (await ask(gateway), await ask(gateway, "m/versions/1")) == (60, 404)
         assert await catalogue.index() == (IndexEntry("m", 2, VersionState.READY),)
-        page = gateway.metrics.exposition("")[0].decode()
+        page = scrape(gateway.metrics)[0].decode()
         assert 'sluice_workers{model="m",version="2"} 1.0' in page
         assert 'sluice_workers{model="m",version="1"}' not in page
 
@@ -107,7 +108,7 @@ async def test_no_call_is_lost_while_a_version_is_replaced(tmp_path: Path) -> No
                 assert await ask(gateway) == 3 * factor
             stop.set()
         assert set(answers) == {30, 60, 90}
-        page = gateway.metrics.exposition("")[0].decode()
+        page = scrape(gateway.metrics)[0].decode()
         assert 'sluice_workers{model="m",version="1"} 1.0' in page
         assert 'outcome="refused",version="1"} 0.0' in page
 
@@ -134,7 +135,7 @@ async def test_what_cannot_be_loaded_changes_nothing_and_says_why(tmp_path: Path
             IndexEntry("m", 1, VersionState.READY),
         )
         assert "broken" in broken.reason
-        assert 'sluice_workers{model="m",version="1"} 1.0' in gateway.metrics.exposition("")[0].decode()
+        assert 'sluice_workers{model="m",version="1"} 1.0' in scrape(gateway.metrics)[0].decode()
 
 
 async def test_a_model_is_unloaded_and_comes_back(tmp_path: Path) -> None:

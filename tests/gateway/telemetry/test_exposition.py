@@ -14,6 +14,7 @@ from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.metrics import Metrics
 from sluice.gateway.telemetry.model_metrics import ModelGauges
 from sluice.gateway.telemetry.tally import SLICED_SAMPLES
+from tests.gateway.telemetry.scrape import scrape
 
 MODELS = 60
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
@@ -46,7 +47,7 @@ def own(page: bytes) -> list[str]:
 @pytest.mark.parametrize("accept", ["", OPEN_METRICS])
 def test_the_page_is_the_one_that_would_be_made_at_once(metrics: Metrics, accept: str) -> None:
     page = asyncio.run(metrics.pages.page(accept, ()))
-    whole, content_type = metrics.exposition(accept)
+    whole, content_type = scrape(metrics, accept)
     assert own(page.body) == own(whole)
     assert page.body.endswith(b"# EOF\n") == whole.endswith(b"# EOF\n")
     assert page.headers == ((b"content-type", content_type.encode()),)

@@ -11,6 +11,7 @@ from sluice.gateway.telemetry.labels import CallOutcome
 from sluice.gateway.telemetry.metrics import Metrics
 from sluice.gateway.telemetry.model_metrics import ModelGauges, ModelMetrics
 from sluice.inference.types import Timings
+from tests.gateway.telemetry.scrape import scrape
 
 LABELS = 'model="m",version="3"'
 
@@ -23,10 +24,10 @@ class Scraped:
         self.of_model: ModelMetrics = self._metrics.of_model("m", 3)
 
     def shows(self, series: str) -> bool:
-        return series in self._metrics.exposition("")[0].decode().splitlines()
+        return series in scrape(self._metrics)[0].decode().splitlines()
 
     def mentions(self, text: str) -> bool:
-        lines = self._metrics.exposition("")[0].decode().splitlines()
+        lines = scrape(self._metrics)[0].decode().splitlines()
         return any(text in line for line in lines if not line.startswith("#"))
 
 
@@ -119,7 +120,7 @@ def test_an_answer_is_counted_phase_by_phase() -> None:
 def test_failures_that_did_not_happen_are_counted_as_none() -> None:
     metrics = Metrics("0", dialects=["v2"])
     metrics.of_model("m", 3)
-    text = metrics.exposition("")[0].decode()
+    text = scrape(metrics)[0].decode()
     assert 'sluice_requests_total{dialect="v2",model="m",outcome="failed",version="3"} 0.0' in text
     assert 'sluice_refusals_total{model="m",reason="queue_full",version="3"} 0.0' in text
 
@@ -136,12 +137,12 @@ def test_a_trace_is_an_exemplar_in_openmetrics_alone() -> None:
     metrics = Metrics("0", {"onnxruntime": "1.2"})
     metrics.of_model("m", 3).request_ended("v2", CallOutcome.SUCCESS, 0.003, "ab" * 16)
     metrics.of_model("m", 3).request_ended("v2", CallOutcome.SUCCESS, 0.3)
-    text, kind = metrics.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    text, kind = scrape(metrics, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert kind.startswith("application/openmetrics-text")
     families = {family.name: family for family in openmetrics(text.decode())}  # type: ignore[no-untyped-call]
     exemplars = [each.exemplar for each in families["sluice_request_duration_seconds"].samples if each.exemplar]
     assert [(each.labels, each.value) for each in exemplars] == [({"trace_id": "ab" * 16}, 0.003)]
-    text, kind = metrics.exposition("text/plain")
+    text, kind = scrape(metrics, "text/plain")
     assert kind.startswith("text/plain")
     assert b"trace_id" not in text
     assert b'sluice_build_info{onnxruntime="1.2"' in text

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from sluice.gateway.commands.show_settings import as_json_text, as_table
-from sluice.gateway.http.asgi import AsgiLane, Receive, Scope, Send
+from sluice.gateway.http.asgi import AsgiLane, AsgiScope, Receive, Send
 from sluice.gateway.http.lane import make_lane
 from sluice.gateway.messages import Body, Header, HttpResponse
 from sluice.gateway.settings.load import SettingsError, load_settings
@@ -56,7 +56,7 @@ class FailingPlane(PuppetPlane):
 class FailingApp:
     """Fails like the plane, after its task has left one behind whose exception nobody looks at."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         message = await receive()
 
         async def fail() -> None:

@@ -25,16 +25,16 @@ from sluice.inference.transport.layout import Placed
 from sluice.inference.transport.messages import (
     ANSWERS,
     ORDERS,
-    Answer,
     Done,
     Failed,
     KnownVersion,
     Load,
     Loaded,
     LoadFailed,
-    Order,
     Run,
     ShareArena,
+    WorkerAnswer,
+    WorkerOrder,
 )
 from sluice.inference.types import Datatype, Knot, Signature, TensorSpec
 from tests.inference.running import descriptors
@@ -49,8 +49,8 @@ class Pair:
 
     def __init__(self) -> None:
         self.raw, theirs = connected()
-        self.gateway: Channel[Answer] = Channel(self.raw, ANSWERS)
-        self.worker: Channel[Order] = Channel(theirs, ORDERS)
+        self.gateway: Channel[WorkerAnswer] = Channel(self.raw, ANSWERS)
+        self.worker: Channel[WorkerOrder] = Channel(theirs, ORDERS)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def pair() -> Iterator[Pair]:
         Run(0, (), (0,), 1 << 40),
     ],
 )
-def test_orders_arrive_as_they_were_sent(pair: Pair, order: Order) -> None:
+def test_orders_arrive_as_they_were_sent(pair: Pair, order: WorkerOrder) -> None:
     pair.gateway.send(order)
     assert pair.worker.receive() == (order, None)
 
@@ -94,7 +94,7 @@ def test_orders_arrive_as_they_were_sent(pair: Pair, order: Order) -> None:
         Failed("out of range", True),
     ],
 )
-def test_answers_arrive_as_they_were_sent(pair: Pair, answer: Answer) -> None:
+def test_answers_arrive_as_they_were_sent(pair: Pair, answer: WorkerAnswer) -> None:
     pair.worker.send(answer)
     assert pair.gateway.receive() == (answer, None)
 

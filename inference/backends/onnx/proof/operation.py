@@ -134,7 +134,7 @@ class Rule(msgspec.Struct, frozen=True):
     of_marks: bool = False
 
 
-Rules: TypeAlias = Mapping[str, Rule]
+OperatorRules: TypeAlias = Mapping[str, Rule]
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sluice.inference.backends.onnx.proof.operation import Rules
+from sluice.inference.backends.onnx.proof.operation import OperatorRules
 from sluice.inference.backends.onnx.proof.rules import (
     convolving,
     drawing,
@@ -20,7 +20,7 @@ from sluice.inference.backends.onnx.proof.rules import (
     texts,
 )
 
-_ONNX: Rules = {
+_ONNX: OperatorRules = {
     **elementwise.RULES,
     **shaping.RULES,
     **picking.RULES,
@@ -33,7 +33,7 @@ _ONNX: Rules = {
     **drawing.RULES,
 }
 
-RULES: Mapping[str, Rules] = {
+RULES: Mapping[str, OperatorRules] = {
     "": _ONNX,
     "ai.onnx": _ONNX,
     "ai.onnx.ml": {**learned.RULES, **texts.LEARNED_RULES},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, constant, rows
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, OperatorRules, Rule, Unclear, axis_of, like
 from sluice.inference.backends.onnx.proof.rules.picking import same_rows
 from sluice.inference.backends.onnx.proof.rules.shaping import target_sizes
 from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
@@ -202,7 +202,7 @@ def _deformed(operation: Operation) -> Sequence[Fact]:
     return [like(fact, [shape[0], weights.shape[0], *[operation.symbols.fresh() for _ in shape[2:]]], fact.axis)]
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     "Conv": Rule(_conv),
     "ConvInteger": Rule(_conv),
     "ConvTranspose": Rule(_conv),

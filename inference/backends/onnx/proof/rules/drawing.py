@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice.inference.backends.onnx.proof.facts import Fact, computed
-from sluice.inference.backends.onnx.proof.operation import Operation, Rule, Rules, Unclear, names
+from sluice.inference.backends.onnx.proof.operation import Operation, OperatorRules, Rule, Unclear, names
 
 DRAWING = names("RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial")
 
@@ -24,4 +24,4 @@ def _dropout(operation: Operation) -> Sequence[Fact]:
     return [computed(fact), computed(fact)]
 
 
-RULES: Rules = {**{name: Rule(_drawn) for name in DRAWING}, "Dropout": Rule(_dropout)}
+RULES: OperatorRules = {**{name: Rule(_drawn) for name in DRAWING}, "Dropout": Rule(_dropout)}

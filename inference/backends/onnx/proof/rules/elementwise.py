@@ -17,7 +17,15 @@ from sluice.inference.backends.onnx.proof.facts import (
     rows,
     sizes_in,
 )
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, names
+from sluice.inference.backends.onnx.proof.operation import (
+    Mixes,
+    Operation,
+    OperatorRules,
+    Rule,
+    Unclear,
+    axis_of,
+    names,
+)
 from sluice.inference.backends.onnx.proof.rules.arithmetic import WHOLE, cast_content, computed_content
 from sluice.inference.backends.onnx.proof.sizes import ONE, Size, Symbols
 
@@ -174,7 +182,7 @@ def _dynamically_quantised(operation: Operation) -> Sequence[Fact]:
     raise Mixes("takes its scale from the smallest and largest value of the whole batch")
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     **{name: Rule(_unary, of_counts=True, of_marks=name in ("Cast", "Identity")) for name in UNARY},
     **{name: Rule(_many, of_counts=True, of_marks=name in ("Add", "Mul")) for name in MANY},
     "QuantizeLinear": Rule(_quantised),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, constant, rows
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, OperatorRules, Rule, Unclear, axis_of, like
 from sluice.inference.backends.onnx.proof.rules import convolving, multiplying, reducing, selecting
 from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast, scaled
 from sluice.inference.backends.onnx.proof.rules.picking import beside, same_rows
@@ -221,7 +221,7 @@ def _dynamic(_: Operation) -> Sequence[Fact]:
     raise Mixes("takes its scale from the smallest and largest value of the whole batch")
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     **{name: Rule(_elementwise) for name in _ELEMENTWISE},
     "FusedMatMul": Rule(_fused_mat_mul),
     "TransposeMatMul": Rule(_fused_mat_mul),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, constant, rows
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, OperatorRules, Rule, Unclear, like
 from sluice.inference.backends.onnx.proof.rules.picking import same_rows
 from sluice.inference.backends.onnx.proof.rules.shaping import placed
 from sluice.inference.backends.onnx.proof.sizes import ONE, Size, product
@@ -103,7 +103,7 @@ def _side_by_side(operation: Operation) -> Sequence[Fact]:
     return [rows([with_rows.shape[0], width], 0, with_rows.outer)]
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     **{name: Rule(_classified) for name in ("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier")},
     **{name: Rule(_estimated) for name in ("LinearRegressor", "SVMRegressor", "TreeEnsembleRegressor", "TreeEnsemble")},
     "Scaler": Rule(_each),

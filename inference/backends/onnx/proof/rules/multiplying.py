@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, constant, rows
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, OperatorRules, Rule, Unclear
 from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast, widest
 from sluice.inference.backends.onnx.proof.rules.picking import same_rows
 from sluice.inference.backends.onnx.proof.sizes import ONE, Size, Symbols
@@ -156,7 +156,7 @@ def _square(operation: Operation) -> Sequence[Fact]:
     return [msgspec.structs.replace(fact, shape=kept, content=None, mark=None)]
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     "MatMul": Rule(_mat_mul),
     "MatMulInteger": Rule(_of_integers),
     "QLinearMatMul": Rule(_quantised),

@@ -18,7 +18,7 @@ from sluice.inference.backends.onnx.proof.facts import (
     count,
     inner_of,
 )
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, OperatorRules, Rule, Unclear, axis_of, like
 from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size
 
 
@@ -170,7 +170,7 @@ def _scatter_nd(operation: Operation) -> Sequence[Fact]:
     raise Mixes("writes to rows by their places in the batch")
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     "Gather": Rule(_gather, of_counts=True, of_marks=True),
     "GatherElements": Rule(_gather_elements),
     "GatherND": Rule(_gather_nd, of_marks=True),

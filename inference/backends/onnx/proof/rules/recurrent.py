@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, rows
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, OperatorRules, Rule, Unclear, like
 from sluice.inference.backends.onnx.proof.rules.picking import same_rows
 from sluice.inference.backends.onnx.proof.sizes import ONE, Size
 
@@ -87,7 +87,7 @@ def _check_mask(query: Fact, mask: Fact) -> None:
         raise Mixes("has a mask for another number of rows")
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     **{name: Rule(_recurrent) for name in ("LSTM", "GRU", "RNN")},
     "Attention": Rule(_attention),
 }

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, computed, constant, count, numbers_in, sizes_in
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like, names
+from sluice.inference.backends.onnx.proof.operation import (
+    Mixes,
+    Operation,
+    OperatorRules,
+    Rule,
+    Unclear,
+    axis_of,
+    like,
+    names,
+)
 from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast
 from sluice.inference.backends.onnx.proof.rules.picking import beside
 from sluice.inference.backends.onnx.proof.rules.shaping import axes_of
@@ -150,7 +159,7 @@ def _short_time(operation: Operation) -> Sequence[Fact]:
     return [like(fact, [shape[0], operation.symbols.fresh(), operation.symbols.fresh(), Size(2)], fact.axis)]
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     **{f"Reduce{name}": Rule(_reduce, of_counts=True) for name in _REDUCING},
     "ArgMax": Rule(_arg),
     "ArgMin": Rule(_arg),

@@ -19,7 +19,7 @@ from sluice.inference.backends.onnx.proof.facts import (
     rows,
     sizes_in,
 )
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, OperatorRules, Rule, Unclear, axis_of, like
 from sluice.inference.backends.onnx.proof.rules.picking import beside, same_rows
 from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, ZERO, Size
 
@@ -288,7 +288,7 @@ def _mixing(because: str) -> Rule:
     return Rule(follow)
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     "Slice": Rule(_slice, of_counts=True),
     "Split": Rule(_split, of_counts=True),
     "Concat": Rule(_concat, of_counts=True, of_marks=True),

@@ -22,7 +22,7 @@ from sluice.inference.backends.onnx.proof.facts import (
     rows,
     sizes_in,
 )
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, axis_of, like
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, OperatorRules, Rule, Unclear, axis_of, like
 from sluice.inference.backends.onnx.proof.rules.elementwise import broadcast
 from sluice.inference.backends.onnx.proof.sizes import ONE, ROWS, Size, product
 
@@ -262,7 +262,7 @@ def _eye_like(operation: Operation) -> Sequence[Fact]:
     return [constant(shape)]
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     "Shape": Rule(_shape, of_counts=True, of_marks=True),
     "Size": Rule(_size, of_counts=True),
     "Reshape": Rule(_reshape, of_counts=True, of_marks=True),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from sluice.inference.backends.onnx.proof.facts import Dependence, Fact, Padded, computed, constant, rows
-from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, Rule, Rules, Unclear, like
+from sluice.inference.backends.onnx.proof.operation import Mixes, Operation, OperatorRules, Rule, Unclear, like
 
 
 def _each(operation: Operation) -> Sequence[Fact]:
@@ -64,13 +64,13 @@ def _counted(operation: Operation) -> Sequence[Fact]:
     return [rows([shape[0], operation.symbols.fresh()], 0, fact.outer)]
 
 
-RULES: Rules = {
+RULES: OperatorRules = {
     "StringNormalizer": Rule(_normalised),
     "StringSplit": Rule(_split),
     "RegexFullMatch": Rule(_each),
     "TfIdfVectorizer": Rule(_counted, of_marks=True),
 }
 
-LEARNED_RULES: Rules = {"LabelEncoder": Rule(_each), "CategoryMapper": Rule(_each)}
+LEARNED_RULES: OperatorRules = {"LabelEncoder": Rule(_each), "CategoryMapper": Rule(_each)}
 
-MICROSOFT_RULES: Rules = {"Tokenizer": Rule(_tokenized)}
+MICROSOFT_RULES: OperatorRules = {"Tokenizer": Rule(_tokenized)}

@@ -10,7 +10,7 @@ from sluice.batching.job import Batch, Job, JobResult, batch_of
 from sluice.batching.split import JobPiece
 
 
-def apart(jobs: Sequence[Job], gone: asyncio.Future[JobResult], deaths: int = 0) -> list[Batch]:
+def single_requests(jobs: Sequence[Job], gone: asyncio.Future[JobResult], deaths: int = 0) -> list[Batch]:
     """A batch for each request of these jobs, which have waited or travelled together. None for a whole job alone.
 
     A job that is taken out of a batch is left with `gone`, a future that is over, so that its former batch answers

@@ -14,7 +14,7 @@ _LONG_BYTES = 64 * 1024
 
 
 class KeptBytes(Protocol):
-    """Whoever a `RequestReader` tells what it keeps."""
+    """Whom a `RequestFeed` tells what it keeps."""
 
     def count(self) -> None:
         """More bytes are kept than before, or fewer."""
@@ -26,7 +26,7 @@ class KeptBytes(Protocol):
         """Bytes came after the last request, and were thrown away."""
 
 
-class RequestReader:
+class RequestFeed:
     """Feeds the parser slice by slice, and keeps what may not be parsed yet.
 
     While it is `held` nothing is parsed: at most one read of the socket is kept. Once the parser has ended, all that
