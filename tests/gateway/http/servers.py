@@ -18,7 +18,7 @@ import uvloop
 
 from sluice.gateway.http.asgi import App
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 """How long a test waits for what must happen; it never waits for this to pass."""
 
 
