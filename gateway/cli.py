@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,8 +52,6 @@ def main() -> None:
 def serve(models: str | None, config_file: str | None, **options: str | None) -> None:
     """Serve MODELS: a .onnx file, or a folder with <name>/<version>/model.onnx in it."""
     _linux_only("serve")
-    # A start makes no garbage worth a search, which would take a tenth of it. `run` ends this before it serves.
-    gc.disable()
     from sluice.gateway.assembly import Gateway
     from sluice.gateway.commands.banner import print_banner
     from sluice.gateway.process.allocation import give_large_blocks_back

@@ -30,7 +30,6 @@ async def run(gateway: Gateway, listeners: Listeners, on_started: Callable[[], N
                 log.info("stopped while the models were loading")
                 return
             # What was made so far lives as long as the process: the garbage collector need not look at it again.
-            gc.enable()
             gc.collect()
             gc.freeze()
             with signals.handled_by(server.handle_exit):
